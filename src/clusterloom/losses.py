@@ -1,0 +1,151 @@
+"""The paper's losses as pure functions: tensors in, nats per image out.
+
+Formula numbers are those of Yan, "Clustering Method Based on VAE with Convolution Optimization" (2020).
+Nothing here averages over the batch or applies a weight; `clusterloom.networks.vae` does that in one place.
+"""
+
+import torch
+from torch import Tensor
+
+from clusterloom.errors import SettingsError
+
+
+def reconstruction_loss(x: Tensor, x_hat: Tensor) -> Tensor:
+    """Half the squared error, summed over pixels: formula (2) as a Gaussian log-likelihood of unit variance.
+
+    The paper prints the mean of squared differences. The sum with its factor 1/2 is the negative logarithm of
+    N(x; x_hat, 1) without the constant, so that it is in nats like the two other terms.
+
+    Args:
+        x: Images, shape (B, C, H, W), values in [0, 1].
+        x_hat: Their reconstructions, the same shape.
+
+    Returns:
+        Nats per image, shape (B,).
+
+    Raises:
+        SettingsError: the shapes differ.
+
+    Example:
+        >>> reconstruction_loss(torch.ones(2, 1, 2, 2), torch.zeros(2, 1, 2, 2))
+        tensor([2., 2.])
+    """
+    if x.shape != x_hat.shape:
+        raise SettingsError(
+            f"images have shape {tuple(x.shape)}, reconstructions {tuple(x_hat.shape)}; expected the same"
+        )
+    return 0.5 * (x - x_hat).square().flatten(1).sum(1)
+
+
+def gaussian_kl(mu: Tensor, log_var: Tensor, prior_mean: Tensor) -> Tensor:
+    """KL divergence from N(mu, exp(log_var)) to N(prior_mean, 1): formula (3), around a class mean.
+
+    With `prior_mean` zero it is the formula as printed.
+
+    Args:
+        mu: Posterior means, shape (B, D).
+        log_var: Natural logarithms of the posterior variances, shape (B, D).
+        prior_mean: Prior means, shape (D,) or (K, D).
+
+    Returns:
+        Nats per image, summed over D and not averaged over B: shape (B,) or (B, K).
+
+    Raises:
+        SettingsError: the latent dimensions differ.
+
+    Example:
+        >>> gaussian_kl(torch.zeros(1, 2), torch.zeros(1, 2), torch.ones(3, 2))
+        tensor([[1., 1., 1.]])
+    """
+    own = 0.5 * (log_var.exp() - 1 - log_var).sum(1)
+    return _half_squared_distance(mu, prior_mean) + (own if prior_mean.ndim == 1 else own[:, None])
+
+
+def sampled_gaussian_kl(z: Tensor, log_var: Tensor, prior_mean: Tensor) -> Tensor:
+    """The one-sample form of `gaussian_kl` whose loss values the paper's Table 1 follows.
+
+    For z = mu + sigma * eps the Monte-Carlo estimate of the divergence is
+    1/2 sum_d [(z - prior_mean)^2 - eps^2 - log_var]. This form leaves out eps^2, which no parameter can change:
+    its expectation lies D/2 nats above `gaussian_kl`, and its gradients have the same expectation.
+
+    Args:
+        z: Samples of the posterior, shape (B, D).
+        log_var: Natural logarithms of the posterior variances, shape (B, D).
+        prior_mean: Prior means, shape (D,) or (K, D).
+
+    Returns:
+        Nats per image, summed over D: shape (B,) or (B, K).
+
+    Raises:
+        SettingsError: the latent dimensions differ.
+
+    Example:
+        >>> sampled_gaussian_kl(torch.ones(1, 2), torch.zeros(1, 2), torch.zeros(2))
+        tensor([1.])
+    """
+    own = -0.5 * log_var.sum(1)
+    return _half_squared_distance(z, prior_mean) + (own if prior_mean.ndim == 1 else own[:, None])
+
+
+def expected_over_clusters(q: Tensor, nats: Tensor) -> Tensor:
+    """Expectation under q(y|.) of a quantity that each cluster has for each image.
+
+    Args:
+        q: Soft assignments, shape (B, K), rows sum to 1.
+        nats: One value per image and cluster, shape (B, K), or per image, shape (B,), which is returned as it is.
+
+    Returns:
+        Shape (B,).
+
+    Example:
+        >>> expected_over_clusters(torch.tensor([[0.25, 0.75]]), torch.tensor([[4.0, 0.0]]))
+        tensor([1.])
+    """
+    return nats if nats.ndim == 1 else (q * nats).sum(1)
+
+
+def category_loss(log_q: Tensor) -> Tensor:
+    """Negative entropy of q(y|.), image by image: formula (7) with the expectation that formula (5) estimates.
+
+    Formula (5) draws y ~ q(y|x), so the average of ln q(y|x) over draws is sum_y q ln q. It lies between -ln K
+    (undecided) and 0 (certain); minimising it alone keeps an image from being assigned too early.
+
+    Args:
+        log_q: Natural logarithms of the soft assignments, shape (B, K).
+
+    Returns:
+        Nats per image, shape (B,).
+
+    Example:
+        >>> category_loss(torch.log(torch.tensor([[0.5, 0.5]])))
+        tensor([-0.6931])
+    """
+    return (log_q.exp() * log_q).sum(1)
+
+
+def printed_category_loss(log_q: Tensor) -> Tensor:
+    """Formula (7) letter by letter: the plain mean over all K categories of ln q(y|x).
+
+    It has no lower bound: it is minimised by letting any category's probability vanish, whatever the image shows.
+    Kept so that anyone can see what the printed formula does; `category_loss` is what formula (5) estimates.
+
+    Args:
+        log_q: Natural logarithms of the soft assignments, shape (B, K).
+
+    Returns:
+        Nats per image, shape (B,).
+
+    Example:
+        >>> printed_category_loss(torch.log(torch.tensor([[0.5, 0.5]])))
+        tensor([-0.6931])
+    """
+    return log_q.mean(1)
+
+
+def _half_squared_distance(points: Tensor, means: Tensor) -> Tensor:
+    """Half the squared distance from (B, D) points to a (D,) mean, shape (B,), or to (K, D) means, shape (B, K)."""
+    if points.shape[-1] != means.shape[-1]:
+        raise SettingsError(f"latent dimensions differ: {points.shape[-1]} and {means.shape[-1]}")
+    if means.ndim == 1:
+        return 0.5 * (points - means).square().sum(1)
+    return 0.5 * (points[:, None, :] - means).square().sum(2)
