@@ -1,0 +1,225 @@
+"""The variational autoencoder with a category encoder: what each part computes, and its loss per image."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from clusterloom import losses
+from clusterloom.errors import SettingsError
+from clusterloom.networks.conv import (
+    ConvFeatures,
+    ConvSettings,
+    TransposedNetwork,
+    flatten_channels_last,
+    unflatten_channels_last,
+)
+
+
+@dataclass(frozen=True)
+class VAESettings:
+    """Everything that fixes the network and its objective; with the image shape, enough to rebuild it.
+
+    Attributes:
+        image_shape: Height, width, channels.
+        n_clusters: Number of clusters, the paper's k.
+        latent_dim: Dimensions of z, the paper's s.
+        hidden_dim: Width of the dense layers of encoder, category encoder and decoder, the paper's m.
+        conv_networks: The conv networks; empty for the plain VAE on flattened pixels.
+        concatenate: Features from all conv networks (the paper) or from the last alone.
+        category_input: Whether the category encoder reads the features, q(y|x), or the latent, q(y|z).
+        prior: "class" puts a learned mean for every cluster into formula (3); "standard" is N(0, 1) as printed.
+        kl: "sampled" or "analytic", see `losses.sampled_gaussian_kl` and `losses.gaussian_kl`.
+        category_formula: "entropy" or "printed", see `losses.category_loss` and `losses.printed_category_loss`.
+        reconstruction_weight: Weight lambda of the reconstruction, in nats per half squared pixel difference.
+        category_weight: Weight of the category loss.
+    """
+
+    image_shape: tuple[int, int, int]
+    n_clusters: int
+    latent_dim: int
+    hidden_dim: int
+    conv_networks: tuple[ConvSettings, ...] = (ConvSettings(16, 3), ConvSettings(32, 5))
+    concatenate: bool = True
+    category_input: Literal["features", "latent"] = "latent"
+    prior: Literal["class", "standard"] = "class"
+    kl: Literal["sampled", "analytic"] = "sampled"
+    category_formula: Literal["entropy", "printed"] = "entropy"
+    reconstruction_weight: float = 2.5
+    category_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("n_clusters", "latent_dim", "hidden_dim"):
+            if getattr(self, name) < 1:
+                raise SettingsError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("reconstruction_weight", "category_weight"):
+            if not getattr(self, name) >= 0:
+                raise SettingsError(f"{name} must not be negative, got {getattr(self, name)}")
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise SettingsError(f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}")
+
+
+_CHOICES = {
+    "category_input": ("features", "latent"),
+    "prior": ("class", "standard"),
+    "kl": ("sampled", "analytic"),
+    "category_formula": ("entropy", "printed"),
+}
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """q(z|x) = N(mu, exp(log_var)), both of shape (B, D)."""
+
+    mu: Tensor
+    log_var: Tensor
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """The reparametrised sample for standard normal `noise` of shape (B, D)."""
+        return self.mu + (0.5 * self.log_var).exp() * noise
+
+
+@dataclass(frozen=True)
+class StepOutput:
+    """What a training step needs to know of a batch.
+
+    Attributes:
+        terms: Weighted loss terms by name, each in nats per image, shape (B,); their sum is the loss.
+        q: Soft assignments, shape (B, K), without gradient.
+    """
+
+    terms: dict[str, Tensor]
+    q: Tensor
+
+
+class ClusterVAE(nn.Module):
+    """The paper's figure 1: conv networks, encoder, category encoder, decoder, transposed network, class means.
+
+    Args:
+        settings: Architecture and objective.
+
+    Raises:
+        SettingsError: the settings do not fit the images.
+
+    Example:
+        >>> vae = ClusterVAE(VAESettings((28, 28, 1), n_clusters=10, latent_dim=20, hidden_dim=64))
+        >>> x = torch.rand(3, 1, 28, 28)
+        >>> vae.assign(x).shape, vae.decode(vae.encode(vae.features(x)).mu).shape
+        (torch.Size([3, 10]), torch.Size([3, 1, 28, 28]))
+    """
+
+    def __init__(self, settings: VAESettings) -> None:
+        super().__init__()
+        self.settings = settings
+        height, width, channels = settings.image_shape
+        latent_dim, hidden_dim = settings.latent_dim, settings.hidden_dim
+        pixels = height * width * channels
+
+        if settings.conv_networks:
+            self.conv: ConvFeatures | None = ConvFeatures(
+                settings.image_shape, list(settings.conv_networks), settings.concatenate
+            )
+            feature_dim = self.conv.feature_dim
+            # Only the first network's share of the decoder's output is ever used (the paper cuts the rest off, and
+            # it would get no gradient), so only that share is computed.
+            self._decoded_shape = self.conv.output_shapes[0]
+            self.transposed: TransposedNetwork | None = TransposedNetwork(
+                channels, settings.conv_networks[0], (height, width)
+            )
+        else:
+            self.conv = self.transposed = None
+            feature_dim = pixels
+            self._decoded_shape = (channels, height, width)
+        decoded_dim = self._decoded_shape[0] * self._decoded_shape[1] * self._decoded_shape[2]
+
+        self.encoder = nn.Linear(feature_dim, hidden_dim)
+        self.posterior = nn.Linear(hidden_dim, 2 * latent_dim)
+        category_dim = feature_dim if settings.category_input == "features" else latent_dim
+        self.category_encoder = nn.Sequential(
+            nn.Linear(category_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, settings.n_clusters)
+        )
+        self.decoder = nn.Sequential(nn.Linear(latent_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, decoded_dim))
+        learned = settings.prior == "class"
+        self.class_means = nn.Parameter(torch.zeros(settings.n_clusters, latent_dim), requires_grad=learned)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Input of the encoder, shape (B, F): conv features of images (B, C, H, W), or their flattened pixels."""
+        return self.conv(x) if self.conv is not None else flatten_channels_last(x)
+
+    def encode(self, features: Tensor) -> Posterior:
+        """q(z|x) from features (B, F). No activation on the heads: log-variances may be negative."""
+        mu, log_var = self.posterior(F.relu(self.encoder(features))).chunk(2, 1)
+        return Posterior(mu, log_var)
+
+    def category_logits(self, features: Tensor, z: Tensor) -> Tensor:
+        """Logits of q(y|x) or q(y|z), shape (B, K), from features (B, F) and latents (B, D)."""
+        return self.category_encoder(features if self.settings.category_input == "features" else z)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Images (B, C, H, W) in [0, 1] from latents (B, D)."""
+        decoded = unflatten_channels_last(self.decoder(z), self._decoded_shape)
+        return torch.sigmoid(decoded if self.transposed is None else self.transposed(F.relu(decoded)))
+
+    def assign(self, x: Tensor) -> Tensor:
+        """Soft assignments (B, K) of images (B, C, H, W), at the posterior mean; nothing else is computed."""
+        features = self.features(x)
+        reads_latent = self.settings.category_input == "latent"
+        return self.category_encoder(self.encode(features).mu if reads_latent else features).softmax(1)
+
+    def draw_noise(self, n: int, generator: torch.Generator) -> Tensor:
+        """Standard normal numbers for `n` posterior samples, shape (n, D), on the generator's device."""
+        return torch.randn(n, self.settings.latent_dim, generator=generator, device=generator.device)
+
+    def forward(self, x: Tensor, noise: Tensor) -> StepOutput:
+        """Loss terms of images (B, C, H, W) for the posterior samples that `noise` (B, D) gives: the paper's Algorithm 1.
+
+        Its numbered steps, for one batch; the loop around them is `clusterloom.training.loop`.
+        """
+        features = self.features(x)  # 1: conv networks, concatenated
+        posterior = self.encode(features)  # 3: mean and log-variance
+        z = posterior.sample(noise)
+        log_q = self.category_logits(features, z).log_softmax(1)
+        category = self._category_loss(log_q)  # 2: formula (7)
+        kl = losses.expected_over_clusters(log_q.exp(), self._kl(z, posterior))  # 4: formula (3)
+        reconstruction = losses.reconstruction_loss(x, self.decode(z))  # 5: formula (2)
+        terms = {
+            "reconstruction": self.settings.reconstruction_weight * reconstruction,
+            "kl": kl,
+            "category": self.settings.category_weight * category,
+        }
+        return StepOutput(terms, log_q.detach().exp())  # 6: the caller sums the terms and descends
+
+    def log_likelihood_bound(self, x: Tensor) -> Tensor:
+        """How well the model explains images (B, C, H, W): minus the loss at the posterior mean, nats per image (B,).
+
+        The same terms as in training, but with nothing sampled: analytic divergences, z at the mean, and the
+        category term as KL(q(y|.) || uniform), which is the entropy form plus the constant ln K.
+        """
+        features = self.features(x)
+        posterior = self.encode(features)
+        log_q = self.category_logits(features, posterior.mu).log_softmax(1)
+        kl = losses.gaussian_kl(posterior.mu, posterior.log_var, self._prior_mean())
+        reconstruction = losses.reconstruction_loss(x, self.decode(posterior.mu))
+        category = losses.category_loss(log_q) + math.log(self.settings.n_clusters)
+        return -(
+            self.settings.reconstruction_weight * reconstruction
+            + losses.expected_over_clusters(log_q.exp(), kl)
+            + category
+        )
+
+    def _prior_mean(self) -> Tensor:
+        return self.class_means if self.settings.prior == "class" else self.class_means[0]
+
+    def _kl(self, z: Tensor, posterior: Posterior) -> Tensor:
+        if self.settings.kl == "sampled":
+            return losses.sampled_gaussian_kl(z, posterior.log_var, self._prior_mean())
+        return losses.gaussian_kl(posterior.mu, posterior.log_var, self._prior_mean())
+
+    def _category_loss(self, log_q: Tensor) -> Tensor:
+        if self.settings.category_formula == "entropy":
+            return losses.category_loss(log_q)
+        return losses.printed_category_loss(log_q)
