@@ -1,0 +1,180 @@
+"""Scores of a clustering: against labels that training never saw, and without any labels.
+
+Argument order and naming follow scikit-learn: `labels_true, labels_pred`; a `*_score` rises with quality.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, silhouette_score
+from sklearn.metrics.cluster import contingency_matrix
+
+from clusterloom.errors import DataError
+
+
+def clustering_accuracy_score(labels_true: np.ndarray, labels_pred: np.ndarray) -> float:
+    """Accuracy under the best one-to-one matching of clusters to classes (Hungarian algorithm).
+
+    Where there are more clusters than classes, the unmatched clusters' images count as wrong.
+
+    Args:
+        labels_true: Classes, shape (N,).
+        labels_pred: Clusters, shape (N,).
+
+    Returns:
+        Between 0 and 1; never above `majority_vote_purity_score`.
+
+    Raises:
+        DataError: the lengths differ or there are no labels.
+
+    Example:
+        >>> clustering_accuracy_score([0, 0, 1, 1], [1, 1, 0, 2])
+        0.75
+    """
+    counts = _contingency(labels_true, labels_pred)
+    rows, columns = linear_sum_assignment(counts, maximize=True)
+    return float(counts[rows, columns].sum() / counts.sum())
+
+
+def majority_vote_purity_score(labels_true: np.ndarray, labels_pred: np.ndarray) -> float:
+    """Accuracy when every cluster is given the most frequent class of its members: many clusters may share a class.
+
+    Some papers call this accuracy. It rises with the number of clusters, to 1 for one image each.
+
+    Args:
+        labels_true: Classes, shape (N,).
+        labels_pred: Clusters, shape (N,).
+
+    Returns:
+        Between 0 and 1.
+
+    Raises:
+        DataError: the lengths differ or there are no labels.
+
+    Example:
+        >>> majority_vote_purity_score([0, 0, 1, 1], [1, 1, 0, 2])
+        1.0
+    """
+    counts = _contingency(labels_true, labels_pred)
+    return float(counts.max(0).sum() / counts.sum())
+
+
+def normalized_mutual_information_score(labels_true: np.ndarray, labels_pred: np.ndarray) -> float:
+    """NMI with the arithmetic mean of the two entropies in the denominator, pinned here because conventions differ.
+
+    Args:
+        labels_true: Classes, shape (N,).
+        labels_pred: Clusters, shape (N,).
+
+    Returns:
+        Between 0 and 1.
+    """
+    return float(normalized_mutual_info_score(labels_true, labels_pred, average_method="arithmetic"))
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """How one class fared under the one-to-one matching.
+
+    Attributes:
+        label: The class, as given in `labels_true`.
+        images: Its images.
+        cluster: The cluster matched to it, or None where there are fewer clusters than classes.
+        recall: Share of its images that lie in that cluster.
+        precision: Share of that cluster's images that are of this class.
+        confused_with: The class that most of its other images were sorted with, or None.
+    """
+
+    label: int
+    images: int
+    cluster: int | None
+    recall: float
+    precision: float
+    confused_with: int | None
+
+
+def per_class_table(labels_true: np.ndarray, labels_pred: np.ndarray) -> list[ClassRow]:
+    """One row per class, in ascending order, under the matching of `clustering_accuracy_score`.
+
+    Args:
+        labels_true: Classes, shape (N,).
+        labels_pred: Clusters, shape (N,).
+
+    Raises:
+        DataError: the lengths differ or there are no labels.
+
+    Example:
+        >>> [(row.label, row.cluster, row.recall, row.precision) for row in per_class_table([3, 3, 7], [1, 0, 0])]
+        [(3, 1, 0.5, 1.0), (7, 0, 1.0, 0.5)]
+    """
+    counts = _contingency(labels_true, labels_pred)
+    classes, clusters = np.unique(labels_true), np.unique(labels_pred)
+    matched = dict(zip(*(side.tolist() for side in linear_sum_assignment(counts, maximize=True)), strict=True))
+    class_of_cluster = {column: row for row, column in matched.items()}
+    table = []
+    for row, label in enumerate(classes):
+        column = matched.get(row)
+        hit = int(counts[row, column]) if column is not None else 0
+        elsewhere = {c: int(counts[row, c]) for c in class_of_cluster if c != column and counts[row, c]}
+        worst = max(elsewhere, key=lambda c: elsewhere[c], default=None)
+        table.append(
+            ClassRow(
+                label=int(label),
+                images=int(counts[row].sum()),
+                cluster=None if column is None else int(clusters[column]),
+                recall=hit / int(counts[row].sum()),
+                precision=0.0 if column is None else hit / int(counts[:, column].sum()),
+                confused_with=None if worst is None else int(classes[class_of_cluster[worst]]),
+            )
+        )
+    return table
+
+
+def label_scores(labels_true: np.ndarray, labels_pred: np.ndarray) -> dict[str, float]:
+    """All scores that need labels, each under its own name: accuracy (Hungarian), purity, nmi, ari.
+
+    Args:
+        labels_true: Classes, shape (N,).
+        labels_pred: Clusters, shape (N,).
+
+    Raises:
+        DataError: the lengths differ or there are no labels.
+    """
+    return {
+        "accuracy": clustering_accuracy_score(labels_true, labels_pred),
+        "purity": majority_vote_purity_score(labels_true, labels_pred),
+        "nmi": normalized_mutual_information_score(labels_true, labels_pred),
+        "ari": float(adjusted_rand_score(labels_true, labels_pred)),
+    }
+
+
+def sampled_silhouette_score(
+    latents: np.ndarray, labels_pred: np.ndarray, max_images: int = 5000, seed: int = 0
+) -> float | None:
+    """Mean silhouette coefficient of the clusters in latent space, on a sample: its cost grows with the square.
+
+    Args:
+        latents: Shape (N, D).
+        labels_pred: Clusters, shape (N,).
+        max_images: Images to draw.
+        seed: Of the draw.
+
+    Returns:
+        Between -1 and 1; None where fewer than two clusters, or only clusters of one image, were drawn.
+    """
+    rows = np.random.default_rng(seed).permutation(len(latents))[:max_images]
+    n_labels = len(np.unique(labels_pred[rows]))
+    if not 2 <= n_labels < len(rows):
+        return None
+    return float(silhouette_score(latents[rows], labels_pred[rows]))
+
+
+def _contingency(labels_true: np.ndarray, labels_pred: np.ndarray) -> np.ndarray:
+    """Images per class (rows) and cluster (columns), both in ascending order."""
+    if len(labels_true) != len(labels_pred):
+        raise DataError(f"there are {len(labels_true)} true labels but {len(labels_pred)} predicted ones")
+    if len(labels_true) == 0:
+        raise DataError("there are no labels to compare")
+    counts: np.ndarray = contingency_matrix(labels_true, labels_pred)
+    return counts
