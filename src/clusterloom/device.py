@@ -1,0 +1,103 @@
+"""Where and in which precision to compute: decided here and nowhere else."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clusterloom.errors import SettingsError, TrainingError
+
+
+@dataclass(frozen=True)
+class Compute:
+    """A device and a precision.
+
+    Attributes:
+        device: Where models and batches live.
+        precision: "fp32", or "bf16" for autocast to bfloat16 (weights and losses stay float32).
+    """
+
+    device: torch.device
+    precision: str
+
+    @classmethod
+    def choose(cls, device: str = "auto", precision: str = "auto") -> "Compute":
+        """Resolve "auto": CUDA, then MPS, then CPU; bf16 where the hardware multiplies it faster than float32.
+
+        Args:
+            device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+            precision: "auto", "fp32" or "bf16".
+
+        Raises:
+            SettingsError: the name is unknown, or the device is not there.
+        """
+        chosen = _choose_device(device)
+        if precision not in ("auto", "fp32", "bf16"):
+            raise SettingsError(f"precision must be auto, fp32 or bf16; got {precision!r}")
+        if precision == "auto":
+            precision = "bf16" if _bf16_is_faster(chosen) else "fp32"
+        return cls(chosen, precision)
+
+    def autocast(self) -> torch.autocast:
+        """The context in which forward passes run."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+    def batch(self, images: np.ndarray) -> Tensor:
+        """A batch for the networks, on the device: float32 (B, C, H, W), channels_last, values in [0, 1].
+
+        Args:
+            images: uint8 (0 to 255) or float (0 to 1), shape (B, H, W, C).
+        """
+        tensor = torch.from_numpy(np.ascontiguousarray(images)).to(self.device, non_blocking=True)
+        # Channels come last in memory already, so this is a view, in the memory format that the conv networks want.
+        tensor = tensor.permute(0, 3, 1, 2)
+        return tensor.float().div_(255) if images.dtype == np.uint8 else tensor.float()
+
+
+def _choose_device(name: str) -> torch.device:
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise SettingsError(f"unknown device {name!r}; use auto, cpu, cuda, cuda:N or mps") from None
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available.get(device.type, False):
+        raise SettingsError(f"device {name!r} is not available on this machine; use auto or cpu")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise SettingsError(f"device {name!r} is not there: this machine has {torch.cuda.device_count()} CUDA devices")
+    return device
+
+
+def _bf16_is_faster(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        # Only tile instructions (AMX) beat float32; AVX-512 bf16 gains less than its conversions cost at these sizes.
+        return bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
+    return False
+
+
+@contextlib.contextmanager
+def memory_errors_named(batch_size: int) -> Iterator[None]:
+    """Turn an allocation failure of NumPy, PyTorch or CUDA into a `TrainingError` that says what to lower."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise _out_of_memory(batch_size) from error
+    except RuntimeError as error:
+        if "can't allocate memory" in str(error) or "out of memory" in str(error):
+            raise _out_of_memory(batch_size) from error
+        raise
+
+
+def _out_of_memory(batch_size: int) -> TrainingError:
+    return TrainingError(
+        f"out of memory with batches of {batch_size} images; "
+        f"try --batch-size {max(1, batch_size // 2)}, smaller images or a smaller --hidden-dim"
+    )

@@ -1,0 +1,121 @@
+"""Checkpoints of an unfinished run: written so that a kill at any moment leaves the old one or the new one, whole.
+
+A checkpoint is one safetensors file (weights, optimiser moments, running sums) whose header carries the position in
+the run and a hash of the tensors. Everything random in a run derives from its seed and that position.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from clusterloom.errors import ModelError
+from clusterloom.files import write_atomically
+
+
+@dataclass
+class Position:
+    """Where a run stands: the next thing to do is batch `batch` of epoch `epoch`, both counted from 0.
+
+    Attributes:
+        epoch: Epochs that are complete.
+        batch: Batches of the current epoch that are complete.
+        seconds: Training time so far, over all sessions.
+        epoch_seconds: The part of it that belongs to the current epoch.
+        history: One record for every complete epoch, as in metrics.jsonl.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    seconds: float = 0.0
+    epoch_seconds: float = 0.0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def save_checkpoint(
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    sums: dict[str, Tensor],
+    position: Position,
+    run_id: str,
+) -> None:
+    """Write everything that a run needs to go on; atomic.
+
+    Args:
+        path: The file; its folder must exist.
+        model: Its parameters and buffers are saved.
+        optimizer: Its moments are saved under the names of the model's parameters.
+        sums: Running sums of the current epoch.
+        position: Where the run stands.
+        run_id: Identifies settings and data; `load_checkpoint` refuses another one.
+    """
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    for name, parameter in model.named_parameters():
+        tensors |= {f"optimizer.{name}.{key}": value for key, value in optimizer.state.get(parameter, {}).items()}
+    tensors |= {f"sums.{name}": value for name, value in sums.items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    metadata = {"position": json.dumps(asdict(position)), "run_id": run_id, "sha256": _digest(tensors)}
+    write_atomically(path, safetensors.torch.save(tensors, metadata))
+
+
+def load_checkpoint(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, run_id: str | None
+) -> tuple[dict[str, Tensor], Position]:
+    """Put a checkpoint back into `model` and `optimizer`, in place.
+
+    Args:
+        path: The file.
+        model: Built from the same settings.
+        optimizer: Of the same kind, over the model's parameters.
+        run_id: What `save_checkpoint` was given; None accepts any.
+
+    Returns:
+        The running sums of the current epoch, and the position.
+
+    Raises:
+        ModelError: the file is damaged, or of another run.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
+        position = Position(**json.loads(metadata["position"]))
+    except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{path}: not a readable checkpoint ({error}); fit again without --resume") from error
+    if metadata.get("sha256") != _digest(tensors):
+        raise ModelError(f"{path}: the checkpoint's hash does not match its contents; fit again without --resume")
+    if run_id is not None and metadata.get("run_id") != run_id:
+        raise ModelError(
+            f"{path}: the checkpoint belongs to other settings or other images; "
+            "use the same ones, or fit again without --resume"
+        )
+    model.load_state_dict(_below(tensors, "model."))
+    for name, parameter in model.named_parameters():
+        state = _below(tensors, f"optimizer.{name}.")
+        if state:
+            # Moments must have the memory layout of their parameter: fused optimisers walk both as flat memory.
+            optimizer.state[parameter] = {
+                key: torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value
+                for key, value in state.items()
+            }
+    device = next(model.parameters()).device
+    return {name: value.to(device) for name, value in _below(tensors, "sums.").items()}, position
+
+
+def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].numpy().tobytes())
+    return digest.hexdigest()
