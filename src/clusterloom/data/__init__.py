@@ -1,0 +1,7 @@
+"""Images in: folders, arrays, parquet files and built-in data sets, all as one `ImageSet` of 8-bit images."""
+
+from clusterloom.data.builtin import BUILTIN, fetch
+from clusterloom.data.images import ImageSet
+from clusterloom.data.load import load_images
+
+__all__ = ["BUILTIN", "ImageSet", "fetch", "load_images"]

@@ -1,0 +1,159 @@
+"""Pictures in a folder and its sub-folders."""
+
+import os
+import stat
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clusterloom.data.boundary import only_data_errors, printable, reason
+from clusterloom.data.cache import entry_folder
+from clusterloom.data.images import ImageSet, limit_note, limited_rows
+from clusterloom.data.pictures import Picture, PictureOptions, Problem, read_pictures
+from clusterloom.errors import DataError
+
+SUFFIXES = frozenset({".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".webp"})
+
+
+@dataclass
+class _Listing:
+    """What a walk through a folder found."""
+
+    # Identifier to path, size and times: all that tells whether a file has changed.
+    stamps: dict[str, list[object]] = field(default_factory=dict)
+    ignored: Counter[str] = field(default_factory=Counter)
+    problems: list[Problem] = field(default_factory=list)
+
+
+def read_folder(folder: Path, options: PictureOptions, name: str, cache_dir: Path | None = None) -> ImageSet:
+    """Read all pictures in a folder and its sub-folders, in the order of their paths.
+
+    Files count as pictures by their suffix (`SUFFIXES`, in any case); hidden files and folders and all other files
+    are ignored and counted in the notes. Links are followed, each folder being read once. How a picture becomes
+    pixels is `clusterloom.data.convert.convert`'s to say, and its size `clusterloom.data.pictures.choose_size`'s.
+    If all pictures lie in sub-folders, at least two of them, the names of these become the classes.
+
+    Converted images are cached under the paths, sizes and times of the files, so that a second call is instant.
+
+    Args:
+        folder: The folder.
+        options: How pictures are read. With a limit, only the chosen pictures are looked at, also for the size.
+        name: What the user named, for messages.
+        cache_dir: See `clusterloom.data.cache.cache_root`.
+
+    Returns:
+        The images, identified by their paths inside the folder with `/` between the parts.
+
+    Raises:
+        DataError: there is no picture, or one cannot be read and `options.skip_bad` is off.
+    """
+    with only_data_errors(name):
+        listing = _list_pictures(folder)
+        ids = sorted(listing.stamps)
+        if not ids and not listing.problems:
+            raise DataError(_nothing_found(name, listing))
+        chosen = [ids[row] for row in limited_rows(len(ids), options.limit)]
+        entry = read_pictures(
+            lambda: (Picture(identifier, str(folder / identifier)) for identifier in chosen),
+            entry_folder(
+                cache_dir,
+                folder=str(folder.resolve()),
+                files=[[identifier, *listing.stamps[identifier]] for identifier in chosen],
+                problems=listing.problems,
+                options=options.as_key(),
+            ),
+            options,
+            name,
+            listing.problems,
+        )
+    class_names = _class_folders(ids)
+    kept: list[str] = entry.facts["ids"]
+    notes = [*entry.facts["notes"], *_ignored_note(listing), *_class_note(class_names)]
+    if len(chosen) < len(ids):
+        notes.append(limit_note(len(chosen), len(ids)))
+    shown_names = tuple(printable(class_name) for class_name in class_names)
+    return ImageSet(entry.images, kept, _folder_labels(kept, class_names), shown_names, name, tuple(notes))
+
+
+def _list_pictures(folder: Path) -> _Listing:
+    """Walk a folder by hand: links to folders are followed, and a real folder met before is not entered again."""
+    listing = _Listing()
+    seen: set[tuple[int, int]] = set()
+    pending = [""]
+    while pending:
+        prefix = pending.pop()
+        try:
+            _list_level(folder / prefix, prefix, listing, pending, seen)
+        except OSError as error:
+            listing.problems.append(Problem(prefix or ".", reason(error)))
+    return listing
+
+
+def _list_level(folder: Path, prefix: str, listing: _Listing, pending: list[str], seen: set[tuple[int, int]]) -> None:
+    status = folder.stat()
+    if (status.st_dev, status.st_ino) in seen:
+        return
+    seen.add((status.st_dev, status.st_ino))
+    below: list[str] = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            try:
+                _list_entry(entry, prefix + entry.name, listing, below)
+            except OSError as error:  # a link to nowhere, or to itself
+                listing.problems.append(Problem(prefix + entry.name, reason(error)))
+    # The last one is walked first: sorted, so that of two links to one folder always the same one counts.
+    pending.extend(sorted(below, reverse=True))
+
+
+def _list_entry(entry: os.DirEntry[str], identifier: str, listing: _Listing, below: list[str]) -> None:
+    suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 (a Path per file doubles the time of the walk)
+    if entry.name.startswith("."):
+        listing.ignored["hidden"] += 1
+    elif entry.is_dir():
+        below.append(f"{identifier}/")
+    elif suffix not in SUFFIXES:
+        listing.ignored[suffix or "no suffix"] += 1
+    else:
+        _list_picture(entry.stat(), identifier, listing)
+
+
+def _list_picture(status: os.stat_result, identifier: str, listing: _Listing) -> None:
+    if stat.S_ISREG(status.st_mode):
+        listing.stamps[identifier] = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+    else:  # opening a pipe would wait for ever
+        listing.problems.append(Problem(identifier, "not a regular file"))
+
+
+def _class_folders(ids: Sequence[str]) -> tuple[str, ...]:
+    """Names of the first-level sub-folders if they hold all pictures and are at least two, otherwise none."""
+    if not all("/" in identifier for identifier in ids):
+        return ()
+    names = sorted({identifier.split("/", 1)[0] for identifier in ids})
+    return tuple(names) if len(names) >= 2 else ()
+
+
+def _folder_labels(ids: Sequence[str], class_names: tuple[str, ...]) -> NDArray[np.int64] | None:
+    if not class_names:
+        return None
+    index = {name: label for label, name in enumerate(class_names)}
+    return np.array([index[identifier.split("/", 1)[0]] for identifier in ids], np.int64)
+
+
+def _class_note(class_names: tuple[str, ...]) -> list[str]:
+    return [f"labels from {len(class_names)} sub-folders, for evaluation alone"] if class_names else []
+
+
+def _ignored_note(listing: _Listing) -> list[str]:
+    if not listing.ignored:
+        return []
+    kinds = ", ".join(f"{count} {printable(kind)}" for kind, count in listing.ignored.most_common(5))
+    return [f"{listing.ignored.total()} other files or folders ignored ({kinds})"]
+
+
+def _nothing_found(name: str, listing: _Listing) -> str:
+    expected = ", ".join(sorted(SUFFIXES))
+    return "; ".join([f"{printable(name)} holds no pictures ({expected})", *_ignored_note(listing)])

@@ -1,0 +1,237 @@
+"""A set of images of one shape, 8 bits a channel: the form in which every reader hands over data."""
+
+import hashlib
+import operator
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clusterloom.data.boundary import printable
+from clusterloom.errors import DataError, SettingsError
+
+_CHUNK_BYTES = 1 << 24
+
+
+class RowIds(Sequence[str]):
+    """Row numbers as text, made when asked for, so that the identifiers of a million images cost nothing.
+
+    Args:
+        rows: The row numbers, each once.
+
+    Example:
+        >>> ids = RowIds(range(1_000_000))
+        >>> ids[999_999], list(ids[2:4])
+        ('999999', ['2', '3'])
+    """
+
+    def __init__(self, rows: range | NDArray[np.int64]) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> "RowIds": ...
+    def __getitem__(self, index: int | slice) -> "str | RowIds":
+        if isinstance(index, slice):
+            return RowIds(self.rows[index])
+        return str(int(self.rows[operator.index(index)]))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ImageSet:
+    """Images of one shape with their identifiers, and labels if the source has any.
+
+    Labels are for evaluation alone: no training function takes them.
+
+    Args:
+        images: Pixels from 0 to 255, shape (N, H, W, C), uint8; may be memory-mapped and read-only.
+        ids: One unique identifier per image: the path inside the folder, or the row number as text. A file name
+            that is not UTF-8 holds surrogate escapes; use `printable` before showing it.
+        labels: Index into `class_names` per image, shape (N,), int64, or None.
+        class_names: One name per class; empty without labels.
+        name: What the user named, for messages.
+        notes: Sentences on what was converted, left out or guessed, each one printable line.
+
+    Raises:
+        DataError: there is no image, or the parts do not fit together.
+
+    Example:
+        >>> images = np.zeros((2, 8, 8, 1), np.uint8)
+        >>> ImageSet(images, ["a.png", "b.png"], None, (), "folder shapes", ())
+        ImageSet('folder shapes': 2 images of 8 x 8 x 1)
+    """
+
+    images: NDArray[np.uint8]
+    ids: Sequence[str]
+    labels: NDArray[np.int64] | None
+    class_names: tuple[str, ...]
+    name: str
+    notes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        _check_images(self.images, self.name)
+        _check_ids(self.ids, len(self.images), self.name)
+        _check_labels(self.labels, self.class_names, len(self.images), self.name)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __repr__(self) -> str:
+        height, width, channels = self.image_shape
+        classes = f", {len(self.class_names)} classes" if self.class_names else ""
+        return f"ImageSet({self.name!r}: {len(self)} images of {height} x {width} x {channels}{classes})"
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels."""
+        height, width, channels = self.images.shape[1:]
+        return height, width, channels
+
+    def head(self, limit: int | None) -> "ImageSet":
+        """At most `limit` images, chosen at random without a look at the labels, in their original order.
+
+        The choice depends on N and `limit` alone, and a larger limit adds images to those of a smaller one. A random
+        choice instead of the first images keeps all classes of a set that is sorted by class.
+
+        Args:
+            limit: Number of images wanted; None for all.
+
+        Returns:
+            This set when it is small enough, otherwise a new one that holds a copy of the chosen images.
+
+        Raises:
+            SettingsError: `limit` is below 1.
+
+        Example:
+            >>> full = ImageSet(np.zeros((9, 8, 8, 1), np.uint8), RowIds(range(9)), None, (), "nine", ())
+            >>> len(full.head(4)), full.head(100) is full
+            (4, True)
+        """
+        rows = limited_rows(len(self), limit)
+        if len(rows) == len(self):
+            return self
+        ids = RowIds(np.asarray(self.ids.rows)[rows]) if isinstance(self.ids, RowIds) else [self.ids[i] for i in rows]
+        labels = None if self.labels is None else self.labels[rows]
+        notes = (*self.notes, limit_note(len(rows), len(self)))
+        return ImageSet(np.asarray(self.images[rows]), ids, labels, self.class_names, self.name, notes)
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the shape and all pixels, read in chunks so that memory stays flat.
+
+        Returns:
+            64 hexadecimal digits; equal for equal pixels, whatever file they came from.
+
+        Example:
+            >>> ImageSet(np.zeros((1, 8, 8, 1), np.uint8), ["0"], None, (), "one", ()).fingerprint()[:12]
+            '230918acc12a'
+        """
+        digest = hashlib.sha256(repr(tuple(int(side) for side in self.images.shape)).encode("ascii"))
+        for chunk in chunks(self.images):
+            digest.update(np.ascontiguousarray(chunk).data)
+        return digest.hexdigest()
+
+
+def chunks(array: NDArray[Any], chunk_bytes: int = _CHUNK_BYTES) -> list[NDArray[Any]]:
+    """Split an array into consecutive groups of rows, so that work on it needs little memory.
+
+    Args:
+        array: Shape (N, ...).
+        chunk_bytes: About so many bytes in a chunk, and at least one row.
+
+    Returns:
+        Views of the array, in order.
+
+    Example:
+        >>> [len(chunk) for chunk in chunks(np.zeros((5, 8), np.uint8), chunk_bytes=16)]
+        [2, 2, 1]
+    """
+    rows = max(1, chunk_bytes // max(1, array[:1].nbytes))
+    return [array[start : start + rows] for start in range(0, len(array), rows)]
+
+
+def limited_rows(n_images: int, limit: int | None) -> NDArray[np.int64]:
+    """Sorted rows of a fixed random choice of at most `limit` of `n_images` images.
+
+    Args:
+        n_images: Number of images there are.
+        limit: Number of images wanted; None for all.
+
+    Returns:
+        Ascending row numbers, shape (min(n_images, limit),).
+
+    Raises:
+        SettingsError: `limit` is below 1.
+
+    Example:
+        >>> len(limited_rows(100, 10)), set(limited_rows(100, 10)) <= set(limited_rows(100, 20))
+        (10, True)
+    """
+    if limit is None:
+        return np.arange(n_images)
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+        raise SettingsError(f"limit is {limit!r}; expected a whole number of images, at least 1")
+    if limit >= n_images:
+        return np.arange(n_images)
+    # Prefixes of one permutation: the images of a small limit are among those of a larger one.
+    return np.sort(np.random.default_rng(0).permutation(n_images)[:limit])
+
+
+def limit_note(n_kept: int, n_images: int) -> str:
+    """The note that says that a limit left images out."""
+    return f"{n_kept} of {n_images} images chosen at random (seeded, without a look at labels), in their original order"
+
+
+def encode_labels(values: NDArray[Any]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Class indices and class names from any labels.
+
+    Args:
+        values: Integers or text, shape (N,).
+
+    Returns:
+        Indices from 0, shape (N,), and the class names in ascending order of the values.
+
+    Example:
+        >>> encode_labels(np.array([7, 3, 7]))
+        (array([1, 0, 1]), ('3', '7'))
+    """
+    classes, indices = np.unique(values, return_inverse=True)
+    return indices.reshape(-1).astype(np.int64), tuple(printable(str(value)) for value in classes.tolist())
+
+
+def _check_images(images: NDArray[np.uint8], name: str) -> None:
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4:
+        received = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else type(images).__name__
+        raise DataError(f"{name}: images are {received}; expected uint8 of shape (N, H, W, C)")
+    if 0 in images.shape:
+        raise DataError(f"{name} holds no images: its shape is {images.shape}")
+
+
+def _check_ids(ids: Sequence[str], n_images: int, name: str) -> None:
+    if len(ids) != n_images:
+        raise DataError(f"{name}: {len(ids)} identifiers for {n_images} images")
+    if isinstance(ids, RowIds):
+        return
+    if len(set(ids)) != n_images:
+        twice = Counter(ids).most_common(1)[0][0]
+        raise DataError(f"{name}: identifiers must be unique, but {printable(twice)!r} occurs more than once")
+
+
+def _check_labels(labels: NDArray[np.int64] | None, class_names: tuple[str, ...], n_images: int, name: str) -> None:
+    if labels is None:
+        if class_names:
+            raise DataError(f"{name}: {len(class_names)} class names without labels")
+        return
+    if labels.dtype != np.int64 or labels.shape != (n_images,):
+        raise DataError(f"{name}: labels are {labels.dtype} {labels.shape}; expected int64 of shape ({n_images},)")
+    if labels.min() < 0 or labels.max() >= len(class_names):
+        raise DataError(
+            f"{name}: labels run from {labels.min()} to {labels.max()}; expected 0 to {len(class_names) - 1}, "
+            f"one for each of the {len(class_names)} class names"
+        )

@@ -1,0 +1,111 @@
+"""One way in for images from anywhere: a built-in name, a folder, or a file of any known format."""
+
+import difflib
+from pathlib import Path
+
+from clusterloom.data.boundary import only_data_errors, printable
+from clusterloom.data.builtin import BUILTIN, load_builtin
+from clusterloom.data.folder import SUFFIXES, read_folder
+from clusterloom.data.idx import read_idx
+from clusterloom.data.images import ImageSet, limited_rows
+from clusterloom.data.npy import read_npy
+from clusterloom.data.npz import read_npz
+from clusterloom.data.parquet import read_parquet
+from clusterloom.data.pictures import PictureOptions
+from clusterloom.errors import DataError
+
+# gzip, and each number type of the IDX format
+_IDX_STARTS = (b"\x1f\x8b", *(bytes([0, 0, code]) for code in (0x08, 0x09, 0x0B, 0x0C, 0x0D, 0x0E)))
+_ACCEPTED = (
+    "a folder of pictures, a .npy, .npz, IDX (packed with gzip or not) or .parquet file, "
+    f"or one of {', '.join(BUILTIN)}"
+)
+
+
+def load_images(
+    source: str | Path,
+    *,
+    image_size: tuple[int, int] | int | None = None,
+    channels: int | None = None,
+    skip_bad: bool = False,
+    limit: int | None = None,
+    cache_dir: Path | None = None,
+) -> ImageSet:
+    """Load images from a built-in data set, a folder of pictures or a file.
+
+    Text that is the name of a built-in data set means that data set; `./digits` or a `Path` means a folder of that
+    name. The format of a file is told by its first bytes, not by its name.
+
+    Args:
+        source: A name of `BUILTIN`, or the path of a folder or file.
+        image_size: Height and width of the result in pixels, or one number for both. Pictures in folders and
+            parquet files are scaled to it; arrays and built-in data sets must have it already.
+        channels: 1 for grey or 3 for RGB; likewise.
+        skip_bad: Leave out pictures that cannot be read, and say so in the notes, instead of raising.
+        limit: At most so many images, chosen at random without a look at labels, in their original order.
+        cache_dir: See `clusterloom.data.cache.cache_root`.
+
+    Returns:
+        The images.
+
+    Raises:
+        DataError: there is no such source, or it cannot be used.
+        SettingsError: `image_size`, `channels` or `limit` is out of range.
+
+    Example:
+        >>> load_images("digits", limit=100)
+        ImageSet('digits': 100 images of 8 x 8 x 1, 10 classes)
+    """
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    options = PictureOptions(size, channels, skip_bad, limit)
+    limited_rows(1, limit)  # raises before hours of reading if the limit is out of range
+    if isinstance(source, str) and source in BUILTIN:
+        return _limited(load_builtin(source, cache_dir), options)
+    path = Path(source)
+    name = printable(str(source))
+    with only_data_errors(name):
+        if path.is_dir() and name:
+            return read_folder(path, options, f"folder {printable(path.resolve().name)}", cache_dir)
+        if not path.is_file():
+            raise DataError(_unknown(source))
+        return _read_file(path, options, name, cache_dir)
+
+
+def _read_file(path: Path, options: PictureOptions, name: str, cache_dir: Path | None) -> ImageSet:
+    with path.open("rb") as file:
+        start = file.read(6)
+    if start.startswith(b"PAR1"):
+        return read_parquet(path, options, name, cache_dir)
+    if start == b"\x93NUMPY":
+        images = read_npy(path, name, cache_dir)
+    elif start.startswith(b"PK"):
+        images = read_npz(path, name, cache_dir)
+    elif start.startswith(_IDX_STARTS):
+        images = read_idx(path, name, cache_dir)
+    else:
+        raise DataError(_unusable(path, name))
+    return _limited(images, options)
+
+
+def _limited(images: ImageSet, options: PictureOptions) -> ImageSet:
+    height, width, channels = images.image_shape
+    wanted = (*(options.image_size or (height, width)), options.channels or channels)
+    if wanted != images.image_shape:
+        raise DataError(
+            f"{printable(images.name)} holds images of {height} x {width} x {channels}, and arrays are not resized; "
+            f"{wanted[0]} x {wanted[1]} x {wanted[2]} was asked for: resize them before saving, or give the pictures "
+            f"as a folder"
+        )
+    return images.head(options.limit)
+
+
+def _unusable(path: Path, name: str) -> str:
+    if path.suffix.lower() in SUFFIXES:
+        return f"{name} looks like a single picture; name the folder that holds the pictures"
+    return f"{name} is of no known format, or damaged at its start; expected {_ACCEPTED}"
+
+
+def _unknown(source: str | Path) -> str:
+    near = difflib.get_close_matches(str(source).lower(), BUILTIN, n=3) if isinstance(source, str) else []
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    return f"there is no file, folder or built-in data set {printable(str(source))!r}.{hint} Accepted: {_ACCEPTED}"
