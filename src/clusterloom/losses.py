@@ -4,7 +4,6 @@ Formula numbers are those of Yan, "Clustering Method Based on VAE with Convoluti
 Nothing here averages over the batch or applies a weight; `clusterloom.networks.vae` does that in one place.
 """
 
-import torch
 from torch import Tensor
 
 from clusterloom.errors import SettingsError

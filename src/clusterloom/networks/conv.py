@@ -1,6 +1,7 @@
 """The paper's conv networks (Con_Layer1, Con_Layer2, ...), their concatenation, and the mirrored transposed network."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -46,9 +47,9 @@ class ConvNetwork(nn.Module):
 
     def __init__(self, in_channels: int, settings: ConvSettings) -> None:
         super().__init__()
-        channels = [in_channels] + [settings.filters] * settings.depth
+        channels = [in_channels, *[settings.filters] * settings.depth]
         self.layers = nn.ModuleList(
-            nn.Conv2d(a, b, settings.kernel_size, padding="same") for a, b in zip(channels, channels[1:], strict=False)
+            nn.Conv2d(a, b, settings.kernel_size, padding="same") for a, b in pairwise(channels)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -127,17 +128,17 @@ class TransposedNetwork(nn.Module):
 
     def __init__(self, out_channels: int, settings: ConvSettings, image_size: tuple[int, int]) -> None:
         super().__init__()
-        channels = [settings.filters] * settings.depth + [out_channels]
+        channels = [*[settings.filters] * settings.depth, out_channels]
         self.layers = nn.ModuleList(
             nn.ConvTranspose2d(a, b, settings.kernel_size, padding=settings.kernel_size // 2)
-            for a, b in zip(channels, channels[1:], strict=False)
+            for a, b in pairwise(channels)
         )
         self.image_size = image_size
 
     def forward(self, features: Tensor) -> Tensor:
         """Image logits (B, C, H, W) from features (B, filters, ceil(H/2), ceil(W/2))."""
         first, *rest = self.layers
-        x = _upsampled_conv_transpose(features, first.weight, first.bias)
+        x = upsampled_conv_transpose(features, first.weight, first.bias)  # type: ignore[arg-type]
         for layer in rest:
             x = layer(F.relu(x))
         height, width = self.image_size
@@ -155,7 +156,7 @@ def unflatten_channels_last(flat: Tensor, shape: tuple[int, int, int]) -> Tensor
     return flat.view(-1, height, width, channels).permute(0, 3, 1, 2)
 
 
-def _upsampled_conv_transpose(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def upsampled_conv_transpose(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """conv_transpose2d(upsample2x(x), weight, bias) without the upsampled tensor, four times the size of `x`.
 
     Under nearest-neighbour upsampling, the output pixel (2i + a, 2j + b) depends only on low-resolution pixels around

@@ -175,9 +175,9 @@ class ClusterVAE(nn.Module):
         return torch.randn(n, self.settings.latent_dim, generator=generator, device=generator.device)
 
     def forward(self, x: Tensor, noise: Tensor) -> StepOutput:
-        """Loss terms of images (B, C, H, W) for the posterior samples that `noise` (B, D) gives: the paper's Algorithm 1.
+        """Loss terms of images (B, C, H, W), with posterior samples from `noise` (B, D): the paper's Algorithm 1.
 
-        Its numbered steps, for one batch; the loop around them is `clusterloom.training.loop`.
+        The numbers are its steps, for one batch; the loop around them is `clusterloom.training.loop`.
         """
         features = self.features(x)  # 1: conv networks, concatenated
         posterior = self.encode(features)  # 3: mean and log-variance

@@ -248,7 +248,7 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
     def _stalled(self, history: Sequence[Mapping[str, Any]]) -> bool:
-        """Whether the last `patience_epochs` brought no improvement: derived from the history, so it survives resume."""
+        """Whether the last `patience_epochs` brought nothing: derived from the history, so that it survives resume."""
         patience = self.plan.patience_epochs
         if patience is None or len(history) <= patience:
             return False

@@ -1,0 +1,56 @@
+"""Sort unlabelled images into clusters, with probabilities, and generate new images of each, from one model."""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from clusterloom.data import ImageSet, load_images
+    from clusterloom.errors import (
+        ClusterloomError,
+        CollapseWarning,
+        DataError,
+        DataWarning,
+        ModelError,
+        SettingsError,
+        TrainingError,
+    )
+    from clusterloom.estimators.convvae import ConvVAEClusterer
+    from clusterloom.estimators.load import load_model
+    from clusterloom.estimators.vae import VAEClusterer
+
+__version__ = version("clusterloom")
+__all__ = [
+    "ClusterloomError",
+    "CollapseWarning",
+    "ConvVAEClusterer",
+    "DataError",
+    "DataWarning",
+    "ImageSet",
+    "ModelError",
+    "SettingsError",
+    "TrainingError",
+    "VAEClusterer",
+    "__version__",
+    "load_images",
+    "load_model",
+]
+
+# Where each public name lives. They are imported on first use (PEP 562): PyTorch takes seconds, and help must not wait.
+_HOMES = {
+    "ConvVAEClusterer": "clusterloom.estimators.convvae",
+    "ImageSet": "clusterloom.data",
+    "VAEClusterer": "clusterloom.estimators.vae",
+    "load_images": "clusterloom.data",
+    "load_model": "clusterloom.estimators.load",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'clusterloom' has no attribute {name!r}")
+    return getattr(import_module(_HOMES.get(name, "clusterloom.errors")), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,193 @@
+"""Model directories: what lies in one, written so that nothing is lost, read so that nothing is trusted.
+
+    model.safetensors   weights and fitted arrays; its header has a hash of the settings
+    config.json         format and package versions, settings, hashes of the other files
+    metrics.jsonl       one line per epoch
+    README.md           model card, for people; not read back
+    *.png               pictures, if asked for; not read back
+
+No pickle is ever written or read.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+
+from clusterloom.errors import ModelError
+from clusterloom.files import fsync_directory, write_atomically
+
+FORMAT_VERSION = 1
+_READ_BACK = ("model.safetensors", "metrics.jsonl")
+_PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".dill"}
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """The contents of a model directory that are read back.
+
+    Attributes:
+        settings: What rebuilds the estimator: JSON values by name.
+        about: Versions, data, time and device of the run, for people and reports.
+        tensors: Weights and fitted arrays.
+        history: Records of metrics.jsonl.
+    """
+
+    settings: dict[str, Any]
+    about: dict[str, Any]
+    tensors: dict[str, np.ndarray]
+    history: list[dict[str, Any]]
+
+
+def write_bundle(
+    path: Path, bundle: Bundle, card: str, pictures: Mapping[str, bytes] | None = None, overwrite: bool = False
+) -> None:
+    """Write a model directory in one step: `path` is at every moment absent, the old model, or the new one, whole.
+
+    Args:
+        path: The directory to make.
+        bundle: What to store.
+        card: Text of README.md.
+        pictures: PNG files by name.
+        overwrite: Replace a model directory that is there already.
+
+    Raises:
+        ModelError: there is something at `path` that may not be replaced.
+        OSError: the disk is full or not writable; what was at `path` is intact.
+    """
+    check_target(path, overwrite)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    settings_text = json.dumps(bundle.settings, sort_keys=True)
+    tensors = {name: np.asarray(array, order="C") for name, array in bundle.tensors.items()}
+    files = {
+        "model.safetensors": safetensors.numpy.save(tensors, {"settings_sha256": _sha256(settings_text.encode())}),
+        "metrics.jsonl": "".join(json.dumps(record) + "\n" for record in bundle.history).encode(),
+    }
+    config = {
+        "format_version": FORMAT_VERSION,
+        "settings": bundle.settings,
+        "about": bundle.about,
+        "sha256": {name: _sha256(data) for name, data in files.items()},
+    }
+    files["config.json"] = json.dumps(config, indent=2, ensure_ascii=False).encode()
+    files["README.md"] = card.encode()
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    try:
+        for name, data in {**files, **(pictures or {})}.items():
+            write_atomically(temporary / name, data)
+        temporary.chmod(0o777 & ~_umask())
+        _replace_directory(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_target(path: Path, overwrite: bool) -> None:
+    """Refuse to write a model where something else, or without leave another model, would be lost.
+
+    Raises:
+        ModelError: see above.
+    """
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return
+    if not (path / "config.json").exists():
+        raise ModelError(f"{path} exists and is not a model directory; choose another --out")
+    if not overwrite:
+        raise ModelError(f"{path} holds a model already; choose another --out, or pass --overwrite")
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Read a model directory, checking everything before any of it is used.
+
+    Raises:
+        ModelError: it is missing, damaged, tampered with, has a pickle in it, or is of an unknown version.
+    """
+    if not path.is_dir():
+        raise ModelError(f"{path}: no such model directory")
+    pickles = sorted(file.name for file in path.iterdir() if file.suffix.lower() in _PICKLES)
+    if pickles:
+        raise ModelError(f"{path}: holds {pickles[0]}, which can run code when loaded; clusterloom never reads pickles")
+    config = _read_config(path / "config.json")
+    files = {name: _read_checked(path / name, config["sha256"][name]) for name in _READ_BACK}
+    try:
+        tensors, metadata = _parse_safetensors(files["model.safetensors"])
+        history = [json.loads(line) for line in files["metrics.jsonl"].decode().splitlines()]
+    except (safetensors.SafetensorError, ValueError, TypeError, KeyError) as error:
+        raise ModelError(f"{path}: damaged ({error})") from error
+    if metadata.get("settings_sha256") != _sha256(json.dumps(config["settings"], sort_keys=True).encode()):
+        raise ModelError(f"{path / 'config.json'}: the settings are not those that the model was saved with")
+    return Bundle(config["settings"], config["about"], tensors, history)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"{path.parent}: not a model directory, config.json is missing") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: not readable ({error})") from error
+    if not isinstance(config, dict) or "format_version" not in config:
+        raise ModelError(f"{path}: not a clusterloom configuration")
+    if config["format_version"] != FORMAT_VERSION:
+        raise ModelError(
+            f"{path}: format version {config['format_version']!r} is unknown; this release reads version "
+            f"{FORMAT_VERSION}. Update clusterloom, or fit again"
+        )
+    expected = {"format_version", "settings", "about", "sha256"}
+    if set(config) != expected or not all(isinstance(config[key], dict) for key in expected - {"format_version"}):
+        raise ModelError(f"{path}: expected the keys {', '.join(sorted(expected))}; got {', '.join(sorted(config))}")
+    if set(config["sha256"]) != set(_READ_BACK):
+        raise ModelError(
+            f"{path}: expected hashes of {', '.join(_READ_BACK)}; got {', '.join(sorted(config['sha256']))}"
+        )
+    return config
+
+
+def _read_checked(path: Path, expected: Any) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path}: not readable ({error.strerror})") from error
+    if _sha256(data) != expected:
+        raise ModelError(f"{path}: damaged or changed after it was saved (its SHA-256 does not match config.json)")
+    return data
+
+
+def _parse_safetensors(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    header_length = int.from_bytes(data[:8], "little")
+    metadata = json.loads(data[8 : 8 + header_length]).get("__metadata__", {})
+    return safetensors.numpy.load(data), metadata
+
+
+def _replace_directory(new: Path, path: Path) -> None:
+    """Put `new` where `path` is. Directories cannot be exchanged in one call everywhere, so the old one steps aside."""
+    aside = None
+    if path.exists():
+        aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
+        path.replace(aside)
+    try:
+        new.replace(path)
+    except OSError:
+        if aside is not None:
+            aside.replace(path)
+        raise
+    fsync_directory(path.parent)
+    if aside is not None:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

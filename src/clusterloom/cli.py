@@ -1,0 +1,331 @@
+"""The command line: arguments and exit statuses. What commands do is in `clusterloom.commands`.
+
+Exit status: 0 done; 2 bad input, with one line that says what to do; 1 the machine failed (disk full, no
+permission); 130 interrupted. Heavy imports wait until a command runs, so that help is quick.
+"""
+
+import errno
+import os
+import shlex
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from clusterloom.commands import DataOptions
+
+app = typer.Typer(
+    help="Sort unlabelled images into clusters, with probabilities, and generate new images of each.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="Built-in data sets.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+DataArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA", help="A folder of images, .npy, .npz, IDX, parquet, or a built-in name (data list)."
+    ),
+]
+ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="A model directory, as fit writes it.")]
+ImageSize = Annotated[str | None, typer.Option(help="Resize pictures to SIDE or HEIGHTxWIDTH pixels.", metavar="SIZE")]
+Channels = Annotated[int | None, typer.Option(help="Convert pictures to 1 (grey) or 3 (colour) channels.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read, and list them.")]
+Limit = Annotated[int | None, typer.Option(help="Use a random subset of so many images.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+
+_PAPER = "The paper's formulas"
+_NETWORK = "Network"
+_TRAINING = "Training"
+_IMAGES = "Reading images"
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"clusterloom {version('clusterloom')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options of the program itself."""
+
+
+@app.command()
+def fit(
+    data: DataArgument,
+    out: Annotated[Path, typer.Option(help="Model directory to write.")],
+    clusters: Annotated[int, typer.Option(help="Number of clusters.")] = 10,
+    method: Annotated[str, typer.Option(help="convvae, or vae for flattened pixels.")] = "convvae",
+    preset: Annotated[str, typer.Option(help="Set of defaults: paper.")] = "paper",
+    seed: Annotated[int, typer.Option(help="Fixes initial weights, order and noise.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run of the same --out.")] = False,
+    overwrite: Overwrite = False,
+    latent_dim: Annotated[
+        int | None, typer.Option(help="Latent dimensions, the paper's s.", rich_help_panel=_NETWORK)
+    ] = None,
+    conv_depth: Annotated[
+        int | None, typer.Option(help="Conv layers per network, the paper's n.", rich_help_panel=_NETWORK)
+    ] = None,
+    hidden_dim: Annotated[
+        int | None, typer.Option(help="Width of dense layers, the paper's m.", rich_help_panel=_NETWORK)
+    ] = None,
+    conv_filters: Annotated[
+        str | None, typer.Option(help="Filters of each conv network, such as 16,32.", rich_help_panel=_NETWORK)
+    ] = None,
+    conv_kernels: Annotated[
+        str | None, typer.Option(help="Kernel size of each conv network, such as 3,5.", rich_help_panel=_NETWORK)
+    ] = None,
+    concatenate: Annotated[
+        bool | None, typer.Option(help="Use all conv networks' outputs, or the last one's.", rich_help_panel=_NETWORK)
+    ] = None,
+    category_input: Annotated[
+        str | None, typer.Option(help="latent for q(y|z), features for q(y|x).", rich_help_panel=_NETWORK)
+    ] = None,
+    literal: Annotated[
+        bool,
+        typer.Option("--literal", help="All formulas as printed; they do not cluster.", rich_help_panel=_PAPER),
+    ] = False,
+    prior: Annotated[str | None, typer.Option(help="class or standard.", rich_help_panel=_PAPER)] = None,
+    kl: Annotated[str | None, typer.Option(help="sampled or analytic.", rich_help_panel=_PAPER)] = None,
+    category_formula: Annotated[str | None, typer.Option(help="entropy or printed.", rich_help_panel=_PAPER)] = None,
+    reconstruction_weight: Annotated[
+        float | None, typer.Option(help="Weight of formula (2); default 2.5 on 28 x 28.", rich_help_panel=_PAPER)
+    ] = None,
+    category_weight: Annotated[
+        float | None, typer.Option(help="Weight of formula (7); default 1.", rich_help_panel=_PAPER)
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the images.", rich_help_panel=_TRAINING)] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per step.", rich_help_panel=_TRAINING)] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Of Adam.", rich_help_panel=_TRAINING)] = None,
+    patience_epochs: Annotated[
+        int | None,
+        typer.Option(help="Stop when the loss has not improved for so many epochs.", rich_help_panel=_TRAINING),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=_TRAINING)
+    ] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16.", rich_help_panel=_TRAINING)] = None,
+    tracker: Annotated[
+        str | None, typer.Option(help="Also log to tensorboard or mlflow.", rich_help_panel=_TRAINING)
+    ] = None,
+    image_size: Annotated[
+        str | None,
+        typer.Option(help="Resize pictures to SIDE or HEIGHTxWIDTH pixels.", metavar="SIZE", rich_help_panel=_IMAGES),
+    ] = None,
+    channels: Channels = None,
+    skip_bad: SkipBad = False,
+    limit: Limit = None,
+) -> None:
+    """Train on DATA without labels and write a model directory with pictures of every cluster."""
+    from clusterloom import commands
+
+    commands.fit(
+        _data(data, image_size, channels, skip_bad, limit),
+        out,
+        method,
+        preset,
+        literal,
+        {
+            "n_clusters": clusters,
+            "random_state": seed,
+            "latent_dim": latent_dim,
+            "conv_depth": conv_depth,
+            "hidden_dim": hidden_dim,
+            "conv_filters": _numbers("--conv-filters", conv_filters),
+            "conv_kernels": _numbers("--conv-kernels", conv_kernels),
+            "concatenate": concatenate,
+            "category_input": category_input,
+            "prior": prior,
+            "kl": kl,
+            "category_formula": category_formula,
+            "reconstruction_weight": reconstruction_weight,
+            "category_weight": category_weight,
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "learning_rate": learning_rate,
+            "patience_epochs": patience_epochs,
+            "device": device,
+            "precision": precision,
+            "tracker": tracker,
+        },
+        resume,
+        overwrite,
+        shlex.join(["clusterloom", *sys.argv[1:]]),
+        _talk(),
+    )
+
+
+@app.command()
+def predict(
+    model: ModelArgument,
+    data: DataArgument,
+    out: Annotated[str, typer.Option(help="labels.csv, labels.parquet, or - for the screen.")] = "-",
+    image_size: ImageSize = None,
+    channels: Channels = None,
+    skip_bad: SkipBad = False,
+    limit: Limit = None,
+) -> None:
+    """Write one row per image: id, cluster, probability, runner-up, score and outlier flag."""
+    from clusterloom import commands
+
+    commands.predict(model, _data(data, image_size, channels, skip_bad, limit), out, _talk())
+
+
+@app.command()
+def generate(
+    model: ModelArgument,
+    out: Annotated[str, typer.Option(help="A grid (NAME.png), or a folder for one PNG per image.")],
+    cluster: Annotated[int | None, typer.Option(help="One cluster only; by default all of them.")] = None,
+    n: Annotated[int, typer.Option("-n", "--n", min=1, help="New images per cluster.")] = 16,
+    spread: Annotated[float, typer.Option(help="Standard deviation around the class mean; 1 is the prior.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Of the random numbers.", min=0)] = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Generate new images of each cluster."""
+    from clusterloom import commands
+
+    commands.generate(model, cluster, n, spread, seed, out, overwrite, _talk())
+
+
+@app.command()
+def evaluate(
+    model: ModelArgument,
+    data: DataArgument,
+    labels: Annotated[
+        Path | None, typer.Option(help="Labels: .npy, .csv with columns id and label, or text with one per line.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    image_size: ImageSize = None,
+    channels: Channels = None,
+    skip_bad: SkipBad = False,
+    limit: Limit = None,
+) -> None:
+    """Score a model: sizes and confidence, and where labels exist accuracy, purity, NMI, ARI and a table per class."""
+    from rich.console import Console
+
+    from clusterloom import commands
+
+    options = _data(data, image_size, channels, skip_bad, limit)
+    commands.evaluate(model, options, labels, as_json, Console(), _talk())
+
+
+@data_app.command("list")
+def data_list() -> None:
+    """List the built-in data sets."""
+    from clusterloom.data import BUILTIN
+
+    for name in BUILTIN:
+        print(name)
+
+
+@data_app.command("fetch")
+def data_fetch(name: Annotated[str, typer.Argument(help="mnist or fashion-mnist.")]) -> None:
+    """Download a data set, check it against its known SHA-256, and keep it for later."""
+    from clusterloom.data import fetch
+
+    print(fetch(name, report=lambda line: print(line, file=sys.stderr)))
+
+
+def main() -> NoReturn:
+    """Entry point: runs a command and turns what it raises into one line and an exit status."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command line.
+
+    Args:
+        arguments: Without the program's name.
+
+    Returns:
+        The exit status.
+    """
+    warnings.showwarning = _show_warning
+    command = typer.main.get_command(app)
+    try:
+        result = command.main(arguments, prog_name="clusterloom", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except BrokenPipeError:
+        # The reader has gone. Python would complain once more when it flushes standard output at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + 13
+    except KeyboardInterrupt:
+        return _fail("interrupted; a fit goes on with --resume", 130)
+    except Exception as error:
+        return _report(error)
+
+
+def _report(error: Exception) -> int:
+    """One line for an expected error, and its exit status; anything else is a defect and is raised."""
+    name = type(error).__name__
+    if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # the parser's own errors
+        return _fail(error.format_message() or "see clusterloom --help", 2) if error.exit_code else 0
+    if name in ("Abort", "Exit"):
+        return 130 if name == "Abort" else int(getattr(error, "exit_code", 0))
+    if isinstance(error, ValueError):
+        from clusterloom.errors import ClusterloomError
+
+        if isinstance(error, ClusterloomError):
+            return _fail(str(error), 2)
+    if isinstance(error, OSError):
+        hint = "; free some space and run the command again" if error.errno == errno.ENOSPC else ""
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror or error}{hint}", 1)
+    raise error
+
+
+def _fail(text: str, status: int) -> int:
+    line = " ".join(text.split())
+    print(f"clusterloom: error: {line}".encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
+    return status
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    """Our own warnings on one line; those of libraries say nothing to a user."""
+    if category.__module__.startswith("clusterloom"):
+        print(f"clusterloom: warning: {message}", file=sys.stderr)
+
+
+def _talk() -> "Console":
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def _data(source: str, size: str | None, channels: int | None, skip_bad: bool, limit: int | None) -> "DataOptions":
+    from clusterloom.commands import DataOptions
+
+    sides = _numbers("--image-size", size.lower().replace("x", ",") if size else None)
+    if sides is not None and len(sides) > 2:
+        raise typer.BadParameter(f"--image-size {size}: expected SIDE or HEIGHTxWIDTH")
+    return DataOptions(source, (sides[0], sides[-1]) if sides else None, channels, skip_bad, limit)
+
+
+def _numbers(option: str, text: str | None) -> tuple[int, ...] | None:
+    """Whole numbers separated by commas, or None where the option was not given."""
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"{option} {text}: expected whole numbers separated by commas") from None
+
+
+if __name__ == "__main__":
+    main()

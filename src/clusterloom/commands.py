@@ -1,0 +1,291 @@
+"""What each command does, free of argument parsing: reads data and models, calls the library, writes results."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate import PartialState
+from rich.console import Console
+from rich.table import Table
+
+from clusterloom.bundle import check_target
+from clusterloom.data import ImageSet, load_images
+from clusterloom.data.boundary import printable
+from clusterloom.errors import DataError, SettingsError
+from clusterloom.estimators.base import CHECKPOINT_NAME, VariationalClusterer
+from clusterloom.estimators.convvae import ConvVAEClusterer
+from clusterloom.estimators.load import load_model
+from clusterloom.estimators.vae import VAEClusterer
+from clusterloom.files import write_atomically
+from clusterloom.metrics import label_scores, per_class_table, sampled_silhouette_score
+from clusterloom.pictures import image_grid, member_grid, png_bytes, to_picture
+from clusterloom.presets import LITERAL, PRESETS
+from clusterloom.tables import check_table_target, prediction_columns, read_labels, write_table
+from clusterloom.training.loop import DivergedError
+
+METHODS: Mapping[str, type[VariationalClusterer]] = {"convvae": ConvVAEClusterer, "vae": VAEClusterer}
+_PICTURE_IMAGES = 20_000  # members shown are chosen among so many images at most
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """How images are read; see `clusterloom.data.load_images`."""
+
+    source: str
+    image_size: tuple[int, int] | None = None
+    channels: int | None = None
+    skip_bad: bool = False
+    limit: int | None = None
+
+    def load(self, console: Console) -> ImageSet:
+        """Read the images and say what conversion did to them."""
+        images = load_images(
+            self.source,
+            image_size=self.image_size,
+            channels=self.channels,
+            skip_bad=self.skip_bad,
+            limit=self.limit,
+        )
+        height, width, channels = images.image_shape
+        _say(console, f"{printable(images.name)}: {len(images):,} images of {height} x {width} x {channels}")
+        for note in images.notes:
+            _say(console, f"  {note}")
+        return images
+
+    def load_for(self, model: VariationalClusterer, console: Console) -> ImageSet:
+        """Read images in the size and colour that a model was trained on, unless others are asked for."""
+        height, width, channels = model.image_shape_
+        is_pictures = Path(self.source).is_dir() or self.source.lower().endswith(".parquet")
+        if not is_pictures:
+            return self.load(console)
+        size = self.image_size or (height, width)
+        return DataOptions(self.source, size, self.channels or channels, self.skip_bad, self.limit).load(console)
+
+
+def fit(
+    data: DataOptions,
+    out: Path,
+    method: str,
+    preset: str,
+    literal: bool,
+    overrides: Mapping[str, Any],
+    resume: bool,
+    overwrite: bool,
+    command: str,
+    console: Console,
+) -> None:
+    """Train on images and write a model directory with pictures of members and of new images.
+
+    An unfinished run leaves its checkpoint in `OUT.partial`, where `resume` finds it.
+
+    Args:
+        data: The images.
+        out: The model directory.
+        method: A key of `METHODS`.
+        preset: A key of `PRESETS`.
+        literal: Use the paper's formulas as printed.
+        overrides: Estimator parameters that replace the preset's; None values are ignored.
+        resume: Go on from `OUT.partial`.
+        overwrite: Replace a model, or an unfinished run, that is there.
+        command: What the user typed, for the model card.
+        console: Where to talk.
+    """
+    parameters = _parameters(method, preset, literal, overrides)
+    run_dir = out.with_name(out.name + ".partial")
+    check_target(out, overwrite)
+    _check_run_dir(run_dir, resume, overwrite)
+    images = data.load(console)
+    estimator = METHODS[method](**parameters, run_dir=str(run_dir), resume=resume, verbose=1)
+    diverged: DivergedError | None = None
+    try:
+        estimator.fit(images)
+    except DivergedError as error:
+        if not hasattr(estimator, "network_"):
+            raise
+        diverged = error
+    if not PartialState().is_main_process:
+        return
+    estimator.about_ |= {"data": printable(images.name), "data_sha256": images.fingerprint(), "command": command}
+    if diverged is not None:
+        estimator.about_["stopped"] = str(diverged)
+    estimator.save(out, _pictures(estimator, images), overwrite=True)
+    _remove_run(run_dir)
+    _say(console, f"model: {printable(str(out))}")
+    for name in ("clusters.png", "generated.png"):
+        _say(console, f"{name.removesuffix('.png')}: {printable(str(out / name))}")
+    if diverged is not None:
+        raise diverged
+
+
+def predict(model_path: Path, data: DataOptions, out: str, console: Console) -> None:
+    """Write one row per image: id, cluster, probability, runner-up, score, outlier flag."""
+    check_table_target(out)
+    model = load_model(model_path)
+    images = data.load_for(model, console)
+    assessed = model.assess(images)
+    if not PartialState().is_main_process:
+        return
+    write_table(prediction_columns(images.ids, assessed), out)
+    if out != "-":
+        _say(
+            console, f"{len(images):,} rows: {printable(out)} ({int(assessed['outlier'].sum()):,} flagged as outliers)"
+        )
+
+
+def generate(
+    model_path: Path, cluster: int | None, n: int, spread: float, seed: int, out: str, overwrite: bool, console: Console
+) -> None:
+    """Write new images: a grid (a name that ends in .png), or a folder with one PNG per image."""
+    model = load_model(model_path)
+    clusters = list(range(model.n_clusters)) if cluster is None else [cluster]
+    rows = [model.sample(n, k, spread, random_state=seed + k) for k in clusters]
+    path = Path(out)
+    if path.suffix.lower() == ".png":
+        if not path.parent.is_dir():
+            raise DataError(f"--out {printable(out)}: the folder {printable(str(path.parent))} does not exist")
+        # A single cluster is shown as a square rather than as one long row.
+        lines = rows if cluster is None else np.array_split(rows[0], max(1, round(n**0.5)))
+        labels = [f"cluster {k}" for k in clusters] if cluster is None else None
+        write_atomically(path, png_bytes(image_grid(lines, labels)))
+        _say(console, f"{n * len(clusters):,} new images: {printable(out)}")
+        return
+    if path.exists() and (not path.is_dir() or any(path.iterdir())) and not overwrite:
+        raise DataError(
+            f"--out {printable(out)} exists and is not an empty folder; choose another, or pass --overwrite"
+        )
+    for k, images in zip(clusters, rows, strict=True):
+        folder = path / f"cluster-{k}"
+        folder.mkdir(parents=True, exist_ok=True)
+        for i, image in enumerate(images):
+            write_atomically(folder / f"{i:05d}.png", png_bytes(to_picture(image)))
+    _say(console, f"{n * len(clusters):,} new images in {printable(out)}")
+
+
+def evaluate(
+    model_path: Path, data: DataOptions, labels_file: Path | None, as_json: bool, console: Console, talk: Console
+) -> None:
+    """Score a model on images: against labels where there are some, and without any.
+
+    Args:
+        model_path: The model directory.
+        data: The images.
+        labels_file: Labels to use instead of the data's own; see `clusterloom.tables.read_labels`.
+        as_json: Print one JSON object instead of tables.
+        console: Where the result goes.
+        talk: Where everything else goes.
+    """
+    model = load_model(model_path)
+    images = data.load_for(model, talk)
+    labels_true = images.labels if labels_file is None else read_labels(labels_file, images.ids)
+    names = images.class_names if labels_file is None else ()
+    assessed = model.assess(images)
+    if not PartialState().is_main_process:
+        return
+    result = _unsupervised_scores(assessed)
+    if labels_true is not None:
+        labels_pred = assessed["proba"].argmax(1)
+        result |= label_scores(labels_true, labels_pred)
+        result["classes"] = [
+            {**vars(row), "name": names[row.label] if row.label < len(names) else str(row.label)}
+            for row in per_class_table(labels_true, labels_pred)
+        ]
+    if as_json:
+        console.print(json.dumps(result), soft_wrap=True, highlight=False, markup=False)
+    else:
+        _print_evaluation(result, console)
+
+
+def _parameters(method: str, preset: str, literal: bool, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    if method not in METHODS:
+        raise SettingsError(f"unknown method {method!r}; expected one of {', '.join(METHODS)}")
+    if preset not in PRESETS:
+        raise SettingsError(f"unknown preset {preset!r}; expected one of {', '.join(PRESETS)}")
+    given = {name: value for name, value in overrides.items() if value is not None}
+    unknown = sorted(set(given) - set(METHODS[method]._get_param_names()))
+    if unknown:
+        option = unknown[0].replace("_", "-")
+        raise SettingsError(f"method {method} has no conv networks, so --{option} does not apply to it")
+    return {**PRESETS[preset][method], **(LITERAL if literal else {}), **given}
+
+
+def _check_run_dir(run_dir: Path, resume: bool, overwrite: bool) -> None:
+    if (run_dir / CHECKPOINT_NAME).exists() and not (resume or overwrite):
+        raise SettingsError(
+            f"an unfinished run is in {printable(str(run_dir))}; pass --resume to go on with it, "
+            "or --overwrite to start again"
+        )
+
+
+def _remove_run(run_dir: Path) -> None:
+    """Remove what only an unfinished run needs; a tracker's logs stay."""
+    for name in (CHECKPOINT_NAME, "metrics.jsonl"):
+        (run_dir / name).unlink(missing_ok=True)
+    if run_dir.is_dir() and not any(run_dir.iterdir()):
+        shutil.rmtree(run_dir)
+
+
+def _pictures(estimator: VariationalClusterer, images: ImageSet) -> dict[str, bytes]:
+    shown = images.images[:: -(-len(images) // _PICTURE_IMAGES)]
+    new = [estimator.sample(16, k, random_state=k) for k in range(estimator.n_clusters)]
+    labels = [f"cluster {k}" for k in range(estimator.n_clusters)]
+    return {
+        "clusters.png": png_bytes(member_grid(shown, estimator.predict_proba(shown))),
+        "generated.png": png_bytes(image_grid(new, labels)),
+    }
+
+
+def _unsupervised_scores(assessed: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    proba = assessed["proba"]
+    labels = proba.argmax(1)
+    confidence = proba.max(1)
+    return {
+        "images": len(proba),
+        "silhouette": sampled_silhouette_score(assessed["latents"], labels),
+        "confidence": float(confidence.mean()),
+        "score": float(assessed["score"].mean()),
+        "outliers": int(assessed["outlier"].sum()),
+        "clusters": [
+            {
+                "cluster": k,
+                "images": int((labels == k).sum()),
+                "confidence": float(confidence[labels == k].mean()) if (labels == k).any() else None,
+            }
+            for k in range(proba.shape[1])
+        ],
+    }
+
+
+def _print_evaluation(result: Mapping[str, Any], console: Console) -> None:
+    clusters = Table("cluster", "images", "mean probability", title="clusters")
+    for row in result["clusters"]:
+        clusters.add_row(str(row["cluster"]), f"{row['images']:,}", _number(row["confidence"]))
+    console.print(clusters)
+    if "classes" in result:
+        classes = Table("class", "images", "cluster", "recall", "precision", "most confused with", title="classes")
+        name_of = {row["label"]: row["name"] for row in result["classes"]}
+        for row in result["classes"]:
+            cluster = "none" if row["cluster"] is None else str(row["cluster"])
+            confused = name_of.get(row["confused_with"], "")
+            numbers = (f"{row['recall']:.3f}", f"{row['precision']:.3f}")
+            classes.add_row(printable(row["name"]), f"{row['images']:,}", cluster, *numbers, printable(confused))
+        console.print(classes)
+    scores = Table("score", "value", title=f"{result['images']:,} images")
+    for name in ("accuracy", "purity", "nmi", "ari", "silhouette", "confidence"):
+        if name in result:
+            scores.add_row(name, _number(result[name]))
+    scores.add_row("score, nats per image", f"{result['score']:.2f}")
+    scores.add_row("outliers", f"{result['outliers']:,}")
+    console.print(scores)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _say(console: Console, line: str) -> None:
+    if PartialState().is_main_process:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)

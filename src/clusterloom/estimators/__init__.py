@@ -1,0 +1,1 @@
+"""Estimators to scikit-learn's conventions."""

@@ -1,0 +1,379 @@
+"""What the variational clustering estimators share: everything but their knobs."""
+
+import json
+import math
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from clusterloom.bundle import Bundle, read_bundle, write_bundle
+from clusterloom.device import Compute, memory_errors_named
+from clusterloom.errors import DataError, ModelError, SettingsError
+from clusterloom.estimators.card import model_card
+from clusterloom.estimators.validation import images_from, warn_of_duplicates
+from clusterloom.inference import apply_in_batches
+from clusterloom.networks.vae import ClusterVAE, VAESettings
+from clusterloom.training.loop import DivergedError, Observer, Trainer, TrainingPlan
+from clusterloom.training.observers import MetricsFile, ProgressBar, TrackerLog
+
+CHECKPOINT_NAME = "checkpoint.safetensors"
+_THRESHOLD_SAMPLE = 10_000
+
+
+class VariationalClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
+    """Base of the estimators around one `ClusterVAE`; `_network_settings` is what a subclass adds.
+
+    A subclass has an explicit `__init__` without logic, as scikit-learn asks; see `ConvVAEClusterer` for the parameters
+    and attributes.
+    """
+
+    def _network_settings(self, image_shape: tuple[int, int, int]) -> VAESettings:
+        """The network and objective for images of that shape (height, width, channels)."""
+        raise NotImplementedError
+
+    def _reconstruction_weight(self, image_shape: tuple[int, int, int]) -> float:
+        """The weight lambda. "auto" keeps what an image weighs as a whole: 2.5 for each of 28 x 28 pixels."""
+        if self.reconstruction_weight == "auto":
+            return 2.5 * 28 * 28 / math.prod(image_shape)
+        return float(self.reconstruction_weight)
+
+    def fit(self, X: Any, y: None = None) -> Self:
+        """Train on images and assign them to clusters.
+
+        Args:
+            X: Images, see `images_from` in `clusterloom.estimators.validation` for the layouts.
+            y: Ignored; training never sees labels.
+
+        Returns:
+            The fitted estimator.
+
+        Raises:
+            DataError: the images cannot be used.
+            SettingsError: a parameter is out of range or does not fit the images.
+            DivergedError: the loss became NaN; the estimator holds its last good epoch, if there was one.
+            TrainingError: out of memory.
+        """
+        images = images_from(self, X, reset=True)
+        if len(images) < self.n_clusters:
+            raise DataError(f"n_samples={len(images)} should be >= n_clusters={self.n_clusters}")
+        warn_of_duplicates(images)
+        settings = self._network_settings(self.image_shape_)
+        plan = TrainingPlan(self.epochs, self.batch_size, self.learning_rate, self._seed(), self.patience_epochs)
+        started = time.perf_counter()
+        accelerator = Accelerator(
+            device_placement=False, log_with=self.tracker, project_dir=None if self.tracker is None else self._run_dir()
+        )
+        compute = self._compute(accelerator)
+        self.network_ = initialised_network(settings, plan.seed).to(compute.device)
+        diverged: DivergedError | None = None
+        with ExitStack() as stack, memory_errors_named(plan.batch_size):
+            trainer = Trainer(
+                self.network_,
+                plan,
+                compute,
+                accelerator,
+                None if self.run_dir is None else self._run_dir() / CHECKPOINT_NAME,
+                _run_id(settings, plan, compute, images),
+                self._observers(stack, accelerator, len(images), settings),
+            )
+            try:
+                self.history_ = trainer.fit(images, self.resume)
+            except DivergedError as error:
+                diverged, self.history_ = error, error.history
+        if diverged is not None and not self.history_:
+            del self.network_
+            raise diverged
+        self._describe_training(images)
+        self.about_ = {
+            "seed": plan.seed,
+            "device": str(compute.device),
+            "precision": compute.precision,
+            "processes": accelerator.num_processes,
+            "threads": torch.get_num_threads(),
+            "images": len(images),
+            "seconds": round(time.perf_counter() - started, 3),
+            "training_seconds": round(self.history_[-1]["seconds"], 3),
+            "versions": _versions(),
+        }
+        if diverged is not None:
+            raise diverged
+        return self
+
+    def fit_predict(self, X: Any, y: None = None) -> np.ndarray:
+        """`fit`, then the clusters of the training images, shape (N,)."""
+        return self.fit(X).labels_
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Most likely cluster of each image, shape (N,), int64: always the argmax of `predict_proba`."""
+        return self.predict_proba(X).argmax(1)
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probability of every cluster for each image, shape (N, n_clusters), float32.
+
+        Raises:
+            NotFittedError: `fit` has not been called.
+            DataError: the images do not have the shape or the range of the training images.
+        """
+        (q,) = self._apply(X, lambda x: (self.network_.assign(x),))
+        return q
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Posterior means of the latent variables, shape (N, latent_dim), float32."""
+        (mu,) = self._apply(X, lambda x: (self.network_.encode(self.network_.features(x)).mu,))
+        return mu
+
+    def score_samples(self, X: Any) -> np.ndarray:
+        """How well the model explains each image, nats per image, shape (N,), float32; higher is more typical.
+
+        See `clusterloom.networks.vae.ClusterVAE.log_likelihood_bound`.
+        """
+        (score,) = self._apply(X, lambda x: (self.network_.log_likelihood_bound(x),))
+        return score
+
+    def reconstruct(self, X: Any) -> np.ndarray:
+        """What decoder makes of each image's posterior mean: (N, H, W, C), float32 in [0, 1]."""
+
+        def reconstructed(x: Tensor) -> tuple[Tensor, ...]:
+            mu = self.network_.encode(self.network_.features(x)).mu
+            return (self.network_.decode(mu).permute(0, 2, 3, 1),)
+
+        return self._apply(X, reconstructed)[0]
+
+    def sample(
+        self, n_samples: int = 1, cluster: int | None = None, spread: float = 1.0, random_state: int | None = None
+    ) -> np.ndarray:
+        """Generate new images: z ~ N(class mean, spread^2), decoded.
+
+        Args:
+            n_samples: How many.
+            cluster: Of which cluster; None draws clusters by their share of the training images.
+            spread: Standard deviation around the class mean; 0 gives the cluster's mean image, 1 is the prior.
+            random_state: Seed; None differs every time.
+
+        Returns:
+            Shape (n_samples, H, W, C), float32 in [0, 1].
+
+        Raises:
+            SettingsError: no such cluster, or `n_samples` or `spread` out of range.
+        """
+        check_is_fitted(self, "network_")
+        if n_samples < 1:
+            raise SettingsError(f"n_samples must be at least 1, got {n_samples}")
+        if not spread >= 0:
+            raise SettingsError(f"spread must not be negative, got {spread}")
+        if cluster is not None and not 0 <= cluster < self.n_clusters:
+            raise SettingsError(f"there is no cluster {cluster}; the clusters are 0 to {self.n_clusters - 1}")
+        generator = np.random.default_rng(random_state)
+        if cluster is None:
+            clusters = generator.choice(self.n_clusters, n_samples, p=self.cluster_sizes_ / self.cluster_sizes_.sum())
+        else:
+            clusters = np.full(n_samples, cluster)
+        noise = generator.standard_normal((n_samples, self.network_.settings.latent_dim), dtype=np.float32)
+        means = self.network_.class_means.detach().cpu().numpy()
+        return self.decode(means[clusters] + np.float32(spread) * noise)
+
+    def decode(self, latents: np.ndarray) -> np.ndarray:
+        """Images (N, H, W, C), float32 in [0, 1], from latents (N, latent_dim)."""
+        check_is_fitted(self, "network_")
+        latents = np.asarray(latents, np.float32)
+        if latents.ndim != 2 or latents.shape[1] != self.network_.settings.latent_dim:
+            raise DataError(f"latents must have shape (N, {self.network_.settings.latent_dim}); got {latents.shape}")
+        # Latents travel through the batching of images as images of 1 x 1 pixel and D channels.
+        (images,) = apply_in_batches(
+            lambda z: (self.network_.decode(z.flatten(1)).permute(0, 2, 3, 1),), latents[:, None, None], self._compute()
+        )
+        return images
+
+    def assess(self, X: Any) -> dict[str, np.ndarray]:
+        """Everything that the model says of each image, in one pass.
+
+        Returns:
+            "proba" (N, n_clusters), "latents" (N, latent_dim), "score" (N,) and "outlier" (N,), a flag: the score lies
+            below `outlier_threshold_`, Tukey's outer fence (first quartile minus three times the interquartile range)
+            of the training images' scores.
+        """
+
+        def everything(x: Tensor) -> tuple[Tensor, ...]:
+            mu = self.network_.encode(self.network_.features(x)).mu
+            return self.network_.assign(x), mu, self.network_.log_likelihood_bound(x)
+
+        proba, latents, score = self._apply(X, everything)
+        return {"proba": proba, "latents": latents, "score": score, "outlier": score < self.outlier_threshold_}
+
+    def save(self, path: str | Path, pictures: Mapping[str, bytes] | None = None, overwrite: bool = False) -> None:
+        """Write a model directory; see `clusterloom.bundle`.
+
+        Args:
+            path: The directory.
+            pictures: PNG files to put beside the model card, by name.
+            overwrite: Replace a model that is there already.
+
+        Raises:
+            ModelError: there is something at `path` that may not be replaced.
+            OSError: the disk is full or not writable; what was at `path` is intact.
+        """
+        check_is_fitted(self, "network_")
+        settings = {
+            "estimator": type(self).__name__,
+            "parameters": {**self.get_params(), **_NOT_SAVED, "random_state": self.about_["seed"]},
+            "network": asdict(self.network_.settings),
+            "pixel_range": list(self.pixel_range_),
+            "n_features_in": int(self.n_features_in_),
+        }
+        settings = json.loads(json.dumps(settings))  # tuples become lists, as they will be when read back
+        tensors = {f"network.{k}": v.detach().cpu().numpy() for k, v in self.network_.state_dict().items()}
+        tensors |= {
+            "labels": self.labels_.astype(np.int32),
+            "outlier_threshold": np.array(self.outlier_threshold_, np.float32),
+        }
+        card = model_card(settings, self.about_, self.history_, self.cluster_sizes_, sorted(pictures or ()))
+        write_bundle(Path(path), Bundle(settings, self.about_, tensors, self.history_), card, pictures, overwrite)
+
+    @classmethod
+    def _from_bundle(cls, bundle: Bundle, path: Path) -> Self:
+        """The estimator that `save` wrote; only the tensors that its settings call for are accepted."""
+        try:
+            settings = bundle.settings
+            if set(settings["parameters"]) != set(cls._get_param_names()):
+                raise ValueError("unknown or missing parameters")
+            estimator = cls(**settings["parameters"])
+            estimator.pixel_range_ = tuple(float(v) for v in settings["pixel_range"])
+            estimator.n_features_in_ = int(settings["n_features_in"])
+            estimator.image_shape_ = tuple(settings["network"]["image_shape"])
+            network_settings = estimator._network_settings(estimator.image_shape_)
+            if json.loads(json.dumps(asdict(network_settings))) != settings["network"]:
+                raise ValueError("parameters and network do not agree")
+            estimator.network_ = _restored_network(network_settings, bundle.tensors)
+            estimator.labels_ = bundle.tensors["labels"].astype(np.int64)
+            estimator.cluster_sizes_ = np.bincount(estimator.labels_, minlength=estimator.n_clusters)
+            estimator.outlier_threshold_ = float(bundle.tensors["outlier_threshold"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise ModelError(f"{path}: the model's settings cannot be used ({error})") from error
+        estimator.history_, estimator.about_ = bundle.history, bundle.about
+        estimator.network_.to(estimator._compute().device)
+        return estimator
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a model directory that `save` wrote.
+
+        Raises:
+            ModelError: it is missing, damaged, tampered with, of an unknown version or of another estimator.
+        """
+        path = Path(path)
+        bundle = read_bundle(path)
+        if bundle.settings.get("estimator") != cls.__name__:
+            raise ModelError(f"{path}: holds a {bundle.settings.get('estimator')!r}, not a {cls.__name__}")
+        return cls._from_bundle(bundle, path)
+
+    def _apply(self, X: Any, function: Any) -> tuple[np.ndarray, ...]:
+        check_is_fitted(self, "network_")
+        return apply_in_batches(function, images_from(self, X, reset=False), self._compute())
+
+    def _compute(self, accelerator: Accelerator | None = None) -> Compute:
+        compute = Compute.choose(self.device, self.precision)
+        if accelerator is not None and accelerator.num_processes > 1:
+            return Compute(accelerator.device, compute.precision)
+        return compute
+
+    def _describe_training(self, images: np.ndarray) -> None:
+        """Set what is known of the training images once the network is trained."""
+        compute = self._compute()
+        (q,) = apply_in_batches(lambda x: (self.network_.assign(x),), images, compute)
+        self.labels_ = q.argmax(1)
+        self.cluster_sizes_ = np.bincount(self.labels_, minlength=self.n_clusters)
+        sample = images[:: -(-len(images) // _THRESHOLD_SAMPLE)]
+        (scores,) = apply_in_batches(lambda x: (self.network_.log_likelihood_bound(x),), sample, compute)
+        first, third = np.percentile(scores, [25, 75])
+        self.outlier_threshold_ = float(np.float32(first - 3 * (third - first)))
+
+    def _seed(self) -> int:
+        if self.random_state is None:
+            return int(np.random.SeedSequence().generate_state(1)[0])
+        if isinstance(self.random_state, np.random.RandomState):
+            return int(self.random_state.randint(2**31 - 1))
+        return int(self.random_state)
+
+    def _run_dir(self) -> Path:
+        if self.run_dir is None:
+            raise SettingsError("a tracker needs run_dir, the folder to write to")
+        path = Path(self.run_dir)
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def _observers(
+        self, stack: ExitStack, accelerator: Accelerator, n_images: int, settings: VAESettings
+    ) -> Sequence[Observer]:
+        observers: list[Observer] = []
+        if self.run_dir is not None and accelerator.is_main_process:
+            observers.append(MetricsFile(self._run_dir() / "metrics.jsonl"))
+        if self.verbose and accelerator.is_main_process:
+            observers.append(stack.enter_context(ProgressBar(n_images, self.epochs)))
+        if self.tracker is not None:
+            observers.append(TrackerLog(accelerator, {**asdict(settings), **self.get_params()}))
+            stack.callback(accelerator.end_training)
+        return observers
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        # Latents and probabilities are float32 whatever the images were.
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+
+# Where and how a model was made has no place in the model: another machine may load it.
+_NOT_SAVED = {"run_dir": None, "resume": False, "tracker": None, "verbose": 0, "device": "auto"}
+
+
+def initialised_network(settings: VAESettings, seed: int) -> ClusterVAE:
+    """A network whose initial weights depend on the seed alone; the global generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return ClusterVAE(settings).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _restored_network(settings: VAESettings, tensors: Mapping[str, np.ndarray]) -> ClusterVAE:
+    """The network with saved weights. It is laid out without memory first, so that no setting can make it allocate."""
+    with torch.device("meta"):
+        network = ClusterVAE(settings)
+    state = {
+        name.removeprefix("network."): torch.from_numpy(array)
+        for name, array in tensors.items()
+        if name.startswith("network.")
+    }
+    network.load_state_dict(state, assign=True)
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name != "class_means" or settings.prior == "class")
+    return network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+
+
+def _run_id(settings: VAESettings, plan: TrainingPlan, compute: Compute, images: np.ndarray) -> str:
+    """Identifies a run, so that a checkpoint is never continued with other settings or images.
+
+    The number of epochs is left out: going on for longer is a fair use of a checkpoint.
+    """
+    plan_values = {k: v for k, v in asdict(plan).items() if k not in ("epochs", "patience_epochs")}
+    digest = sha256(json.dumps([asdict(settings), plan_values, compute.precision, images.shape]).encode())
+    rows = np.linspace(0, len(images) - 1, min(len(images), 1000)).astype(np.int64)
+    digest.update(np.ascontiguousarray(images[rows]).tobytes())
+    return digest.hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    packages = ("clusterloom", "torch", "numpy", "scikit-learn", "accelerate", "safetensors")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}

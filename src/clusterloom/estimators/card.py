@@ -1,0 +1,82 @@
+"""The model card: README.md of a model directory, made from the run."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+
+def model_card(
+    settings: Mapping[str, Any],
+    about: Mapping[str, Any],
+    history: Sequence[Mapping[str, Any]],
+    cluster_sizes: np.ndarray,
+    pictures: Sequence[str],
+) -> str:
+    """Text of the card, in Markdown.
+
+    Args:
+        settings: Estimator, parameters and network.
+        about: Seed, device, time, versions, and what the command line adds: data and command.
+        history: Records of the epochs.
+        cluster_sizes: Training images per cluster, shape (K,).
+        pictures: Names of the PNG files beside the card.
+    """
+    height, width, channels = settings["network"]["image_shape"]
+    last = history[-1]
+    data = about.get("data", "images given as an array")
+    sections = [
+        "# A clusterloom model",
+        f"{settings['estimator']} with {settings['network']['n_clusters']} clusters, trained without labels on "
+        f"{about['images']:,} images of {height} x {width} x {channels} ({data}).",
+        "\n".join(f"![{name.removesuffix('.png')}]({name})" for name in pictures),
+        "## Use",
+        "```\n"
+        "clusterloom predict THIS_FOLDER IMAGES --out labels.csv\n"
+        "clusterloom generate THIS_FOLDER --out generated.png\n"
+        "```",
+        "```python\nfrom clusterloom import load_model\n\nmodel = load_model('THIS_FOLDER')\n```",
+        "## Training",
+        _table(
+            [
+                ("command", about.get("command", "Python")),
+                ("seed", about["seed"]),
+                ("epochs", len(history)),
+                ("final loss, nats per image", f"{last['loss']:.3f}"),
+                *((f"- {name}", f"{last[name]:.3f}") for name in ("reconstruction", "kl", "category") if name in last),
+                ("training time, seconds", about["training_seconds"]),
+                ("device", f"{about['device']}, {about['precision']}, {about['threads']} threads"),
+            ],
+            ("", ""),
+        ),
+        "## Clusters",
+        _table(
+            [(k, f"{size:,}", f"{size / max(cluster_sizes.sum(), 1):.1%}") for k, size in enumerate(cluster_sizes)],
+            ("cluster", "training images", "share"),
+        ),
+        "## Settings",
+        _table(
+            sorted((k, v) for k, v in settings["parameters"].items() if k not in _NOT_SETTINGS), ("parameter", "value")
+        ),
+        "## Versions",
+        _table(list(about["versions"].items()), ("package", "version")),
+        "## Limits",
+        "Clusters are groups of images that look alike to this model; nothing guarantees that they are the categories "
+        "that a person would name. Probabilities are the model's own; a low score or an outlier flag means unlike the "
+        "training images, not wrong. The files are checked against the hashes in config.json when the model is loaded.",
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+_NOT_SETTINGS = {"run_dir", "resume", "tracker", "verbose"}
+
+
+def _table(rows: Sequence[tuple[Any, ...]], header: tuple[str, ...]) -> str:
+    lines = [header, tuple("---" for _ in header), *rows]
+    return "\n".join("| " + " | ".join(_cell(cell) for cell in row) + " |" for row in lines)
+
+
+def _cell(value: Any) -> str:
+    """A value that cannot break out of its table cell or bring markup in: names come from users' files."""
+    text = str(value).encode("utf-8", "backslashreplace").decode()
+    return text.replace("\n", " ").replace("|", "\\|").replace("<", "&lt;")

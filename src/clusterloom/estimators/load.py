@@ -1,0 +1,31 @@
+"""Model directories of any estimator."""
+
+from pathlib import Path
+
+from clusterloom.bundle import read_bundle
+from clusterloom.errors import ModelError
+from clusterloom.estimators.base import VariationalClusterer
+from clusterloom.estimators.convvae import ConvVAEClusterer
+from clusterloom.estimators.vae import VAEClusterer
+
+_ESTIMATORS: dict[str, type[VariationalClusterer]] = {c.__name__: c for c in (ConvVAEClusterer, VAEClusterer)}
+
+
+def load_model(path: str | Path) -> VariationalClusterer:
+    """Read a model directory that an estimator's `save`, or `clusterloom fit`, wrote.
+
+    Args:
+        path: The directory.
+
+    Returns:
+        The fitted estimator.
+
+    Raises:
+        ModelError: it is missing, damaged, tampered with, or of an unknown version or estimator.
+    """
+    path = Path(path)
+    bundle = read_bundle(path)
+    name = bundle.settings.get("estimator")
+    if not isinstance(name, str) or name not in _ESTIMATORS:
+        raise ModelError(f"{path}: made by an estimator that this release does not know: {name!r}")
+    return _ESTIMATORS[name]._from_bundle(bundle, path)

@@ -1,0 +1,148 @@
+"""From what users pass to estimators to what networks read: (N, H, W, C), uint8 or float32 in [0, 1]."""
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_array, validate_data
+
+from clusterloom.data.images import ImageSet
+from clusterloom.errors import DataError, DataWarning, SettingsError
+
+_CHUNK_IMAGES = 8192  # looked at in one go, so that memory stays flat
+_DUPLICATE_SAMPLE = 100_000
+
+
+def images_from(estimator: BaseEstimator, X: Any, reset: bool) -> np.ndarray:
+    """Check images and bring them into the networks' layout.
+
+    Accepts an `ImageSet`, (N, H, W), (N, H, W, C), or (N, D) with the estimator's `image_shape`. A table (N, D) without
+    it is laid out row by row in the smallest square that holds D values, the rest zero: right for flattened square grey
+    images, and a way to use any table.
+
+    Args:
+        estimator: Gets `n_features_in_`, `image_shape_` and `pixel_range_` when `reset`, and is held to them otherwise.
+        X: The images.
+        reset: True in `fit`.
+
+    Returns:
+        Shape (N, H, W, C): uint8 as given, or float32 with the training images' range scaled to [0, 1].
+
+    Raises:
+        DataError: images that cannot be used; the text names the first bad one.
+        SettingsError: `image_shape` does not fit the images.
+    """
+    if isinstance(X, ImageSet):
+        X = X.images
+    X = np.asarray(X) if isinstance(X, list | tuple) else X
+    arrange = _from_images if getattr(X, "ndim", 2) in (3, 4) else _from_table
+    images = arrange(estimator, X, reset)
+    _check_finite(images)
+    return _scaled(estimator, images, reset)
+
+
+def _from_images(estimator: BaseEstimator, X: Any, reset: bool) -> np.ndarray:
+    images = check_array(X, ensure_2d=False, allow_nd=True, dtype=None, ensure_all_finite=False, ensure_min_samples=1)
+    images = images[..., None] if images.ndim == 3 else images
+    shape = images.shape[1:]
+    if reset:
+        if estimator.image_shape is not None and _full_shape(estimator.image_shape) != shape:
+            raise SettingsError(f"image_shape is {tuple(estimator.image_shape)}, but the images have shape {shape}")
+        estimator.image_shape_ = tuple(int(side) for side in shape)
+        estimator.n_features_in_ = math.prod(shape)
+    elif shape != estimator.image_shape_:
+        raise DataError(
+            f"images have shape {shape} (height, width, channels); the model expects {estimator.image_shape_}"
+        )
+    return images
+
+
+def _from_table(estimator: BaseEstimator, X: Any, reset: bool) -> np.ndarray:
+    table = validate_data(estimator, X, reset=reset, dtype=_table_dtype(X), ensure_all_finite=False)
+    n_columns = table.shape[1]
+    if reset:
+        if estimator.image_shape is not None:
+            estimator.image_shape_ = _full_shape(estimator.image_shape)
+        else:
+            side = max(math.isqrt(n_columns - 1) + 1, 4)
+            estimator.image_shape_ = (side, side, 1)
+    n_pixels = math.prod(estimator.image_shape_)
+    if estimator.image_shape is not None and n_pixels != n_columns:
+        raise SettingsError(
+            f"image_shape {estimator.image_shape_} has {n_pixels} values per image, but the rows have {n_columns}"
+        )
+    if n_pixels > n_columns:
+        table = np.pad(table, ((0, 0), (0, n_pixels - n_columns)))
+    return table.reshape(-1, *estimator.image_shape_)
+
+
+def _table_dtype(X: Any) -> Any:
+    """Keep numeric types as they are (uint8 above all); let scikit-learn convert the rest, or refuse it."""
+    return None if getattr(getattr(X, "dtype", None), "kind", "O") in "buif" else "numeric"
+
+
+def _full_shape(image_shape: Any) -> tuple[int, int, int]:
+    shape = tuple(int(side) for side in image_shape)
+    if len(shape) == 2:
+        shape = (*shape, 1)
+    if len(shape) != 3 or min(shape) < 1:
+        raise SettingsError(f"image_shape must be (height, width) or (height, width, channels); got {image_shape}")
+    return shape[0], shape[1], shape[2]
+
+
+def _check_finite(images: np.ndarray) -> None:
+    if images.dtype.kind != "f":
+        return
+    for start in range(0, len(images), _CHUNK_IMAGES):
+        good = np.isfinite(images[start : start + _CHUNK_IMAGES]).reshape(-1, math.prod(images.shape[1:])).all(1)
+        if not good.all():
+            first = start + int(np.argmin(good))
+            raise DataError(f"Input X contains NaN or infinity (inf); the first such image is number {first}, from 0")
+
+
+def _scaled(estimator: BaseEstimator, images: np.ndarray, reset: bool) -> np.ndarray:
+    """Bring pixels to uint8, or float32 in the range that the model was trained on, scaled to [0, 1]."""
+    if images.dtype == bool:
+        images = images.astype(np.uint8) * np.uint8(255)
+    if reset:
+        estimator.pixel_range_ = _pixel_range(images)
+    low, high = estimator.pixel_range_
+    if (low, high) == (0.0, 1.0):
+        if images.dtype == np.uint8:
+            return images
+        if images.size and (images.min() < 0 or images.max() > 1):
+            raise DataError(
+                f"pixels lie between {images.min():g} and {images.max():g}; the model was trained on uint8, or on "
+                "numbers from 0 to 1: convert them the same way"
+            )
+        return images.astype(np.float32, copy=False)
+    scaled = images.astype(np.float32)
+    scaled -= np.float32(low)
+    scaled /= np.float32(high - low)
+    return scaled
+
+
+def _pixel_range(images: np.ndarray) -> tuple[float, float]:
+    """(0, 1) for uint8 and for numbers that lie there; otherwise the smallest and largest value."""
+    if images.dtype == np.uint8:
+        return 0.0, 1.0
+    low, high = float(images.min()), float(images.max())
+    if low >= 0 and high <= 1:
+        return 0.0, 1.0
+    return low, high if high > low else low + 1.0
+
+
+def warn_of_duplicates(images: np.ndarray) -> None:
+    """Warn when all images are equal, or at least half of them repeat another one.
+
+    Beyond 100,000 images an evenly spaced sample is looked at.
+    """
+    sample = images[:: math.ceil(len(images) / _DUPLICATE_SAMPLE)]
+    distinct = len({hash(image.tobytes()) for image in sample})
+    if len(sample) > 1 and distinct == 1:
+        warnings.warn("all images are equal: there is nothing to cluster", DataWarning, stacklevel=4)
+    elif distinct <= len(sample) / 2:
+        share = 1 - distinct / len(sample)
+        warnings.warn(f"{share:.0%} of the images repeat another one exactly", DataWarning, stacklevel=4)

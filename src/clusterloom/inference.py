@@ -1,0 +1,61 @@
+"""Applying a network to many images: fixed batches, split over processes, results in input order."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
+from torch import Tensor
+
+from clusterloom.device import Compute, memory_errors_named
+
+# One size for every batch, the last one filled up: matrix kernels round differently for different batch sizes, and
+# the answer for an image must not depend on the images that it came with.
+BATCH_SIZE = 256
+
+
+def apply_in_batches(
+    function: Callable[[Tensor], tuple[Tensor, ...]], images: np.ndarray, compute: Compute
+) -> tuple[np.ndarray, ...]:
+    """Apply `function` to all images and collect what it returns.
+
+    Under `accelerate launch` every process takes a contiguous share, and all of them get the whole result.
+
+    Args:
+        function: From a batch (B, C, H, W) to tensors whose first dimension is B.
+        images: uint8 or float, shape (N, H, W, C), N at least 1; may be memory-mapped.
+        compute: Device and precision.
+
+    Returns:
+        One float32 array per tensor, first dimension N.
+
+    Raises:
+        TrainingError: out of memory.
+    """
+    state = PartialState()
+    if state.num_processes == 1:
+        return _apply(function, images, compute)
+    n, rank, processes = len(images), state.process_index, state.num_processes
+    share = images[n * rank // processes : n * (rank + 1) // processes]
+    parts = gather_object([_apply(function, share, compute) if len(share) else None])
+    return tuple(np.concatenate(arrays) for arrays in zip(*(part for part in parts if part), strict=True))
+
+
+def _apply(
+    function: Callable[[Tensor], tuple[Tensor, ...]], images: np.ndarray, compute: Compute
+) -> tuple[np.ndarray, ...]:
+    results: tuple[np.ndarray, ...] | None = None
+    with torch.inference_mode(), compute.autocast(), memory_errors_named(BATCH_SIZE):
+        for start in range(0, len(images), BATCH_SIZE):
+            batch = images[start : start + BATCH_SIZE]
+            used = len(batch)
+            if used < BATCH_SIZE:
+                batch = np.concatenate([batch, np.broadcast_to(batch[:1], (BATCH_SIZE - used, *batch.shape[1:]))])
+            outputs = function(compute.batch(batch))
+            if results is None:
+                results = tuple(np.empty((len(images), *o.shape[1:]), np.float32) for o in outputs)
+            for result, output in zip(results, outputs, strict=True):
+                result[start : start + used] = output[:used].float().cpu().numpy()
+    assert results is not None, "callers check that there are images"
+    return results
