@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from accelerate import PartialState
 from rich.console import Console
 from rich.table import Table
 
 from clusterloom.bundle import check_target
 from clusterloom.data import ImageSet, load_images
 from clusterloom.data.boundary import printable
+from clusterloom.device import is_main_process
 from clusterloom.errors import DataError, SettingsError
 from clusterloom.estimators.base import CHECKPOINT_NAME, VariationalClusterer
 from clusterloom.estimators.convvae import ConvVAEClusterer
@@ -107,7 +107,7 @@ def fit(
         if not hasattr(estimator, "network_"):
             raise
         diverged = error
-    if not PartialState().is_main_process:
+    if not is_main_process():
         return
     estimator.about_ |= {"data": printable(images.name), "data_sha256": images.fingerprint(), "command": command}
     if diverged is not None:
@@ -127,7 +127,7 @@ def predict(model_path: Path, data: DataOptions, out: str, console: Console) -> 
     model = load_model(model_path)
     images = data.load_for(model, console)
     assessed = model.assess(images)
-    if not PartialState().is_main_process:
+    if not is_main_process():
         return
     write_table(prediction_columns(images.ids, assessed), out)
     if out != "-":
@@ -183,7 +183,7 @@ def evaluate(
     labels_true = images.labels if labels_file is None else read_labels(labels_file, images.ids)
     names = images.class_names if labels_file is None else ()
     assessed = model.assess(images)
-    if not PartialState().is_main_process:
+    if not is_main_process():
         return
     result = _unsupervised_scores(assessed)
     if labels_true is not None:
@@ -287,5 +287,5 @@ def _number(value: float | None) -> str:
 
 
 def _say(console: Console, line: str) -> None:
-    if PartialState().is_main_process:
+    if is_main_process():
         console.print(line, soft_wrap=True, highlight=False, markup=False)

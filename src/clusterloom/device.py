@@ -1,11 +1,13 @@
 """Where and in which precision to compute: decided here and nowhere else."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from torch import Tensor
 
 from clusterloom.errors import SettingsError, TrainingError
@@ -45,6 +47,10 @@ class Compute:
         """The context in which forward passes run."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
+    def processes(self) -> PartialState:
+        """The processes that `accelerate launch`, torchrun or Slurm started; one where nothing did."""
+        return PartialState(cpu=self.device.type == "cpu")
+
     def batch(self, images: np.ndarray) -> Tensor:
         """A batch for the networks, on the device: float32 (B, C, H, W), channels_last, values in [0, 1].
 
@@ -55,6 +61,11 @@ class Compute:
         # Channels come last in memory already, so this is a view, in the memory format that the conv networks want.
         tensor = tensor.permute(0, 3, 1, 2)
         return tensor.float().div_(255) if images.dtype == np.uint8 else tensor.float()
+
+
+def is_main_process() -> bool:
+    """Whether this process does the talking and writing, known before any process group exists."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _choose_device(name: str) -> torch.device:

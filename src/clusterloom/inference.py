@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from accelerate.utils import gather_object
 from torch import Tensor
 
@@ -33,7 +32,7 @@ def apply_in_batches(
     Raises:
         TrainingError: out of memory.
     """
-    state = PartialState()
+    state = compute.processes()
     if state.num_processes == 1:
         return _apply(function, images, compute)
     n, rank, processes = len(images), state.process_index, state.num_processes

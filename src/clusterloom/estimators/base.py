@@ -74,10 +74,13 @@ class VariationalClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         settings = self._network_settings(self.image_shape_)
         plan = TrainingPlan(self.epochs, self.batch_size, self.learning_rate, self._seed(), self.patience_epochs)
         started = time.perf_counter()
+        compute = self._compute()
         accelerator = Accelerator(
-            device_placement=False, log_with=self.tracker, project_dir=None if self.tracker is None else self._run_dir()
+            device_placement=False,
+            cpu=compute.device.type == "cpu",
+            log_with=self.tracker,
+            project_dir=None if self.tracker is None else self._run_dir(),
         )
-        compute = self._compute(accelerator)
         self.network_ = initialised_network(settings, plan.seed).to(compute.device)
         diverged: DivergedError | None = None
         with ExitStack() as stack, memory_errors_named(plan.batch_size):
@@ -284,11 +287,10 @@ class VariationalClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self, "network_")
         return apply_in_batches(function, images_from(self, X, reset=False), self._compute())
 
-    def _compute(self, accelerator: Accelerator | None = None) -> Compute:
+    def _compute(self) -> Compute:
         compute = Compute.choose(self.device, self.precision)
-        if accelerator is not None and accelerator.num_processes > 1:
-            return Compute(accelerator.device, compute.precision)
-        return compute
+        processes = compute.processes()
+        return compute if processes.num_processes == 1 else Compute(processes.device, compute.precision)
 
     def _describe_training(self, images: np.ndarray) -> None:
         """Set what is known of the training images once the network is trained."""

@@ -198,22 +198,23 @@ class Trainer:
 
     def _step(self, images: np.ndarray, rows: np.ndarray, epoch: int, batch: int, sums: "_Sums") -> None:
         """One gradient step on the images `rows`, of which each process computes its share."""
-        accelerator = self.accelerator
         generator = torch.Generator().manual_seed(batch_seed(self.plan.seed, epoch, batch))
         noise = self.model.draw_noise(len(rows), generator)  # type: ignore[operator]
-        share = slice(
-            len(rows) * accelerator.process_index // accelerator.num_processes,
-            len(rows) * (accelerator.process_index + 1) // accelerator.num_processes,
-        )
+        processes, rank = self.accelerator.num_processes, self.accelerator.process_index
+        start, stop = len(rows) * rank // processes, len(rows) * (rank + 1) // processes
+        used = stop - start
+        # A process without a share still takes part in the exchange of gradients, with an image that counts for nothing.
+        share = slice(start, stop) if used else slice(0, 1)
         x = self.compute.batch(images[rows[share]])
         with self.compute.autocast():
             output: Output = self._step_model(x, noise[share].to(self.compute.device, non_blocking=True))
+        terms = {name: term[:used] for name, term in output.terms.items()}
         # Distributed training averages gradients over processes; the factor makes that the mean over the whole batch.
-        loss = sum(term.sum() for term in output.terms.values()) * (accelerator.num_processes / len(rows))
+        loss = sum(term.sum() for term in terms.values()) * (processes / len(rows))
         self.optimizer.zero_grad()
-        accelerator.backward(loss)
+        self.accelerator.backward(loss)
         self.optimizer.step()
-        sums.add(output)
+        sums.add(terms, output.q[:used])
 
     def _check_finite(self, sums: "_Sums") -> None:
         """Raise FloatingPointError, on every process alike, when a loss or a weight is not finite."""
@@ -283,13 +284,13 @@ class _Sums:
     def __init__(self, values: dict[str, Tensor] | None = None) -> None:
         self.values = values or {}
 
-    def add(self, output: Output) -> None:
+    def add(self, terms: Mapping[str, Tensor], q: Tensor) -> None:
         """Add a batch. Stays on the device, so that no step waits for it."""
-        precise = torch.float32 if output.q.device.type == "mps" else torch.float64
-        added = {f"nats.{name}": term.detach().sum(dtype=precise) for name, term in output.terms.items()}
-        added["cluster_images"] = torch.bincount(output.q.argmax(1), minlength=output.q.shape[1])
-        for name, value in added.items():
-            self.values[name] = self.values[name] + value if name in self.values else value
+        precise = torch.float32 if q.device.type == "mps" else torch.float64
+        added = {f"nats.{name}": term.detach().sum(dtype=precise) for name, term in terms.items()}
+        added["cluster_images"] = torch.bincount(q.argmax(1), minlength=q.shape[1])
+        # The order of the names is the model's, also after a resume: a sum in another order has other last bits.
+        self.values = {name: self.values[name] + value if self.values else value for name, value in added.items()}
 
     @property
     def images(self) -> int:

@@ -1,0 +1,201 @@
+"""Networks: shapes, gradients, exactness of what is computed differently from how it is written in the paper."""
+
+import itertools
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from clusterloom.errors import SettingsError
+from clusterloom.networks.conv import (
+    ConvFeatures,
+    ConvNetwork,
+    ConvSettings,
+    TransposedNetwork,
+    flatten_channels_last,
+    unflatten_channels_last,
+    upsampled_conv_transpose,
+)
+from clusterloom.networks.vae import ClusterVAE, VAESettings
+
+
+def small_settings(**changes):
+    settings = {
+        "image_shape": (9, 12, 3),
+        "n_clusters": 4,
+        "latent_dim": 5,
+        "hidden_dim": 16,
+        "conv_networks": (ConvSettings(4, 3, 2), ConvSettings(6, 5, 2)),
+    }
+    return VAESettings(**{**settings, **changes})
+
+
+def test_conv_network_is_conv_relu_pool():
+    torch.manual_seed(0)
+    network = ConvNetwork(2, ConvSettings(5, 3, depth=2)).double()
+    x = torch.randn(3, 2, 7, 10, dtype=torch.float64)
+    expected = x
+    for layer in network.layers:
+        expected = F.relu(F.conv2d(expected, layer.weight, layer.bias, padding=1))
+    expected = F.max_pool2d(expected, 2, ceil_mode=True)
+    torch.testing.assert_close(network(x), expected)
+    assert expected.shape == (3, 5, 4, 5)
+
+
+def test_paper_networks_have_the_papers_dimensions():
+    features = ConvFeatures((28, 28, 1), [ConvSettings(16, 3), ConvSettings(32, 5)])
+    assert features.output_shapes == [(16, 14, 14), (32, 7, 7)]
+    assert features.feature_dim == 3136 + 1568 == 4704
+
+
+@pytest.mark.parametrize("depth", [1, 6])
+def test_features_concatenate_every_network_in_order(depth):
+    torch.manual_seed(0)
+    networks = [ConvSettings(3, 3, depth), ConvSettings(4, 5, depth), ConvSettings(2, 3, depth)]
+    features = ConvFeatures((17, 20, 1), networks)
+    x = torch.rand(2, 1, 17, 20)
+    got = features(x)
+    at = 0
+    for network, (channels, height, width) in zip(features.networks, features.output_shapes, strict=True):
+        x = network(x)
+        part = got[:, at : at + channels * height * width].view(2, height, width, channels)
+        torch.testing.assert_close(part.permute(0, 3, 1, 2), x)
+        at += channels * height * width
+    assert at == features.feature_dim == got.shape[1]
+
+
+def test_last_network_alone():
+    networks = [ConvSettings(3, 3), ConvSettings(4, 5)]
+    alone = ConvFeatures((8, 8, 1), networks, concatenate=False)
+    both = ConvFeatures((8, 8, 1), networks)
+    both.load_state_dict(alone.state_dict())
+    x = torch.rand(2, 1, 8, 8)
+    assert alone.feature_dim == 4 * 2 * 2
+    torch.testing.assert_close(alone(x), both(x)[:, -alone.feature_dim :])
+
+
+def test_too_small_images_name_the_smallest_size():
+    with pytest.raises(SettingsError, match="smallest size is 8 x 8"):
+        ConvFeatures((7, 30, 1), [ConvSettings(2, 3)] * 3)
+
+
+@pytest.mark.parametrize(("kernel_size", "size"), list(itertools.product([1, 3, 5, 7], [(4, 6), (5, 3), (1, 1)])))
+def test_upsampling_folded_into_the_transposed_convolution(kernel_size, size):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 3, *size, generator=generator, dtype=torch.float64)
+    weight = torch.randn(3, 4, kernel_size, kernel_size, generator=generator, dtype=torch.float64)
+    bias = torch.randn(4, generator=generator, dtype=torch.float64)
+    upsampled = F.interpolate(x, scale_factor=2, mode="nearest")
+    expected = F.conv_transpose2d(upsampled, weight, bias, padding=kernel_size // 2)
+    torch.testing.assert_close(upsampled_conv_transpose(x, weight, bias), expected)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (7, 11)])
+def test_mirror_gives_back_the_image_size(size):
+    settings = ConvSettings(4, 3, depth=3)
+    pooled = ConvNetwork(2, settings)(torch.rand(2, 2, *size))
+    assert TransposedNetwork(2, settings, size)(pooled).shape == (2, 2, *size)
+
+
+def test_flattening_round_trip_is_a_view():
+    x = torch.rand(2, 3, 4, 5).contiguous(memory_format=torch.channels_last)
+    flat = flatten_channels_last(x)
+    assert flat.data_ptr() == x.data_ptr()
+    torch.testing.assert_close(unflatten_channels_last(flat, (3, 4, 5)), x)
+
+
+VARIANTS = [
+    {},
+    {"category_input": "features"},
+    {"kl": "analytic", "category_formula": "printed"},
+    {"conv_networks": ()},
+    {"concatenate": False},
+    {"conv_networks": (ConvSettings(4, 3),)},
+    {"conv_networks": (ConvSettings(4, 3), ConvSettings(4, 3), ConvSettings(5, 5))},
+]
+
+
+@pytest.mark.parametrize("changes", VARIANTS)
+def test_shapes_and_that_every_parameter_gets_a_gradient(changes):
+    torch.manual_seed(0)
+    vae = ClusterVAE(small_settings(**changes))
+    with torch.no_grad():
+        vae.class_means.normal_()
+    x = torch.rand(6, 3, 9, 12)
+    output = vae(x, vae.draw_noise(6, torch.Generator().manual_seed(0)))
+    assert all(term.shape == (6,) for term in output.terms.values())
+    torch.testing.assert_close(output.q.sum(1), torch.ones(6))
+    sum(term.sum() for term in output.terms.values()).backward()
+    for name, parameter in vae.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+    assert vae.decode(torch.zeros(2, 5)).shape == (2, 3, 9, 12)
+    assert vae.log_likelihood_bound(x).shape == (6,)
+
+
+def test_gradients_of_the_whole_network_are_right():
+    torch.manual_seed(0)
+    vae = ClusterVAE(small_settings(image_shape=(5, 6, 1), hidden_dim=4, latent_dim=2)).double()
+    noise = torch.randn(2, 2, dtype=torch.float64)
+    x = torch.rand(2, 1, 5, 6, dtype=torch.float64)
+    names = [name for name, _ in vae.named_parameters()]
+
+    def loss(*values):
+        output = torch.func.functional_call(vae, dict(zip(names, values, strict=True)), (x, noise))
+        return sum(term.sum() for term in output.terms.values())
+
+    values = tuple(p.detach().clone().requires_grad_() for p in vae.parameters())
+    assert torch.autograd.gradcheck(loss, values, fast_mode=True)
+
+
+def test_standard_prior_gives_the_category_encoder_no_signal_about_the_image():
+    """Under N(0, 1) as printed, KL is the same for every cluster, so only the category loss reaches the encoder."""
+    vae = ClusterVAE(small_settings(prior="standard", category_weight=0.0))
+    x = torch.rand(4, 3, 9, 12)
+    output = vae(x, vae.draw_noise(4, torch.Generator().manual_seed(0)))
+    sum(term.sum() for term in output.terms.values()).backward()
+    assert all(p.grad.abs().max() < 1e-6 for p in vae.category_encoder.parameters())
+    assert not vae.class_means.requires_grad
+
+
+def test_assign_is_the_category_encoder_at_the_posterior_mean():
+    for category_input in ("features", "latent"):
+        vae = ClusterVAE(small_settings(category_input=category_input))
+        x = torch.rand(4, 3, 9, 12)
+        features = vae.features(x)
+        expected = vae.category_logits(features, vae.encode(features).mu).softmax(1)
+        torch.testing.assert_close(vae.assign(x), expected)
+
+
+def test_terms_are_weighted_and_named():
+    x, noise = torch.rand(3, 3, 9, 12), torch.randn(3, 5)
+    torch.manual_seed(0)
+    plain = ClusterVAE(small_settings(reconstruction_weight=1.0, category_weight=1.0))
+    weighted = ClusterVAE(small_settings(reconstruction_weight=3.0, category_weight=0.5))
+    weighted.load_state_dict(plain.state_dict())
+    a, b = plain(x, noise).terms, weighted(x, noise).terms
+    assert list(a) == ["reconstruction", "kl", "category"]
+    torch.testing.assert_close(b["reconstruction"], 3 * a["reconstruction"])
+    torch.testing.assert_close(b["kl"], a["kl"])
+    torch.testing.assert_close(b["category"], 0.5 * a["category"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"n_clusters": 0}, "n_clusters must be at least 1, got 0"),
+        ({"kl": "exact"}, "kl must be one of sampled, analytic; got 'exact'"),
+        ({"category_weight": -1.0}, "category_weight must be a number of at least 0"),
+        ({"reconstruction_weight": float("nan")}, "reconstruction_weight must be a number of at least 0"),
+    ],
+)
+def test_settings_out_of_range(changes, text):
+    with pytest.raises(SettingsError, match=text):
+        small_settings(**changes)
+
+
+def test_conv_settings_out_of_range():
+    with pytest.raises(SettingsError, match="odd"):
+        ConvSettings(4, 2)
+    with pytest.raises(SettingsError, match="depth >= 1"):
+        ConvSettings(4, 3, 0)

@@ -1,0 +1,359 @@
+"""The loop and its checkpoints: repeatable, resumable, safe to kill, honest about trouble."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from safetensors import safe_open
+from torch import nn
+
+from clusterloom.device import Compute
+from clusterloom.errors import CollapseWarning, ModelError, SettingsError
+from clusterloom.networks.conv import ConvSettings
+from clusterloom.networks.vae import ClusterVAE, StepOutput, VAESettings
+from clusterloom.training import loop
+from clusterloom.training.checkpoint import Position, load_checkpoint, save_checkpoint
+from clusterloom.training.loop import DivergedError, Trainer, TrainingPlan, epoch_order
+from clusterloom.training.observers import MetricsFile, describe
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (53, 8, 8, 1)).astype(np.uint8)
+SETTINGS = VAESettings((8, 8, 1), 3, 4, 16, conv_networks=(ConvSettings(4, 3), ConvSettings(4, 5)))
+
+
+def make_trainer(tmp_path=None, epochs=3, observers=(), model=None, **plan):
+    torch.manual_seed(0)
+    model = model or ClusterVAE(SETTINGS).to(memory_format=torch.channels_last)
+    plan = TrainingPlan(**{"epochs": epochs, "batch_size": 13, "learning_rate": 1e-3, "seed": 5, **plan})
+    checkpoint = tmp_path / "checkpoint.safetensors" if tmp_path else None
+    return Trainer(model, plan, Compute.choose("cpu"), Accelerator(device_placement=False), checkpoint, "id", observers)
+
+
+def weights(trainer):
+    return torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
+
+
+class Spy:
+    """Records what observers are told, and can stop a run after some batches, as a kill would."""
+
+    def __init__(self, stop_after_epoch=None):
+        self.records, self.stop_after_epoch = [], stop_after_epoch
+
+    def on_start(self, history):
+        self.started_with = list(history)
+
+    def on_batch(self, epoch, images, record):
+        pass
+
+    def on_epoch(self, record):
+        self.records.append(record)
+        if record["epoch"] == self.stop_after_epoch:
+            raise KeyboardInterrupt
+
+
+def test_loss_falls_and_records_add_up():
+    trainer = make_trainer(epochs=20, learning_rate=3e-3)
+    history = trainer.fit(IMAGES)
+    assert [record["epoch"] for record in history] == list(range(1, 21))
+    assert history[-1]["loss"] < history[0]["loss"] * 0.9
+    for record in history:
+        assert record["loss"] == pytest.approx(record["reconstruction"] + record["kl"] + record["category"])
+        assert record["images_per_second"] > 0
+
+
+def test_same_seed_same_bits_and_another_seed_another_model():
+    first, second, third = make_trainer(), make_trainer(), make_trainer(seed=6)
+    for trainer in (first, second, third):
+        trainer.fit(IMAGES)
+    assert torch.equal(weights(first), weights(second))
+    assert not torch.equal(weights(first), weights(third))
+
+
+def test_every_image_is_seen_once_an_epoch_in_another_order_each_time():
+    orders = [epoch_order(53, 5, epoch) for epoch in range(3)]
+    for order in orders:
+        assert sorted(order) == list(range(53))
+    assert not np.array_equal(orders[0], orders[1])
+
+
+@pytest.mark.parametrize("stop", [1, 2])
+def test_resume_after_an_epoch_gives_the_same_bits(tmp_path, stop):
+    """Hard case 13."""
+    whole = make_trainer()
+    history = whole.fit(IMAGES)
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(tmp_path, observers=[Spy(stop)]).fit(IMAGES)
+    spy = Spy()
+    resumed = make_trainer(tmp_path, observers=[spy])
+    resumed_history = resumed.fit(IMAGES, resume=True)
+    assert len(spy.started_with) == stop
+    assert torch.equal(weights(whole), weights(resumed))
+    assert [r["loss"] for r in history] == [r["loss"] for r in resumed_history]
+
+
+def test_resume_in_the_middle_of_an_epoch_gives_the_same_bits(tmp_path, monkeypatch):
+    """Hard case 13: checkpoints within an epoch hold the running sums too."""
+    whole = make_trainer()
+    history = whole.fit(IMAGES)
+    monkeypatch.setattr(loop, "_CHECKPOINT_SECONDS", 0.0)
+    stopped = make_trainer(tmp_path)
+    step, calls = stopped._step, []
+
+    def step_or_die(*arguments):
+        calls.append(1)
+        if len(calls) == 8:  # the third batch of the second epoch; a checkpoint follows every batch
+            raise KeyboardInterrupt
+        step(*arguments)
+
+    stopped._step = step_or_die
+    with pytest.raises(KeyboardInterrupt):
+        stopped.fit(IMAGES)
+    with safe_open(tmp_path / "checkpoint.safetensors", "pt") as file:
+        position = json.loads(file.metadata()["position"])
+    assert (position["epoch"], position["batch"]) == (1, 2)
+    resumed = make_trainer(tmp_path)
+    resumed_history = resumed.fit(IMAGES, resume=True)
+    assert torch.equal(weights(whole), weights(resumed))
+    assert [r["loss"] for r in history] == [r["loss"] for r in resumed_history]
+
+
+RUN = """
+import os, sys, time
+import numpy as np
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_training import IMAGES, make_trainer, loop, weights
+loop._CHECKPOINT_SECONDS = 0.0
+trainer = make_trainer(Path({folder!r}), epochs={epochs})
+print("ready", flush=True)
+trainer.fit(IMAGES, resume=True)
+np.save(Path({folder!r}) / "weights.npy", weights(trainer).numpy())
+"""
+
+
+def kill_at_random(folder, kills, epochs, longest_seconds):
+    """Start the same run again and again, each time killed after a random while; then let it finish."""
+    code = RUN.format(tests=os.path.dirname(__file__), folder=str(folder), epochs=epochs)
+    generator = random.Random(0)
+    for _ in range(kills):
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(generator.uniform(0, longest_seconds))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        path = folder / "checkpoint.safetensors"
+        if path.exists():
+            trainer = make_trainer()
+            load_checkpoint(path, trainer.model, trainer.optimizer, "id")
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+    return np.load(folder / "weights.npy")
+
+
+def test_killed_runs_always_resume_to_the_same_bits(tmp_path):
+    """Hard case 12, at four moments; the slow test has fifty."""
+    whole = make_trainer(epochs=60)
+    whole.fit(IMAGES)
+    assert np.array_equal(kill_at_random(tmp_path, kills=4, epochs=60, longest_seconds=0.6), weights(whole).numpy())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_killed_at_fifty_random_moments(tmp_path):
+    """Hard case 12."""
+    whole = make_trainer(epochs=600)
+    whole.fit(IMAGES)
+    assert np.array_equal(kill_at_random(tmp_path, kills=50, epochs=600, longest_seconds=0.6), weights(whole).numpy())
+
+
+def test_checkpoint_of_other_settings_is_refused(tmp_path):
+    make_trainer(tmp_path, epochs=1).fit(IMAGES)
+    other = make_trainer(tmp_path)
+    other.run_id = "other"
+    with pytest.raises(ModelError, match="belongs to other settings or other images"):
+        other.fit(IMAGES, resume=True)
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "text"])
+def test_damaged_checkpoint_is_refused(tmp_path, damage):
+    make_trainer(tmp_path, epochs=1).fit(IMAGES)
+    path = tmp_path / "checkpoint.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-100] ^= 1
+    path.write_bytes({"flip": data, "cut": data[:-50], "empty": b"", "text": b"not a checkpoint"}[damage])
+    with pytest.raises(ModelError, match=r"checkpoint.*without --resume"):
+        make_trainer(tmp_path).fit(IMAGES, resume=True)
+
+
+def test_full_disk_keeps_the_old_checkpoint(tmp_path, monkeypatch):
+    """Hard case 18."""
+    trainer = make_trainer(tmp_path, epochs=1)
+    trainer.fit(IMAGES)
+    path = tmp_path / "checkpoint.safetensors"
+    before = path.read_bytes()
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_checkpoint(path, trainer.model, trainer.optimizer, {}, Position(), "id")
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_moments_keep_the_memory_layout_of_their_parameters(tmp_path):
+    """A fused optimiser reads both as flat memory: another layout would mix up channels after a resume."""
+    trainer = make_trainer(tmp_path, epochs=1)
+    trainer.fit(IMAGES)
+    resumed = make_trainer(tmp_path)
+    load_checkpoint(tmp_path / "checkpoint.safetensors", resumed.model, resumed.optimizer, "id")
+    for parameter, old in zip(resumed.model.parameters(), trainer.model.parameters(), strict=True):
+        moment = resumed.optimizer.state[parameter]["exp_avg"]
+        assert moment.stride() == parameter.stride()
+        assert torch.equal(moment, trainer.optimizer.state[old]["exp_avg"])
+
+
+class Scripted(nn.Module):
+    """A model whose loss and assignments follow a script, to see how the loop takes trouble."""
+
+    def __init__(self, nan_from_step=None, q=None):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.step, self.nan_from_step, self.q = 0, nan_from_step, q
+
+    def draw_noise(self, n, generator):
+        return torch.randn(n, 1, generator=generator)
+
+    def forward(self, x, noise):
+        self.step += 1
+        loss = (self.weight - 1).square().expand(len(x))
+        if self.nan_from_step is not None and self.step >= self.nan_from_step:
+            loss = loss * float("nan")
+        # Without a script, images are dealt out to the clusters evenly.
+        q = torch.eye(4)[torch.arange(len(x)) % 4] if self.q is None else self.q.expand(len(x), 4)
+        return StepOutput({"script": loss}, q)
+
+
+def test_nan_stops_with_the_last_good_model(tmp_path):
+    """Hard case 8."""
+    good = make_trainer(model=Scripted(), epochs=2)
+    good.fit(IMAGES)
+    trainer = make_trainer(tmp_path, model=Scripted(nan_from_step=12), epochs=9)
+    with pytest.raises(
+        DivergedError, match=r"epoch 3, batch 5: script became NaN.*epoch 2 is kept.*learning rate"
+    ) as e:
+        trainer.fit(IMAGES)
+    assert len(e.value.history) == 2
+    assert torch.equal(weights(trainer), weights(good))
+    fresh = make_trainer(model=Scripted())
+    _, position = load_checkpoint(tmp_path / "checkpoint.safetensors", fresh.model, fresh.optimizer, "id")
+    assert position.epoch == 2
+    assert torch.equal(weights(fresh), weights(good))
+
+
+def test_weights_that_blow_up_after_a_finite_loss_are_caught():
+    with pytest.raises(DivergedError, match="NaN or infinite"):
+        make_trainer(model=ClusterVAE(SETTINGS), learning_rate=1e38).fit(IMAGES)
+
+
+def test_collapse_is_warned_of_while_it_happens():
+    model = Scripted(q=torch.tensor([[0.7, 0.1, 0.1, 0.1]]))
+    spy = Spy()
+    with pytest.warns(CollapseWarning, match="epoch 3: only 1 of 4 clusters") as caught:
+        make_trainer(model=model, epochs=6, observers=[spy]).fit(IMAGES)
+    assert len([w for w in caught if w.category is CollapseWarning]) == 1
+    assert {record["clusters_in_use"] for record in spy.records} == {1}
+
+
+def test_early_stopping_is_by_the_training_loss():
+    model = Scripted()
+    history = make_trainer(model=model, epochs=500, patience_epochs=3, learning_rate=0.05).fit(IMAGES)
+    assert 3 < len(history) < 500
+    assert history[-1]["loss"] < 0.05
+
+
+@pytest.mark.parametrize("n", [1, 2, 27])
+def test_batches_of_one_image_work(n):
+    """Hard case 9: n mod batch = 1."""
+    trainer = make_trainer(epochs=2)
+    history = trainer.fit(IMAGES[:n])
+    assert np.isfinite(history[-1]["loss"])
+
+
+def test_global_state_is_left_alone():
+    """Hard case 15, for the loop."""
+    before = torch.get_rng_state(), np.random.get_state()[1].copy(), torch.get_num_threads()
+    trainer = make_trainer()
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    trainer.fit(IMAGES)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert np.array_equal(np.random.get_state()[1], before[1])
+    assert torch.get_num_threads() == before[2]
+
+
+def test_metrics_file_holds_each_epoch_once_after_a_resume(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(tmp_path, observers=[MetricsFile(path), Spy(2)]).fit(IMAGES)
+    make_trainer(tmp_path, observers=[MetricsFile(path)]).fit(IMAGES, resume=True)
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [record["epoch"] for record in records] == [1, 2, 3]
+    assert "loss" in describe(records[0])
+
+
+@pytest.mark.parametrize(
+    ("plan", "text"),
+    [
+        ({"epochs": 0}, "epochs must be at least 1"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"learning_rate": float("nan")}, "learning_rate must be a positive number"),
+        ({"patience_epochs": 0}, "patience_epochs must be at least 1"),
+    ],
+)
+def test_plans_out_of_range(plan, text):
+    with pytest.raises(SettingsError, match=text):
+        TrainingPlan(**{"epochs": 1, "batch_size": 1, "learning_rate": 1.0, "seed": 0, **plan})
+
+
+DISTRIBUTED = textwrap.dedent("""
+    import sys
+    import numpy as np
+    import torch
+    from clusterloom import ConvVAEClusterer
+    from accelerate import PartialState
+    images = np.random.default_rng(0).integers(0, 256, (53, 8, 8, 1)).astype(np.uint8)
+    model = ConvVAEClusterer(3, latent_dim=4, hidden_dim=16, epochs=3, batch_size=13, random_state=0, device="cpu")
+    model.fit(images)
+    state = PartialState()
+    if state.is_main_process:
+        weights = torch.cat([p.detach().flatten() for p in model.network_.parameters()]).numpy()
+        np.savez(sys.argv[1], weights=weights, proba=model.predict_proba(images) if state.num_processes == 1 else 0,
+                 labels=model.labels_, losses=[r["loss"] for r in model.history_], processes=state.num_processes)
+""")
+
+
+def test_two_processes_train_the_model_of_one(tmp_path):
+    """Hard case 17: half the batch each, an uneven last batch (53 = 4 * 13 + 1), labels in input order."""
+    script = tmp_path / "train.py"
+    script.write_text(DISTRIBUTED)
+    # Without CUDA the two processes share out the CPU: --multi_gpu is how this launcher starts several on one machine.
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, script, tmp_path / "one.npz"], check=True, env=environment)
+    subprocess.run([*launch, script, tmp_path / "two.npz"], check=True, env=environment)
+    one, two = np.load(tmp_path / "one.npz"), np.load(tmp_path / "two.npz")
+    assert (one["processes"], two["processes"]) == (1, 2)
+    np.testing.assert_allclose(two["weights"], one["weights"], atol=1e-6)
+    np.testing.assert_allclose(two["losses"], one["losses"], rtol=1e-6)
+    np.testing.assert_array_equal(two["labels"], one["labels"])
