@@ -1,4 +1,4 @@
-"""Model directories: what lies in one, written so that nothing is lost, read so that nothing is trusted.
+"""Model directories: what lies in one, written so that nothing is lost, read so that nothing is trusted::
 
     model.safetensors   weights and fitted arrays; its header has a hash of the settings
     config.json         format and package versions, settings, hashes of the other files
@@ -11,7 +11,6 @@ No pickle is ever written or read.
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -23,7 +22,7 @@ import numpy as np
 import safetensors.numpy
 
 from clusterloom.errors import ModelError
-from clusterloom.files import fsync_directory, write_atomically
+from clusterloom.files import fsync_directory, umask, write_atomically
 
 FORMAT_VERSION = 1
 _READ_BACK = ("model.safetensors", "metrics.jsonl")
@@ -83,7 +82,7 @@ def write_bundle(
     try:
         for name, data in {**files, **(pictures or {})}.items():
             write_atomically(temporary / name, data)
-        temporary.chmod(0o777 & ~_umask())
+        temporary.chmod(0o777 & ~umask())
         _replace_directory(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -181,12 +180,6 @@ def _replace_directory(new: Path, path: Path) -> None:
     fsync_directory(path.parent)
     if aside is not None:
         shutil.rmtree(aside, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _sha256(data: bytes) -> str:

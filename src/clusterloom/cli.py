@@ -1,7 +1,8 @@
 """The command line: arguments and exit statuses. What commands do is in `clusterloom.commands`.
 
 Exit status: 0 done; 2 bad input, with one line that says what to do; 1 the machine failed (disk full, no
-permission); 130 interrupted. Heavy imports wait until a command runs, so that help is quick.
+permission); 130 interrupted; 141 the reader of the output went away. Heavy imports wait until a command runs, so that
+help is quick.
 """
 
 import errno
@@ -67,12 +68,13 @@ def _options(
 
 @app.command()
 def fit(
+    context: typer.Context,
     data: DataArgument,
     out: Annotated[Path, typer.Option(help="Model directory to write.")],
     clusters: Annotated[int, typer.Option(help="Number of clusters.")] = 10,
     method: Annotated[str, typer.Option(help="convvae, or vae for flattened pixels.")] = "convvae",
     preset: Annotated[str, typer.Option(help="Set of defaults: paper.")] = "paper",
-    seed: Annotated[int, typer.Option(help="Fixes initial weights, order and noise.")] = 0,
+    seed: Annotated[int, typer.Option(help="Fixes initial weights, order and noise.", min=0)] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run of the same --out.")] = False,
     overwrite: Overwrite = False,
     latent_dim: Annotated[
@@ -98,7 +100,9 @@ def fit(
     ] = None,
     literal: Annotated[
         bool,
-        typer.Option("--literal", help="All formulas as printed; they do not cluster.", rich_help_panel=_PAPER),
+        typer.Option(
+            "--literal", help="Formulas (3) and (7) as printed, on q(y|x); they do not cluster.", rich_help_panel=_PAPER
+        ),
     ] = False,
     prior: Annotated[str | None, typer.Option(help="class or standard.", rich_help_panel=_PAPER)] = None,
     kl: Annotated[str | None, typer.Option(help="sampled or analytic.", rich_help_panel=_PAPER)] = None,
@@ -127,9 +131,17 @@ def fit(
         str | None,
         typer.Option(help="Resize pictures to SIDE or HEIGHTxWIDTH pixels.", metavar="SIZE", rich_help_panel=_IMAGES),
     ] = None,
-    channels: Channels = None,
-    skip_bad: SkipBad = False,
-    limit: Limit = None,
+    channels: Annotated[
+        int | None,
+        typer.Option(help="Convert pictures to 1 (grey) or 3 (colour) channels.", rich_help_panel=_IMAGES),
+    ] = None,
+    skip_bad: Annotated[
+        bool,
+        typer.Option("--skip-bad", help="Leave out files that cannot be read, and list them.", rich_help_panel=_IMAGES),
+    ] = False,
+    limit: Annotated[
+        int | None, typer.Option(help="Use a random subset of so many images.", rich_help_panel=_IMAGES)
+    ] = None,
 ) -> None:
     """Train on DATA without labels and write a model directory with pictures of every cluster."""
     from clusterloom import commands
@@ -165,7 +177,7 @@ def fit(
         },
         resume,
         overwrite,
-        shlex.join(["clusterloom", *sys.argv[1:]]),
+        shlex.join(["clusterloom", *context.obj]),
         _talk(),
     )
 
@@ -258,9 +270,11 @@ def run(arguments: list[str]) -> int:
     warnings.showwarning = _show_warning
     command = typer.main.get_command(app)
     try:
-        result = command.main(arguments, prog_name="clusterloom", standalone_mode=False)
+        # Not `command.main`: it ends the program itself when an output pipe is closed.
+        with command.make_context("clusterloom", list(arguments), obj=arguments) as context:
+            command.invoke(context)
         sys.stdout.flush()
-        return result if isinstance(result, int) else 0
+        return 0
     except BrokenPipeError:
         # The reader has gone. Python would complain once more when it flushes standard output at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from clusterloom.bundle import check_target
-from clusterloom.data import ImageSet, load_images
+from clusterloom.data import ImageSet, holds_pictures, load_images
 from clusterloom.data.boundary import printable
 from clusterloom.device import is_main_process
 from clusterloom.errors import DataError, SettingsError
@@ -59,8 +59,7 @@ class DataOptions:
     def load_for(self, model: VariationalClusterer, console: Console) -> ImageSet:
         """Read images in the size and colour that a model was trained on, unless others are asked for."""
         height, width, channels = model.image_shape_
-        is_pictures = Path(self.source).is_dir() or self.source.lower().endswith(".parquet")
-        if not is_pictures:
+        if not holds_pictures(self.source):
             return self.load(console)
         size = self.image_size or (height, width)
         return DataOptions(self.source, size, self.channels or channels, self.skip_bad, self.limit).load(console)
@@ -107,12 +106,13 @@ def fit(
         if not hasattr(estimator, "network_"):
             raise
         diverged = error
+    pictures = _pictures(estimator, images)  # every process takes part
     if not is_main_process():
         return
     estimator.about_ |= {"data": printable(images.name), "data_sha256": images.fingerprint(), "command": command}
     if diverged is not None:
         estimator.about_["stopped"] = str(diverged)
-    estimator.save(out, _pictures(estimator, images), overwrite=True)
+    estimator.save(out, pictures, overwrite=True)
     _remove_run(run_dir)
     _say(console, f"model: {printable(str(out))}")
     for name in ("clusters.png", "generated.png"):
@@ -143,6 +143,8 @@ def generate(
     model = load_model(model_path)
     clusters = list(range(model.n_clusters)) if cluster is None else [cluster]
     rows = [model.sample(n, k, spread, random_state=seed + k) for k in clusters]
+    if not is_main_process():
+        return
     path = Path(out)
     if path.suffix.lower() == ".png":
         if not path.parent.is_dir():
@@ -180,8 +182,9 @@ def evaluate(
     """
     model = load_model(model_path)
     images = data.load_for(model, talk)
-    labels_true = images.labels if labels_file is None else read_labels(labels_file, images.ids)
-    names = images.class_names if labels_file is None else ()
+    labels_true, names = images.labels, images.class_names
+    if labels_file is not None:
+        labels_true, names = read_labels(labels_file, images.ids)
     assessed = model.assess(images)
     if not is_main_process():
         return
@@ -190,8 +193,7 @@ def evaluate(
         labels_pred = assessed["proba"].argmax(1)
         result |= label_scores(labels_true, labels_pred)
         result["classes"] = [
-            {**vars(row), "name": names[row.label] if row.label < len(names) else str(row.label)}
-            for row in per_class_table(labels_true, labels_pred)
+            {**vars(row), "name": names[row.label]} for row in per_class_table(labels_true, labels_pred)
         ]
     if as_json:
         console.print(json.dumps(result), soft_wrap=True, highlight=False, markup=False)
@@ -229,11 +231,12 @@ def _remove_run(run_dir: Path) -> None:
 
 
 def _pictures(estimator: VariationalClusterer, images: ImageSet) -> dict[str, bytes]:
-    shown = images.images[:: -(-len(images) // _PICTURE_IMAGES)]
+    step = -(-len(images) // _PICTURE_IMAGES)
+    shown = images.images[::step]
     new = [estimator.sample(16, k, random_state=k) for k in range(estimator.n_clusters)]
     labels = [f"cluster {k}" for k in range(estimator.n_clusters)]
     return {
-        "clusters.png": png_bytes(member_grid(shown, estimator.predict_proba(shown))),
+        "clusters.png": png_bytes(member_grid(shown, estimator.predict_proba(shown), estimator.cluster_sizes_)),
         "generated.png": png_bytes(image_grid(new, labels)),
     }
 

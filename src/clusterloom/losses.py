@@ -65,7 +65,8 @@ def sampled_gaussian_kl(z: Tensor, log_var: Tensor, prior_mean: Tensor) -> Tenso
 
     For z = mu + sigma * eps the Monte-Carlo estimate of the divergence is
     1/2 sum_d [(z - prior_mean)^2 - eps^2 - log_var]. This form leaves out eps^2, which no parameter can change:
-    its expectation lies D/2 nats above `gaussian_kl`, and its gradients have the same expectation.
+    its expectation lies D/2 nats above `gaussian_kl`, and its gradients have the same expectation. Under q(y|z) that
+    holds for each cluster, not for their average, because q then depends on the same z.
 
     Args:
         z: Samples of the posterior, shape (B, D).

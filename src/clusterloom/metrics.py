@@ -83,7 +83,7 @@ class ClassRow:
         cluster: The cluster matched to it, or None where there are fewer clusters than classes.
         recall: Share of its images that lie in that cluster.
         precision: Share of that cluster's images that are of this class.
-        confused_with: The class that most of its other images were sorted with, or None.
+        confused_with: The class, among those with a cluster, that most of its other images were sorted with, or None.
     """
 
     label: int
@@ -100,6 +100,9 @@ def per_class_table(labels_true: np.ndarray, labels_pred: np.ndarray) -> list[Cl
     Args:
         labels_true: Classes, shape (N,).
         labels_pred: Clusters, shape (N,).
+
+    Returns:
+        The rows.
 
     Raises:
         DataError: the lengths differ or there are no labels.
@@ -137,6 +140,9 @@ def label_scores(labels_true: np.ndarray, labels_pred: np.ndarray) -> dict[str, 
     Args:
         labels_true: Classes, shape (N,).
         labels_pred: Clusters, shape (N,).
+
+    Returns:
+        Scores by name, each between 0 and 1, but ARI between -0.5 and 1.
 
     Raises:
         DataError: the lengths differ or there are no labels.

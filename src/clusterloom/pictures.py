@@ -64,12 +64,13 @@ def image_grid(rows: Sequence[np.ndarray], labels: Sequence[str] | None = None) 
     return canvas
 
 
-def member_grid(images: np.ndarray, proba: np.ndarray, n: int = 16) -> Image.Image:
+def member_grid(images: np.ndarray, proba: np.ndarray, sizes: np.ndarray, n: int = 16) -> Image.Image:
     """Members of every cluster, the surest first in each row and the least sure at its end.
 
     Args:
         images: Shape (N, H, W, C).
         proba: Probabilities, shape (N, K).
+        sizes: Images of each cluster, for its label, shape (K,); `images` may be a sample of them.
         n: Images per row; half of them the surest, the others spread evenly over the rest.
     """
     clusters, confidence = proba.argmax(1), proba.max(1)
@@ -80,7 +81,7 @@ def member_grid(images: np.ndarray, proba: np.ndarray, n: int = 16) -> Image.Ima
         spread = np.linspace(n // 2, max(len(members) - 1, n // 2), n - n // 2).astype(int)
         chosen = np.unique(np.concatenate([np.arange(n // 2), spread]))
         rows.append(images[members[chosen[chosen < len(members)]]])
-        labels.append(f"cluster {k}\n{len(members):,}")
+        labels.append(f"cluster {k}\n{sizes[k]:,}")
     return image_grid(rows, labels)
 
 

@@ -21,5 +21,10 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     },
 }
 
-# The formulas as the paper prints them: prior N(0, 1), formula (3) in closed form, formula (7) letter by letter.
-LITERAL: Mapping[str, str] = {"prior": "standard", "kl": "analytic", "category_formula": "printed"}
+# As the paper prints them: prior N(0, 1), formula (3) in closed form, formula (7) letter by letter on q(y|x).
+LITERAL: Mapping[str, str] = {
+    "prior": "standard",
+    "kl": "analytic",
+    "category_formula": "printed",
+    "category_input": "features",
+}

@@ -1,5 +1,6 @@
 """Tables in and out: predictions as CSV or parquet, labels from files."""
 
+import contextlib
 import csv
 import io
 import sys
@@ -10,6 +11,7 @@ from typing import IO, Any
 import numpy as np
 
 from clusterloom.data.boundary import only_data_errors, printable
+from clusterloom.data.images import encode_labels
 from clusterloom.errors import DataError
 from clusterloom.files import write_atomically
 
@@ -114,7 +116,7 @@ def _pyarrow() -> Any:
     return pyarrow
 
 
-def read_labels(path: Path, ids: Sequence[str]) -> np.ndarray:
+def read_labels(path: Path, ids: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
     """True labels from a file, in the order of `ids`.
 
     Args:
@@ -122,7 +124,7 @@ def read_labels(path: Path, ids: Sequence[str]) -> np.ndarray:
         ids: Id of each image.
 
     Returns:
-        Class numbers, shape (N,), int64; text labels are numbered in alphabetical order.
+        Class numbers, shape (N,), int64, and the name of each class, whole numbers in their own order.
 
     Raises:
         DataError: the file cannot be read, or does not have exactly one label for each image.
@@ -140,7 +142,9 @@ def read_labels(path: Path, ids: Sequence[str]) -> np.ndarray:
         raise DataError(
             f"{name}: expected one label for each of {len(ids)} images, got an array of shape {labels.shape}"
         )
-    return np.unique(labels, return_inverse=True)[1].astype(np.int64)
+    with contextlib.suppress(ValueError):  # text that is not all whole numbers stays text
+        labels = labels.astype(np.int64)
+    return encode_labels(labels)
 
 
 def _labels_by_id(path: Path, ids: Sequence[str], name: str) -> np.ndarray:

@@ -2,6 +2,6 @@
 
 from clusterloom.data.builtin import BUILTIN, fetch
 from clusterloom.data.images import ImageSet
-from clusterloom.data.load import load_images
+from clusterloom.data.load import holds_pictures, load_images
 
-__all__ = ["BUILTIN", "ImageSet", "fetch", "load_images"]
+__all__ = ["BUILTIN", "ImageSet", "fetch", "holds_pictures", "load_images"]

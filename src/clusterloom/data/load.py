@@ -71,6 +71,21 @@ def load_images(
         return _read_file(path, options, name, cache_dir)
 
 
+def holds_pictures(source: str | Path) -> bool:
+    """Whether a source holds encoded pictures, which `load_images` can bring to any size, and not arrays.
+
+    Args:
+        source: As for `load_images`.
+    """
+    path = Path(source)
+    if isinstance(source, str) and source in BUILTIN:
+        return False
+    if not path.is_file():
+        return path.is_dir()
+    with only_data_errors(printable(str(source))), path.open("rb") as file:
+        return file.read(4) == b"PAR1"
+
+
 def _read_file(path: Path, options: PictureOptions, name: str, cache_dir: Path | None) -> ImageSet:
     with path.open("rb") as file:
         start = file.read(6)

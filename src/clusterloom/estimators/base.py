@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from hashlib import sha256
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
@@ -55,7 +56,7 @@ class VariationalClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         """Train on images and assign them to clusters.
 
         Args:
-            X: Images, see `images_from` in `clusterloom.estimators.validation` for the layouts.
+            X: Images: an `ImageSet`, (N, H, W), (N, H, W, C), or (N, D) with `image_shape`; uint8, or floats in [0, 1].
             y: Ignored; training never sees labels.
 
         Returns:
@@ -74,6 +75,7 @@ class VariationalClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         settings = self._network_settings(self.image_shape_)
         plan = TrainingPlan(self.epochs, self.batch_size, self.learning_rate, self._seed(), self.patience_epochs)
         started = time.perf_counter()
+        _check_tracker(self.tracker)
         compute = self._compute()
         accelerator = Accelerator(
             device_placement=False,
@@ -148,7 +150,7 @@ class VariationalClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         return score
 
     def reconstruct(self, X: Any) -> np.ndarray:
-        """What decoder makes of each image's posterior mean: (N, H, W, C), float32 in [0, 1]."""
+        """What the decoder makes of each image's posterior mean: (N, H, W, C), float32 in [0, 1]."""
 
         def reconstructed(x: Tensor) -> tuple[Tensor, ...]:
             mu = self.network_.encode(self.network_.features(x)).mu
@@ -205,9 +207,9 @@ class VariationalClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         """Everything that the model says of each image, in one pass.
 
         Returns:
-            "proba" (N, n_clusters), "latents" (N, latent_dim), "score" (N,) and "outlier" (N,), a flag: the score lies
-            below `outlier_threshold_`, Tukey's outer fence (first quartile minus three times the interquartile range)
-            of the training images' scores.
+            Arrays by name, "proba" (N, n_clusters), "latents" (N, latent_dim), "score" (N,) and "outlier" (N,). The
+            flag says that the score lies below `outlier_threshold_`, Tukey's outer fence (first quartile minus three
+            times the interquartile range) of the scores of at most 10,000 training images, evenly spaced.
         """
 
         def everything(x: Tensor) -> tuple[Tensor, ...]:
@@ -265,7 +267,8 @@ class VariationalClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
             estimator.cluster_sizes_ = np.bincount(estimator.labels_, minlength=estimator.n_clusters)
             estimator.outlier_threshold_ = float(bundle.tensors["outlier_threshold"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise ModelError(f"{path}: the model's settings cannot be used ({error})") from error
+            why = " ".join(str(error).split())
+            raise ModelError(f"{path}: the model's settings cannot be used ({why})") from error
         estimator.history_, estimator.about_ = bundle.history, bundle.about
         estimator.network_.to(estimator._compute().device)
         return estimator
@@ -304,10 +307,13 @@ class VariationalClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         self.outlier_threshold_ = float(np.float32(first - 3 * (third - first)))
 
     def _seed(self) -> int:
+        """A seed, without touching NumPy's global generator."""
         if self.random_state is None:
             return int(np.random.SeedSequence().generate_state(1)[0])
         if isinstance(self.random_state, np.random.RandomState):
             return int(self.random_state.randint(2**31 - 1))
+        if self.random_state < 0:
+            raise SettingsError(f"random_state must be a whole number of at least 0, got {self.random_state}")
         return int(self.random_state)
 
     def _run_dir(self) -> Path:
@@ -336,6 +342,13 @@ class VariationalClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         # Latents and probabilities are float32 whatever the images were.
         tags.transformer_tags.preserves_dtype = []
         return tags
+
+
+def _check_tracker(name: str | None) -> None:
+    if name not in (None, "tensorboard", "mlflow"):
+        raise SettingsError(f"tracker must be tensorboard or mlflow; got {name!r}")
+    if name is not None and find_spec(name) is None:
+        raise SettingsError(f"tracker {name} is not installed: pip install 'clusterloom[{name}]'")
 
 
 # Where and how a model was made has no place in the model: another machine may load it.

@@ -28,7 +28,7 @@ def model_card(
     sections = [
         "# A clusterloom model",
         f"{settings['estimator']} with {settings['network']['n_clusters']} clusters, trained without labels on "
-        f"{about['images']:,} images of {height} x {width} x {channels} ({data}).",
+        f"{about['images']:,} images of {height} x {width} x {channels} ({_cell(data)}).",
         "\n".join(f"![{name.removesuffix('.png')}]({name})" for name in pictures),
         "## Use",
         "```\n"

@@ -25,7 +25,7 @@ class ConvVAEClusterer(VariationalClusterer):
         category_input: "latent" for q(y|z), "features" for q(y|x).
         prior: "class" for a learned prior mean per cluster; "standard" for N(0, 1) as formula (3) prints it, under
             which nothing tells one cluster from another.
-        kl: "sampled" or "analytic".
+        kl: Formula (3) from one sample, "sampled", or in closed form, "analytic".
         category_formula: "entropy", or "printed" for formula (7) letter by letter.
         reconstruction_weight: Weight lambda of the reconstruction loss; "auto" is 2.5 on 28 x 28 pixels, and on other
             sizes so much more or less that an image as a whole weighs the same against the other two losses.
@@ -40,7 +40,8 @@ class ConvVAEClusterer(VariationalClusterer):
         precision: "auto", "fp32" or "bf16"; "auto" takes bf16 where the hardware makes it faster.
         run_dir: Folder for metrics.jsonl and the checkpoint of the run; None keeps neither.
         resume: Go on from the checkpoint in `run_dir`, if there is one.
-        tracker: "tensorboard" or "mlflow", which must be installed, to log every epoch to, in `run_dir`.
+        tracker: "tensorboard" or "mlflow", which must be installed, to log every epoch to. TensorBoard's files go to
+            `run_dir`, MLflow's where its own settings say.
         verbose: 1 shows progress on standard error.
 
     Attributes:

@@ -196,8 +196,8 @@ class ClusterVAE(nn.Module):
     def log_likelihood_bound(self, x: Tensor) -> Tensor:
         """How well the model explains images (B, C, H, W): minus the loss at the posterior mean, nats per image (B,).
 
-        The same terms as in training, but with nothing sampled: analytic divergences, z at the mean, and the
-        category term as KL(q(y|.) || uniform), which is the entropy form plus the constant ln K.
+        The terms of training with nothing sampled: z at the mean, analytic divergences, and the category term as
+        KL(q(y|.) || uniform), which is the entropy form at weight 1 plus the constant ln K.
         """
         features = self.features(x)
         posterior = self.encode(features)

@@ -203,7 +203,7 @@ class Trainer:
         processes, rank = self.accelerator.num_processes, self.accelerator.process_index
         start, stop = len(rows) * rank // processes, len(rows) * (rank + 1) // processes
         used = stop - start
-        # A process without a share still takes part in the exchange of gradients, with an image that counts for nothing.
+        # A process without a share still takes part in the exchange of gradients; its image counts for nothing.
         share = slice(start, stop) if used else slice(0, 1)
         x = self.compute.batch(images[rows[share]])
         with self.compute.autocast():

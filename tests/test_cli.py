@@ -1,0 +1,365 @@
+"""The command line, as users meet it: exit statuses, one-line errors, files whole or absent."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clusterloom import load_model
+from clusterloom.cli import run
+
+FIT = ["--latent-dim", "3", "--hidden-dim", "16", "--conv-filters", "4,4", "--epochs", "2", "--clusters", "3"]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("CLUSTERLOOM_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+def make_pictures(folder, n=24):
+    """Colour pictures of mixed sizes in two class folders, some with names that are hard on terminals and CSV."""
+    rng = np.random.default_rng(0)
+    for i in range(n):
+        kind = ("red", "blau, größer")[i % 2]
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 60, (rng.integers(20, 40), rng.integers(20, 40), 3)).astype(np.uint8)
+        pixels[..., 2 * (i % 2)] += 180
+        Image.fromarray(pixels).save(folder / kind / f"picture {i}.png")
+    os.rename(folder / "red" / "picture 0.png", os.fsencode(folder / "red") + b"/<img src=x>\n\xff.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    return make_pictures(tmp_path_factory.mktemp("Bilder mit Ümlaut"))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory, pictures):
+    path = tmp_path_factory.mktemp("models") / "mein Modell"
+    os.environ["CLUSTERLOOM_CACHE"] = str(path.parent / "cache")
+    assert run(["fit", str(pictures), "--out", str(path), "--image-size", "16", *FIT]) == 0
+    return path
+
+
+def fails(arguments, text, capsys, status=2):
+    """The command ends with one line on standard error that has `text` in it, and prints nothing else."""
+    capsys.readouterr()
+    assert run([str(a) for a in arguments]) == status
+    out, err = capsys.readouterr()
+    (line,) = [line for line in err.splitlines() if line.startswith("clusterloom: error: ")]
+    assert text in line
+    assert "Traceback" not in err
+    assert out == ""
+
+
+def test_fit_leaves_a_model_with_pictures_and_nothing_else(model):
+    names = {file.name for file in model.iterdir()}
+    pictures = {"clusters.png", "generated.png"}
+    assert names == {"model.safetensors", "config.json", "metrics.jsonl", "README.md", *pictures}
+    assert not model.with_name(model.name + ".partial").exists()
+    for name in pictures:
+        assert Image.open(model / name).size[0] > 100
+    card = (model / "README.md").read_text()
+    assert "clusterloom fit" in card
+    assert "folder Bilder mit Ümlaut" in card
+    assert len((model / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_predict_writes_a_row_per_image(model, pictures, tmp_path):
+    """Hard case 25, in CSV: names with markup, newlines and bytes that are not UTF-8 stay on one line each."""
+    assert run(["predict", str(model), str(pictures), "--out", str(tmp_path / "labels.csv")]) == 0
+    text = (tmp_path / "labels.csv").read_text(encoding="utf-8")
+    rows = list(csv.DictReader(text.splitlines()))
+    assert len(rows) == 24 == len(text.splitlines()) - 1
+    columns = ["id", "cluster", "probability", "runner_up", "runner_up_probability", "score", "outlier"]
+    assert list(rows[0]) == columns
+    ids = {row["id"] for row in rows}
+    assert "blau, größer/picture 1.png" in ids
+    assert r"red/<img src=x>\n\udcff.png" in ids
+    for row in rows:
+        assert 0 < float(row["runner_up_probability"]) <= float(row["probability"]) < 1
+        assert row["cluster"] != row["runner_up"]
+        assert row["outlier"] in ("true", "false")
+
+
+def test_predict_parquet_agrees_with_csv_and_with_python(model, pictures, tmp_path, capsys):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    assert run(["predict", str(model), str(pictures), "--out", str(tmp_path / "labels.parquet")]) == 0
+    capsys.readouterr()
+    assert run(["predict", str(model), str(pictures)]) == 0
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    table = parquet.read_table(tmp_path / "labels.parquet").to_pydict()
+    assert table["id"] == [row["id"] for row in rows]
+    assert table["cluster"] == [int(row["cluster"]) for row in rows] == load_model(model).labels_.tolist()
+    np.testing.assert_allclose(table["score"], [float(row["score"]) for row in rows], rtol=1e-5)
+
+
+def test_generate_grid_and_folder(model, tmp_path, capsys):
+    assert run(["generate", str(model), "--out", str(tmp_path / "all.png"), "-n", "5"]) == 0
+    assert run(["generate", str(model), "--out", str(tmp_path / "one.png"), "--cluster", "1", "-n", "9"]) == 0
+    assert Image.open(tmp_path / "all.png").width > Image.open(tmp_path / "one.png").width
+    assert run(["generate", str(model), "--out", str(tmp_path / "new"), "-n", "2"]) == 0
+    files = sorted(path.relative_to(tmp_path / "new").as_posix() for path in (tmp_path / "new").rglob("*.png"))
+    assert files == [f"cluster-{k}/0000{i}.png" for k in range(3) for i in range(2)]
+    first = np.asarray(Image.open(tmp_path / "new" / "cluster-0" / "00000.png"))
+    expected = load_model(model).sample(2, 0, random_state=0)[0]
+    np.testing.assert_array_equal(first, np.rint(expected * 255))
+    fails(["generate", model, "--out", tmp_path / "new"], "not an empty folder", capsys)
+    fails(["generate", model, "--out", tmp_path / "x.png", "--cluster", 3], "clusters are 0 to 2", capsys)
+    fails(["generate", model, "--out", tmp_path / "no" / "x.png"], "does not exist", capsys)
+
+
+def test_evaluate_with_labels_and_without(model, pictures, tmp_path, capsys):
+    capsys.readouterr()
+    assert run(["evaluate", str(model), str(pictures), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["images"] == 24
+    assert {"accuracy", "purity", "nmi", "ari", "silhouette", "confidence", "outliers"} <= set(result)
+    assert sum(row["images"] for row in result["clusters"]) == 24
+    assert [row["name"] for row in result["classes"]] == ["blau, größer", "red"]
+    flat = tmp_path / "flat.npy"
+    np.save(flat, np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3)).astype(np.uint8))
+    assert run(["evaluate", str(model), str(flat), "--json"]) == 0
+    assert "accuracy" not in json.loads(capsys.readouterr().out)
+    assert run(["evaluate", str(model), str(pictures)]) == 0
+    assert "most confused with" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".csv", ".txt"])
+def test_evaluate_with_a_labels_file(model, tmp_path, capsys, suffix):
+    images = tmp_path / "images.npy"
+    np.save(images, np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3)).astype(np.uint8))
+    labels = tmp_path / f"labels{suffix}"
+    values = load_model(model).predict(np.load(images)).tolist()
+    if suffix == ".npy":
+        np.save(labels, np.array(values))
+    else:
+        rows = [f"{i},{v}" for i, v in enumerate(values)][::-1] if suffix == ".csv" else [str(v) for v in values]
+        labels.write_text("\n".join(["id,label", *rows] if suffix == ".csv" else rows) + "\n")
+    capsys.readouterr()
+    assert run(["evaluate", str(model), str(images), "--labels", str(labels), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["accuracy"] == 1
+    labels.write_text("id,label\n0,1\n" if suffix == ".csv" else "1\n2\n")
+    fails(["evaluate", model, images, "--labels", labels], "labels", capsys)
+
+
+def test_same_command_same_model(tmp_path):
+    """Hard case 14."""
+    for name in ("a", "b"):
+        assert run(["fit", "digits", "--limit", "100", "--out", str(tmp_path / name), *FIT]) == 0
+    assert (tmp_path / "a" / "model.safetensors").read_bytes() == (tmp_path / "b" / "model.safetensors").read_bytes()
+
+
+def test_bad_input_is_one_line_and_status_2(model, tmp_path, capsys):
+    out = ["--out", tmp_path / "out"]
+    (tmp_path / "empty").mkdir()
+    fails(["fit", tmp_path / "nowhere", *out], "there is no file, folder or built-in data set", capsys)
+    fails(["fit", "digitz", *out], "Did you mean digits?", capsys)
+    fails(["fit", tmp_path / "empty", *out], "empty", capsys)
+    fails(["fit", "digits", *out, "--method", "magic"], "unknown method 'magic'; expected one of convvae, vae", capsys)
+    fails(["fit", "digits", *out, "--preset", "best"], "unknown preset 'best'; expected one of paper", capsys)
+    fails(["fit", "digits", *out, "--method", "vae", "--conv-depth", 2], "--conv-depth does not apply", capsys)
+    fails(["fit", "digits", *out, "--conv-filters", "4;4"], "--conv-filters 4;4: expected whole numbers", capsys)
+    fails(["fit", "digits", *out, "--conv-filters", "4,4,4"], "one number per conv network", capsys)
+    four = ["--conv-filters", "4,4,4,4", "--conv-kernels", "3,3,3,3"]
+    fails(["fit", "digits", *out, *four], "the smallest size is 16 x 16", capsys)
+    fails(["fit", "digits", *out, "--epochs", "many"], "'many' is not a valid", capsys)
+    fails(["fit", "digits", *out, "--epochs", 0], "epochs must be at least 1", capsys)
+    fails(["fit", "digits", *out, "--clusters", 0], "n_clusters must be at least 1", capsys)
+    fails(["fit", "digits", *out, "--limit", 5], "n_samples=5 should be >= n_clusters=10", capsys)
+    fails(["fit", "digits", *out, "--limit", 0], "limit", capsys)
+    fails(["fit", "digits", *out, "--device", "cuda:7"], "cuda:7", capsys)
+    fails(["fit", "digits", *out, "--prior", "flat"], "prior must be one of class, standard", capsys)
+    fails(["fit", "digits", *out, "--seed", -1], "seed", capsys)
+    fails(["fit", "digits"], "--out", capsys)
+    fails(["fly"], "No such command 'fly'", capsys)
+    fails(["predict", tmp_path / "nowhere", "digits"], "no such model directory", capsys)
+    fails(["predict", tmp_path / "empty", "digits"], "config.json is missing", capsys)
+    fails(["predict", model, "digits"], "expects (16, 16, 3)", capsys)
+    fails(["predict", model, "digits", "--out", "labels.xls"], ".csv or .parquet", capsys)
+    fails(["predict", model, "digits", "--out", tmp_path / "no" / "labels.csv"], "does not exist", capsys)
+    fails(["data", "fetch", "imagenet"], "imagenet", capsys)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty"]
+
+
+def test_nothing_is_lost(model, tmp_path, capsys):
+    fails(["fit", "digits", "--out", model], "holds a model already", capsys)
+    (tmp_path / "thesis.txt").write_text("years of work")
+    fails(["fit", "digits", "--out", tmp_path, "--overwrite"], "not a model directory", capsys)
+    fails(["fit", "digits", "--out", tmp_path / "thesis.txt", "--overwrite"], "not a model directory", capsys)
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_bad_pictures_are_named_or_skipped(pictures, tmp_path, capsys):
+    """Hard cases 1, 2 and 3."""
+    folder = make_pictures(tmp_path / "folder", 8)
+    jpeg = folder / "cut.jpg"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3)).astype(np.uint8)).save(jpeg)
+    jpeg.write_bytes(jpeg.read_bytes()[:500])
+    fails(["fit", folder, "--out", tmp_path / "m", *FIT], "cut.jpg", capsys)
+    assert run(["fit", str(folder), "--out", str(tmp_path / "m"), "--skip-bad", *FIT]) == 0
+    assert "cut.jpg" in capsys.readouterr().err
+    jpeg.unlink()
+    tiff = folder / "tiff.png"
+    Image.fromarray(np.zeros((20, 20), np.uint8)).save(tiff, "TIFF")
+    fails(["predict", tmp_path / "m", folder], "tiff.png", capsys)
+    tiff.unlink()
+    bomb = folder / "bomb.png"
+    Image.fromarray(np.zeros((1, 1), np.uint8)).save(bomb)
+    data = bytearray(bomb.read_bytes())
+    data[16:24] = (20000).to_bytes(4, "big") * 2
+    import zlib
+
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    bomb.write_bytes(data)
+    start = time.perf_counter()
+    fails(["predict", tmp_path / "m", folder], "bomb.png", capsys)
+    assert time.perf_counter() - start < 2
+
+
+def test_nan_keeps_the_last_good_model(tmp_path, capsys, monkeypatch):
+    """Hard case 8: status 2, a line that says what to try, and a model that works."""
+    from clusterloom.training import loop
+
+    check, calls = loop.Trainer._check_finite, []
+
+    def fails_later(self, sums):
+        calls.append(1)
+        if len(calls) == 2:
+            raise FloatingPointError("kl became NaN or infinite")
+        check(self, sums)
+
+    monkeypatch.setattr(loop.Trainer, "_check_finite", fails_later)
+    assert run(["fit", "digits", "--limit", "60", "--out", str(tmp_path / "m"), *FIT]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "training stopped in epoch 2" in line
+    assert "smaller learning rate" in line
+    assert len(load_model(tmp_path / "m").history_) == 1
+    assert "became NaN" in json.loads((tmp_path / "m" / "config.json").read_text())["about"]["stopped"]
+
+
+def test_full_disk(tmp_path, capsys, monkeypatch):
+    """Hard case 18: status 1, and no half-written model."""
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    fails(["fit", "digits", "--limit", "60", "--out", tmp_path / "m", *FIT], "free some space", capsys, status=1)
+    assert not (tmp_path / "m").exists()
+
+
+def test_out_of_memory(tmp_path, capsys, monkeypatch):
+    """Hard case 19."""
+    from clusterloom.training.loop import Trainer
+
+    def starved(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(Trainer, "_step", starved)
+    fails(["fit", "digits", "--limit", "60", "--out", tmp_path / "m", *FIT], "try --batch-size 50", capsys)
+    assert not (tmp_path / "m").exists()
+
+
+def start(arguments, **options):
+    command = [sys.executable, "-m", "clusterloom", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def wait_for(path, process):
+    for _ in range(600):
+        if path.exists():
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    raise AssertionError(f"{path} did not appear")
+
+
+LONG = ["--latent-dim", "3", "--hidden-dim", "16", "--conv-filters", "4,4", "--limit", "200"]
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGINT])
+def test_interrupted_fit_resumes_to_the_same_bits(tmp_path, signal_number, capsys):
+    """Hard cases 12 and 13, on the command line; Ctrl-C says how to go on."""
+    process = start(["fit", "digits", "--out", tmp_path / "m", "--epochs", 4000, *LONG])
+    checkpoint = tmp_path / "m.partial" / "checkpoint.safetensors"
+    wait_for(checkpoint, process)
+    process.send_signal(signal_number)
+    _, err = process.communicate(timeout=60)
+    assert not (tmp_path / "m").exists()
+    assert checkpoint.exists()
+    if signal_number == signal.SIGINT:
+        assert process.returncode == 130
+        assert err.splitlines()[-1] == "clusterloom: error: interrupted; a fit goes on with --resume"
+        assert "Traceback" not in err
+    from safetensors import safe_open
+
+    with safe_open(checkpoint, "pt") as file:
+        done = json.loads(file.metadata()["position"])["epoch"]
+    # As many epochs more as make the comparison quick.
+    epochs = ["--epochs", str(done + 3), *LONG]
+    fails(["fit", "digits", "--out", tmp_path / "m", *epochs], "pass --resume to go on with it", capsys)
+    assert run(["fit", "digits", "--out", str(tmp_path / "m"), "--resume", *epochs]) == 0
+    assert run(["fit", "digits", "--out", str(tmp_path / "whole"), *epochs]) == 0
+    resumed, whole = (load_model(tmp_path / name) for name in ("m", "whole"))
+    assert len(resumed.history_) == done + 3
+    for name, tensor in whole.network_.state_dict().items():
+        assert tensor.equal(resumed.network_.state_dict()[name]), name
+
+
+def test_closed_pipe_is_quiet(model, tmp_path):
+    images = tmp_path / "many.npy"
+    np.save(images, np.random.default_rng(0).integers(0, 256, (20_000, 16, 16, 3)).astype(np.uint8))
+    process = start(["predict", model, images])
+    assert process.stdout.readline().startswith("id,cluster")
+    process.stdout.close()
+    err = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(60) == 141
+    assert "Traceback" not in err
+    assert "Exception" not in err
+
+
+def test_help_and_version_do_not_load_pytorch():
+    code = "import sys; from clusterloom.cli import run; run(sys.argv[1:]); print('torch' in sys.modules)"
+    for argument in ("--help", "--version"):
+        result = subprocess.run([sys.executable, "-c", code, argument], capture_output=True, text=True, check=True)
+        assert result.stdout.splitlines()[-1] == "False"
+        assert "clusterloom" in result.stdout
+
+
+def test_data_list(capsys):
+    assert run(["data", "list"]) == 0
+    assert {"digits", "mnist", "mnist:train", "fashion-mnist:test"} <= set(capsys.readouterr().out.split())
+
+
+def test_two_processes_on_the_command_line(tmp_path):
+    """One of two processes talks and writes; both share the work."""
+    arguments = ["fit", "digits", "--limit", "101", "--out", str(tmp_path / "two"), *FIT]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [*launch, "-m", "clusterloom", *arguments]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert result.stderr.count("model: ") == 1
+    arguments[arguments.index(str(tmp_path / "two"))] = str(tmp_path / "one")
+    assert run(arguments) == 0
+    one, two = load_model(tmp_path / "one"), load_model(tmp_path / "two")
+    assert two.about_["processes"] == 2
+    for name, tensor in one.network_.state_dict().items():
+        np.testing.assert_allclose(tensor.numpy(), two.network_.state_dict()[name].numpy(), atol=1e-6, err_msg=name)
+    assert np.array_equal(one.labels_, two.labels_)
+
+
+def test_model_card_keeps_names_harmless(tmp_path):
+    folder = make_pictures(tmp_path / "<b>x|y", 8)
+    assert run(["fit", str(folder), "--out", str(tmp_path / "m"), *FIT]) == 0
+    assert "<b>" not in Path(tmp_path / "m" / "README.md").read_text()

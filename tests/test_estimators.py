@@ -1,0 +1,320 @@
+"""Estimators: scikit-learn's conventions, what they promise of themselves, and what they save."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from clusterloom import ConvVAEClusterer, DataError, DataWarning, ImageSet, SettingsError, VAEClusterer, load_model
+from clusterloom.data.images import RowIds
+from clusterloom.errors import CollapseWarning
+from clusterloom.metrics import clustering_accuracy_score
+from clusterloom.presets import LITERAL
+from clusterloom.training.loop import DivergedError
+
+# scikit-learn's checks use tables of a few columns and 50 rows: small networks, and a reconstruction weight that makes
+# two or three "pixels" count.
+TABLES = {"latent_dim": 2, "hidden_dim": 32, "batch_size": 16, "reconstruction_weight": 1000.0}
+FOR_CHECKS = [
+    VAEClusterer(**TABLES, epochs=60, learning_rate=1e-2),
+    ConvVAEClusterer(**TABLES, epochs=100, learning_rate=5e-3, conv_filters=(8, 8)),
+]
+SMALL = {"latent_dim": 4, "hidden_dim": 24, "epochs": 2, "batch_size": 32, "random_state": 3}
+ESTIMATORS = [(ConvVAEClusterer, {"conv_filters": (4, 4)}), (VAEClusterer, {})]
+
+
+@pytest.mark.filterwarnings("ignore::clusterloom.errors.CollapseWarning")
+@pytest.mark.filterwarnings("ignore::clusterloom.errors.DataWarning")
+@parametrize_with_checks(FOR_CHECKS)
+def test_scikit_learn_conventions(estimator, check):
+    """Hard case 16: no expected failures."""
+    check(estimator)
+
+
+def digits(n=150):
+    return np.rint(load_digits().images[:n] * 255 / 16).astype(np.uint8)
+
+
+@pytest.fixture(params=ESTIMATORS, ids=lambda p: p[0].__name__)
+def make(request):
+    cls, own = request.param
+    return lambda **changes: cls(**{**SMALL, **own, **changes})
+
+
+@pytest.fixture
+def fitted(make):
+    return make().fit(digits())
+
+
+def stripes(n=240):
+    """Four kinds of images that anyone can tell apart: a bright quarter each, with noise."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 4, n)
+    images = rng.integers(0, 60, (n, 12, 12)).astype(np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        top, left = 6 * (label // 2), 6 * (label % 2)
+        image[top : top + 6, left : left + 6] += 180
+    return images, labels
+
+
+FOR_STRIPES = {
+    "latent_dim": 8,
+    "hidden_dim": 64,
+    "epochs": 60,
+    "learning_rate": 3e-3,
+    "reconstruction_weight": 50.0,
+    "random_state": 0,
+}
+
+
+def test_easy_images_are_sorted(make):
+    images, labels = stripes()
+    model = make(n_clusters=4, **FOR_STRIPES).fit(images)
+    assert clustering_accuracy_score(labels, model.labels_) > 0.95
+
+
+def test_printed_formulas_do_not_sort_them():
+    images, labels = stripes()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CollapseWarning)
+        model = ConvVAEClusterer(4, **FOR_STRIPES, **LITERAL).fit(images)
+    assert clustering_accuracy_score(labels, model.labels_) < 0.6
+
+
+def test_predict_is_the_argmax_and_labels_are_predict(fitted):
+    images = digits()
+    proba = fitted.predict_proba(images)
+    np.testing.assert_allclose(proba.sum(1), 1, rtol=1e-5)
+    assert np.array_equal(fitted.predict(images), proba.argmax(1))
+    assert np.array_equal(fitted.labels_, fitted.predict(images))
+    assert fitted.cluster_sizes_.sum() == len(images)
+
+
+def test_an_answer_does_not_depend_on_the_other_images(fitted):
+    images = digits(600)
+    together = fitted.assess(images)
+    for rows in ([5], [599, 0, 17]):
+        alone = fitted.assess(images[rows])
+        for name, values in alone.items():
+            assert np.array_equal(values, together[name][rows]), name
+
+
+def test_the_seed_repeats_and_another_does_not(make, fitted):
+    """Hard case 14."""
+    again, other = make().fit(digits()), make(random_state=4).fit(digits())
+    assert np.array_equal(again.predict_proba(digits()), fitted.predict_proba(digits()))
+    assert not np.array_equal(other.predict_proba(digits()), fitted.predict_proba(digits()))
+
+
+def test_global_state_is_as_before(make):
+    """Hard case 15."""
+    torch.manual_seed(11)
+    np.random.seed(11)
+    before = torch.get_rng_state(), np.random.get_state()[1].copy(), torch.get_num_threads()
+    model = make(random_state=None).fit(digits())
+    model.predict(digits(5))
+    model.sample(3)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert np.array_equal(np.random.get_state()[1], before[1])
+    assert torch.get_num_threads() == before[2]
+
+
+def test_layouts_are_the_same_images(make, fitted):
+    images = digits()
+    expected = fitted.predict_proba(images)
+    for layout in (images[..., None], images.reshape(150, 64), images.tolist()):
+        model = make().fit(layout if not isinstance(layout, list) else np.array(layout, np.uint8))
+        assert np.array_equal(model.predict_proba(np.asarray(layout, np.uint8)), expected)
+    image_set = ImageSet(images[..., None], RowIds(range(150)), None, (), "digits", ())
+    assert np.array_equal(make().fit(image_set).predict_proba(image_set), expected)
+
+
+def test_floats_in_the_unit_interval_are_the_same_images(fitted):
+    np.testing.assert_allclose(
+        fitted.predict_proba(digits() / 255.0), fitted.predict_proba(digits()), rtol=1e-3, atol=1e-5
+    )
+
+
+def test_colour_and_odd_sizes(make):
+    images = np.random.default_rng(0).integers(0, 256, (40, 9, 13, 3)).astype(np.uint8)
+    model = make(n_clusters=3).fit(images)
+    assert model.reconstruct(images[:2]).shape == (2, 9, 13, 3)
+    assert model.sample(4, cluster=1).shape == (4, 9, 13, 3)
+
+
+def test_other_numbers_are_scaled_by_the_training_range(make):
+    images = digits().astype(np.float32) * 10 - 500
+    model = make().fit(images)
+    assert model.pixel_range_ == (-500.0, 2050.0)
+    np.testing.assert_allclose(model.predict_proba(images), make().fit(digits()).predict_proba(digits()), atol=1e-2)
+
+
+def test_reconstructions_come_closer_with_training(make):
+    images = digits()
+    errors = [
+        np.square(make(epochs=epochs, learning_rate=3e-3).fit(images).reconstruct(images)[..., 0] - images / 255).mean()
+        for epochs in (1, 40)
+    ]
+    assert errors[1] < errors[0] * 0.8
+
+
+def test_scores_rank_noise_below_the_training_images(make):
+    images = digits()
+    model = make(epochs=40, learning_rate=3e-3).fit(images)
+    noise = np.random.default_rng(0).integers(0, 256, images.shape).astype(np.uint8)
+    assert model.score_samples(noise).max() < np.median(model.score_samples(images))
+    assessed = model.assess(noise)
+    assert assessed["outlier"].mean() > 0.8
+    assert np.array_equal(assessed["outlier"], assessed["score"] < model.outlier_threshold_)
+    assert model.assess(images)["outlier"].mean() < 0.02
+
+
+def test_samples(fitted):
+    one, same, other = (fitted.sample(6, cluster=2, random_state=seed) for seed in (0, 0, 1))
+    assert np.array_equal(one, same)
+    assert not np.array_equal(one, other)
+    assert one.min() >= 0
+    assert one.max() <= 1
+    assert np.ptp(fitted.sample(3, cluster=2, spread=0.0), axis=0).max() == 0
+    assert fitted.sample(7).shape == (7, 8, 8, 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"cluster": 10}, "no cluster 10; the clusters are 0 to 9"),
+        ({"n_samples": 0}, "n_samples must be at least 1"),
+        ({"spread": -1.0}, "spread must not be negative"),
+    ],
+)
+def test_sample_arguments_out_of_range(fitted, arguments, text):
+    with pytest.raises(SettingsError, match=text):
+        fitted.sample(**arguments)
+
+
+def test_unfitted(make):
+    for use in (lambda m: m.predict(digits()), lambda m: m.sample(1), lambda m: m.save("nowhere")):
+        with pytest.raises(NotFittedError):
+            use(make())
+
+
+def test_save_and_load_are_exact(make, fitted, tmp_path):
+    """Hard case 21."""
+    images = digits()
+    fitted.save(tmp_path / "model")
+    for loaded in (load_model(tmp_path / "model"), type(fitted).load(tmp_path / "model")):
+        for name, values in fitted.assess(images).items():
+            assert np.array_equal(loaded.assess(images)[name], values), name
+        assert np.array_equal(loaded.labels_, fitted.labels_)
+        assert loaded.history_ == fitted.history_
+        assert loaded.get_params()["random_state"] == 3
+        assert np.array_equal(loaded.sample(4, 1, random_state=0), fitted.sample(4, 1, random_state=0))
+    assert np.array_equal(make(**loaded.get_params()).fit(images).predict_proba(images), fitted.predict_proba(images))
+
+
+def test_not_a_number_names_the_first_image(make):
+    """Hard case 7."""
+    for bad in (np.nan, np.inf):
+        images = digits() / 255.0
+        images[17, 3, 3] = images[40, 0, 0] = bad
+        with pytest.raises(DataError, match=r"NaN or infinity.* number 17, from 0"):
+            make().fit(images)
+
+
+@pytest.mark.parametrize("n", [10, 33, 65])
+def test_awkward_numbers_of_images(make, n):
+    """Hard case 9: n mod batch = 1, n = number of clusters."""
+    assert make().fit(digits(n)).labels_.shape == (n,)
+
+
+def test_fewer_images_than_clusters(make):
+    """Hard case 9."""
+    with pytest.raises(DataError, match="n_samples=9 should be >= n_clusters=10"):
+        make().fit(digits(9))
+    assert make(n_clusters=1).fit(digits(1)).labels_.tolist() == [0]
+
+
+def test_equal_and_duplicate_images_warn_and_finish(make):
+    """Hard case 11."""
+    with pytest.warns(DataWarning, match="all images are equal"):
+        model = make(n_clusters=3).fit(np.full((50, 8, 8), 77, np.uint8))
+    assert np.isfinite(model.predict_proba(np.full((2, 8, 8), 77, np.uint8))).all()
+    with pytest.warns(DataWarning, match="50% of the images repeat"):
+        make().fit(np.concatenate([digits(75), digits(75)]))
+
+
+def test_wrong_shapes_and_ranges_at_prediction(fitted, make):
+    with pytest.raises(DataError, match=r"\(9, 8, 1\).*expects \(8, 8, 1\)"):
+        fitted.predict(np.zeros((3, 9, 8), np.uint8))
+    with pytest.raises(DataError, match="between 0 and 255"):
+        fitted.predict(digits(3).astype(float))
+
+
+def test_image_shape_of_tables():
+    images = np.random.default_rng(0).integers(0, 256, (30, 6 * 8 * 3)).astype(np.uint8)
+    model = ConvVAEClusterer(3, **SMALL, image_shape=(6, 8, 3)).fit(images)
+    assert model.image_shape_ == (6, 8, 3)
+    with pytest.raises(SettingsError, match="has 128 values per image, but the rows have 144"):
+        ConvVAEClusterer(3, **SMALL, image_shape=(8, 16)).fit(images)
+    with pytest.raises(SettingsError, match="image_shape must be"):
+        ConvVAEClusterer(3, **SMALL, image_shape=(144,)).fit(images)
+
+
+def test_settings_that_do_not_fit():
+    with pytest.raises(SettingsError, match="smallest size is 4 x 4"):
+        ConvVAEClusterer(**SMALL).fit(np.random.default_rng(0).random((20, 3, 9)))
+    with pytest.raises(SettingsError, match="one number per conv network"):
+        ConvVAEClusterer(**SMALL, conv_filters=(4, 4, 4)).fit(digits())
+    with pytest.raises(SettingsError, match="unknown device 'abacus'"):
+        ConvVAEClusterer(**SMALL, device="abacus").fit(digits())
+    with pytest.raises(SettingsError, match="tracker must be tensorboard or mlflow; got 'foo'"):
+        ConvVAEClusterer(**SMALL, tracker="foo").fit(digits())
+    with pytest.raises(SettingsError, match="tracker needs run_dir"):
+        ConvVAEClusterer(**SMALL, tracker="tensorboard").fit(digits())
+
+
+def test_divergence_keeps_the_last_good_epoch(make, monkeypatch):
+    """Hard case 8, for estimators."""
+    good = make(epochs=1).fit(digits())
+    model = make(epochs=5)
+    from clusterloom.training import loop
+
+    check, calls = loop.Trainer._check_finite, []
+
+    def fails_later(self, sums):
+        calls.append(1)
+        if len(calls) == 2:
+            raise FloatingPointError("kl became NaN or infinite")
+        check(self, sums)
+
+    monkeypatch.setattr(loop.Trainer, "_check_finite", fails_later)
+    with pytest.raises(DivergedError, match="epoch 2"):
+        model.fit(digits())
+    assert np.array_equal(model.predict_proba(digits()), good.predict_proba(digits()))
+
+
+def test_out_of_memory_suggests_the_batch_size(make, monkeypatch):
+    """Hard case 19."""
+    from clusterloom.errors import TrainingError
+    from clusterloom.training.loop import Trainer
+
+    def starved(*_):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: 1 bytes")
+
+    monkeypatch.setattr(Trainer, "_step", starved)
+    with pytest.raises(TrainingError, match="batches of 32 images; try --batch-size 16"):
+        make().fit(digits())
+
+
+def test_tensorboard_gets_every_epoch(make, tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    make(tracker="tensorboard", run_dir=str(tmp_path), epochs=3).fit(digits())
+    logs = [accumulator.EventAccumulator(str(path)) for path in tmp_path.rglob("events.out.tfevents*")]
+    for log in logs:
+        log.Reload()
+    (log,) = [log for log in logs if "loss" in log.Tags()["scalars"]]
+    assert [point.step for point in log.Scalars("loss")] == [1, 2, 3]
