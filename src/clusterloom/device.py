@@ -1,7 +1,9 @@
 """Where and in which precision to compute: decided here and nowhere else."""
 
 import contextlib
+import ctypes
 import os
+import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -61,6 +63,33 @@ class Compute:
         # Channels come last in memory already, so this is a view, in the memory format that the conv networks want.
         tensor = tensor.permute(0, 3, 1, 2)
         return tensor.float().div_(255) if images.dtype == np.uint8 else tensor.float()
+
+
+@contextlib.contextmanager
+def freed_memory_reused() -> Iterator[None]:
+    """Keep freed memory for the next training step instead of handing it back to the system.
+
+    A step frees and asks again for the same large blocks. glibc returns those above 32 MB at once and trims the rest,
+    and the system then clears every page anew: measured, a quarter of a step at batch 512. Other C libraries are left
+    as they are. Afterwards the limits are the highest that glibc's own adaptation reaches, and unused memory is returned.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        yield
+        return
+    libc = ctypes.CDLL(None)
+    libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+    libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
+    try:
+        yield
+    finally:
+        libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)
+        libc.mallopt(_M_TRIM_THRESHOLD, 64 << 20)
+        libc.malloc_trim(0)
+
+
+# From glibc's malloc.h.
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
 
 
 def is_main_process() -> bool:

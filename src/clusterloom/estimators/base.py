@@ -22,7 +22,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from clusterloom.bundle import Bundle, read_bundle, write_bundle
-from clusterloom.device import Compute, memory_errors_named
+from clusterloom.device import Compute, freed_memory_reused, memory_errors_named
 from clusterloom.errors import DataError, ModelError, SettingsError
 from clusterloom.estimators.card import model_card
 from clusterloom.estimators.validation import images_from, warn_of_duplicates
@@ -85,7 +85,7 @@ class VariationalClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         )
         self.network_ = initialised_network(settings, plan.seed).to(compute.device)
         diverged: DivergedError | None = None
-        with ExitStack() as stack, memory_errors_named(plan.batch_size):
+        with ExitStack() as stack, memory_errors_named(plan.batch_size), freed_memory_reused():
             trainer = Trainer(
                 self.network_,
                 plan,

@@ -1,0 +1,51 @@
+# Needs python3 >= 3.11 and make, nothing else; everything is installed into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint types layers docs slow network clean
+
+demo: $(VENV)/.installed
+	$(BIN)/clusterloom fit digits --out demo/digits --overwrite
+	$(BIN)/clusterloom evaluate demo/digits digits
+	@echo "members of every cluster:    demo/digits/clusters.png"
+	@echo "new images of every cluster: demo/digits/generated.png"
+
+test: lint types layers docs
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+layers: $(VENV)/.dev
+	$(BIN)/lint-imports
+
+docs: $(VENV)/.dev
+	$(BIN)/sphinx-build -W --keep-going -n -q -b html docs docs/_build/html
+
+slow: $(VENV)/.dev
+	$(BIN)/python -m pytest -m slow
+
+network: $(VENV)/.dev
+	$(BIN)/python -m pytest -m network
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit("clusterloom needs Python 3.11 or newer; pass PYTHON=...") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+# Dependency groups (PEP 735) need pip 25.1.
+$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e . --group dev
+	touch $@ $(VENV)/.installed
+
+clean:
+	rm -rf $(VENV) demo docs/_build
