@@ -21,10 +21,11 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from clusterloom.bundle import Bundle, read_bundle, write_bundle
+from clusterloom.bundle import read_bundle, write_bundle
 from clusterloom.device import Compute, freed_memory_reused, memory_errors_named
 from clusterloom.errors import DataError, ModelError, SettingsError
 from clusterloom.estimators.card import model_card
+from clusterloom.estimators.persistence import from_bundle, to_bundle
 from clusterloom.estimators.validation import images_from, warn_of_duplicates
 from clusterloom.inference import apply_in_batches
 from clusterloom.networks.vae import ClusterVAE, VAESettings
@@ -232,46 +233,9 @@ class VariationalClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
             OSError: the disk is full or not writable; what was at `path` is intact.
         """
         check_is_fitted(self, "network_")
-        settings = {
-            "estimator": type(self).__name__,
-            "parameters": {**self.get_params(), **_NOT_SAVED, "random_state": self.about_["seed"]},
-            "network": asdict(self.network_.settings),
-            "pixel_range": list(self.pixel_range_),
-            "n_features_in": int(self.n_features_in_),
-        }
-        settings = json.loads(json.dumps(settings))  # tuples become lists, as they will be when read back
-        tensors = {f"network.{k}": v.detach().cpu().numpy() for k, v in self.network_.state_dict().items()}
-        tensors |= {
-            "labels": self.labels_.astype(np.int32),
-            "outlier_threshold": np.array(self.outlier_threshold_, np.float32),
-        }
-        card = model_card(settings, self.about_, self.history_, self.cluster_sizes_, sorted(pictures or ()))
-        write_bundle(Path(path), Bundle(settings, self.about_, tensors, self.history_), card, pictures, overwrite)
-
-    @classmethod
-    def _from_bundle(cls, bundle: Bundle, path: Path) -> Self:
-        """The estimator that `save` wrote; only the tensors that its settings call for are accepted."""
-        try:
-            settings = bundle.settings
-            if set(settings["parameters"]) != set(cls._get_param_names()):
-                raise ValueError("unknown or missing parameters")
-            estimator = cls(**settings["parameters"])
-            estimator.pixel_range_ = tuple(float(v) for v in settings["pixel_range"])
-            estimator.n_features_in_ = int(settings["n_features_in"])
-            estimator.image_shape_ = tuple(settings["network"]["image_shape"])
-            network_settings = estimator._network_settings(estimator.image_shape_)
-            if json.loads(json.dumps(asdict(network_settings))) != settings["network"]:
-                raise ValueError("parameters and network do not agree")
-            estimator.network_ = _restored_network(network_settings, bundle.tensors)
-            estimator.labels_ = bundle.tensors["labels"].astype(np.int64)
-            estimator.cluster_sizes_ = np.bincount(estimator.labels_, minlength=estimator.n_clusters)
-            estimator.outlier_threshold_ = float(bundle.tensors["outlier_threshold"])
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            why = " ".join(str(error).split())
-            raise ModelError(f"{path}: the model's settings cannot be used ({why})") from error
-        estimator.history_, estimator.about_ = bundle.history, bundle.about
-        estimator.network_.to(estimator._compute().device)
-        return estimator
+        bundle = to_bundle(self)
+        card = model_card(bundle, self.cluster_sizes_, sorted(pictures or ()))
+        write_bundle(Path(path), bundle, card, pictures, overwrite)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -284,7 +248,7 @@ class VariationalClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         bundle = read_bundle(path)
         if bundle.settings.get("estimator") != cls.__name__:
             raise ModelError(f"{path}: holds a {bundle.settings.get('estimator')!r}, not a {cls.__name__}")
-        return cls._from_bundle(bundle, path)
+        return from_bundle(cls, bundle, path)
 
     def _apply(self, X: Any, function: Any) -> tuple[np.ndarray, ...]:
         check_is_fitted(self, "network_")
@@ -351,30 +315,11 @@ def _check_tracker(name: str | None) -> None:
         raise SettingsError(f"tracker {name} is not installed: pip install 'clusterloom[{name}]'")
 
 
-# Where and how a model was made has no place in the model: another machine may load it.
-_NOT_SAVED = {"run_dir": None, "resume": False, "tracker": None, "verbose": 0, "device": "auto"}
-
-
 def initialised_network(settings: VAESettings, seed: int) -> ClusterVAE:
     """A network whose initial weights depend on the seed alone; the global generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return ClusterVAE(settings).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def _restored_network(settings: VAESettings, tensors: Mapping[str, np.ndarray]) -> ClusterVAE:
-    """The network with saved weights. It is laid out without memory first, so that no setting can make it allocate."""
-    with torch.device("meta"):
-        network = ClusterVAE(settings)
-    state = {
-        name.removeprefix("network."): torch.from_numpy(array)
-        for name, array in tensors.items()
-        if name.startswith("network.")
-    }
-    network.load_state_dict(state, assign=True)
-    for name, parameter in network.named_parameters():
-        parameter.requires_grad_(name != "class_means" or settings.prior == "class")
-    return network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
 
 def _run_id(settings: VAESettings, plan: TrainingPlan, compute: Compute, images: np.ndarray) -> str:

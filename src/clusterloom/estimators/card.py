@@ -1,27 +1,22 @@
 """The model card: README.md of a model directory, made from the run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from clusterloom.bundle import Bundle
 
-def model_card(
-    settings: Mapping[str, Any],
-    about: Mapping[str, Any],
-    history: Sequence[Mapping[str, Any]],
-    cluster_sizes: np.ndarray,
-    pictures: Sequence[str],
-) -> str:
+
+def model_card(bundle: Bundle, cluster_sizes: np.ndarray, pictures: Sequence[str]) -> str:
     """Text of the card, in Markdown.
 
     Args:
-        settings: Estimator, parameters and network.
-        about: Seed, device, time, versions, and what the command line adds: data and command.
-        history: Records of the epochs.
+        bundle: What the model directory holds; `about` may name the data and the command, as the command line does.
         cluster_sizes: Training images per cluster, shape (K,).
         pictures: Names of the PNG files beside the card.
     """
+    settings, about, history = bundle.settings, bundle.about, bundle.history
     height, width, channels = settings["network"]["image_shape"]
     last = history[-1]
     data = about.get("data", "images given as an array")

@@ -6,6 +6,7 @@ from clusterloom.bundle import read_bundle
 from clusterloom.errors import ModelError
 from clusterloom.estimators.base import VariationalClusterer
 from clusterloom.estimators.convvae import ConvVAEClusterer
+from clusterloom.estimators.persistence import from_bundle
 from clusterloom.estimators.vae import VAEClusterer
 
 _ESTIMATORS: dict[str, type[VariationalClusterer]] = {c.__name__: c for c in (ConvVAEClusterer, VAEClusterer)}
@@ -28,4 +29,4 @@ def load_model(path: str | Path) -> VariationalClusterer:
     name = bundle.settings.get("estimator")
     if not isinstance(name, str) or name not in _ESTIMATORS:
         raise ModelError(f"{path}: made by an estimator that this release does not know: {name!r}")
-    return _ESTIMATORS[name]._from_bundle(bundle, path)
+    return from_bundle(_ESTIMATORS[name], bundle, path)

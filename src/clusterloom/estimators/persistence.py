@@ -1,0 +1,90 @@
+"""An estimator as the contents of a model directory, and back."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from clusterloom.bundle import Bundle
+from clusterloom.errors import ModelError
+from clusterloom.networks.vae import ClusterVAE, VAESettings
+
+# Where and how a model was made has no place in the model: another machine may load it.
+_NOT_SAVED = {"run_dir": None, "resume": False, "tracker": None, "verbose": 0, "device": "auto"}
+
+Estimator = TypeVar("Estimator", bound=Any)
+
+
+def to_bundle(estimator: Any) -> Bundle:
+    """What a model directory holds of a fitted estimator."""
+    settings = {
+        "estimator": type(estimator).__name__,
+        "parameters": {**estimator.get_params(), **_NOT_SAVED, "random_state": estimator.about_["seed"]},
+        "network": asdict(estimator.network_.settings),
+        "pixel_range": list(estimator.pixel_range_),
+        "n_features_in": int(estimator.n_features_in_),
+    }
+    tensors = {f"network.{k}": v.detach().cpu().numpy() for k, v in estimator.network_.state_dict().items()}
+    tensors |= {
+        "labels": estimator.labels_.astype(np.int32),
+        "outlier_threshold": np.array(estimator.outlier_threshold_, np.float32),
+    }
+    return Bundle(_as_json(settings), estimator.about_, tensors, estimator.history_)
+
+
+def from_bundle(cls: type[Estimator], bundle: Bundle, path: Path) -> Estimator:
+    """The estimator that `to_bundle` was given; only the tensors that its settings call for are accepted.
+
+    Args:
+        cls: The estimator's class.
+        bundle: What was read.
+        path: Where from, for messages.
+
+    Raises:
+        ModelError: parts are missing, unknown, or do not fit together.
+    """
+    try:
+        settings = bundle.settings
+        if set(settings["parameters"]) != set(cls._get_param_names()):
+            raise ValueError("unknown or missing parameters")
+        estimator = cls(**settings["parameters"])
+        estimator.pixel_range_ = tuple(float(v) for v in settings["pixel_range"])
+        estimator.n_features_in_ = int(settings["n_features_in"])
+        estimator.image_shape_ = tuple(settings["network"]["image_shape"])
+        network_settings = estimator._network_settings(estimator.image_shape_)
+        if _as_json(asdict(network_settings)) != settings["network"]:
+            raise ValueError("parameters and network do not agree")
+        estimator.network_ = _restored_network(network_settings, bundle.tensors)
+        estimator.labels_ = bundle.tensors["labels"].astype(np.int64)
+        estimator.cluster_sizes_ = np.bincount(estimator.labels_, minlength=estimator.n_clusters)
+        estimator.outlier_threshold_ = float(bundle.tensors["outlier_threshold"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        why = " ".join(str(error).split())
+        raise ModelError(f"{path}: the model's settings cannot be used ({why})") from error
+    estimator.history_, estimator.about_ = bundle.history, bundle.about
+    estimator.network_.to(estimator._compute().device)
+    return estimator
+
+
+def _restored_network(settings: VAESettings, tensors: Mapping[str, np.ndarray]) -> ClusterVAE:
+    """The network with saved weights. It is laid out without memory first, so that no setting can make it allocate."""
+    with torch.device("meta"):
+        network = ClusterVAE(settings)
+    state = {
+        name.removeprefix("network."): torch.from_numpy(array)
+        for name, array in tensors.items()
+        if name.startswith("network.")
+    }
+    network.load_state_dict(state, assign=True)
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name != "class_means" or settings.prior == "class")
+    return network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+
+
+def _as_json(values: Any) -> Any:
+    """The values as they will be when read back: tuples are lists."""
+    return json.loads(json.dumps(values))
