@@ -10,6 +10,8 @@ from accelerate import Accelerator
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from clusterloom.errors import SettingsError
+
 
 class ProgressBar:
     """A bar over all epochs with loss terms, images per second, time left and clusters in use.
@@ -103,9 +105,16 @@ class TrackerLog:
         self._accelerator, self._settings = accelerator, settings
 
     def on_start(self, history: Sequence[Mapping[str, Any]]) -> None:
-        """Open the trackers."""
+        """Open the trackers.
+
+        Raises:
+            SettingsError: a tracker did not start: it is misconfigured, or its server does not answer.
+        """
         simple = {k: v if isinstance(v, int | float | str | bool) else str(v) for k, v in self._settings.items()}
-        self._accelerator.init_trackers("clusterloom", config=simple)
+        try:
+            self._accelerator.init_trackers("clusterloom", config=simple)
+        except Exception as error:  # every tracker has its own kinds
+            raise SettingsError(f"the tracker did not start: {error}; check its settings, or leave it out") from error
 
     def on_batch(self, epoch: int, images: int, record: Mapping[str, Any]) -> None:
         """Nothing: trackers get a point per epoch."""
