@@ -1,0 +1,5 @@
+"""Set before PyTorch is imported, here and in the processes that tests start: these networks are too small for threads."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
