@@ -1,4 +1,4 @@
-"""Set before PyTorch is imported, here and in the processes that tests start: these networks are too small for threads."""
+"""Set before PyTorch is imported, here and in started processes: these networks are too small for threads."""
 
 import os
 

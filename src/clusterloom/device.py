@@ -59,7 +59,7 @@ class Compute:
         Args:
             images: uint8 (0 to 255) or float (0 to 1), shape (B, H, W, C).
         """
-        tensor = torch.from_numpy(np.ascontiguousarray(images)).to(self.device, non_blocking=True)
+        tensor = torch.from_numpy(np.require(images, requirements=["C", "W"])).to(self.device, non_blocking=True)
         # Channels come last in memory already, so this is a view, in the memory format that the conv networks want.
         tensor = tensor.permute(0, 3, 1, 2)
         return tensor.float().div_(255) if images.dtype == np.uint8 else tensor.float()
