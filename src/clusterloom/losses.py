@@ -26,6 +26,7 @@ def reconstruction_loss(x: Tensor, x_hat: Tensor) -> Tensor:
         SettingsError: the shapes differ.
 
     Example:
+        >>> import torch
         >>> reconstruction_loss(torch.ones(2, 1, 2, 2), torch.zeros(2, 1, 2, 2))
         tensor([2., 2.])
     """
@@ -53,6 +54,7 @@ def gaussian_kl(mu: Tensor, log_var: Tensor, prior_mean: Tensor) -> Tensor:
         SettingsError: the latent dimensions differ.
 
     Example:
+        >>> import torch
         >>> gaussian_kl(torch.zeros(1, 2), torch.zeros(1, 2), torch.ones(3, 2))
         tensor([[1., 1., 1.]])
     """
@@ -80,6 +82,7 @@ def sampled_gaussian_kl(z: Tensor, log_var: Tensor, prior_mean: Tensor) -> Tenso
         SettingsError: the latent dimensions differ.
 
     Example:
+        >>> import torch
         >>> sampled_gaussian_kl(torch.ones(1, 2), torch.zeros(1, 2), torch.zeros(2))
         tensor([1.])
     """
@@ -98,6 +101,7 @@ def expected_over_clusters(q: Tensor, nats: Tensor) -> Tensor:
         Shape (B,).
 
     Example:
+        >>> import torch
         >>> expected_over_clusters(torch.tensor([[0.25, 0.75]]), torch.tensor([[4.0, 0.0]]))
         tensor([1.])
     """
@@ -117,6 +121,7 @@ def category_loss(log_q: Tensor) -> Tensor:
         Nats per image, shape (B,).
 
     Example:
+        >>> import torch
         >>> category_loss(torch.log(torch.tensor([[0.5, 0.5]])))
         tensor([-0.6931])
     """
@@ -136,6 +141,7 @@ def printed_category_loss(log_q: Tensor) -> Tensor:
         Nats per image, shape (B,).
 
     Example:
+        >>> import torch
         >>> printed_category_loss(torch.log(torch.tensor([[0.5, 0.5]])))
         tensor([-0.6931])
     """
