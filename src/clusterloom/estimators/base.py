@@ -76,39 +76,22 @@ class VariationalClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         settings = self._network_settings(self.image_shape_)
         plan = TrainingPlan(self.epochs, self.batch_size, self.learning_rate, self._seed(), self.patience_epochs)
         started = time.perf_counter()
-        _check_tracker(self.tracker)
         compute = self._compute()
-        accelerator = Accelerator(
-            device_placement=False,
-            cpu=compute.device.type == "cpu",
-            log_with=self.tracker,
-            project_dir=None if self.tracker is None else self._run_dir(),
-        )
-        self.network_ = initialised_network(settings, plan.seed).to(compute.device)
+        network = initialised_network(settings, plan.seed).to(compute.device)
         diverged: DivergedError | None = None
-        with ExitStack() as stack, memory_errors_named(plan.batch_size), freed_memory_reused():
-            trainer = Trainer(
-                self.network_,
-                plan,
-                compute,
-                accelerator,
-                None if self.run_dir is None else self._run_dir() / CHECKPOINT_NAME,
-                _run_id(settings, plan, compute, images),
-                self._observers(stack, accelerator, len(images), settings),
-            )
-            try:
-                self.history_ = trainer.fit(images, self.resume)
-            except DivergedError as error:
-                diverged, self.history_ = error, error.history
-        if diverged is not None and not self.history_:
-            del self.network_
-            raise diverged
-        self._describe_training(images)
+        try:
+            history = self._train(network, images, plan, compute)
+        except DivergedError as error:
+            if not error.history:
+                raise
+            diverged, history = error, error.history
+        self.network_, self.history_ = network, history
+        self._describe_training(images, compute)
         self.about_ = {
             "seed": plan.seed,
             "device": str(compute.device),
             "precision": compute.precision,
-            "processes": accelerator.num_processes,
+            "processes": compute.processes().num_processes,
             "threads": torch.get_num_threads(),
             "images": len(images),
             "seconds": round(time.perf_counter() - started, 3),
@@ -259,9 +242,24 @@ class VariationalClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         processes = compute.processes()
         return compute if processes.num_processes == 1 else Compute(processes.device, compute.precision)
 
-    def _describe_training(self, images: np.ndarray) -> None:
+    def _train(
+        self, network: ClusterVAE, images: np.ndarray, plan: TrainingPlan, compute: Compute
+    ) -> list[dict[str, Any]]:
+        """Train a network in place; the records of the epochs."""
+        _check_tracker(self.tracker)
+        run_dir = None if self.run_dir is None and self.tracker is None else self._run_dir()
+        accelerator = Accelerator(
+            device_placement=False, cpu=compute.device.type == "cpu", log_with=self.tracker, project_dir=run_dir
+        )
+        checkpoint = None if run_dir is None else run_dir / CHECKPOINT_NAME
+        run_id = _run_id(network.settings, plan, compute, images)
+        with ExitStack() as stack, memory_errors_named(plan.batch_size), freed_memory_reused():
+            observers = self._observers(stack, accelerator, len(images), network.settings)
+            trainer = Trainer(network, plan, compute, accelerator, checkpoint, run_id, observers)
+            return trainer.fit(images, self.resume)
+
+    def _describe_training(self, images: np.ndarray, compute: Compute) -> None:
         """Set what is known of the training images once the network is trained."""
-        compute = self._compute()
         (q,) = apply_in_batches(lambda x: (self.network_.assign(x),), images, compute)
         self.labels_ = q.argmax(1)
         self.cluster_sizes_ = np.bincount(self.labels_, minlength=self.n_clusters)
