@@ -146,8 +146,7 @@ def fit(
     """Train on DATA without labels and write a model directory with pictures of every cluster."""
     from clusterloom import commands
 
-    commands.fit(
-        _data(data, image_size, channels, skip_bad, limit),
+    options = commands.FitOptions(
         out,
         method,
         preset,
@@ -178,8 +177,8 @@ def fit(
         resume,
         overwrite,
         shlex.join(["clusterloom", *context.obj]),
-        _talk(),
     )
+    commands.fit(_data(data, image_size, channels, skip_bad, limit), options, _talk())
 
 
 @app.command()
@@ -211,7 +210,8 @@ def generate(
     """Generate new images of each cluster."""
     from clusterloom import commands
 
-    commands.generate(model, cluster, n, spread, seed, out, overwrite, _talk())
+    options = commands.GenerateOptions(cluster, n, spread, seed)
+    commands.generate(model, options, out, overwrite, _talk())
 
 
 @app.command()

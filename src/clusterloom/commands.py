@@ -65,24 +65,11 @@ class DataOptions:
         return DataOptions(self.source, size, self.channels or channels, self.skip_bad, self.limit).load(console)
 
 
-def fit(
-    data: DataOptions,
-    out: Path,
-    method: str,
-    preset: str,
-    literal: bool,
-    overrides: Mapping[str, Any],
-    resume: bool,
-    overwrite: bool,
-    command: str,
-    console: Console,
-) -> None:
-    """Train on images and write a model directory with pictures of members and of new images.
+@dataclass(frozen=True)
+class FitOptions:
+    """What to train, and where to put it.
 
-    An unfinished run leaves its checkpoint in `OUT.partial`, where `resume` finds it.
-
-    Args:
-        data: The images.
+    Attributes:
         out: The model directory.
         method: A key of `METHODS`.
         preset: A key of `PRESETS`.
@@ -91,14 +78,46 @@ def fit(
         resume: Go on from `OUT.partial`.
         overwrite: Replace a model, or an unfinished run, that is there.
         command: What the user typed, for the model card.
-        console: Where to talk.
     """
-    parameters = _parameters(method, preset, literal, overrides)
+
+    out: Path
+    method: str
+    preset: str
+    literal: bool
+    overrides: Mapping[str, Any]
+    resume: bool
+    overwrite: bool
+    command: str
+
+    def parameters(self) -> dict[str, Any]:
+        """Parameters of the estimator.
+
+        Raises:
+            SettingsError: the method or preset is unknown, or a parameter does not apply to the method.
+        """
+        if self.method not in METHODS:
+            raise SettingsError(f"unknown method {self.method!r}; expected one of {', '.join(METHODS)}")
+        if self.preset not in PRESETS:
+            raise SettingsError(f"unknown preset {self.preset!r}; expected one of {', '.join(PRESETS)}")
+        given = {name: value for name, value in self.overrides.items() if value is not None}
+        unknown = sorted(set(given) - set(METHODS[self.method]._get_param_names()))
+        if unknown:
+            option = unknown[0].replace("_", "-")
+            raise SettingsError(f"method {self.method} has no conv networks, so --{option} does not apply to it")
+        return {**PRESETS[self.preset][self.method], **(LITERAL if self.literal else {}), **given}
+
+
+def fit(data: DataOptions, options: FitOptions, console: Console) -> None:
+    """Train on images and write a model directory with pictures of members and of new images.
+
+    An unfinished run leaves its checkpoint in `OUT.partial`, where `resume` finds it.
+    """
+    parameters, out = options.parameters(), options.out
     run_dir = out.with_name(out.name + ".partial")
-    check_target(out, overwrite)
-    _check_run_dir(run_dir, resume, overwrite)
+    check_target(out, options.overwrite)
+    _check_run_dir(run_dir, options)
     images = data.load(console)
-    estimator = METHODS[method](**parameters, run_dir=str(run_dir), resume=resume, verbose=1)
+    estimator = METHODS[options.method](**parameters, run_dir=str(run_dir), resume=options.resume, verbose=1)
     diverged: DivergedError | None = None
     try:
         estimator.fit(images)
@@ -109,7 +128,11 @@ def fit(
     pictures = _pictures(estimator, images)  # every process takes part
     if not is_main_process():
         return
-    estimator.about_ |= {"data": printable(images.name), "data_sha256": images.fingerprint(), "command": command}
+    estimator.about_ |= {
+        "data": printable(images.name),
+        "data_sha256": images.fingerprint(),
+        "command": options.command,
+    }
     if diverged is not None:
         estimator.about_["stopped"] = str(diverged)
     estimator.save(out, pictures, overwrite=True)
@@ -136,35 +159,35 @@ def predict(model_path: Path, data: DataOptions, out: str, console: Console) -> 
         )
 
 
-def generate(
-    model_path: Path, cluster: int | None, n: int, spread: float, seed: int, out: str, overwrite: bool, console: Console
-) -> None:
+@dataclass(frozen=True)
+class GenerateOptions:
+    """Which new images to make: `n` for one cluster, or for each where `cluster` is None."""
+
+    cluster: int | None
+    n: int
+    spread: float
+    seed: int
+
+
+def generate(model_path: Path, options: GenerateOptions, out: str, overwrite: bool, console: Console) -> None:
     """Write new images: a grid (a name that ends in .png), or a folder with one PNG per image."""
+    path = Path(out)
+    _check_picture_target(path, overwrite)
     model = load_model(model_path)
-    clusters = list(range(model.n_clusters)) if cluster is None else [cluster]
-    rows = [model.sample(n, k, spread, random_state=seed + k) for k in clusters]
+    clusters = list(range(model.n_clusters)) if options.cluster is None else [options.cluster]
+    rows = [model.sample(options.n, k, options.spread, random_state=options.seed + k) for k in clusters]
     if not is_main_process():
         return
-    path = Path(out)
     if path.suffix.lower() == ".png":
-        if not path.parent.is_dir():
-            raise DataError(f"--out {printable(out)}: the folder {printable(str(path.parent))} does not exist")
         # A single cluster is shown as a square rather than as one long row.
-        lines = rows if cluster is None else np.array_split(rows[0], max(1, round(n**0.5)))
-        labels = [f"cluster {k}" for k in clusters] if cluster is None else None
+        single = options.cluster is not None
+        lines = np.array_split(rows[0], max(1, round(options.n**0.5))) if single else rows
+        labels = None if single else [f"cluster {k}" for k in clusters]
         write_atomically(path, png_bytes(image_grid(lines, labels)))
-        _say(console, f"{n * len(clusters):,} new images: {printable(out)}")
-        return
-    if path.exists() and (not path.is_dir() or any(path.iterdir())) and not overwrite:
-        raise DataError(
-            f"--out {printable(out)} exists and is not an empty folder; choose another, or pass --overwrite"
-        )
-    for k, images in zip(clusters, rows, strict=True):
-        folder = path / f"cluster-{k}"
-        folder.mkdir(parents=True, exist_ok=True)
-        for i, image in enumerate(images):
-            write_atomically(folder / f"{i:05d}.png", png_bytes(to_picture(image)))
-    _say(console, f"{n * len(clusters):,} new images in {printable(out)}")
+    else:
+        for k, images in zip(clusters, rows, strict=True):
+            _write_pictures(path / f"cluster-{k}", images)
+    _say(console, f"{options.n * len(clusters):,} new images: {printable(out)}")
 
 
 def evaluate(
@@ -201,25 +224,27 @@ def evaluate(
         _print_evaluation(result, console)
 
 
-def _parameters(method: str, preset: str, literal: bool, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    if method not in METHODS:
-        raise SettingsError(f"unknown method {method!r}; expected one of {', '.join(METHODS)}")
-    if preset not in PRESETS:
-        raise SettingsError(f"unknown preset {preset!r}; expected one of {', '.join(PRESETS)}")
-    given = {name: value for name, value in overrides.items() if value is not None}
-    unknown = sorted(set(given) - set(METHODS[method]._get_param_names()))
-    if unknown:
-        option = unknown[0].replace("_", "-")
-        raise SettingsError(f"method {method} has no conv networks, so --{option} does not apply to it")
-    return {**PRESETS[preset][method], **(LITERAL if literal else {}), **given}
-
-
-def _check_run_dir(run_dir: Path, resume: bool, overwrite: bool) -> None:
-    if (run_dir / CHECKPOINT_NAME).exists() and not (resume or overwrite):
+def _check_run_dir(run_dir: Path, options: FitOptions) -> None:
+    if (run_dir / CHECKPOINT_NAME).exists() and not (options.resume or options.overwrite):
         raise SettingsError(
             f"an unfinished run is in {printable(str(run_dir))}; pass --resume to go on with it, "
             "or --overwrite to start again"
         )
+
+
+def _check_picture_target(path: Path, overwrite: bool) -> None:
+    out = printable(str(path))
+    if path.suffix.lower() == ".png":
+        if not path.parent.is_dir():
+            raise DataError(f"--out {out}: the folder {printable(str(path.parent))} does not exist")
+    elif path.exists() and (not path.is_dir() or any(path.iterdir())) and not overwrite:
+        raise DataError(f"--out {out} exists and is not an empty folder; choose another, or pass --overwrite")
+
+
+def _write_pictures(folder: Path, images: np.ndarray) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, image in enumerate(images):
+        write_atomically(folder / f"{i:05d}.png", png_bytes(to_picture(image)))
 
 
 def _remove_run(run_dir: Path) -> None:
