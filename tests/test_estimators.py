@@ -318,3 +318,14 @@ def test_tensorboard_gets_every_epoch(make, tmp_path):
         log.Reload()
     (log,) = [log for log in logs if "loss" in log.Tags()["scalars"]]
     assert [point.step for point in log.Scalars("loss")] == [1, 2, 3]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_cuda_model_answers_alike_on_the_cpu(make, precision, tmp_path):
+    make(device="cuda", precision=precision, epochs=5).fit(digits()).save(tmp_path / "model")
+    on_gpu, on_cpu = (load_model(tmp_path / "model").set_params(device=device) for device in ("cuda", "cpu"))
+    on_gpu.set_params(precision="fp32")
+    on_gpu.network_.to("cuda")
+    on_cpu.network_.to("cpu")
+    np.testing.assert_allclose(on_gpu.predict_proba(digits()), on_cpu.predict_proba(digits()), atol=1e-2)
