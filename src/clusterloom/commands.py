@@ -1,6 +1,7 @@
 """What each command does, free of argument parsing: reads data and models, calls the library, writes results."""
 
 import json
+import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -270,11 +271,12 @@ def _unsupervised_scores(assessed: Mapping[str, np.ndarray]) -> dict[str, Any]:
     proba = assessed["proba"]
     labels = proba.argmax(1)
     confidence = proba.max(1)
+    score = float(assessed["score"].mean())
     return {
         "images": len(proba),
         "silhouette": sampled_silhouette_score(assessed["latents"], labels),
         "confidence": float(confidence.mean()),
-        "score": float(assessed["score"].mean()),
+        "score": score if math.isfinite(score) else None,  # JSON has no infinity
         "outliers": int(assessed["outlier"].sum()),
         "clusters": [
             {
@@ -305,7 +307,7 @@ def _print_evaluation(result: Mapping[str, Any], console: Console) -> None:
     for name in ("accuracy", "purity", "nmi", "ari", "silhouette", "confidence"):
         if name in result:
             scores.add_row(name, _number(result[name]))
-    scores.add_row("score, nats per image", f"{result['score']:.2f}")
+    scores.add_row("score, nats per image", _number(result["score"]))
     scores.add_row("outliers", f"{result['outliers']:,}")
     console.print(scores)
 
