@@ -1,6 +1,7 @@
 """Networks: shapes, gradients, exactness of what is computed differently from how it is written in the paper."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -130,7 +131,8 @@ def test_shapes_and_that_every_parameter_gets_a_gradient(changes):
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
     assert vae.decode(torch.zeros(2, 5)).shape == (2, 3, 9, 12)
-    assert vae.log_likelihood_bound(x).shape == (6,)
+    q, mu, score = vae.assess(x)
+    assert (q.shape, mu.shape, score.shape) == ((6, 4), (6, 5), (6,))
 
 
 def test_gradients_of_the_whole_network_are_right():
@@ -165,6 +167,15 @@ def test_assign_is_the_category_encoder_at_the_posterior_mean():
         features = vae.features(x)
         expected = vae.category_logits(features, vae.encode(features).mu).softmax(1)
         torch.testing.assert_close(vae.assign(x), expected)
+        assert torch.equal(vae.assess(x)[0], vae.assign(x))
+
+
+def test_score_is_the_training_loss_with_nothing_sampled():
+    """At zero noise and with the analytic KL, but for the constant ln K, score and loss are the same number."""
+    vae = ClusterVAE(small_settings(kl="analytic"))
+    x = torch.rand(4, 3, 9, 12)
+    terms = vae(x, torch.zeros(4, 5)).terms
+    torch.testing.assert_close(-vae.assess(x)[2], sum(terms.values()) + math.log(4))
 
 
 def test_terms_are_weighted_and_named():

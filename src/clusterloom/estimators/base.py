@@ -128,10 +128,9 @@ class VariationalClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
     def score_samples(self, X: Any) -> np.ndarray:
         """How well the model explains each image, nats per image, shape (N,), float32; higher is more typical.
 
-        See `clusterloom.networks.vae.ClusterVAE.log_likelihood_bound`.
+        See `clusterloom.networks.vae.ClusterVAE.assess`.
         """
-        (score,) = self._apply(X, lambda x: (self.network_.log_likelihood_bound(x),))
-        return score
+        return self._apply(X, lambda x: self.network_.assess(x)[2:])[0]
 
     def reconstruct(self, X: Any) -> np.ndarray:
         """What the decoder makes of each image's posterior mean: (N, H, W, C), float32 in [0, 1]."""
@@ -196,11 +195,7 @@ class VariationalClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
             times the interquartile range) of the scores of at most 10,000 training images, evenly spaced.
         """
 
-        def everything(x: Tensor) -> tuple[Tensor, ...]:
-            mu = self.network_.encode(self.network_.features(x)).mu
-            return self.network_.assign(x), mu, self.network_.log_likelihood_bound(x)
-
-        proba, latents, score = self._apply(X, everything)
+        proba, latents, score = self._apply(X, self.network_.assess)
         return {"proba": proba, "latents": latents, "score": score, "outlier": score < self.outlier_threshold_}
 
     def save(self, path: str | Path, pictures: Mapping[str, bytes] | None = None, overwrite: bool = False) -> None:
@@ -264,7 +259,7 @@ class VariationalClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         self.labels_ = q.argmax(1)
         self.cluster_sizes_ = np.bincount(self.labels_, minlength=self.n_clusters)
         sample = images[:: -(-len(images) // _THRESHOLD_SAMPLE)]
-        (scores,) = apply_in_batches(lambda x: (self.network_.log_likelihood_bound(x),), sample, compute)
+        (scores,) = apply_in_batches(lambda x: self.network_.assess(x)[2:], sample, compute)
         first, third = np.percentile(scores, [25, 75])
         self.outlier_threshold_ = float(np.float32(first - 3 * (third - first)))
 

@@ -193,23 +193,23 @@ class ClusterVAE(nn.Module):
         }
         return StepOutput(terms, log_q.detach().exp())  # 6: the caller sums the terms and descends
 
-    def log_likelihood_bound(self, x: Tensor) -> Tensor:
-        """How well the model explains images (B, C, H, W): minus the loss at the posterior mean, nats per image (B,).
+    def assess(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Everything that the model says of images (B, C, H, W), with one pass through encoder and decoder.
 
-        The terms of training with nothing sampled: z at the mean, analytic divergences, and the category term as
-        KL(q(y|.) || uniform), which is the entropy form at weight 1 plus the constant ln K.
+        Returns:
+            Soft assignments (B, K), as `assign` gives them; posterior means (B, D); and how well the model explains
+            each image, in nats (B,): minus the terms of training with nothing sampled, that is z at the mean, analytic
+            divergences, and the category term as KL(q(y|.) || uniform), the entropy form at weight 1 plus ln K.
         """
         features = self.features(x)
         posterior = self.encode(features)
-        log_q = self.category_logits(features, posterior.mu).log_softmax(1)
+        logits = self.category_logits(features, posterior.mu)
+        q, log_q = logits.softmax(1), logits.log_softmax(1)
         kl = losses.gaussian_kl(posterior.mu, posterior.log_var, self._prior_mean())
         reconstruction = losses.reconstruction_loss(x, self.decode(posterior.mu))
         category = losses.category_loss(log_q) + math.log(self.settings.n_clusters)
-        return -(
-            self.settings.reconstruction_weight * reconstruction
-            + losses.expected_over_clusters(log_q.exp(), kl)
-            + category
-        )
+        loss = self.settings.reconstruction_weight * reconstruction + losses.expected_over_clusters(q, kl) + category
+        return q, posterior.mu, -loss
 
     def _prior_mean(self) -> Tensor:
         return self.class_means if self.settings.prior == "class" else self.class_means[0]
