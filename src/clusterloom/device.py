@@ -70,7 +70,7 @@ def freed_memory_reused() -> Iterator[None]:
     """Keep freed memory for the next training step instead of handing it back to the system.
 
     A step frees and asks again for the same large blocks. glibc returns those above 32 MB at once and trims the rest,
-    and the system then clears every page anew: measured, a quarter of a step at batch 512. Other C libraries are left
+    and the system then clears every page anew, which large batches feel most. Other C libraries are left
     as they are. Afterwards the limits are the highest that glibc's own adaptation reaches.
     """
     if platform.libc_ver()[0] != "glibc":

@@ -4,6 +4,7 @@ import json
 import math
 import platform
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -36,16 +37,16 @@ CHECKPOINT_NAME = "checkpoint.safetensors"
 _THRESHOLD_SAMPLE = 10_000
 
 
-class VariationalClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
+class VariationalClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
     """Base of the estimators around one `ClusterVAE`; `_network_settings` is what a subclass adds.
 
     A subclass has an explicit `__init__` without logic, as scikit-learn asks; see `ConvVAEClusterer` for the parameters
     and attributes.
     """
 
+    @abstractmethod
     def _network_settings(self, image_shape: tuple[int, int, int]) -> VAESettings:
         """The network and objective for images of that shape (height, width, channels)."""
-        raise NotImplementedError
 
     def _reconstruction_weight(self, image_shape: tuple[int, int, int]) -> float:
         """The weight lambda. "auto" keeps what an image weighs as a whole: 2.5 for each of 28 x 28 pixels."""
