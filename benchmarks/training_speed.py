@@ -31,6 +31,7 @@ from clusterloom.data import load_images
 from clusterloom.device import Compute, freed_memory_reused
 from clusterloom.estimators.base import initialised_network
 from clusterloom.estimators.convvae import ConvVAEClusterer
+from clusterloom.presets import PRESETS
 from clusterloom.training.loop import Trainer, TrainingPlan, _Sums, epoch_order
 
 LATENT, HIDDEN, CLUSTERS = 60, 512, 10
@@ -99,7 +100,7 @@ def plain_steps(images, batch_size, category_input):
 
 def our_steps(images, batch_size, category_input):
     """The same with the library's own step."""
-    estimator = ConvVAEClusterer(CLUSTERS, category_input=category_input)
+    estimator = ConvVAEClusterer(CLUSTERS, **{**PRESETS["paper"]["convvae"], "category_input": category_input})
     plan = TrainingPlan(epochs=1, batch_size=batch_size, learning_rate=1e-3, seed=0)
     network = initialised_network(estimator._network_settings(images.shape[1:]), 0)
     trainer = Trainer(network, plan, Compute.choose("cpu", "fp32"), Accelerator(device_placement=False, cpu=True))
@@ -107,7 +108,7 @@ def our_steps(images, batch_size, category_input):
         sums, order = _Sums(), epoch_order(len(images), 0, epoch)
         for batch in range(len(images) // batch_size):
             rows = order[batch * batch_size : (batch + 1) * batch_size]
-            trainer._step(images, rows, epoch, batch, sums)
+            trainer._step(images, None, rows, epoch, batch, sums)
             yield len(rows)
 
 

@@ -16,7 +16,20 @@ from PIL import Image
 from clusterloom import load_model
 from clusterloom.cli import run
 
-FIT = ["--latent-dim", "3", "--hidden-dim", "16", "--conv-filters", "4,4", "--epochs", "2", "--clusters", "3"]
+FIT = [
+    "--preset",
+    "paper",
+    "--latent-dim",
+    "3",
+    "--hidden-dim",
+    "16",
+    "--conv-filters",
+    "4,4",
+    "--epochs",
+    "2",
+    "--clusters",
+    "3",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -166,10 +179,12 @@ def test_bad_input_is_one_line_and_status_2(model, tmp_path, capsys):
     fails(["fit", "digitz", *out], "Did you mean digits?", capsys)
     fails(["fit", tmp_path / "empty", *out], "empty", capsys)
     fails(["fit", "digits", *out, "--method", "magic"], "unknown method 'magic'; expected one of convvae, vae", capsys)
-    fails(["fit", "digits", *out, "--preset", "best"], "unknown preset 'best'; expected one of paper", capsys)
+    fails(["fit", "digits", *out, "--preset", "best"], "unknown preset 'best'; expected one of guided, paper", capsys)
     fails(["fit", "digits", *out, "--method", "vae", "--conv-depth", 2], "--conv-depth does not apply", capsys)
     fails(["fit", "digits", *out, "--conv-filters", "4;4"], "--conv-filters 4;4: expected whole numbers", capsys)
-    fails(["fit", "digits", *out, "--conv-filters", "4,4,4"], "one number per conv network", capsys)
+    fails(
+        ["fit", "digits", *out, "--preset", "paper", "--conv-filters", "4,4,4"], "one number per conv network", capsys
+    )
     four = ["--conv-filters", "4,4,4,4", "--conv-kernels", "3,3,3,3"]
     fails(["fit", "digits", *out, *four], "the smallest size is 16 x 16", capsys)
     fails(["fit", "digits", *out, "--epochs", "many"], "Invalid value for '--epochs'", capsys)
@@ -284,7 +299,7 @@ def wait_for(path, process):
     raise AssertionError(f"{path} did not appear")
 
 
-LONG = ["--latent-dim", "3", "--hidden-dim", "16", "--conv-filters", "4,4", "--limit", "200"]
+LONG = ["--preset", "paper", "--latent-dim", "3", "--hidden-dim", "16", "--conv-filters", "4,4", "--limit", "200"]
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGINT])

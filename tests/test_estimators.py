@@ -13,18 +13,24 @@ from clusterloom import ConvVAEClusterer, DataError, DataWarning, ImageSet, Sett
 from clusterloom.data.images import RowIds
 from clusterloom.errors import CollapseWarning
 from clusterloom.metrics import clustering_accuracy_score
-from clusterloom.presets import LITERAL
+from clusterloom.presets import LITERAL, PRESETS
 from clusterloom.training.loop import DivergedError
 
 # scikit-learn's checks use tables of a few columns and 50 rows: small networks, and a reconstruction weight that makes
 # two or three "pixels" count.
 TABLES = {"latent_dim": 2, "hidden_dim": 32, "batch_size": 16, "reconstruction_weight": 1000.0}
+PAPER = PRESETS["paper"]["convvae"]
 FOR_CHECKS = [
     VAEClusterer(**TABLES, epochs=60, learning_rate=1e-2),
-    ConvVAEClusterer(**TABLES, epochs=100, learning_rate=5e-3, conv_filters=(8, 8)),
+    ConvVAEClusterer(**{**PAPER, **TABLES, "epochs": 100, "learning_rate": 5e-3, "conv_filters": (8, 8)}),
+    ConvVAEClusterer(latent_dim=2, hidden_dim=32, epochs=40),
 ]
 SMALL = {"latent_dim": 4, "hidden_dim": 24, "epochs": 2, "batch_size": 32, "random_state": 3}
-ESTIMATORS = [(ConvVAEClusterer, {"conv_filters": (4, 4)}), (VAEClusterer, {})]
+ESTIMATORS = [
+    pytest.param((ConvVAEClusterer, {"conv_filters": (4, 4)}), id="guided"),
+    pytest.param((ConvVAEClusterer, {**PAPER, **SMALL, "conv_filters": (4, 4)}), id="paper"),
+    pytest.param((VAEClusterer, {}), id="vae"),
+]
 
 
 @pytest.mark.filterwarnings("ignore::clusterloom.errors.CollapseWarning")
@@ -39,7 +45,7 @@ def digits(n=150):
     return np.rint(load_digits().images[:n] * 255 / 16).astype(np.uint8)
 
 
-@pytest.fixture(params=ESTIMATORS, ids=lambda p: p[0].__name__)
+@pytest.fixture(params=ESTIMATORS)
 def make(request):
     cls, own = request.param
     return lambda **changes: cls(**{**SMALL, **own, **changes})
@@ -81,7 +87,7 @@ def test_printed_formulas_do_not_sort_them():
     images, labels = stripes()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CollapseWarning)
-        model = ConvVAEClusterer(4, **FOR_STRIPES, **LITERAL).fit(images)
+        model = ConvVAEClusterer(4, **{**PAPER, **FOR_STRIPES, **LITERAL}).fit(images)
     assert clustering_accuracy_score(labels, model.labels_) < 0.6
 
 
@@ -268,7 +274,7 @@ def test_settings_that_do_not_fit():
     with pytest.raises(SettingsError, match="smallest size is 4 x 4"):
         ConvVAEClusterer(**SMALL).fit(np.random.default_rng(0).random((20, 3, 9)))
     with pytest.raises(SettingsError, match="one number per conv network"):
-        ConvVAEClusterer(**SMALL, conv_filters=(4, 4, 4)).fit(digits())
+        ConvVAEClusterer(**SMALL, conv_filters=(4, 4, 4), conv_kernels=(3, 3)).fit(digits())
     with pytest.raises(SettingsError, match="unknown device 'abacus'"):
         ConvVAEClusterer(**SMALL, device="abacus").fit(digits())
     with pytest.raises(SettingsError, match="tracker must be tensorboard or mlflow; got 'foo'"):

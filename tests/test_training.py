@@ -332,7 +332,9 @@ DISTRIBUTED = textwrap.dedent("""
     from clusterloom import ConvVAEClusterer
     from accelerate import PartialState
     images = np.random.default_rng(0).integers(0, 256, (53, 8, 8, 1)).astype(np.uint8)
-    model = ConvVAEClusterer(3, latent_dim=4, hidden_dim=16, epochs=3, batch_size=13, random_state=0, device="cpu")
+    from clusterloom.presets import PRESETS
+    changed = dict(n_clusters=3, latent_dim=4, hidden_dim=16, epochs=3, batch_size=13, random_state=0, device="cpu")
+    model = ConvVAEClusterer(**{**PRESETS["paper"]["convvae"], **changed})
     model.fit(images)
     state = PartialState()
     if state.is_main_process:

@@ -24,7 +24,8 @@ import safetensors.numpy
 from clusterloom.errors import ModelError
 from clusterloom.files import fsync_directory, umask, write_atomically
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_READABLE_VERSIONS = (1, 2)  # what older ones lack, clusterloom.estimators.persistence supplies
 _READ_BACK = ("model.safetensors", "metrics.jsonl")
 _PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".dill"}
 
@@ -38,12 +39,14 @@ class Bundle:
         about: Versions, data, time and device of the run, for people and reports.
         tensors: Weights and fitted arrays.
         history: Records of metrics.jsonl.
+        format_version: Of the directory that it was read from.
     """
 
     settings: dict[str, Any]
     about: dict[str, Any]
     tensors: dict[str, np.ndarray]
     history: list[dict[str, Any]]
+    format_version: int = FORMAT_VERSION
 
 
 def write_bundle(
@@ -122,7 +125,7 @@ def read_bundle(path: Path) -> Bundle:
         raise ModelError(f"{path}: damaged ({error})") from error
     if metadata.get("settings_sha256") != _sha256(json.dumps(config["settings"], sort_keys=True).encode()):
         raise ModelError(f"{path / 'config.json'}: the settings are not those that the model was saved with")
-    return Bundle(config["settings"], config["about"], tensors, history)
+    return Bundle(config["settings"], config["about"], tensors, history, config["format_version"])
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -134,9 +137,9 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise ModelError(f"{path}: not readable ({error})") from error
     if not isinstance(config, dict) or "format_version" not in config:
         raise ModelError(f"{path}: not a clusterloom configuration")
-    if config["format_version"] != FORMAT_VERSION:
+    if config["format_version"] not in _READABLE_VERSIONS:
         raise ModelError(
-            f"{path}: format version {config['format_version']!r} is unknown; this release reads version "
+            f"{path}: format version {config['format_version']!r} is unknown; this release reads versions up to "
             f"{FORMAT_VERSION}. Update clusterloom, or fit again"
         )
     expected = {"format_version", "settings", "about", "sha256"}

@@ -73,7 +73,9 @@ def fit(
     out: Annotated[Path, typer.Option(help="Model directory to write.")],
     clusters: Annotated[int, typer.Option(help="Number of clusters.")] = 10,
     method: Annotated[str, typer.Option(help="convvae, or vae for flattened pixels.")] = "convvae",
-    preset: Annotated[str, typer.Option(help="Set of defaults: paper.")] = "paper",
+    preset: Annotated[
+        str | None, typer.Option(help="Set of defaults: guided or paper; the default is guided, and paper for vae.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Fixes initial weights, order and noise.", min=0)] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run of the same --out.")] = False,
     overwrite: Overwrite = False,
@@ -98,6 +100,10 @@ def fit(
     category_input: Annotated[
         str | None, typer.Option(help="latent for q(y|z), features for q(y|x).", rich_help_panel=_NETWORK)
     ] = None,
+    conv_downsample: Annotated[
+        str | None, typer.Option(help="How conv networks halve images: stride or pool.", rich_help_panel=_NETWORK)
+    ] = None,
+    batch_norm: Annotated[bool | None, typer.Option(help="Normalise over the batch.", rich_help_panel=_NETWORK)] = None,
     literal: Annotated[
         bool,
         typer.Option(
@@ -113,6 +119,7 @@ def fit(
     category_weight: Annotated[
         float | None, typer.Option(help="Weight of formula (7); default 1.", rich_help_panel=_PAPER)
     ] = None,
+    kl_weight: Annotated[float | None, typer.Option(help="Weight of formula (3).", rich_help_panel=_PAPER)] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the images.", rich_help_panel=_TRAINING)] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per step.", rich_help_panel=_TRAINING)] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Of Adam.", rich_help_panel=_TRAINING)] = None,
@@ -149,7 +156,7 @@ def fit(
     options = commands.FitOptions(
         out,
         method,
-        preset,
+        preset or ("guided" if method == "convvae" else "paper"),
         literal,
         {
             "n_clusters": clusters,
@@ -160,12 +167,15 @@ def fit(
             "conv_filters": _numbers("--conv-filters", conv_filters),
             "conv_kernels": _numbers("--conv-kernels", conv_kernels),
             "concatenate": concatenate,
+            "conv_downsample": conv_downsample,
+            "batch_norm": batch_norm,
             "category_input": category_input,
             "prior": prior,
             "kl": kl,
             "category_formula": category_formula,
             "reconstruction_weight": reconstruction_weight,
             "category_weight": category_weight,
+            "kl_weight": kl_weight,
             "epochs": epochs,
             "batch_size": batch_size,
             "learning_rate": learning_rate,

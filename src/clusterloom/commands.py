@@ -17,7 +17,7 @@ from clusterloom.data import ImageSet, holds_pictures, load_images
 from clusterloom.data.boundary import printable
 from clusterloom.device import is_main_process
 from clusterloom.errors import DataError, SettingsError
-from clusterloom.estimators.base import CHECKPOINT_NAME, VariationalClusterer
+from clusterloom.estimators.base import VariationalClusterer
 from clusterloom.estimators.convvae import ConvVAEClusterer
 from clusterloom.estimators.load import load_model
 from clusterloom.estimators.vae import VAEClusterer
@@ -27,6 +27,7 @@ from clusterloom.pictures import image_grid, member_grid, png_bytes, to_picture
 from clusterloom.presets import LITERAL, PRESETS
 from clusterloom.tables import check_table_target, prediction_columns, read_labels, write_table
 from clusterloom.training.loop import DivergedError
+from clusterloom.training.run import CHECKPOINTS
 
 METHODS: Mapping[str, type[VariationalClusterer]] = {"convvae": ConvVAEClusterer, "vae": VAEClusterer}
 _PICTURE_IMAGES = 20_000  # members shown are chosen among so many images at most
@@ -100,11 +101,15 @@ class FitOptions:
             raise SettingsError(f"unknown method {self.method!r}; expected one of {', '.join(METHODS)}")
         if self.preset not in PRESETS:
             raise SettingsError(f"unknown preset {self.preset!r}; expected one of {', '.join(PRESETS)}")
+        if self.method not in PRESETS[self.preset]:
+            raise SettingsError(f"preset {self.preset} does not apply to method {self.method}; use --preset paper")
+        if self.literal and self.preset == "guided":
+            raise SettingsError("--literal is about the paper's method; use it with --preset paper")
         given = {name: value for name, value in self.overrides.items() if value is not None}
         unknown = sorted(set(given) - set(METHODS[self.method]._get_param_names()))
         if unknown:
             option = unknown[0].replace("_", "-")
-            raise SettingsError(f"method {self.method} has no conv networks, so --{option} does not apply to it")
+            raise SettingsError(f"--{option} does not apply to method {self.method}")
         return {**PRESETS[self.preset][self.method], **(LITERAL if self.literal else {}), **given}
 
 
@@ -226,7 +231,7 @@ def evaluate(
 
 
 def _check_run_dir(run_dir: Path, options: FitOptions) -> None:
-    if (run_dir / CHECKPOINT_NAME).exists() and not (options.resume or options.overwrite):
+    if any(run_dir.glob(CHECKPOINTS)) and not (options.resume or options.overwrite):
         raise SettingsError(
             f"an unfinished run is in {printable(str(run_dir))}; pass --resume to go on with it, "
             "or --overwrite to start again"
@@ -250,8 +255,8 @@ def _write_pictures(folder: Path, images: np.ndarray) -> None:
 
 def _remove_run(run_dir: Path) -> None:
     """Remove what only an unfinished run needs; a tracker's logs stay."""
-    for name in (CHECKPOINT_NAME, "metrics.jsonl"):
-        (run_dir / name).unlink(missing_ok=True)
+    for path in (*run_dir.glob(CHECKPOINTS), run_dir / "metrics.jsonl"):
+        path.unlink(missing_ok=True)
     if run_dir.is_dir() and not any(run_dir.iterdir()):
         shutil.rmtree(run_dir)
 

@@ -4,6 +4,8 @@ Formula numbers are those of Yan, "Clustering Method Based on VAE with Convoluti
 Nothing here averages over the batch or applies a weight; `clusterloom.networks.vae` does that in one place.
 """
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from clusterloom.errors import SettingsError
@@ -146,6 +148,74 @@ def printed_category_loss(log_q: Tensor) -> Tensor:
         tensor([-0.6931])
     """
     return log_q.mean(1)
+
+
+def contrastive_loss(first: Tensor, second: Tensor, temperature: float) -> Tensor:
+    """How well the other view of an image can be told from all other images' views: NT-Xent.
+
+    Source: Chen, Kornblith, Norouzi and Hinton, "A Simple Framework for Contrastive Learning of Visual
+    Representations" (2020), its equation (1), averaged over the two directions.
+
+    Args:
+        first: A point for one view of each image, shape (B, P); only its direction counts.
+        second: For another view of the same images, in the same order, shape (B, P).
+        temperature: Divides the cosine similarities; lower looks at closer neighbours.
+
+    Returns:
+        Nats per image, shape (B,).
+
+    Raises:
+        SettingsError: the shapes differ, or the temperature is not positive.
+
+    Example:
+        >>> contrastive_loss(torch.eye(2), torch.eye(2), temperature=1.0)  # ln(1 + 2 / e)
+        tensor([0.5514, 0.5514])
+    """
+    if first.shape != second.shape:
+        raise SettingsError(f"views have shapes {tuple(first.shape)} and {tuple(second.shape)}; expected the same")
+    if not temperature > 0:
+        raise SettingsError(f"temperature must be positive, got {temperature}")
+    n = len(first)
+    points = F.normalize(torch.cat([first, second]), dim=1)
+    similarity = (points @ points.T) / temperature
+    similarity = similarity.masked_fill(torch.eye(2 * n, dtype=torch.bool, device=points.device), -torch.inf)
+    other = torch.arange(2 * n, device=points.device).roll(n)
+    return F.cross_entropy(similarity, other, reduction="none").view(2, n).mean(0)
+
+
+def cross_entropy(log_q: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy from soft target assignments to q(y|.): their divergence, plus the targets' own entropy.
+
+    Args:
+        log_q: Natural logarithms of the soft assignments, shape (B, K).
+        target: Target assignments, shape (B, K), rows sum to 1.
+
+    Returns:
+        Nats per image, shape (B,).
+
+    Example:
+        >>> cross_entropy(torch.log(torch.tensor([[0.5, 0.5]])), torch.tensor([[1.0, 0.0]]))
+        tensor([0.6931])
+    """
+    return -(target * log_q).sum(1)
+
+
+def balance_loss(q: Tensor, shares: Tensor) -> Tensor:
+    """KL divergence from the batch's mean assignment to expected cluster shares: large when a cluster dies.
+
+    Args:
+        q: Soft assignments, shape (B, K).
+        shares: Expected share of every cluster, shape (K,), sums to 1.
+
+    Returns:
+        Nats per image, the same for all images of the batch, shape (B,).
+
+    Example:
+        >>> balance_loss(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([0.5, 0.5]))
+        tensor([0., 0.])
+    """
+    mean = q.mean(0).clamp(min=1e-9)
+    return torch.special.xlogy(shares, shares / mean).sum().expand(len(q))
 
 
 def _half_squared_distance(points: Tensor, means: Tensor) -> Tensor:

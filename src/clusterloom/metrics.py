@@ -155,6 +155,38 @@ def label_scores(labels_true: np.ndarray, labels_pred: np.ndarray) -> dict[str, 
     }
 
 
+def expected_calibration_error(labels_true: np.ndarray, proba: np.ndarray, bins: int = 15) -> float:
+    """How far the most likely cluster's probability is from how often it is right, under the one-to-one matching.
+
+    Source: Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural Networks" (2017); bins of equal width.
+
+    Args:
+        labels_true: Classes, shape (N,).
+        proba: Probability of every cluster, shape (N, K).
+        bins: Number of bins on [0, 1].
+
+    Returns:
+        Mean absolute difference over images, between 0 and 1; 0 is perfect.
+
+    Raises:
+        DataError: the lengths differ or there are no labels.
+
+    Example:
+        >>> expected_calibration_error([0, 0, 0, 1], np.array([[0.75, 0.25]] * 4))
+        0.0
+    """
+    labels_pred = proba.argmax(1)
+    counts = _contingency(labels_true, labels_pred)
+    classes, clusters = np.unique(labels_true), np.unique(labels_pred)
+    rows, columns = linear_sum_assignment(counts, maximize=True)
+    class_of = dict(zip(clusters[columns].tolist(), classes[rows].tolist(), strict=True))
+    right = np.array([class_of.get(cluster) == label for cluster, label in zip(labels_pred, labels_true, strict=True)])
+    confidence = proba.max(1).astype(np.float64)
+    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = [abs((right[bin_of == b] - confidence[bin_of == b]).sum()) for b in range(bins)]
+    return float(np.sum(gaps) / len(confidence))
+
+
 def sampled_silhouette_score(
     latents: np.ndarray, labels_pred: np.ndarray, max_images: int = 5000, seed: int = 0
 ) -> float | None:

@@ -1,6 +1,5 @@
 """What the variational clustering estimators share: everything but their knobs."""
 
-import json
 import math
 import platform
 import time
@@ -8,7 +7,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
-from hashlib import sha256
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
 from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
@@ -30,10 +29,10 @@ from clusterloom.estimators.persistence import from_bundle, to_bundle
 from clusterloom.estimators.validation import images_from, warn_of_duplicates
 from clusterloom.inference import apply_in_batches
 from clusterloom.networks.vae import ClusterVAE, VAESettings
-from clusterloom.training.loop import DivergedError, Observer, Trainer, TrainingPlan
+from clusterloom.training.loop import DivergedError, Observer, TrainingPlan
 from clusterloom.training.observers import MetricsFile, ProgressBar, TrackerLog
+from clusterloom.training.run import Run
 
-CHECKPOINT_NAME = "checkpoint.safetensors"
 _THRESHOLD_SAMPLE = 10_000
 
 
@@ -75,17 +74,17 @@ class VariationalClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
             raise DataError(f"n_samples={len(images)} should be >= n_clusters={self.n_clusters}")
         warn_of_duplicates(images)
         settings = self._network_settings(self.image_shape_)
-        plan = TrainingPlan(self.epochs, self.batch_size, self.learning_rate, self._seed(), self.patience_epochs)
+        plan = self._plan(len(images))
         started = time.perf_counter()
         compute = self._compute()
         network = initialised_network(settings, plan.seed).to(compute.device)
         diverged: DivergedError | None = None
         try:
-            history = self._train(network, images, plan, compute)
+            history, recipe = self._train(network, images, plan, compute)
         except DivergedError as error:
             if not error.history:
                 raise
-            diverged, history = error, error.history
+            diverged, history, recipe = error, error.history, {}
         self.network_, self.history_ = network, history
         self._describe_training(images, compute)
         self.about_ = {
@@ -98,6 +97,7 @@ class VariationalClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
             "seconds": round(time.perf_counter() - started, 3),
             "training_seconds": round(self.history_[-1]["seconds"], 3),
             "versions": _versions(),
+            **({"recipe": recipe} if recipe else {}),
         }
         if diverged is not None:
             raise diverged
@@ -145,7 +145,10 @@ class VariationalClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
     def sample(
         self, n_samples: int = 1, cluster: int | None = None, spread: float = 1.0, random_state: int | None = None
     ) -> np.ndarray:
-        """Generate new images: z ~ N(class mean, spread^2), decoded.
+        """Generate new images: z from its cluster's normal distribution, decoded.
+
+        That is N(class mean, 1) for a model trained from a random start, as in the paper; after the guided recipe the
+        mean and covariance of the cluster's own latents.
 
         Args:
             n_samples: How many.
@@ -173,7 +176,9 @@ class VariationalClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
             clusters = np.full(n_samples, cluster)
         noise = generator.standard_normal((n_samples, self.network_.settings.latent_dim), dtype=np.float32)
         means = self.network_.class_means.detach().cpu().numpy()
-        return self.decode(means[clusters] + np.float32(spread) * noise)
+        factors = self.network_.class_factors.cpu().numpy()
+        steps = np.einsum("nij,nj->ni", factors[clusters], noise)
+        return self.decode(means[clusters] + np.float32(spread) * steps)
 
     def decode(self, latents: np.ndarray) -> np.ndarray:
         """Images (N, H, W, C), float32 in [0, 1], from latents (N, latent_dim)."""
@@ -238,21 +243,37 @@ class VariationalClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         processes = compute.processes()
         return compute if processes.num_processes == 1 else Compute(processes.device, compute.precision)
 
+    def _plan(self, n_images: int) -> TrainingPlan:
+        """How long and how to train on so many images."""
+        return TrainingPlan(self.epochs, self.batch_size, self.learning_rate, self._seed(), self.patience_epochs)
+
     def _train(
         self, network: ClusterVAE, images: np.ndarray, plan: TrainingPlan, compute: Compute
-    ) -> list[dict[str, Any]]:
-        """Train a network in place; the records of the epochs."""
+    ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """Train a network in place; the records of the epochs, and what the recipe decided, as JSON values."""
         _check_tracker(self.tracker)
         run_dir = None if self.run_dir is None and self.tracker is None else self._run_dir()
         accelerator = Accelerator(
-            device_placement=False, cpu=compute.device.type == "cpu", log_with=self.tracker, project_dir=run_dir
+            device_placement=False,
+            cpu=compute.device.type == "cpu",
+            log_with=self.tracker,
+            project_dir=run_dir,
+            # Stages train parts of the network.
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=self._staged())],
         )
-        checkpoint = None if run_dir is None else run_dir / CHECKPOINT_NAME
-        run_id = _run_id(network.settings, plan, compute, images)
         with ExitStack() as stack, memory_errors_named(plan.batch_size), freed_memory_reused():
-            observers = self._observers(stack, accelerator, len(images), network.settings)
-            trainer = Trainer(network, plan, compute, accelerator, checkpoint, run_id, observers)
-            return trainer.fit(images, self.resume)
+            observers = self._observers(stack, accelerator, len(images), plan, network.settings)
+            run = Run(images, asdict(network.settings), compute, accelerator, run_dir, self.resume, observers)
+            recipe = self._train_stages(network, run, images, plan)
+        return run.history, recipe
+
+    def _staged(self) -> bool:
+        """Whether training has stages that leave parts of the network alone."""
+        return False
+
+    def _train_stages(self, network: ClusterVAE, run: Run, images: np.ndarray, plan: TrainingPlan) -> dict[str, Any]:
+        run.train(network, plan, images)
+        return {}
 
     def _describe_training(self, images: np.ndarray, compute: Compute) -> None:
         """Set what is known of the training images once the network is trained."""
@@ -282,13 +303,13 @@ class VariationalClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         return path
 
     def _observers(
-        self, stack: ExitStack, accelerator: Accelerator, n_images: int, settings: VAESettings
+        self, stack: ExitStack, accelerator: Accelerator, n_images: int, plan: TrainingPlan, settings: VAESettings
     ) -> Sequence[Observer]:
         observers: list[Observer] = []
         if self.run_dir is not None and accelerator.is_main_process:
             observers.append(MetricsFile(self._run_dir() / "metrics.jsonl"))
         if self.verbose and accelerator.is_main_process:
-            observers.append(stack.enter_context(ProgressBar(n_images, self.epochs)))
+            observers.append(stack.enter_context(ProgressBar(n_images, plan.epochs)))
         if self.tracker is not None:
             observers.append(TrackerLog(accelerator, {**asdict(settings), **self.get_params()}))
             stack.callback(accelerator.end_training)
@@ -314,18 +335,6 @@ def initialised_network(settings: VAESettings, seed: int) -> ClusterVAE:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return ClusterVAE(settings).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def _run_id(settings: VAESettings, plan: TrainingPlan, compute: Compute, images: np.ndarray) -> str:
-    """Identifies a run, so that a checkpoint is never continued with other settings or images.
-
-    The number of epochs is left out: going on for longer is a fair use of a checkpoint.
-    """
-    plan_values = {k: v for k, v in asdict(plan).items() if k not in ("epochs", "patience_epochs")}
-    digest = sha256(json.dumps([asdict(settings), plan_values, compute.precision, images.shape]).encode())
-    rows = np.linspace(0, len(images) - 1, min(len(images), 1000)).astype(np.int64)
-    digest.update(np.ascontiguousarray(images[rows]).tobytes())
-    return digest.hexdigest()
 
 
 def _versions() -> dict[str, str]:

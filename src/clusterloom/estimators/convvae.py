@@ -1,26 +1,37 @@
 """The paper's method as an estimator."""
 
+import math
 from typing import Any, Literal
+
+import numpy as np
 
 from clusterloom.errors import SettingsError
 from clusterloom.estimators.base import VariationalClusterer
+from clusterloom.estimators.guided import automatic_batch_size, automatic_epochs, train_guided
 from clusterloom.networks.conv import ConvSettings
-from clusterloom.networks.vae import VAESettings
+from clusterloom.networks.vae import ClusterVAE, VAESettings
+from clusterloom.training.loop import TrainingPlan
+from clusterloom.training.run import Run
 
 
 class ConvVAEClusterer(VariationalClusterer):
     """Clustering with a variational autoencoder whose input goes through conv networks first.
 
-    Source: Yan, "Clustering Method Based on VAE with Convolution Optimization", Computer Systems & Applications 29(10),
-    2020. The defaults are its best MNIST row (s = 60, n = 1, m = 512, 50 epochs).
+    The defaults are the guided recipe (`clusterloom.estimators.guided`). With `start="random"` and the parameters of
+    the preset "paper" it is the method of Yan, "Clustering Method Based on VAE with Convolution Optimization", Computer
+    Systems & Applications 29(10), 2020.
 
     Args:
         n_clusters: Number of clusters, k.
+        start: "guided", or "random" for training from random weights, as in the paper.
         latent_dim: Dimensions of the latent variable, the paper's s.
         conv_depth: Conv layers in each conv network, the paper's n.
         hidden_dim: Width of the dense layers, the paper's m.
-        conv_filters: Filters of each conv network; its length is the number of networks.
-        conv_kernels: Kernel size in pixels of each conv network.
+        conv_filters: Filters of each conv network; its length is the number of networks. "auto" takes as many networks
+            as bring the images down to 4 pixels or fewer, at least two, with filters from 16 doubling up to 128.
+        conv_kernels: Kernel size in pixels of each conv network; "auto" is 5 for the first two and 3 for the others.
+        conv_downsample: "stride" or "pool", see `clusterloom.networks.conv.ConvSettings`; the paper pools.
+        batch_norm: Normalise conv layers and the encoder's hidden layer over the batch; the paper does not.
         concatenate: Give the encoder the outputs of all conv networks (the paper), or of the last one alone.
         category_input: "latent" for q(y|z), "features" for q(y|x).
         prior: "class" for a learned prior mean per cluster; "standard" for N(0, 1) as formula (3) prints it, under
@@ -29,11 +40,13 @@ class ConvVAEClusterer(VariationalClusterer):
         category_formula: "entropy", or "printed" for formula (7) letter by letter.
         reconstruction_weight: Weight lambda of the reconstruction loss; "auto" is 2.5 on 28 x 28 pixels, and on other
             sizes so much more or less that an image as a whole weighs the same against the other two losses.
-        category_weight: Weight of the category loss.
-        epochs: Passes over the images.
-        batch_size: Images per step.
-        learning_rate: Of Adam.
-        patience_epochs: Stop when the training loss has not improved by 0.1 % for so many epochs; None never does.
+        category_weight: Weight of the category loss; the guided recipe has no such loss.
+        kl_weight: Weight of the divergence from the prior; 1 in the paper.
+        epochs: Passes over the images, over all stages; "auto" is as many as make 1.1 million images, from 8 to 120.
+        batch_size: Images per step; "auto" is 512, and less for fewer than 8,192 images.
+        learning_rate: Of Adam; the guided recipe's highest.
+        patience_epochs: Stop when the training loss has not improved by 0.1 % for so many epochs; None never does. The
+            guided recipe's stages have a fixed length.
         image_shape: Height and width, or height, width, channels, of images given as rows of a table (N, D).
         random_state: Seed; None differs every time.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
@@ -48,7 +61,7 @@ class ConvVAEClusterer(VariationalClusterer):
         labels_: Clusters of the training images, shape (N,): `predict` of them.
         cluster_sizes_: Training images per cluster, shape (n_clusters,).
         history_: One record per epoch: loss and its terms in nats per image, clusters in use, speed, time.
-        about_: Seed, device, time and versions of the run.
+        about_: Seed, device, time and versions of the run, and what the guided recipe decided.
         outlier_threshold_: Scores below it are flagged by `assess`, in nats.
         network_: The trained `clusterloom.networks.vae.ClusterVAE`.
         image_shape_: Height, width, channels.
@@ -58,7 +71,7 @@ class ConvVAEClusterer(VariationalClusterer):
     Example:
         >>> from sklearn.datasets import load_digits
         >>> images = (load_digits().images[:200] * 15).astype("uint8")
-        >>> model = ConvVAEClusterer(latent_dim=4, hidden_dim=16, epochs=2, random_state=0).fit(images)
+        >>> model = ConvVAEClusterer(hidden_dim=32, epochs=4, random_state=0).fit(images)
         >>> model.labels_.shape, model.predict_proba(images[:3]).shape, model.sample(5, cluster=2).shape
         ((200,), (3, 10), (5, 8, 8, 1))
     """
@@ -67,21 +80,25 @@ class ConvVAEClusterer(VariationalClusterer):
         self,
         n_clusters: int = 10,
         *,
-        latent_dim: int = 60,
+        start: Literal["guided", "random"] = "guided",
+        latent_dim: int = 16,
         conv_depth: int = 1,
-        hidden_dim: int = 512,
-        conv_filters: tuple[int, ...] = (16, 32),
-        conv_kernels: tuple[int, ...] = (3, 5),
-        concatenate: bool = True,
-        category_input: Literal["features", "latent"] = "latent",
+        hidden_dim: int = 256,
+        conv_filters: tuple[int, ...] | Literal["auto"] = "auto",
+        conv_kernels: tuple[int, ...] | Literal["auto"] = "auto",
+        conv_downsample: Literal["pool", "stride"] = "stride",
+        batch_norm: bool = True,
+        concatenate: bool = False,
+        category_input: Literal["features", "latent"] = "features",
         prior: Literal["class", "standard"] = "class",
         kl: Literal["sampled", "analytic"] = "sampled",
         category_formula: Literal["entropy", "printed"] = "entropy",
         reconstruction_weight: float | Literal["auto"] = "auto",
         category_weight: float = 1.0,
-        epochs: int = 50,
-        batch_size: int = 100,
-        learning_rate: float = 1e-3,
+        kl_weight: float = 0.1,
+        epochs: int | Literal["auto"] = "auto",
+        batch_size: int | Literal["auto"] = "auto",
+        learning_rate: float = 3e-3,
         patience_epochs: int | None = None,
         image_shape: tuple[int, ...] | None = None,
         random_state: Any = None,
@@ -93,11 +110,14 @@ class ConvVAEClusterer(VariationalClusterer):
         verbose: int = 0,
     ) -> None:
         self.n_clusters = n_clusters
+        self.start = start
         self.latent_dim = latent_dim
         self.conv_depth = conv_depth
         self.hidden_dim = hidden_dim
         self.conv_filters = conv_filters
         self.conv_kernels = conv_kernels
+        self.conv_downsample = conv_downsample
+        self.batch_norm = batch_norm
         self.concatenate = concatenate
         self.category_input = category_input
         self.prior = prior
@@ -105,6 +125,7 @@ class ConvVAEClusterer(VariationalClusterer):
         self.category_formula = category_formula
         self.reconstruction_weight = reconstruction_weight
         self.category_weight = category_weight
+        self.kl_weight = kl_weight
         self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -119,22 +140,51 @@ class ConvVAEClusterer(VariationalClusterer):
         self.verbose = verbose
 
     def _network_settings(self, image_shape: tuple[int, int, int]) -> VAESettings:
-        filters, kernels = tuple(self.conv_filters), tuple(self.conv_kernels)
-        if len(filters) != len(kernels) or not filters:
-            raise SettingsError(
-                f"conv_filters and conv_kernels need one number per conv network; got {filters} and {kernels}"
-            )
         return VAESettings(
             image_shape=image_shape,
             n_clusters=self.n_clusters,
             latent_dim=self.latent_dim,
             hidden_dim=self.hidden_dim,
-            conv_networks=tuple(ConvSettings(f, k, self.conv_depth) for f, k in zip(filters, kernels, strict=True)),
+            conv_networks=self._conv_networks(min(image_shape[:2])),
             concatenate=self.concatenate,
+            batch_norm=self.batch_norm,
             category_input=self.category_input,
             prior=self.prior,
             kl=self.kl,
             category_formula=self.category_formula,
             reconstruction_weight=self._reconstruction_weight(image_shape),
             category_weight=self.category_weight,
+            kl_weight=self.kl_weight,
         )
+
+    def _conv_networks(self, side: int) -> tuple[ConvSettings, ...]:
+        """Settings of the conv networks for images whose shorter side has so many pixels."""
+        filters, kernels = self.conv_filters, self.conv_kernels
+        if isinstance(filters, str):
+            count = len(kernels) if not isinstance(kernels, str) else max(2, math.ceil(math.log2(side / 4)))
+            filters = tuple(min(128, 16 * 2**i) for i in range(count))
+        if isinstance(kernels, str):
+            kernels = tuple(5 if i < 2 else 3 for i in range(len(filters)))
+        if len(filters) != len(kernels) or not filters:
+            raise SettingsError(
+                f"conv_filters and conv_kernels need one number per conv network; got {filters} and {kernels}"
+            )
+        return tuple(
+            ConvSettings(f, k, self.conv_depth, self.conv_downsample, self.batch_norm)
+            for f, k in zip(filters, kernels, strict=True)
+        )
+
+    def _plan(self, n_images: int) -> TrainingPlan:
+        epochs = automatic_epochs(n_images) if self.epochs == "auto" else self.epochs
+        batch_size = automatic_batch_size(n_images) if self.batch_size == "auto" else self.batch_size
+        return TrainingPlan(int(epochs), int(batch_size), self.learning_rate, self._seed(), self.patience_epochs)
+
+    def _staged(self) -> bool:
+        if self.start not in ("guided", "random"):
+            raise SettingsError(f"start must be guided or random; got {self.start!r}")
+        return self.start == "guided"
+
+    def _train_stages(self, network: ClusterVAE, run: Run, images: np.ndarray, plan: TrainingPlan) -> dict[str, Any]:
+        if not self._staged():
+            return super()._train_stages(network, run, images, plan)
+        return train_guided(network, run, images, plan)

@@ -1,8 +1,9 @@
 """An estimator as the contents of a model directory, and back."""
 
+import copy
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -48,6 +49,7 @@ def from_bundle(cls: type[Estimator], bundle: Bundle, path: Path) -> Estimator:
         ModelError: parts are missing, unknown, or do not fit together.
     """
     try:
+        bundle = _upgraded(bundle)
         settings = bundle.settings
         if set(settings["parameters"]) != set(cls._get_param_names()):
             raise ValueError("unknown or missing parameters")
@@ -68,6 +70,22 @@ def from_bundle(cls: type[Estimator], bundle: Bundle, path: Path) -> Estimator:
     estimator.history_, estimator.about_ = bundle.history, bundle.about
     estimator.network_.to(estimator._compute().device)
     return estimator
+
+
+def _upgraded(bundle: Bundle) -> Bundle:
+    """A model of an earlier format with what has been added since, at the values that it was trained with."""
+    if bundle.format_version == 2:
+        return bundle
+    settings = copy.deepcopy(bundle.settings)
+    network, parameters = settings["network"], settings["parameters"]
+    network |= {"batch_norm": False, "kl_weight": 1.0}
+    for conv in network["conv_networks"]:
+        conv |= {"downsample": "pool", "batch_norm": False}
+    if settings["estimator"] == "ConvVAEClusterer":
+        parameters |= {"start": "random", "conv_downsample": "pool", "batch_norm": False, "kl_weight": 1.0}
+    identity = np.eye(network["latent_dim"], dtype=np.float32)
+    factors = np.repeat(identity[None], network["n_clusters"], 0)
+    return replace(bundle, settings=settings, tensors={**bundle.tensors, "network.class_factors": factors})
 
 
 def _restored_network(settings: VAESettings, tensors: Mapping[str, np.ndarray]) -> ClusterVAE:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,17 +13,22 @@ from clusterloom.errors import SettingsError
 
 @dataclass(frozen=True)
 class ConvSettings:
-    """One conv network: every layer of it has the same filters and kernels, and one 2x2 max-pool ends it.
+    """One conv network: every layer of it has the same filters and kernels, and its end halves the image.
 
     Attributes:
         filters: Output channels of every conv layer; 16 and 32 in the paper's two networks.
         kernel_size: Odd side of the square kernels in pixels; 3 and 5 in the paper's.
         depth: Number of conv layers, the paper's n.
+        downsample: How the image is halved: "pool" for a 2x2 max-pool at the end (the paper), or "stride" for stride 2
+            in the last layer, which then computes a quarter of the numbers.
+        batch_norm: Normalise every layer's outputs over the batch before the ReLU.
     """
 
     filters: int
     kernel_size: int
     depth: int = 1
+    downsample: Literal["pool", "stride"] = "pool"
+    batch_norm: bool = False
 
     def __post_init__(self) -> None:
         if self.filters < 1 or self.depth < 1:
@@ -33,32 +39,44 @@ class ConvSettings:
             raise SettingsError(
                 f"kernel sizes must be odd, so that zero padding keeps the size; got {self.kernel_size}"
             )
+        if self.downsample not in ("pool", "stride"):
+            raise SettingsError(f"downsample must be pool or stride; got {self.downsample!r}")
 
 
 class ConvNetwork(nn.Module):
-    """n x [conv, ReLU], then one 2x2 max-pool: (B, C, H, W) -> (B, filters, ceil(H/2), ceil(W/2)).
+    """n x [conv, ReLU] and a halving: (B, C, H, W) -> (B, filters, ceil(H/2), ceil(W/2)).
 
-    Stride 1 and zero padding keep the size up to the pool. The pool rounds up, so that odd sizes lose no edge.
+    Zero padding keeps the size up to the halving, which rounds up, so that odd sizes lose no edge.
 
     Args:
         in_channels: Channels of the input.
-        settings: Filters, kernel size and depth.
+        settings: Filters, kernel size, depth, and how to halve.
     """
 
     def __init__(self, in_channels: int, settings: ConvSettings) -> None:
         super().__init__()
+        self.pools = settings.downsample == "pool"
         channels = [in_channels, *[settings.filters] * settings.depth]
+        strides = [1] * (settings.depth - 1) + [1 if self.pools else 2]
+        padding = settings.kernel_size // 2
+        # A normalised layer needs no bias: the normalisation takes it out again.
         self.layers = nn.ModuleList(
-            nn.Conv2d(a, b, settings.kernel_size, padding="same") for a, b in pairwise(channels)
+            nn.Conv2d(a, b, settings.kernel_size, stride, padding, bias=not settings.batch_norm)
+            for (a, b), stride in zip(pairwise(channels), strides, strict=True)
+        )
+        self.norms = nn.ModuleList(
+            nn.BatchNorm2d(settings.filters) if settings.batch_norm else nn.Identity() for _ in strides
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """Features of one network, shape (B, filters, ceil(H/2), ceil(W/2))."""
-        *inner, last = self.layers
-        for layer in inner:
-            x = F.relu(layer(x))
+        layers = list(zip(self.layers, self.norms, strict=True))
+        for layer, norm in layers[:-1]:
+            x = F.relu(norm(layer(x)))
+        layer, norm = layers[-1]
+        x = norm(layer(x))
         # ReLU is monotonic: after the pool it gives the same values on a quarter of the numbers.
-        return F.relu(F.max_pool2d(last(x), 2, ceil_mode=True))
+        return F.relu(F.max_pool2d(x, 2, ceil_mode=True) if self.pools else x)
 
 
 class ConvFeatures(nn.Module):

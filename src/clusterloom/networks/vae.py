@@ -30,12 +30,14 @@ class VAESettings:
         hidden_dim: Width of the dense layers of encoder, category encoder and decoder, the paper's m.
         conv_networks: The conv networks; empty for the plain VAE on flattened pixels.
         concatenate: Features from all conv networks (the paper) or from the last alone.
+        batch_norm: Normalise the encoder's hidden layer over the batch; for conv layers see `ConvSettings`.
         category_input: Whether the category encoder reads the features, q(y|x), or the latent, q(y|z).
         prior: "class" puts a learned mean for every cluster into formula (3); "standard" is N(0, 1) as printed.
         kl: "sampled" or "analytic", see `losses.sampled_gaussian_kl` and `losses.gaussian_kl`.
         category_formula: "entropy" or "printed", see `losses.category_loss` and `losses.printed_category_loss`.
         reconstruction_weight: Weight lambda of the reconstruction, in nats per half squared pixel difference.
         category_weight: Weight of the category loss.
+        kl_weight: Weight of the divergence from the prior, the beta of a beta-VAE; 1 in the paper.
     """
 
     image_shape: tuple[int, int, int]
@@ -44,18 +46,20 @@ class VAESettings:
     hidden_dim: int
     conv_networks: tuple[ConvSettings, ...] = (ConvSettings(16, 3), ConvSettings(32, 5))
     concatenate: bool = True
+    batch_norm: bool = False
     category_input: Literal["features", "latent"] = "latent"
     prior: Literal["class", "standard"] = "class"
     kl: Literal["sampled", "analytic"] = "sampled"
     category_formula: Literal["entropy", "printed"] = "entropy"
     reconstruction_weight: float = 2.5
     category_weight: float = 1.0
+    kl_weight: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("n_clusters", "latent_dim", "hidden_dim"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("reconstruction_weight", "category_weight"):
+        for name in ("reconstruction_weight", "category_weight", "kl_weight"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise SettingsError(f"{name} must be a number of at least 0, got {getattr(self, name)}")
         for name, allowed in _CHOICES.items():
@@ -89,11 +93,11 @@ class StepOutput:
 
     Attributes:
         terms: Weighted loss terms by name, each in nats per image, shape (B,); their sum is the loss.
-        q: Soft assignments, shape (B, K), without gradient.
+        q: Soft assignments, shape (B, K), without gradient; None where a stage has none yet.
     """
 
     terms: dict[str, Tensor]
-    q: Tensor
+    q: Tensor | None = None
 
 
 class ClusterVAE(nn.Module):
@@ -111,6 +115,8 @@ class ClusterVAE(nn.Module):
         >>> vae.assign(x).shape, vae.decode(vae.encode(vae.features(x)).mu).shape
         (torch.Size([3, 10]), torch.Size([3, 1, 28, 28]))
     """
+
+    class_factors: Tensor
 
     def __init__(self, settings: VAESettings) -> None:
         super().__init__()
@@ -136,7 +142,8 @@ class ClusterVAE(nn.Module):
             self._decoded_shape = (channels, height, width)
         decoded_dim = self._decoded_shape[0] * self._decoded_shape[1] * self._decoded_shape[2]
 
-        self.encoder = nn.Linear(feature_dim, hidden_dim)
+        self.encoder = nn.Linear(feature_dim, hidden_dim, bias=not settings.batch_norm)
+        self.encoder_norm = nn.BatchNorm1d(hidden_dim) if settings.batch_norm else nn.Identity()
         self.posterior = nn.Linear(hidden_dim, 2 * latent_dim)
         category_dim = feature_dim if settings.category_input == "features" else latent_dim
         self.category_encoder = nn.Sequential(
@@ -145,14 +152,24 @@ class ClusterVAE(nn.Module):
         self.decoder = nn.Sequential(nn.Linear(latent_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, decoded_dim))
         learned = settings.prior == "class"
         self.class_means = nn.Parameter(torch.zeros(settings.n_clusters, latent_dim), requires_grad=learned)
+        # Lower triangular; sampling alone uses them. The prior of formula (3) has the identity.
+        self.register_buffer("class_factors", torch.eye(latent_dim).repeat(settings.n_clusters, 1, 1))
 
     def features(self, x: Tensor) -> Tensor:
         """Input of the encoder, shape (B, F): conv features of images (B, C, H, W), or their flattened pixels."""
         return self.conv(x) if self.conv is not None else flatten_channels_last(x)
 
+    def hidden(self, features: Tensor) -> Tensor:
+        """The encoder's hidden layer, shape (B, hidden_dim), from features (B, F)."""
+        return F.relu(self.encoder_norm(self.encoder(features)))
+
     def encode(self, features: Tensor) -> Posterior:
-        """q(z|x) from features (B, F). No activation on the heads: log-variances may be negative."""
-        mu, log_var = self.posterior(F.relu(self.encoder(features))).chunk(2, 1)
+        """q(z|x) from features (B, F)."""
+        return self.posterior_of(self.hidden(features))
+
+    def posterior_of(self, hidden: Tensor) -> Posterior:
+        """q(z|x) from the hidden layer (B, hidden_dim). No activation: log-variances may be negative."""
+        mu, log_var = self.posterior(hidden).chunk(2, 1)
         return Posterior(mu, log_var)
 
     def category_logits(self, features: Tensor, z: Tensor) -> Tensor:
@@ -169,6 +186,35 @@ class ClusterVAE(nn.Module):
         features = self.features(x)
         reads_latent = self.settings.category_input == "latent"
         return self.category_encoder(self.encode(features).mu if reads_latent else features).softmax(1)
+
+    def refit_classes(self, q: Tensor, mu: Tensor, log_var: Tensor) -> None:
+        """Set class means and covariances to those of the latents of all images, for sampling.
+
+        A cluster's covariance is that of its posterior means and samples, drawn towards the clusters' common one as far
+        as its images are too few to know it.
+
+        Args:
+            q: Soft assignments of all images, shape (N, K).
+            mu: Their posterior means, shape (N, D).
+            log_var: Logarithms of their posterior variances, shape (N, D).
+        """
+        q, mu, variances = q.double(), mu.double(), log_var.double().exp()
+        n_clusters, dim = q.shape[1], mu.shape[1]
+        sizes = q.sum(0).clamp(min=1e-6)
+        means = (q.T @ mu) / sizes[:, None]
+        scatter = torch.stack(
+            [
+                ((mu - means[k]) * q[:, k, None]).T @ (mu - means[k]) + torch.diag(q[:, k] @ variances)
+                for k in range(n_clusters)
+            ]
+        )
+        common = scatter.sum(0) / sizes.sum()
+        few = 2.0 * dim
+        covariances = (scatter + few * common) / (sizes + few)[:, None, None]
+        covariances += 1e-6 * torch.eye(dim, dtype=torch.float64, device=mu.device)
+        with torch.no_grad():
+            self.class_means.copy_(torch.where(sizes[:, None] > 0.5, means, self.class_means))
+            self.class_factors.copy_(torch.linalg.cholesky(covariances))
 
     def draw_noise(self, n: int, generator: torch.Generator) -> Tensor:
         """Standard normal numbers for `n` posterior samples, shape (n, D), on the generator's device."""
@@ -188,7 +234,7 @@ class ClusterVAE(nn.Module):
         reconstruction = losses.reconstruction_loss(x, self.decode(z))  # 5: formula (2)
         terms = {
             "reconstruction": self.settings.reconstruction_weight * reconstruction,
-            "kl": kl,
+            "kl": self.settings.kl_weight * kl,
             "category": self.settings.category_weight * category,
         }
         return StepOutput(terms, log_q.detach().exp())  # 6: the caller sums the terms and descends
@@ -205,10 +251,10 @@ class ClusterVAE(nn.Module):
         posterior = self.encode(features)
         logits = self.category_logits(features, posterior.mu)
         q, log_q = logits.softmax(1), logits.log_softmax(1)
-        kl = losses.gaussian_kl(posterior.mu, posterior.log_var, self._prior_mean())
+        kl = losses.expected_over_clusters(q, losses.gaussian_kl(posterior.mu, posterior.log_var, self._prior_mean()))
         reconstruction = losses.reconstruction_loss(x, self.decode(posterior.mu))
         category = losses.category_loss(log_q) + math.log(self.settings.n_clusters)
-        loss = self.settings.reconstruction_weight * reconstruction + losses.expected_over_clusters(q, kl) + category
+        loss = self.settings.reconstruction_weight * reconstruction + self.settings.kl_weight * kl + category
         return q, posterior.mu, -loss
 
     def _prior_mean(self) -> Tensor:

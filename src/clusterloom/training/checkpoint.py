@@ -6,10 +6,12 @@ the run and a hash of the tensors. Everything random in a run derives from its s
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors
 import safetensors.torch
 import torch
@@ -82,20 +84,11 @@ def load_checkpoint(
     Raises:
         ModelError: the file is damaged, or of another run.
     """
+    tensors, metadata = _read(path, run_id)
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
         position = Position(**json.loads(metadata["position"]))
-    except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path}: not a readable checkpoint ({error}); fit again without --resume") from error
-    if metadata.get("sha256") != _digest(tensors):
-        raise ModelError(f"{path}: the checkpoint's hash does not match its contents; fit again without --resume")
-    if run_id is not None and metadata.get("run_id") != run_id:
-        raise ModelError(
-            f"{path}: the checkpoint belongs to other settings or other images; "
-            "use the same ones, or fit again without --resume"
-        )
     model.load_state_dict(_below(tensors, "model."))
     for name, parameter in model.named_parameters():
         state = _below(tensors, f"optimizer.{name}.")
@@ -107,6 +100,44 @@ def load_checkpoint(
             }
     device = next(model.parameters()).device
     return {name: value.to(device) for name, value in _below(tensors, "sums.").items()}, position
+
+
+def save_arrays(path: Path, arrays: Mapping[str, np.ndarray], run_id: str) -> None:
+    """Write what a stage without training found; atomic.
+
+    Args:
+        path: The file; its folder must exist.
+        arrays: By name.
+        run_id: Identifies settings and data; `load_arrays` refuses another one.
+    """
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+    write_atomically(path, safetensors.torch.save(tensors, {"run_id": run_id, "sha256": _digest(tensors)}))
+
+
+def load_arrays(path: Path, run_id: str) -> dict[str, np.ndarray]:
+    """What `save_arrays` wrote.
+
+    Raises:
+        ModelError: the file is damaged, or of another run.
+    """
+    return {name: tensor.numpy() for name, tensor in _read(path, run_id)[0].items()}
+
+
+def _read(path: Path, run_id: str | None) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
+    except (OSError, safetensors.SafetensorError) as error:
+        raise ModelError(f"{path}: not a readable checkpoint ({error}); fit again without --resume") from error
+    if metadata.get("sha256") != _digest(tensors):
+        raise ModelError(f"{path}: the checkpoint's hash does not match its contents; fit again without --resume")
+    if run_id is not None and metadata.get("run_id") != run_id:
+        raise ModelError(
+            f"{path}: the checkpoint belongs to other settings or other images; "
+            "use the same ones, or fit again without --resume"
+        )
+    return tensors, metadata
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

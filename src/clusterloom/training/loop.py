@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ class Output(Protocol):
     """What a training step returns; see `clusterloom.networks.vae.StepOutput`."""
 
     terms: dict[str, Tensor]
-    q: Tensor
+    q: Tensor | None
 
 
 class TrainingModel(Protocol):
@@ -38,8 +38,8 @@ class TrainingModel(Protocol):
     def draw_noise(self, n: int, generator: torch.Generator) -> Tensor:
         """Noise for `n` images, the first dimension of the result."""
 
-    def __call__(self, x: Tensor, noise: Tensor) -> Output:
-        """Loss terms and soft assignments for images (B, C, H, W)."""
+    def __call__(self, x: Tensor, noise: Tensor, guide: Tensor | None = None) -> Output:
+        """Loss terms, and soft assignments if there are any, for images (B, C, H, W) and their rows of the guide."""
 
 
 class Observer(Protocol):
@@ -62,10 +62,12 @@ class TrainingPlan:
     Attributes:
         epochs: Passes over the images, at most.
         batch_size: Images per step, over all processes together.
-        learning_rate: Of Adam.
+        learning_rate: Of Adam; the highest one of a one-cycle schedule.
         seed: Fixes order and noise; initial weights are the caller's.
         patience_epochs: Stop when the training loss has not improved for so many epochs; None never does.
         min_improvement: Share of the best loss that counts as an improvement.
+        schedule: "constant" learning rate, or "one-cycle", see `one_cycle`.
+        weight_decay: Decoupled from the gradient, as in AdamW; 0 makes it Adam.
     """
 
     epochs: int
@@ -74,6 +76,8 @@ class TrainingPlan:
     seed: int
     patience_epochs: int | None = None
     min_improvement: float = 1e-3
+    schedule: Literal["constant", "one-cycle"] = "constant"
+    weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
@@ -124,15 +128,16 @@ class Trainer:
         self.checkpoint, self.run_id = checkpoint, run_id
         self.observers = observers if accelerator.is_main_process else ()
         trained = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.Adam(trained, plan.learning_rate, fused=True)
+        self.optimizer = torch.optim.AdamW(trained, plan.learning_rate, weight_decay=plan.weight_decay, fused=True)
         self._step_model: nn.Module = accelerator.prepare(model) if accelerator.num_processes > 1 else model
         self._collapse_warned_at: int | None = None
 
-    def fit(self, images: np.ndarray, resume: bool = False) -> list[dict[str, Any]]:
+    def fit(self, images: np.ndarray, resume: bool = False, guide: np.ndarray | None = None) -> list[dict[str, Any]]:
         """Train on images, shape (N, H, W, C), and leave the result in the model.
 
         Args:
             images: uint8 or float; may be memory-mapped, only batches of it are ever read.
+            guide: Numbers for each image that the model asks for besides, float32, shape (N, ...).
             resume: Go on from the checkpoint, if there is one.
 
         Returns:
@@ -152,7 +157,7 @@ class Trainer:
         last_good = _snapshot(self.model)
         while position.epoch < self.plan.epochs and not self._stalled(position.history):
             try:
-                record = self._epoch(images, position, sums)
+                record = self._epoch(images, guide, position, sums)
             except FloatingPointError as error:
                 self.model.load_state_dict(last_good)
                 self.model.eval()
@@ -168,7 +173,7 @@ class Trainer:
         self.model.eval()
         return position.history
 
-    def _epoch(self, images: np.ndarray, position: Position, sums: "_Sums") -> dict[str, Any]:
+    def _epoch(self, images: np.ndarray, guide: np.ndarray | None, position: Position, sums: "_Sums") -> dict[str, Any]:
         """Complete the current epoch from `position.batch` on; the record of the epoch."""
         n, batch_size = len(images), self.plan.batch_size
         order = epoch_order(n, self.plan.seed, position.epoch)
@@ -176,7 +181,9 @@ class Trainer:
         clock = _Clock(position)
         shown = saved = time.perf_counter()
         for batch in range(position.batch, batches):
-            self._step(images, order[batch * batch_size : (batch + 1) * batch_size], position.epoch, batch, sums)
+            self._set_learning_rate((position.epoch + batch / batches) / self.plan.epochs)
+            rows = order[batch * batch_size : (batch + 1) * batch_size]
+            self._step(images, guide, rows, position.epoch, batch, sums)
             position.batch = batch + 1
             clock.tick()
             now = time.perf_counter()
@@ -196,7 +203,20 @@ class Trainer:
                 saved = now
         return self._record(self._over_processes(sums), position)
 
-    def _step(self, images: np.ndarray, rows: np.ndarray, epoch: int, batch: int, sums: "_Sums") -> None:
+    def _set_learning_rate(self, progress: float) -> None:
+        if self.plan.schedule == "one-cycle":
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.plan.learning_rate * one_cycle(progress)
+
+    def _step(
+        self,
+        images: np.ndarray,
+        guide: np.ndarray | None,
+        rows: np.ndarray,
+        epoch: int,
+        batch: int,
+        sums: "_Sums",
+    ) -> None:
         """One gradient step on the images `rows`, of which each process computes its share."""
         generator = torch.Generator().manual_seed(batch_seed(self.plan.seed, epoch, batch))
         noise = self.model.draw_noise(len(rows), generator)  # type: ignore[operator]
@@ -207,14 +227,17 @@ class Trainer:
         share = slice(start, stop) if used else slice(0, 1)
         x = self.compute.batch(images[rows[share]])
         with self.compute.autocast():
-            output: Output = self._step_model(x, noise[share].to(self.compute.device, non_blocking=True))
+            inputs = [x, noise[share].to(self.compute.device, non_blocking=True)]
+            if guide is not None:
+                inputs.append(torch.from_numpy(guide[rows[share]]).to(self.compute.device, non_blocking=True))
+            output: Output = self._step_model(*inputs)
         terms = {name: term[:used] for name, term in output.terms.items()}
         # Distributed training averages gradients over processes; the factor makes that the mean over the whole batch.
         loss = sum(term.sum() for term in terms.values()) * (processes / len(rows))
         self.optimizer.zero_grad()
         self.accelerator.backward(loss)
         self.optimizer.step()
-        sums.add(terms, output.q[:used])
+        sums.add(used, terms, None if output.q is None else output.q[:used])
 
     def _check_finite(self, sums: "_Sums") -> None:
         """Raise FloatingPointError, on every process alike, when a loss or a weight is not finite."""
@@ -237,8 +260,7 @@ class Trainer:
             "epoch": position.epoch + 1,
             "loss": sum(terms.values()),
             **terms,
-            "clusters": len(sums.values["cluster_images"]),
-            "clusters_in_use": sums.clusters_in_use(),
+            **sums.clusters(),
             "images_per_second": sums.images / max(position.epoch_seconds, 1e-9),
             "seconds": position.seconds,
         }
@@ -259,6 +281,8 @@ class Trainer:
 
     def _warn_of_collapse(self, record: Mapping[str, Any]) -> None:
         """Warn, once per loss of further clusters, when fewer than half of them hold images after the first epochs."""
+        if "clusters" not in record:
+            return
         used, total = record["clusters_in_use"], record["clusters"]
         worse = self._collapse_warned_at is None or used < self._collapse_warned_at
         if record["epoch"] >= 3 and used < total / 2 and worse and self.accelerator.is_main_process:
@@ -284,27 +308,32 @@ class _Sums:
     def __init__(self, values: dict[str, Tensor] | None = None) -> None:
         self.values = values or {}
 
-    def add(self, terms: Mapping[str, Tensor], q: Tensor) -> None:
-        """Add a batch. Stays on the device, so that no step waits for it."""
-        precise = torch.float32 if q.device.type == "mps" else torch.float64
+    def add(self, images: int, terms: Mapping[str, Tensor], q: Tensor | None) -> None:
+        """Add a batch of so many images. Stays on the device, so that no step waits for it."""
+        device = next(iter(terms.values())).device
+        precise = torch.float32 if device.type == "mps" else torch.float64
         added = {f"nats.{name}": term.detach().sum(dtype=precise) for name, term in terms.items()}
-        added["cluster_images"] = torch.bincount(q.argmax(1), minlength=q.shape[1])
+        if q is not None:
+            added["cluster_images"] = torch.bincount(q.argmax(1), minlength=q.shape[1])
+        added["images"] = torch.tensor(images, device=device)
         # The order of the names is the model's, also after a resume: a sum in another order has other last bits.
         self.values = {name: self.values[name] + value if self.values else value for name, value in added.items()}
 
     @property
     def images(self) -> int:
-        return int(self.values["cluster_images"].sum())
+        return int(self.values["images"])
 
     def terms(self) -> dict[str, float]:
         """Mean of each loss term, nats per image."""
         images = self.images
         return {k.removeprefix("nats."): float(v) / images for k, v in self.values.items() if k.startswith("nats.")}
 
-    def clusters_in_use(self) -> int:
-        """Clusters that are the most likely one for at least a tenth of an even share of the images."""
+    def clusters(self) -> dict[str, int]:
+        """Number of clusters, and how many are the most likely one for at least a tenth of an even share of images."""
+        if "cluster_images" not in self.values:
+            return {}
         counts = self.values["cluster_images"]
-        return int((counts * len(counts) * 10 >= counts.sum()).sum())
+        return {"clusters": len(counts), "clusters_in_use": int((counts * len(counts) * 10 >= counts.sum()).sum())}
 
 
 class _Clock:
@@ -328,6 +357,24 @@ def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
         [0, 1, 2, 3, 4]
     """
     return np.random.default_rng([seed, epoch]).permutation(n)
+
+
+def one_cycle(progress: float) -> float:
+    """Learning rate as a share of the highest one: up from 1/25 in the first 30 % of training, then down to nothing.
+
+    Source: Smith and Topin, "Super-Convergence" (2018), with cosines in place of lines.
+
+    Args:
+        progress: Share of training that is done, 0 to 1.
+
+    Example:
+        >>> [round(one_cycle(p), 3) for p in (0, 0.3, 0.65, 1)]
+        [0.04, 1.0, 0.5, 0.0]
+    """
+    rise = 0.3
+    if progress < rise:
+        return 0.04 + 0.96 * (1 - math.cos(math.pi * progress / rise)) / 2
+    return (1 + math.cos(math.pi * (progress - rise) / (1 - rise))) / 2
 
 
 def batch_seed(seed: int, epoch: int, batch: int) -> int:

@@ -48,8 +48,16 @@ class ProgressBar:
 
     def on_start(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Show how far the run is already."""
-        total = self._epochs * self._n_images
-        self._task = self._bar.add_task("epoch 0", total=total, completed=len(history) * self._n_images, text="")
+        if self._task is None:
+            self._task = self._bar.add_task("epoch 0", total=self._epochs * self._n_images, text="")
+        self._bar.update(self._task, completed=len(history) * self._n_images)
+
+    def say(self, text: str) -> None:
+        """Tell what happens between epochs."""
+        if self._task is not None:
+            self._bar.update(self._task, text=text)
+        if not self._console.is_terminal:
+            self._console.print(text, highlight=False, soft_wrap=True)
 
     def on_batch(self, epoch: int, images: int, record: Mapping[str, Any]) -> None:
         """Redraw."""
@@ -62,12 +70,18 @@ class ProgressBar:
         tenth = epoch * 10 // self._epochs
         if not self._console.is_terminal and tenth > self._last_line:
             self._last_line = tenth
-            self._console.print(f"epoch {epoch}/{self._epochs}: {describe(record)}", highlight=False, soft_wrap=True)
+            self._console.print(
+                f"{_where(record)} {epoch}/{self._epochs}: {describe(record)}", highlight=False, soft_wrap=True
+            )
 
     def _draw(self, epoch: int, completed: int, record: Mapping[str, Any]) -> None:
         if self._task is not None:
-            description = f"epoch {epoch}/{self._epochs}"
+            description = f"{_where(record)} {epoch}/{self._epochs}"
             self._bar.update(self._task, completed=completed, description=description, text=describe(record))
+
+
+def _where(record: Mapping[str, Any]) -> str:
+    return f"{record['stage']}, epoch" if "stage" in record else "epoch"
 
 
 class MetricsFile:
@@ -103,6 +117,7 @@ class TrackerLog:
 
     def __init__(self, accelerator: Accelerator, settings: Mapping[str, Any]) -> None:
         self._accelerator, self._settings = accelerator, settings
+        self._started = False
 
     def on_start(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Open the trackers.
@@ -110,6 +125,9 @@ class TrackerLog:
         Raises:
             SettingsError: a tracker did not start: it is misconfigured, or its server does not answer.
         """
+        if self._started:
+            return
+        self._started = True
         simple = {k: v if isinstance(v, int | float | str | bool) else str(v) for k, v in self._settings.items()}
         try:
             self._accelerator.init_trackers("clusterloom", config=simple)
@@ -121,7 +139,7 @@ class TrackerLog:
 
     def on_epoch(self, record: Mapping[str, Any]) -> None:
         """Log the epoch's numbers under their names in metrics.jsonl."""
-        self._accelerator.log({k: v for k, v in record.items() if k != "epoch"}, step=record["epoch"])
+        self._accelerator.log({k: v for k, v in record.items() if k not in ("epoch", "stage")}, step=record["epoch"])
 
 
 def describe(record: Mapping[str, Any]) -> str:
@@ -132,9 +150,7 @@ def describe(record: Mapping[str, Any]) -> str:
         ...           "clusters_in_use": 9, "images_per_second": 2500.0, "epoch": 1, "seconds": 24.0})
         'loss 40.00 = reconstruction 30.00 + kl 11.00 + category -1.00; 9 of 10 clusters in use; 2,500 images/s'
     """
-    other = {"epoch", "loss", "clusters", "clusters_in_use", "images_per_second", "seconds"}
+    other = {"epoch", "stage", "loss", "clusters", "clusters_in_use", "images_per_second", "seconds"}
     terms = " + ".join(f"{name} {value:.2f}" for name, value in record.items() if name not in other)
-    return (
-        f"loss {record['loss']:.2f} = {terms}; {record['clusters_in_use']} of {record['clusters']} clusters in use; "
-        f"{record['images_per_second']:,.0f} images/s"
-    )
+    used = f"{record['clusters_in_use']} of {record['clusters']} clusters in use; " if "clusters" in record else ""
+    return f"loss {record['loss']:.2f} = {terms}; {used}{record['images_per_second']:,.0f} images/s"

@@ -1,0 +1,156 @@
+"""The guided recipe: represent, guide, fit. It trains a `ClusterVAE` so that it finds the same clusters every time.
+
+1. Represent: conv networks and encoder learn from two views of each image (`networks.guided.Representation`).
+2. Guide: a neighbour graph, its layout and a mixture give first clusters (`clusterloom.guide`).
+3. Fit: the whole model learns from them (`networks.guided.GuidedObjective`), then the graph of what the encoder has
+   learned gives a second, better guide, which it goes on with. At the end class means and covariances are refitted.
+
+What each part is worth is written down in docs/guided.md.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clusterloom.guide import MAX_POINTS, make_guide
+from clusterloom.inference import apply_in_batches
+from clusterloom.networks.guided import GuidedObjective, Representation
+from clusterloom.networks.vae import ClusterVAE
+from clusterloom.training.loop import DivergedError, TrainingPlan
+from clusterloom.training.run import Run
+from clusterloom.views import SIGNS, choose_views, widened
+
+
+@dataclass(frozen=True)
+class Epochs:
+    """Passes over the images in each training stage."""
+
+    represent: int
+    first_fit: int
+    second_fit: int
+
+    @classmethod
+    def split(cls, total: int) -> "Epochs":
+        """Divide a run's epochs: half to represent, a quarter to each fit."""
+        fit = max(1, round(total / 4))
+        return cls(max(1, total - 2 * fit), fit, fit)
+
+
+def train_guided(network: ClusterVAE, run: Run, images: np.ndarray, plan: TrainingPlan) -> dict[str, Any]:
+    """Train a network by the guided recipe, in place.
+
+    Args:
+        network: Fresh, on the device.
+        run: Keeps what is needed to resume, and the history.
+        images: Shape (N, H, W, C).
+        plan: Batch size, learning rate and seed; its epochs are divided over the stages.
+
+    Returns:
+        What was decided and how long it took, for the record: views, likelihoods, seconds by stage.
+    """
+    epochs = Epochs.split(plan.epochs)
+    plan = replace(plan, schedule="one-cycle", weight_decay=1e-4)
+    views = choose_views(images, plan.seed)
+    signs = views == SIGNS
+
+    representation = _initialised_representation(network, views, signs, plan.seed).to(run.compute.device)
+    try:
+        run.train(representation, replace(plan, epochs=epochs.represent), images, "represent")
+    except DivergedError as error:
+        raise DivergedError(str(error), []) from error  # there are no clusters yet, so nothing to keep
+
+    rows = _guided_rows(len(images), plan.seed)
+    some: Any = images if len(rows) == len(images) else ImageRows(images, rows)
+
+    points = _points((lambda x: _mean(network, x)) if signs else representation.project, some, run)
+    guide = run.once("guide-1", lambda: _guide_arrays(points, network.settings.n_clusters, plan.seed))
+    wide = widened(views)
+    objective = GuidedObjective(network, wide, torch.from_numpy(guide["q"].mean(0))).to(run.compute.device)
+    run.train(objective, replace(plan, epochs=epochs.first_fit), some, "fit-1", guide["q"])
+
+    hidden = _points(lambda x: network.hidden(network.features(x)), some, run)
+    first_q = _points(network.assign, some, run)
+    guide_2 = run.once("guide-2", lambda: _guide_arrays(hidden, first_q.shape[1], plan.seed, first_q))
+    q = guide_2["q"]
+    if some is not images:
+        q = _points(network.assign, images, run)
+        q[rows] = guide_2["q"]
+    objective = GuidedObjective(network, wide, torch.from_numpy(q.mean(0))).to(run.compute.device)
+    run.train(objective, replace(plan, epochs=epochs.second_fit), images, "fit-2", q)
+    _refit_classes(network, images, run)
+    return {
+        "views": vars(views),
+        # Log-likelihood in the layout and tightness among the points, the one that was taken first.
+        "mixtures": np.round(guide["finalists"], 4).tolist(),
+        "stage_seconds": {stage: round(seconds, 1) for stage, seconds in run.stage_seconds.items()},
+    }
+
+
+class ImageRows:
+    """Some rows of an image array, which may be memory-mapped, read when they are asked for."""
+
+    def __init__(self, images: np.ndarray, rows: np.ndarray) -> None:
+        self._images, self._rows = images, rows
+        self.shape, self.dtype = (len(rows), *images.shape[1:]), images.dtype
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, at: Any) -> np.ndarray:
+        return self._images[self._rows[at]]
+
+
+def _initialised_representation(network: ClusterVAE, views: Any, reconstruct: bool, seed: int) -> Representation:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Representation(network, views, reconstruct)
+
+
+def _guided_rows(n: int, seed: int) -> np.ndarray:
+    if n <= MAX_POINTS:
+        return np.arange(n)
+    return np.sort(np.random.default_rng(seed).permutation(n)[:MAX_POINTS])
+
+
+def _mean(network: ClusterVAE, x: Tensor) -> Tensor:
+    return network.encode(network.features(x)).mu
+
+
+def _points(function: Any, images: Any, run: Run) -> np.ndarray:
+    """What a function makes of all images, shape (N, D). Every process calls it and gets all of it."""
+    (points,) = apply_in_batches(lambda x: (function(x),), images, run.compute)
+    return points
+
+
+def _guide_arrays(points: np.ndarray, n_clusters: int, seed: int, first_q: np.ndarray | None = None) -> Any:
+    guide = make_guide(points, n_clusters, seed, first_q)
+    return {
+        "q": guide.q,
+        "layout": guide.layout,
+        "finalists": np.array(guide.finalists),
+    }
+
+
+def _refit_classes(network: ClusterVAE, images: np.ndarray, run: Run) -> None:
+    def latents(x: Tensor) -> tuple[Tensor, ...]:
+        posterior = network.encode(network.features(x))
+        logits = network.category_logits(network.features(x), posterior.mu)
+        return logits.softmax(1), posterior.mu, posterior.log_var
+
+    q, mu, log_var = (torch.from_numpy(part) for part in apply_in_batches(latents, images, run.compute))
+    device = network.class_means.device
+    network.refit_classes(q.to(device), mu.to(device), log_var.to(device))
+
+
+def automatic_epochs(n_images: int) -> int:
+    """As many epochs as make 1.1 million images seen, but 8 at least and 120 at most."""
+    return min(120, max(8, math.ceil(1_100_000 / n_images)))
+
+
+def automatic_batch_size(n_images: int) -> int:
+    """512, or for small sets the power of two that makes sixteen batches or more, down to 32."""
+    return min(512, max(32, 2 ** (max(1, n_images // 16).bit_length() - 1)))

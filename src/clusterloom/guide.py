@@ -1,0 +1,164 @@
+"""The guide: from points to first clusters, by a neighbour graph, its low-dimensional layout and a Gaussian mixture.
+
+It sees points alone, never images or labels, and knows no network. UMAP is imported when it is needed: its compiler
+takes seconds to load.
+"""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+
+MAX_POINTS = 100_000  # beyond so many, users of a guide give it a sample
+_DIMENSIONS = 10  # of the layout; 2, as for pictures, lets clusters lie on top of each other
+_NEIGHBOURS = 20
+_STARTS = 24
+_START_POINTS = 20_000  # points that a start is tried on
+_FINALISTS = 12  # most likely starts that are carried on with all points
+_SAME_NATS = 1e-3  # starts whose log-likelihoods differ by less have found the same mixture
+_TINY = 10 * _NEIGHBOURS  # fewer points have no graph worth the name; they are clustered as they are
+
+
+@dataclass(frozen=True)
+class Guide:
+    """Soft assignments that a model can be started from.
+
+    Attributes:
+        q: Probability of every cluster for each point, shape (N, K), float32.
+        layout: The points' places in the layout, shape (N, 10), or their own where there are too few, float32.
+        log_likelihood: Of the mixture that was kept, in nats per point.
+        finalists: For each mixture that was compared, its log-likelihood and the tightness of its clusters, tightest
+            first.
+    """
+
+    q: np.ndarray
+    layout: np.ndarray
+    log_likelihood: float
+    finalists: tuple[tuple[float, float], ...]
+
+
+def make_guide(points: np.ndarray, n_clusters: int, seed: int, first_q: np.ndarray | None = None) -> Guide:
+    """Cluster points by the density of their neighbour graph's layout.
+
+    The layout (UMAP, 10 dimensions, 20 neighbours) draws the groups of the graph together; in it a mixture of Gaussians
+    with full covariances is fitted from many starts. Of the dozen most likely ones that one is kept whose clusters are
+    tightest among the points themselves (`tightness`): several mixtures can be almost equally likely in the layout,
+    which has lost the points' distances.
+
+    Args:
+        points: Shape (N, D), Euclidean; N at most `MAX_POINTS`, or it takes long.
+        n_clusters: K, at most N.
+        seed: Fixes everything; the same seed gives the same guide.
+        first_q: Assignments (N, K) to refine, as the mixture's only start; None tries many.
+
+    Returns:
+        The guide; its clusters are numbered by falling size, or as in `first_q`.
+    """
+    places = _layout(points, seed)
+    if first_q is not None:
+        candidates = [_refined(places, first_q, seed)]
+    else:
+        candidates = _likely_mixtures(places, n_clusters, np.random.default_rng(seed))
+    judged = [(m.lower_bound_, tightness(points, m.predict(places)), m) for m in candidates]
+    judged.sort(key=lambda candidate: -candidate[1])
+    q = judged[0][2].predict_proba(places).astype(np.float32)
+    if first_q is None:
+        q = q[:, np.argsort(-np.bincount(q.argmax(1), minlength=n_clusters), kind="stable")]
+    finalists = tuple((float(likely), tight) for likely, tight, _ in judged)
+    return Guide(q, places, finalists[0][0], finalists)
+
+
+def tightness(points: np.ndarray, labels: np.ndarray) -> float:
+    """Mean cosine between each point and the centre of its cluster: what spherical k-means maximises.
+
+    It is the measure of the space that a contrastive loss makes, where directions alone count.
+
+    Args:
+        points: Shape (N, D).
+        labels: Clusters, shape (N,).
+
+    Returns:
+        From -1 to 1.
+
+    Example:
+        >>> tightness(np.eye(2), np.array([0, 1])), round(tightness(np.eye(2), np.array([0, 0])), 3)
+        (1.0, 0.707)
+    """
+    directions = points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-12)
+    members = np.eye(labels.max() + 1, dtype=directions.dtype)[labels]
+    # The sum of the cosines to a direction is greatest, and equal to this length, for the direction of the sum itself.
+    return float(np.linalg.norm(members.T @ directions, axis=1).sum() / len(points))
+
+
+def _layout(points: np.ndarray, seed: int) -> np.ndarray:
+    if len(points) < _TINY:
+        centred: np.ndarray = (points - points.mean(0)).astype(np.float32)
+        return centred[:, :_DIMENSIONS] if points.shape[1] <= _DIMENSIONS else _principal(centred)
+    from umap import UMAP
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # remarks on its single thread, and on points that form islands
+        reducer = UMAP(
+            n_components=_DIMENSIONS, n_neighbors=_NEIGHBOURS, min_dist=0.0, random_state=seed % 2**32, n_jobs=1
+        )
+        return np.asarray(reducer.fit_transform(points), np.float32)
+
+
+def _principal(centred: np.ndarray) -> np.ndarray:
+    directions = np.linalg.svd(centred, full_matrices=False)[2]
+    return np.asarray(centred @ directions[:_DIMENSIONS].T, np.float32)
+
+
+def _mixture(n_clusters: int, seed: int, init: str = "kmeans", **start: np.ndarray) -> GaussianMixture:
+    return GaussianMixture(
+        n_clusters, covariance_type="full", init_params=init, random_state=seed, reg_covar=1e-4, max_iter=200, **start
+    )
+
+
+def _likely_mixtures(places: np.ndarray, n_clusters: int, generator: np.random.Generator) -> list[GaussianMixture]:
+    """The most likely of many starts, one for each mixture that they lead to."""
+    part = places[generator.permutation(len(places))[:_START_POINTS]]
+    fitted = []
+    for start in range(_STARTS):
+        # Two kinds of starts: k-means finds the big groups, its seeding alone the odd ones.
+        init = ("kmeans", "k-means++")[start % 2]
+        fitted.append(_fit(_mixture(n_clusters, int(generator.integers(2**31)), init), part))
+    fitted.sort(key=lambda mixture: -mixture.lower_bound_)
+    different = [m for i, m in enumerate(fitted) if i == 0 or fitted[i - 1].lower_bound_ - m.lower_bound_ > _SAME_NATS]
+    return [
+        _fit(
+            _mixture(n_clusters, 0, weights_init=m.weights_, means_init=m.means_, precisions_init=m.precisions_), places
+        )
+        for m in different[:_FINALISTS]
+    ]
+
+
+def _refined(places: np.ndarray, q: np.ndarray, seed: int) -> GaussianMixture:
+    """The mixture that maximising the likelihood from soft assignments leads to."""
+    q, places = q.astype(np.float64), places.astype(np.float64)  # or rounding makes covariances indefinite
+    weight = q.sum(0) + 1e-6
+    means = (q.T @ places) / weight[:, None]
+    eye = np.eye(places.shape[1])
+    precisions = []
+    for k, mean in enumerate(means):
+        step = places - mean
+        inverse = np.linalg.inv((q[:, k, None] * step).T @ step / weight[k] + 1e-3 * eye)
+        precisions.append((inverse + inverse.T) / 2)
+    return _fit(
+        _mixture(
+            len(means),
+            seed % 2**32,
+            weights_init=weight / weight.sum(),
+            means_init=means,
+            precisions_init=np.array(precisions),
+        ),
+        places,
+    )
+
+
+def _fit(mixture: GaussianMixture, places: np.ndarray) -> GaussianMixture:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return mixture.fit(places)

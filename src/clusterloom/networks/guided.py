@@ -1,0 +1,129 @@
+"""What the guided recipe trains a `ClusterVAE` on: first without clusters, then with a guide's assignments.
+
+Both are models for `clusterloom.training.loop`: from images and noise to loss terms. Their noise holds the numbers of
+two views of each image, then those of the posterior sample.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from clusterloom import losses
+from clusterloom.networks.vae import ClusterVAE, StepOutput
+from clusterloom.views import VIEW_NUMBERS, ViewSettings, random_views
+
+# A reconstruction costs tens of nats per image, a choice among clusters a few: so much of the former balances them.
+GENERATIVE_WEIGHT = 0.04
+_PROJECTION_DIM = 64
+_TEMPERATURE = 0.3
+_LABEL_SMOOTHING = 0.1
+
+
+class Representation(nn.Module):
+    """Stage 1: two views of an image point the same way, and the first is reconstructed from its latent.
+
+    The projection that the contrastive loss looks at is this stage's own and is not part of the finished model.
+
+    Args:
+        vae: The model; its conv networks, encoder and, where `reconstruct`, decoder are trained.
+        views: How far views may stray.
+        reconstruct: Train on reconstruction and divergence as well as on the contrastive loss.
+    """
+
+    def __init__(self, vae: ClusterVAE, views: ViewSettings, reconstruct: bool) -> None:
+        super().__init__()
+        width = vae.settings.hidden_dim
+        self.vae, self.views, self.reconstruct = vae, views, reconstruct
+        self.projection = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, _PROJECTION_DIM))
+
+    def draw_noise(self, n: int, generator: torch.Generator) -> Tensor:
+        """See the module; shape (n, 2 * VIEW_NUMBERS + latent_dim)."""
+        return _draw(n, self.vae.settings.latent_dim, generator)
+
+    def project(self, x: Tensor) -> Tensor:
+        """Points whose directions the contrastive loss compares, of unit length, shape (B, 64)."""
+        return nn.functional.normalize(self.projection(self.vae.hidden(self.vae.features(x))), dim=1)
+
+    def forward(self, x: Tensor, noise: Tensor) -> StepOutput:
+        """Loss terms of images (B, C, H, W)."""
+        first, second, eps = _split(noise)
+        view = random_views(x, first, self.views)
+        n = len(x)
+        hidden = self.vae.hidden(self.vae.features(torch.cat([view, random_views(x, second, self.views)])))
+        points = self.projection(hidden)
+        terms = {"contrast": losses.contrastive_loss(points[:n], points[n:], _TEMPERATURE)}
+        if self.reconstruct:
+            posterior = self.vae.posterior_of(hidden[:n])
+            x_hat = self.vae.decode(posterior.sample(eps))
+            kl = losses.gaussian_kl(posterior.mu, posterior.log_var, torch.zeros_like(posterior.mu[0]))
+            settings = self.vae.settings
+            terms["reconstruction"] = (
+                GENERATIVE_WEIGHT * settings.reconstruction_weight * losses.reconstruction_loss(view, x_hat)
+            )
+            terms["kl"] = GENERATIVE_WEIGHT * settings.kl_weight * kl
+        return StepOutput(terms)
+
+
+class GuidedObjective(nn.Module):
+    """Stage 3: the whole model, with q(y|.) of two views held to the guide and to each other.
+
+    Args:
+        vae: The model.
+        views: How far views may stray.
+        shares: Expected share of every cluster, shape (K,).
+    """
+
+    shares: Tensor
+
+    def __init__(self, vae: ClusterVAE, views: ViewSettings, shares: Tensor) -> None:
+        super().__init__()
+        self.vae, self.views = vae, views
+        self.register_buffer("shares", shares)
+
+    def draw_noise(self, n: int, generator: torch.Generator) -> Tensor:
+        """See the module; shape (n, 2 * VIEW_NUMBERS + latent_dim)."""
+        return _draw(n, self.vae.settings.latent_dim, generator)
+
+    def forward(self, x: Tensor, noise: Tensor, guide: Tensor) -> StepOutput:
+        """Loss terms of images (B, C, H, W) whose assignments the guide (B, K) proposes."""
+        settings = self.vae.settings
+        first, second, eps = _split(noise)
+        view = random_views(x, first, self.views)
+        n = len(x)
+        features = self.vae.features(torch.cat([view, random_views(x, second, self.views)]))
+        posterior = self.vae.encode(features)
+        z = posterior.sample(torch.cat([eps, torch.zeros_like(eps)]))
+        log_q = self.vae.category_logits(features, z).log_softmax(1)
+        here, there = log_q[:n], log_q[n:]
+        q = here.exp()
+        kl = losses.gaussian_kl(posterior.mu[:n], posterior.log_var[:n], self.vae.class_means)
+        x_hat = self.vae.decode(z[:n])
+        # An image that the guide is sure of pulls more than one that it is not: the confident ones come first.
+        confidence = guide.max(1).values
+        target = (1 - _LABEL_SMOOTHING) * guide + _LABEL_SMOOTHING / guide.shape[1]
+        guidance = (losses.cross_entropy(here, target) + losses.cross_entropy(there, target)) / 2
+        agreement = (
+            losses.cross_entropy(here, there.detach().exp()) + losses.cross_entropy(there, here.detach().exp())
+        ) / 2
+        return StepOutput(
+            {
+                "reconstruction": GENERATIVE_WEIGHT
+                * settings.reconstruction_weight
+                * losses.reconstruction_loss(view, x_hat),
+                "kl": GENERATIVE_WEIGHT * settings.kl_weight * losses.expected_over_clusters(q, kl),
+                "guidance": confidence * guidance,
+                "agreement": _AGREEMENT_WEIGHT * agreement,
+                "balance": losses.balance_loss(log_q.exp().view(2, n, -1).mean(0), self.shares),
+            },
+            q.detach(),
+        )
+
+
+_AGREEMENT_WEIGHT = 0.2
+
+
+def _draw(n: int, latent_dim: int, generator: torch.Generator) -> Tensor:
+    return torch.randn(n, 2 * VIEW_NUMBERS + latent_dim, generator=generator, device=generator.device)
+
+
+def _split(noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return noise[:, :VIEW_NUMBERS], noise[:, VIEW_NUMBERS : 2 * VIEW_NUMBERS], noise[:, 2 * VIEW_NUMBERS :]
