@@ -268,8 +268,9 @@ def test_weights_that_blow_up_after_a_finite_loss_are_caught():
 def test_collapse_is_warned_of_while_it_happens():
     model = Scripted(q=torch.tensor([[0.7, 0.1, 0.1, 0.1]]))
     spy = Spy()
+    images = np.repeat(IMAGES, 60, 0)  # enough steps per epoch for empty clusters to mean something
     with pytest.warns(CollapseWarning, match="epoch 3: only 1 of 4 clusters") as caught:
-        make_trainer(model=model, epochs=6, observers=[spy]).fit(IMAGES)
+        make_trainer(model=model, epochs=6, observers=[spy]).fit(images)
     assert len([w for w in caught if w.category is CollapseWarning]) == 1
     assert {record["clusters_in_use"] for record in spy.records} == {1}
 

@@ -74,7 +74,7 @@ def fit(
     clusters: Annotated[int, typer.Option(help="Number of clusters.")] = 10,
     method: Annotated[str, typer.Option(help="convvae, or vae for flattened pixels.")] = "convvae",
     preset: Annotated[
-        str | None, typer.Option(help="Set of defaults: guided or paper; the default is guided, and paper for vae.")
+        str | None, typer.Option(help="Set of defaults: guided or paper. Default: guided; paper for vae and --literal.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Fixes initial weights, order and noise.", min=0)] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run of the same --out.")] = False,
@@ -156,7 +156,7 @@ def fit(
     options = commands.FitOptions(
         out,
         method,
-        preset or ("guided" if method == "convvae" else "paper"),
+        preset or ("paper" if literal or method == "vae" else "guided"),
         literal,
         {
             "n_clusters": clusters,

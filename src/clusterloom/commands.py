@@ -103,8 +103,6 @@ class FitOptions:
             raise SettingsError(f"unknown preset {self.preset!r}; expected one of {', '.join(PRESETS)}")
         if self.method not in PRESETS[self.preset]:
             raise SettingsError(f"preset {self.preset} does not apply to method {self.method}; use --preset paper")
-        if self.literal and self.preset == "guided":
-            raise SettingsError("--literal is about the paper's method; use it with --preset paper")
         given = {name: value for name, value in self.overrides.items() if value is not None}
         unknown = sorted(set(given) - set(METHODS[self.method]._get_param_names()))
         if unknown:

@@ -57,6 +57,8 @@ def make_guide(points: np.ndarray, n_clusters: int, seed: int, first_q: np.ndarr
         The guide; its clusters are numbered by falling size, or as in `first_q`.
     """
     places = _layout(points, seed)
+    if n_clusters == 1:
+        return Guide(np.ones((len(points), 1), np.float32), places, 0.0, ((0.0, 0.0),))
     if first_q is not None:
         candidates = [_refined(places, first_q, seed)]
     else:

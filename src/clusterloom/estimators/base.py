@@ -338,5 +338,5 @@ def initialised_network(settings: VAESettings, seed: int) -> ClusterVAE:
 
 
 def _versions() -> dict[str, str]:
-    packages = ("clusterloom", "torch", "numpy", "scikit-learn", "accelerate", "safetensors")
+    packages = ("clusterloom", "torch", "numpy", "scikit-learn", "umap-learn", "accelerate", "safetensors")
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}

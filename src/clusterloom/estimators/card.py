@@ -1,11 +1,12 @@
 """The model card: README.md of a model directory, made from the run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from clusterloom.bundle import Bundle
+from clusterloom.training.observers import NOT_TERMS
 
 
 def model_card(bundle: Bundle, cluster_sizes: np.ndarray, pictures: Sequence[str]) -> str:
@@ -38,9 +39,10 @@ def model_card(bundle: Bundle, cluster_sizes: np.ndarray, pictures: Sequence[str
                 ("seed", about["seed"]),
                 ("epochs", len(history)),
                 ("final loss, nats per image", f"{last['loss']:.3f}"),
-                *((f"- {name}", f"{last[name]:.3f}") for name in ("reconstruction", "kl", "category") if name in last),
+                *((f"- {name}", f"{value:.3f}") for name, value in last.items() if name not in NOT_TERMS),
                 ("training time, seconds", about["training_seconds"]),
                 ("device", f"{about['device']}, {about['precision']}, {about['threads']} threads"),
+                *_recipe_rows(about.get("recipe", {})),
             ],
             ("", ""),
         ),
@@ -61,6 +63,19 @@ def model_card(bundle: Bundle, cluster_sizes: np.ndarray, pictures: Sequence[str
         "training images, not wrong. The files are checked against the hashes in config.json when the model is loaded.",
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _recipe_rows(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the guided recipe decided from the images, and how long its stages took."""
+    if not recipe:
+        return []
+    views = ", ".join(f"{name} {value}" for name, value in recipe["views"].items() if value)
+    likely, tight = recipe["mixtures"][0]
+    return [
+        *((f"- {stage}, seconds", f"{seconds:,.0f}") for stage, seconds in recipe["stage_seconds"].items()),
+        ("views, chosen from the images", views),
+        ("first clusters", f"the tightest of {len(recipe['mixtures'])} mixtures (cosine {tight}, {likely} nats)"),
+    ]
 
 
 _NOT_SETTINGS = {"run_dir", "resume", "tracker", "verbose"}

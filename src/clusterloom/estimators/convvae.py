@@ -31,7 +31,7 @@ class ConvVAEClusterer(VariationalClusterer):
             as bring the images down to 4 pixels or fewer, at least two, with filters from 16 doubling up to 128.
         conv_kernels: Kernel size in pixels of each conv network; "auto" is 5 for the first two and 3 for the others.
         conv_downsample: "stride" or "pool", see `clusterloom.networks.conv.ConvSettings`; the paper pools.
-        batch_norm: Normalise conv layers and the encoder's hidden layer over the batch; the paper does not.
+        batch_norm: Normalise conv and hidden layers over the batch; the paper does not.
         concatenate: Give the encoder the outputs of all conv networks (the paper), or of the last one alone.
         category_input: "latent" for q(y|z), "features" for q(y|x).
         prior: "class" for a learned prior mean per cluster; "standard" for N(0, 1) as formula (3) prints it, under
@@ -182,9 +182,27 @@ class ConvVAEClusterer(VariationalClusterer):
     def _staged(self) -> bool:
         if self.start not in ("guided", "random"):
             raise SettingsError(f"start must be guided or random; got {self.start!r}")
-        return self.start == "guided"
+        if self.start == "random":
+            return False
+        changed = [name for name, value in _OF_THE_PAPER.items() if getattr(self, name) != value]
+        if changed:
+            raise SettingsError(
+                f"{changed[0]} does not apply to the guided recipe; leave it out, or train from a random start "
+                "(start='random', --preset paper)"
+            )
+        return True
 
     def _train_stages(self, network: ClusterVAE, run: Run, images: np.ndarray, plan: TrainingPlan) -> dict[str, Any]:
         if not self._staged():
             return super()._train_stages(network, run, images, plan)
         return train_guided(network, run, images, plan)
+
+
+# Knobs of the paper's objective and its loop; the guided recipe has its own.
+_OF_THE_PAPER = {
+    "prior": "class",
+    "kl": "sampled",
+    "category_formula": "entropy",
+    "category_weight": 1.0,
+    "patience_epochs": None,
+}

@@ -72,7 +72,7 @@ def train_guided(network: ClusterVAE, run: Run, images: np.ndarray, plan: Traini
     objective = GuidedObjective(network, wide, torch.from_numpy(guide["q"].mean(0))).to(run.compute.device)
     run.train(objective, replace(plan, epochs=epochs.first_fit), some, "fit-1", guide["q"])
 
-    hidden = _points(lambda x: network.hidden(network.features(x)), some, run)
+    hidden = _points(lambda x: _category_hidden(network, x), some, run)
     first_q = _points(network.assign, some, run)
     guide_2 = run.once("guide-2", lambda: _guide_arrays(hidden, first_q.shape[1], plan.seed, first_q))
     q = guide_2["q"]
@@ -118,6 +118,11 @@ def _guided_rows(n: int, seed: int) -> np.ndarray:
 
 def _mean(network: ClusterVAE, x: Tensor) -> Tensor:
     return network.encode(network.features(x)).mu
+
+
+def _category_hidden(network: ClusterVAE, x: Tensor) -> Tensor:
+    features = network.features(x)
+    return network.category_hidden(features, network.encode(features).mu)
 
 
 def _points(function: Any, images: Any, run: Run) -> np.ndarray:

@@ -30,7 +30,8 @@ class VAESettings:
         hidden_dim: Width of the dense layers of encoder, category encoder and decoder, the paper's m.
         conv_networks: The conv networks; empty for the plain VAE on flattened pixels.
         concatenate: Features from all conv networks (the paper) or from the last alone.
-        batch_norm: Normalise the encoder's hidden layer over the batch; for conv layers see `ConvSettings`.
+        batch_norm: Normalise the hidden layers of encoder and category encoder over the batch; for conv layers see
+            `ConvSettings`.
         category_input: Whether the category encoder reads the features, q(y|x), or the latent, q(y|z).
         prior: "class" puts a learned mean for every cluster into formula (3); "standard" is N(0, 1) as printed.
         kl: "sampled" or "analytic", see `losses.sampled_gaussian_kl` and `losses.gaussian_kl`.
@@ -146,8 +147,12 @@ class ClusterVAE(nn.Module):
         self.encoder_norm = nn.BatchNorm1d(hidden_dim) if settings.batch_norm else nn.Identity()
         self.posterior = nn.Linear(hidden_dim, 2 * latent_dim)
         category_dim = feature_dim if settings.category_input == "features" else latent_dim
+        norms = [nn.BatchNorm1d(hidden_dim)] if settings.batch_norm else []
         self.category_encoder = nn.Sequential(
-            nn.Linear(category_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, settings.n_clusters)
+            nn.Linear(category_dim, hidden_dim, bias=not settings.batch_norm),
+            *norms,
+            nn.ReLU(),
+            nn.Linear(hidden_dim, settings.n_clusters),
         )
         self.decoder = nn.Sequential(nn.Linear(latent_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, decoded_dim))
         learned = settings.prior == "class"
@@ -175,6 +180,10 @@ class ClusterVAE(nn.Module):
     def category_logits(self, features: Tensor, z: Tensor) -> Tensor:
         """Logits of q(y|x) or q(y|z), shape (B, K), from features (B, F) and latents (B, D)."""
         return self.category_encoder(features if self.settings.category_input == "features" else z)
+
+    def category_hidden(self, features: Tensor, z: Tensor) -> Tensor:
+        """The category encoder's hidden layer, shape (B, hidden_dim), from features (B, F) and latents (B, D)."""
+        return self.category_encoder[:-1](features if self.settings.category_input == "features" else z)
 
     def decode(self, z: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1] from latents (B, D)."""

@@ -22,6 +22,7 @@ from clusterloom.errors import CollapseWarning, SettingsError, TrainingError
 from clusterloom.training.checkpoint import Position, load_checkpoint, save_checkpoint
 
 _CHECK_BATCHES = 50  # how often losses are looked at for NaN: a look waits for the device
+_SETTLED_STEPS = 100  # before that, empty clusters mean nothing
 _CHECKPOINT_SECONDS = 60.0  # how much work a kill can cost in the middle of a long epoch
 
 
@@ -167,7 +168,7 @@ class Trainer:
             sums = _Sums()
             last_good = _snapshot(self.model)
             self._save(position, sums)
-            self._warn_of_collapse(record)
+            self._warn_of_collapse(record, position.epoch * math.ceil(len(images) / self.plan.batch_size))
             for observer in self.observers:
                 observer.on_epoch(record)
         self.model.eval()
@@ -279,9 +280,9 @@ class Trainer:
         recent = min(record["loss"] for record in history[-patience:])
         return bool(recent > before - abs(before) * self.plan.min_improvement)
 
-    def _warn_of_collapse(self, record: Mapping[str, Any]) -> None:
+    def _warn_of_collapse(self, record: Mapping[str, Any], steps: int) -> None:
         """Warn, once per loss of further clusters, when fewer than half of them hold images after the first epochs."""
-        if "clusters" not in record:
+        if "clusters" not in record or steps < _SETTLED_STEPS:
             return
         used, total = record["clusters_in_use"], record["clusters"]
         worse = self._collapse_warned_at is None or used < self._collapse_warned_at

@@ -12,6 +12,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from clusterloom.errors import SettingsError
 
+# What a record holds besides the terms of the loss.
+NOT_TERMS = frozenset({"epoch", "stage", "loss", "clusters", "clusters_in_use", "images_per_second", "seconds"})
+
 
 class ProgressBar:
     """A bar over all epochs with loss terms, images per second, time left and clusters in use.
@@ -150,7 +153,6 @@ def describe(record: Mapping[str, Any]) -> str:
         ...           "clusters_in_use": 9, "images_per_second": 2500.0, "epoch": 1, "seconds": 24.0})
         'loss 40.00 = reconstruction 30.00 + kl 11.00 + category -1.00; 9 of 10 clusters in use; 2,500 images/s'
     """
-    other = {"epoch", "stage", "loss", "clusters", "clusters_in_use", "images_per_second", "seconds"}
-    terms = " + ".join(f"{name} {value:.2f}" for name, value in record.items() if name not in other)
+    terms = " + ".join(f"{name} {value:.2f}" for name, value in record.items() if name not in NOT_TERMS)
     used = f"{record['clusters_in_use']} of {record['clusters']} clusters in use; " if "clusters" in record else ""
     return f"loss {record['loss']:.2f} = {terms}; {used}{record['images_per_second']:,.0f} images/s"

@@ -97,7 +97,10 @@ class Run:
         if self.resume and path is not None and path.exists():
             return load_arrays(path, identity)
         started = time.perf_counter()
-        results: list[Any] = [compute() if self.accelerator.is_main_process else None]
+        results: list[Any] = [None]
+        if self.accelerator.is_main_process:
+            # In the memory order that a file gives back: sums over another one have other last bits.
+            results = [{name: np.ascontiguousarray(array) for name, array in compute().items()}]
         if self.accelerator.num_processes > 1:
             broadcast_object_list(results)
         if path is not None and self.accelerator.is_main_process:
