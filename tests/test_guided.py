@@ -188,6 +188,7 @@ def test_objectives_train_what_they_are_for():
     assert vae.encoder.weight.grad is not None
     assert vae.decoder[0].weight.grad is None
     assert vae.category_encoder[0].weight.grad is None
+    assert {id(p) for p in vae.parameters() if p.grad is None} == {id(p) for p in representation.left_alone()}
     objective = GuidedObjective(vae, SIGNS, torch.full((3,), 1 / 3))
     output = objective(x, objective.draw_noise(6, generator), torch.eye(3)[[0, 1, 2, 0, 1, 2]])
     assert set(output.terms) == {"reconstruction", "kl", "guidance", "agreement", "balance"}

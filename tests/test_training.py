@@ -334,8 +334,9 @@ DISTRIBUTED = textwrap.dedent("""
     from accelerate import PartialState
     images = np.random.default_rng(0).integers(0, 256, (53, 8, 8, 1)).astype(np.uint8)
     from clusterloom.presets import PRESETS
+    preset = PRESETS[sys.argv[2]]["convvae"]
     changed = dict(n_clusters=3, latent_dim=4, hidden_dim=16, epochs=3, batch_size=13, random_state=0, device="cpu")
-    model = ConvVAEClusterer(**{**PRESETS["paper"]["convvae"], **changed})
+    model = ConvVAEClusterer(**{**preset, **changed})
     model.fit(images)
     state = PartialState()
     if state.is_main_process:
@@ -345,18 +346,32 @@ DISTRIBUTED = textwrap.dedent("""
 """)
 
 
-def test_two_processes_train_the_model_of_one(tmp_path):
-    """Hard case 17: half the batch each, an uneven last batch (53 = 4 * 13 + 1), labels in input order."""
+def train_distributed(tmp_path, preset):
+    """The same small model trained by one process and by two; what the script above saved of each."""
     script = tmp_path / "train.py"
     script.write_text(DISTRIBUTED)
     # Without CUDA the two processes share out the CPU: --multi_gpu is how this launcher starts several on one machine.
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, script, tmp_path / "one.npz"], check=True, env=environment)
-    subprocess.run([*launch, script, tmp_path / "two.npz"], check=True, env=environment)
+    subprocess.run([sys.executable, script, tmp_path / "one.npz", preset], check=True, env=environment)
+    subprocess.run([*launch, script, tmp_path / "two.npz", preset], check=True, env=environment)
     one, two = np.load(tmp_path / "one.npz"), np.load(tmp_path / "two.npz")
     assert (one["processes"], two["processes"]) == (1, 2)
+    return one, two
+
+
+def test_two_processes_train_the_model_of_one(tmp_path):
+    """Hard case 17: half the batch each, an uneven last batch (53 = 4 * 13 + 1), labels in input order."""
+    one, two = train_distributed(tmp_path, "paper")
     np.testing.assert_allclose(two["weights"], one["weights"], atol=1e-6)
     np.testing.assert_allclose(two["losses"], one["losses"], rtol=1e-6)
     np.testing.assert_array_equal(two["labels"], one["labels"])
+
+
+def test_two_processes_are_guided_to_one_model(tmp_path):
+    """Not the model of one process, since each contrasts and normalises its own share, but all stages, and labels."""
+    one, two = train_distributed(tmp_path, "guided")
+    assert len(two["losses"]) == len(one["losses"]) == 3
+    assert np.isfinite(two["losses"]).all()
+    assert two["labels"].shape == one["labels"].shape == (53,)

@@ -15,7 +15,6 @@ from typing import Any, Self
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
 from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
@@ -254,22 +253,13 @@ class VariationalClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         _check_tracker(self.tracker)
         run_dir = None if self.run_dir is None and self.tracker is None else self._run_dir()
         accelerator = Accelerator(
-            device_placement=False,
-            cpu=compute.device.type == "cpu",
-            log_with=self.tracker,
-            project_dir=run_dir,
-            # Stages train parts of the network.
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=self._staged())],
+            device_placement=False, cpu=compute.device.type == "cpu", log_with=self.tracker, project_dir=run_dir
         )
         with ExitStack() as stack, memory_errors_named(plan.batch_size), freed_memory_reused():
             observers = self._observers(stack, accelerator, len(images), plan, network.settings)
             run = Run(images, asdict(network.settings), compute, accelerator, run_dir, self.resume, observers)
             recipe = self._train_stages(network, run, images, plan)
         return run.history, recipe
-
-    def _staged(self) -> bool:
-        """Whether training has stages that leave parts of the network alone."""
-        return False
 
     def _train_stages(self, network: ClusterVAE, run: Run, images: np.ndarray, plan: TrainingPlan) -> dict[str, Any]:
         run.train(network, plan, images)

@@ -179,7 +179,7 @@ class ConvVAEClusterer(VariationalClusterer):
         batch_size = automatic_batch_size(n_images) if self.batch_size == "auto" else self.batch_size
         return TrainingPlan(int(epochs), int(batch_size), self.learning_rate, self._seed(), self.patience_epochs)
 
-    def _staged(self) -> bool:
+    def _is_guided(self) -> bool:
         if self.start not in ("guided", "random"):
             raise SettingsError(f"start must be guided or random; got {self.start!r}")
         if self.start == "random":
@@ -193,7 +193,7 @@ class ConvVAEClusterer(VariationalClusterer):
         return True
 
     def _train_stages(self, network: ClusterVAE, run: Run, images: np.ndarray, plan: TrainingPlan) -> dict[str, Any]:
-        if not self._staged():
+        if not self._is_guided():
             return super()._train_stages(network, run, images, plan)
         return train_guided(network, run, images, plan)
 

@@ -8,13 +8,15 @@
 What each part is worth is written down in docs/guided.md.
 """
 
+import contextlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from clusterloom.guide import MAX_POINTS, make_guide
 from clusterloom.inference import apply_in_batches
@@ -59,7 +61,8 @@ def train_guided(network: ClusterVAE, run: Run, images: np.ndarray, plan: Traini
 
     representation = _initialised_representation(network, views, signs, plan.seed).to(run.compute.device)
     try:
-        run.train(representation, replace(plan, epochs=epochs.represent), images, "represent")
+        with _frozen(representation.left_alone()):
+            run.train(representation, replace(plan, epochs=epochs.represent), images, "represent")
     except DivergedError as error:
         raise DivergedError(str(error), []) from error  # there are no clusters yet, so nothing to keep
 
@@ -102,6 +105,18 @@ class ImageRows:
 
     def __getitem__(self, at: Any) -> np.ndarray:
         return self._images[self._rows[at]]
+
+
+@contextlib.contextmanager
+def _frozen(parameters: list[nn.Parameter]) -> Iterator[None]:
+    """Without gradients for some parameters: processes that train together wait for those of all others."""
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
 
 
 def _initialised_representation(network: ClusterVAE, views: Any, reconstruct: bool, seed: int) -> Representation:

@@ -35,6 +35,14 @@ class Representation(nn.Module):
         self.vae, self.views, self.reconstruct = vae, views, reconstruct
         self.projection = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, _PROJECTION_DIM))
 
+    def left_alone(self) -> list[nn.Parameter]:
+        """Parameters of the model that this stage does not train."""
+        trained: list[nn.Module | None] = [self.vae.encoder, self.vae.encoder_norm, self.vae.conv]
+        if self.reconstruct:
+            trained += [self.vae.posterior, self.vae.decoder, self.vae.transposed]
+        used = {id(p) for module in trained if module is not None for p in module.parameters()}
+        return [p for p in self.vae.parameters() if id(p) not in used]
+
     def draw_noise(self, n: int, generator: torch.Generator) -> Tensor:
         """See the module; shape (n, 2 * VIEW_NUMBERS + latent_dim)."""
         return _draw(n, self.vae.settings.latent_dim, generator)
