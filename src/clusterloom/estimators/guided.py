@@ -10,8 +10,9 @@ What each part is worth is written down in docs/guided.md.
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from clusterloom.networks.guided import GuidedObjective, Representation
 from clusterloom.networks.vae import ClusterVAE
 from clusterloom.training.loop import DivergedError, TrainingPlan
 from clusterloom.training.run import Run
-from clusterloom.views import SIGNS, choose_views, widened
+from clusterloom.views import SIGNS, ViewSettings, choose_views, widened
 
 
 @dataclass(frozen=True)
@@ -57,40 +58,77 @@ def train_guided(network: ClusterVAE, run: Run, images: np.ndarray, plan: Traini
     epochs = Epochs.split(plan.epochs)
     plan = replace(plan, schedule="one-cycle", weight_decay=1e-4)
     views = choose_views(images, plan.seed)
-    signs = views == SIGNS
+    n_clusters = network.settings.n_clusters
 
-    representation = _initialised_representation(network, views, signs, plan.seed).to(run.compute.device)
-    try:
-        with _frozen(representation.left_alone()):
-            run.train(representation, replace(plan, epochs=epochs.represent), images, "represent")
-    except DivergedError as error:
-        raise DivergedError(str(error), []) from error  # there are no clusters yet, so nothing to keep
-
+    where = represent(network, run, images, replace(plan, epochs=epochs.represent), views)
     rows = _guided_rows(len(images), plan.seed)
     some: Any = images if len(rows) == len(images) else ImageRows(images, rows)
+    points = _of_all(where, some, run)
+    first = run.once("guide-1", lambda: _guide_arrays(points, n_clusters, plan.seed))
+    fit(network, run, some, replace(plan, epochs=epochs.first_fit), views, "fit-1", first["q"])
 
-    points = _points((lambda x: _mean(network, x)) if signs else representation.project, some, run)
-    guide = run.once("guide-1", lambda: _guide_arrays(points, network.settings.n_clusters, plan.seed))
-    wide = widened(views)
-    objective = GuidedObjective(network, wide, torch.from_numpy(guide["q"].mean(0))).to(run.compute.device)
-    run.train(objective, replace(plan, epochs=epochs.first_fit), some, "fit-1", guide["q"])
-
-    hidden = _points(lambda x: _category_hidden(network, x), some, run)
-    first_q = _points(network.assign, some, run)
-    guide_2 = run.once("guide-2", lambda: _guide_arrays(hidden, first_q.shape[1], plan.seed, first_q))
-    q = guide_2["q"]
-    if some is not images:
-        q = _points(network.assign, images, run)
-        q[rows] = guide_2["q"]
-    objective = GuidedObjective(network, wide, torch.from_numpy(q.mean(0))).to(run.compute.device)
-    run.train(objective, replace(plan, epochs=epochs.second_fit), images, "fit-2", q)
+    hidden, own_q = _of_all(partial(_category_hidden, network), some, run), _of_all(network.assign, some, run)
+    second = run.once("guide-2", lambda: _guide_arrays(hidden, n_clusters, plan.seed, own_q))
+    q = second["q"]
+    if some is not images:  # the guide knows the sample alone; of the other images the model must judge
+        q = _of_all(network.assign, images, run)
+        q[rows] = second["q"]
+    fit(network, run, images, replace(plan, epochs=epochs.second_fit), views, "fit-2", q)
     _refit_classes(network, images, run)
     return {
         "views": vars(views),
         # Log-likelihood in the layout and tightness among the points, the one that was taken first.
-        "mixtures": np.round(guide["finalists"], 4).tolist(),
+        "mixtures": np.round(first["finalists"], 4).tolist(),
         "stage_seconds": {stage: round(seconds, 1) for stage, seconds in run.stage_seconds.items()},
     }
+
+
+def represent(
+    network: ClusterVAE, run: Run, images: np.ndarray, plan: TrainingPlan, views: ViewSettings
+) -> Callable[[Tensor], Tensor]:
+    """Stage 1, in place.
+
+    Returns:
+        From images (B, C, H, W) to the points (B, D) that a guide should look at: posterior means where a
+        reconstruction was asked for, which is for signs, and contrastive projections elsewhere.
+
+    Raises:
+        DivergedError: with an empty history, for there are no clusters yet and so no model to keep.
+    """
+    reconstruct = views == SIGNS
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(plan.seed)
+        representation = Representation(network, views, reconstruct).to(run.compute.device)
+    try:
+        with _frozen(representation.left_alone()):
+            run.train(representation, plan, images, "represent")
+    except DivergedError as error:
+        raise DivergedError(str(error), []) from error
+    return partial(_mean, network) if reconstruct else representation.project
+
+
+def fit(
+    network: ClusterVAE,
+    run: Run,
+    images: Any,
+    plan: TrainingPlan,
+    views: ViewSettings,
+    stage: str,
+    q: np.ndarray,
+) -> None:
+    """Stage 3, or a part of it, in place.
+
+    Args:
+        network: The model.
+        run: Keeps what is needed to resume.
+        images: Shape (N, H, W, C); may be some of the run's.
+        plan: How long and how.
+        views: Those of stage 1; here they stray farther.
+        stage: Name in records and files.
+        q: The guide's assignments, shape (N, K).
+    """
+    objective = GuidedObjective(network, widened(views), torch.from_numpy(q.mean(0)))
+    run.train(objective.to(run.compute.device), plan, images, stage, q)
 
 
 class ImageRows:
@@ -119,12 +157,6 @@ def _frozen(parameters: list[nn.Parameter]) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def _initialised_representation(network: ClusterVAE, views: Any, reconstruct: bool, seed: int) -> Representation:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return Representation(network, views, reconstruct)
-
-
 def _guided_rows(n: int, seed: int) -> np.ndarray:
     if n <= MAX_POINTS:
         return np.arange(n)
@@ -140,30 +172,25 @@ def _category_hidden(network: ClusterVAE, x: Tensor) -> Tensor:
     return network.category_hidden(features, network.encode(features).mu)
 
 
-def _points(function: Any, images: Any, run: Run) -> np.ndarray:
+def _of_all(function: Callable[[Tensor], Tensor], images: Any, run: Run) -> np.ndarray:
     """What a function makes of all images, shape (N, D). Every process calls it and gets all of it."""
-    (points,) = apply_in_batches(lambda x: (function(x),), images, run.compute)
-    return points
+    (result,) = apply_in_batches(lambda x: (function(x),), images, run.compute)
+    return result
 
 
 def _guide_arrays(points: np.ndarray, n_clusters: int, seed: int, first_q: np.ndarray | None = None) -> Any:
     guide = make_guide(points, n_clusters, seed, first_q)
-    return {
-        "q": guide.q,
-        "layout": guide.layout,
-        "finalists": np.array(guide.finalists),
-    }
+    return {"q": guide.q, "finalists": np.array(guide.finalists)}
 
 
 def _refit_classes(network: ClusterVAE, images: np.ndarray, run: Run) -> None:
     def latents(x: Tensor) -> tuple[Tensor, ...]:
-        posterior = network.encode(network.features(x))
-        logits = network.category_logits(network.features(x), posterior.mu)
-        return logits.softmax(1), posterior.mu, posterior.log_var
+        features = network.features(x)
+        posterior = network.encode(features)
+        return network.category_logits(features, posterior.mu).softmax(1), posterior.mu, posterior.log_var
 
-    q, mu, log_var = (torch.from_numpy(part) for part in apply_in_batches(latents, images, run.compute))
     device = network.class_means.device
-    network.refit_classes(q.to(device), mu.to(device), log_var.to(device))
+    network.refit_classes(*(torch.from_numpy(a).to(device) for a in apply_in_batches(latents, images, run.compute)))
 
 
 def automatic_epochs(n_images: int) -> int:

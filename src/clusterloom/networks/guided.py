@@ -16,6 +16,7 @@ GENERATIVE_WEIGHT = 0.04
 _PROJECTION_DIM = 64
 _TEMPERATURE = 0.3
 _LABEL_SMOOTHING = 0.1
+_AGREEMENT_WEIGHT = 0.2
 
 
 class Representation(nn.Module):
@@ -61,13 +62,8 @@ class Representation(nn.Module):
         terms = {"contrast": losses.contrastive_loss(points[:n], points[n:], _TEMPERATURE)}
         if self.reconstruct:
             posterior = self.vae.posterior_of(hidden[:n])
-            x_hat = self.vae.decode(posterior.sample(eps))
             kl = losses.gaussian_kl(posterior.mu, posterior.log_var, torch.zeros_like(posterior.mu[0]))
-            settings = self.vae.settings
-            terms["reconstruction"] = (
-                GENERATIVE_WEIGHT * settings.reconstruction_weight * losses.reconstruction_loss(view, x_hat)
-            )
-            terms["kl"] = GENERATIVE_WEIGHT * settings.kl_weight * kl
+            terms |= _generative_terms(self.vae, view, posterior.sample(eps), kl)
         return StepOutput(terms)
 
 
@@ -93,7 +89,6 @@ class GuidedObjective(nn.Module):
 
     def forward(self, x: Tensor, noise: Tensor, guide: Tensor) -> StepOutput:
         """Loss terms of images (B, C, H, W) whose assignments the guide (B, K) proposes."""
-        settings = self.vae.settings
         first, second, eps = _split(noise)
         view = random_views(x, first, self.views)
         n = len(x)
@@ -104,8 +99,7 @@ class GuidedObjective(nn.Module):
         here, there = log_q[:n], log_q[n:]
         q = here.exp()
         kl = losses.gaussian_kl(posterior.mu[:n], posterior.log_var[:n], self.vae.class_means)
-        x_hat = self.vae.decode(z[:n])
-        # An image that the guide is sure of pulls more than one that it is not: the confident ones come first.
+        # Images that the guide is sure of lead: they pull more than those that it is not sure of.
         confidence = guide.max(1).values
         target = (1 - _LABEL_SMOOTHING) * guide + _LABEL_SMOOTHING / guide.shape[1]
         guidance = (losses.cross_entropy(here, target) + losses.cross_entropy(there, target)) / 2
@@ -114,10 +108,7 @@ class GuidedObjective(nn.Module):
         ) / 2
         return StepOutput(
             {
-                "reconstruction": GENERATIVE_WEIGHT
-                * settings.reconstruction_weight
-                * losses.reconstruction_loss(view, x_hat),
-                "kl": GENERATIVE_WEIGHT * settings.kl_weight * losses.expected_over_clusters(q, kl),
+                **_generative_terms(self.vae, view, z[:n], losses.expected_over_clusters(q, kl)),
                 "guidance": confidence * guidance,
                 "agreement": _AGREEMENT_WEIGHT * agreement,
                 "balance": losses.balance_loss(log_q.exp().view(2, n, -1).mean(0), self.shares),
@@ -126,7 +117,14 @@ class GuidedObjective(nn.Module):
         )
 
 
-_AGREEMENT_WEIGHT = 0.2
+def _generative_terms(vae: ClusterVAE, x: Tensor, z: Tensor, kl: Tensor) -> dict[str, Tensor]:
+    """Reconstruction of images (B, C, H, W) from latents (B, D), and divergences (B,), at the weights of all stages."""
+    settings = vae.settings
+    reconstruction = losses.reconstruction_loss(x, vae.decode(z))
+    return {
+        "reconstruction": GENERATIVE_WEIGHT * settings.reconstruction_weight * reconstruction,
+        "kl": GENERATIVE_WEIGHT * settings.kl_weight * kl,
+    }
 
 
 def _draw(n: int, latent_dim: int, generator: torch.Generator) -> Tensor:
