@@ -244,10 +244,12 @@ def test_a_guide_refines_what_it_is_given_and_keeps_the_numbers():
     assert np.array_equal(refined, (labels + 1) % 4)
 
 
-def test_among_likely_mixtures_the_tightest_is_taken():
+def test_among_almost_equally_likely_mixtures_the_tightest_is_taken():
     guide = make_guide(blobs(400, 6)[0], 4, seed=0)
-    tight = [t for _, t in guide.finalists]
-    assert tight == sorted(tight, reverse=True)
+    assert len(guide.finalists) > 1
+    highest = max(likely for likely, _ in guide.finalists)
+    almost = [tight for likely, tight in guide.finalists if likely >= highest - 0.1]
+    assert guide.finalists[0][1] == max(almost)
     assert guide.log_likelihood == guide.finalists[0][0]
 
 
@@ -288,7 +290,7 @@ def test_it_sorts_digits_and_new_images_look_like_their_clusters():
     for cluster in range(10):
         new = (model.sample(40, cluster, random_state=0) * 255).astype(np.uint8)
         right.append((model.predict(new) == cluster).mean())
-    assert np.mean(right) > 0.7
+    assert np.mean(right) > 0.9
 
 
 def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path, monkeypatch, fitted):

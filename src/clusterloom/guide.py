@@ -17,6 +17,7 @@ _NEIGHBOURS = 20
 _STARTS = 24
 _START_POINTS = 20_000  # points that a start is tried on
 _FINALISTS = 12  # most likely starts that are carried on with all points
+_ALMOST_NATS = 0.1  # a mixture less likely by no more than that may be taken for its tighter clusters
 _SAME_NATS = 1e-3  # starts whose log-likelihoods differ by less have found the same mixture
 _TINY = 10 * _NEIGHBOURS  # fewer points have no graph worth the name; they are clustered as they are
 
@@ -29,8 +30,8 @@ class Guide:
         q: Probability of every cluster for each point, shape (N, K), float32.
         layout: The points' places in the layout, shape (N, 10), or their own where there are too few, float32.
         log_likelihood: Of the mixture that was kept, in nats per point.
-        finalists: For each mixture that was compared, its log-likelihood and the tightness of its clusters, tightest
-            first.
+        finalists: For each mixture that was compared, its log-likelihood and the tightness of its clusters, the one
+            that was kept first.
     """
 
     q: np.ndarray
@@ -43,9 +44,9 @@ def make_guide(points: np.ndarray, n_clusters: int, seed: int, first_q: np.ndarr
     """Cluster points by the density of their neighbour graph's layout.
 
     The layout (UMAP, 10 dimensions, 20 neighbours) draws the groups of the graph together; in it a mixture of Gaussians
-    with full covariances is fitted from many starts. Of the dozen most likely ones that one is kept whose clusters are
-    tightest among the points themselves (`tightness`): several mixtures can be almost equally likely in the layout,
-    which has lost the points' distances.
+    with full covariances is fitted from many starts. The most likely ones can be almost equally likely in the layout,
+    which has lost the points' distances. So of those within 0.1 nats of the highest likelihood that one is kept whose
+    clusters are tightest among the points themselves (`tightness`).
 
     Args:
         points: Shape (N, D), Euclidean; N at most `MAX_POINTS`, or it takes long.
@@ -64,7 +65,9 @@ def make_guide(points: np.ndarray, n_clusters: int, seed: int, first_q: np.ndarr
     else:
         candidates = _likely_mixtures(places, n_clusters, np.random.default_rng(seed))
     judged = [(m.lower_bound_, tightness(points, m.predict(places)), m) for m in candidates]
-    judged.sort(key=lambda candidate: -candidate[1])
+    # Full covariances fit a handful of points so well that their likelihood tells nothing.
+    lowest = max(likely for likely, _, _ in judged) - _ALMOST_NATS if len(points) >= _TINY else -np.inf
+    judged.sort(key=lambda candidate: (candidate[0] < lowest, -candidate[1]))
     q = judged[0][2].predict_proba(places).astype(np.float32)
     if first_q is None:
         q = q[:, np.argsort(-np.bincount(q.argmax(1), minlength=n_clusters), kind="stable")]

@@ -33,6 +33,7 @@ from clusterloom.training.observers import MetricsFile, ProgressBar, TrackerLog
 from clusterloom.training.run import Run
 
 _THRESHOLD_SAMPLE = 10_000
+_REDRAWS = 9
 
 
 class VariationalClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
@@ -142,7 +143,12 @@ class VariationalClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         return self._apply(X, reconstructed)[0]
 
     def sample(
-        self, n_samples: int = 1, cluster: int | None = None, spread: float = 1.0, random_state: int | None = None
+        self,
+        n_samples: int = 1,
+        cluster: int | None = None,
+        spread: float = 1.0,
+        random_state: int | None = None,
+        checked: bool = True,
     ) -> np.ndarray:
         """Generate new images: z from its cluster's normal distribution, decoded.
 
@@ -154,6 +160,8 @@ class VariationalClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
             cluster: Of which cluster; None draws clusters by their share of the training images.
             spread: Standard deviation around the class mean; 0 gives the cluster's mean image, 1 is the prior.
             random_state: Seed; None differs every time.
+            checked: Draw an image again, up to nine times, that the model itself would not put into its cluster: where
+                clusters touch, their normal distributions overlap. False takes the first draw, as the paper does.
 
         Returns:
             Shape (n_samples, H, W, C), float32 in [0, 1].
@@ -173,11 +181,27 @@ class VariationalClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
             clusters = generator.choice(self.n_clusters, n_samples, p=self.cluster_sizes_ / self.cluster_sizes_.sum())
         else:
             clusters = np.full(n_samples, cluster)
-        noise = generator.standard_normal((n_samples, self.network_.settings.latent_dim), dtype=np.float32)
+        images = self._drawn(clusters, spread, generator)
+        wrong = np.arange(n_samples)
+        for _ in range(_REDRAWS if checked and spread > 0 else 0):
+            wrong = wrong[self._most_likely(images[wrong]) != clusters[wrong]]
+            if len(wrong) == 0:
+                break
+            images[wrong] = self._drawn(clusters[wrong], spread, generator)
+        return images
+
+    def _drawn(self, clusters: np.ndarray, spread: float, generator: np.random.Generator) -> np.ndarray:
+        """One new image of each of `clusters`, shape (n, H, W, C)."""
+        noise = generator.standard_normal((len(clusters), self.network_.settings.latent_dim), dtype=np.float32)
         means = self.network_.class_means.detach().cpu().numpy()
         factors = self.network_.class_factors.cpu().numpy()
         steps = np.einsum("nij,nj->ni", factors[clusters], noise)
         return self.decode(means[clusters] + np.float32(spread) * steps)
+
+    def _most_likely(self, images: np.ndarray) -> np.ndarray:
+        """Clusters of images that the network made, shape (n,)."""
+        (q,) = apply_in_batches(lambda x: (self.network_.assign(x),), images, self._compute())
+        return q.argmax(1)
 
     def decode(self, latents: np.ndarray) -> np.ndarray:
         """Images (N, H, W, C), float32 in [0, 1], from latents (N, latent_dim)."""

@@ -65,7 +65,9 @@ def train_guided(network: ClusterVAE, run: Run, images: np.ndarray, plan: Traini
     some: Any = images if len(rows) == len(images) else ImageRows(images, rows)
     points = _of_all(where, some, run)
     first = run.once("guide-1", lambda: _guide_arrays(points, n_clusters, plan.seed))
-    fit(network, run, some, replace(plan, epochs=epochs.first_fit), views, "fit-1", first["q"])
+    # The first guide is doubted, and the model is to find what its clusters have in common under changes of all sorts.
+    first_plan, second_plan = replace(plan, epochs=epochs.first_fit), replace(plan, epochs=epochs.second_fit)
+    fit(network, run, some, first_plan, widened(views), "fit-1", first["q"], label_smoothing=0.1)
 
     hidden, own_q = _of_all(partial(_category_hidden, network), some, run), _of_all(network.assign, some, run)
     second = run.once("guide-2", lambda: _guide_arrays(hidden, n_clusters, plan.seed, own_q))
@@ -73,7 +75,8 @@ def train_guided(network: ClusterVAE, run: Run, images: np.ndarray, plan: Traini
     if some is not images:  # the guide knows the sample alone; of the other images the model must judge
         q = _of_all(network.assign, images, run)
         q[rows] = second["q"]
-    fit(network, run, images, replace(plan, epochs=epochs.second_fit), views, "fit-2", q)
+    fit(network, run, images, second_plan, views, "fit-2", q)
+    _calibrate(network, some, second["q"], run)
     _refit_classes(network, images, run)
     return {
         "views": vars(views),
@@ -115,6 +118,7 @@ def fit(
     views: ViewSettings,
     stage: str,
     q: np.ndarray,
+    label_smoothing: float = 0.0,
 ) -> None:
     """Stage 3, or a part of it, in place.
 
@@ -123,11 +127,12 @@ def fit(
         run: Keeps what is needed to resume.
         images: Shape (N, H, W, C); may be some of the run's.
         plan: How long and how.
-        views: Those of stage 1; here they stray farther.
+        views: How far views may stray.
         stage: Name in records and files.
         q: The guide's assignments, shape (N, K).
+        label_smoothing: How much they are doubted.
     """
-    objective = GuidedObjective(network, widened(views), torch.from_numpy(q.mean(0)))
+    objective = GuidedObjective(network, views, torch.from_numpy(q.mean(0)), label_smoothing)
     run.train(objective.to(run.compute.device), plan, images, stage, q)
 
 
@@ -167,6 +172,11 @@ def _mean(network: ClusterVAE, x: Tensor) -> Tensor:
     return network.encode(network.features(x)).mu
 
 
+def _category_logits(network: ClusterVAE, x: Tensor) -> Tensor:
+    features = network.features(x)
+    return network.category_logits(features, network.encode(features).mu)
+
+
 def _category_hidden(network: ClusterVAE, x: Tensor) -> Tensor:
     features = network.features(x)
     return network.category_hidden(features, network.encode(features).mu)
@@ -181,6 +191,25 @@ def _of_all(function: Callable[[Tensor], Tensor], images: Any, run: Run) -> np.n
 def _guide_arrays(points: np.ndarray, n_clusters: int, seed: int, first_q: np.ndarray | None = None) -> Any:
     guide = make_guide(points, n_clusters, seed, first_q)
     return {"q": guide.q, "finalists": np.array(guide.finalists)}
+
+
+def _calibrate(network: ClusterVAE, images: Any, guide_q: np.ndarray, run: Run) -> None:
+    """Make q(y|.) as sure on average as it agrees with the guide: one temperature on the logits, folded into weights.
+
+    The graph of neighbours and the network err in different ways, so how often they agree tells, without labels, how
+    sure the network may be. After Guo, Pleiss, Sun and Weinberger (2017), who ask labels instead.
+    """
+    logits = torch.from_numpy(_of_all(partial(_category_logits, network), images, run)).double()
+    agree = (logits.argmax(1).numpy() == guide_q.argmax(1)).sum()
+    agreement = (float(agree) + 0.5) / (len(logits) + 1)  # never certainty
+    low, high = 0.05, 20.0
+    for _ in range(40):
+        temperature = math.sqrt(low * high)
+        too_sure = float((logits / temperature).softmax(1).amax(1).mean()) > agreement
+        low, high = (temperature, high) if too_sure else (low, temperature)
+    with torch.no_grad():
+        for parameter in network.category_encoder[-1].parameters():
+            parameter.div_(temperature)
 
 
 def _refit_classes(network: ClusterVAE, images: np.ndarray, run: Run) -> None:

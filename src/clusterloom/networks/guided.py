@@ -15,7 +15,6 @@ from clusterloom.views import VIEW_NUMBERS, ViewSettings, random_views
 GENERATIVE_WEIGHT = 0.04
 _PROJECTION_DIM = 64
 _TEMPERATURE = 0.3
-_LABEL_SMOOTHING = 0.1
 _AGREEMENT_WEIGHT = 0.2
 
 
@@ -74,13 +73,14 @@ class GuidedObjective(nn.Module):
         vae: The model.
         views: How far views may stray.
         shares: Expected share of every cluster, shape (K,).
+        label_smoothing: Share of the guide's assignments that is spread over all clusters: how much it is doubted.
     """
 
     shares: Tensor
 
-    def __init__(self, vae: ClusterVAE, views: ViewSettings, shares: Tensor) -> None:
+    def __init__(self, vae: ClusterVAE, views: ViewSettings, shares: Tensor, label_smoothing: float = 0.0) -> None:
         super().__init__()
-        self.vae, self.views = vae, views
+        self.vae, self.views, self.label_smoothing = vae, views, label_smoothing
         self.register_buffer("shares", shares)
 
     def draw_noise(self, n: int, generator: torch.Generator) -> Tensor:
@@ -101,7 +101,7 @@ class GuidedObjective(nn.Module):
         kl = losses.gaussian_kl(posterior.mu[:n], posterior.log_var[:n], self.vae.class_means)
         # Images that the guide is sure of lead: they pull more than those that it is not sure of.
         confidence = guide.max(1).values
-        target = (1 - _LABEL_SMOOTHING) * guide + _LABEL_SMOOTHING / guide.shape[1]
+        target = (1 - self.label_smoothing) * guide + self.label_smoothing / guide.shape[1]
         guidance = (losses.cross_entropy(here, target) + losses.cross_entropy(there, target)) / 2
         agreement = (
             losses.cross_entropy(here, there.detach().exp()) + losses.cross_entropy(there, here.detach().exp())
