@@ -215,12 +215,15 @@ def generate(
     n: Annotated[int, typer.Option("-n", "--n", min=1, help="New images per cluster.")] = 16,
     spread: Annotated[float, typer.Option(help="Standard deviation around the class mean; 1 is the prior.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Of the random numbers.", min=0)] = 0,
+    unchecked: Annotated[
+        bool, typer.Option("--unchecked", help="Keep also images that the model would put into another cluster.")
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Generate new images of each cluster."""
     from clusterloom import commands
 
-    options = commands.GenerateOptions(cluster, n, spread, seed)
+    options = commands.GenerateOptions(cluster, n, spread, seed, not unchecked)
     commands.generate(model, options, out, overwrite, _talk())
 
 

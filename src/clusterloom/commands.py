@@ -171,6 +171,7 @@ class GenerateOptions:
     n: int
     spread: float
     seed: int
+    checked: bool = True
 
 
 def generate(model_path: Path, options: GenerateOptions, out: str, overwrite: bool, console: Console) -> None:
@@ -179,7 +180,7 @@ def generate(model_path: Path, options: GenerateOptions, out: str, overwrite: bo
     _check_picture_target(path, overwrite)
     model = load_model(model_path)
     clusters = list(range(model.n_clusters)) if options.cluster is None else [options.cluster]
-    rows = [model.sample(options.n, k, options.spread, random_state=options.seed + k) for k in clusters]
+    rows = [model.sample(options.n, k, options.spread, options.seed + k, options.checked) for k in clusters]
     if not is_main_process():
         return
     if path.suffix.lower() == ".png":
