@@ -6,8 +6,8 @@
     python benchmarks/peers.py --smoke            # 300 images, to see that it runs
 
 Each method runs in a process of its own, so that its peak memory is its own, one after the other, with the number of
-threads that OMP_NUM_THREADS says. DEC, IDEC and VaDE have ClustPy's defaults and see pixels as rows of numbers from 0 to
-1, as KMeans and the mixture do. The mixture is on 50 principal components, since full covariances of 784 pixels need
+threads that OMP_NUM_THREADS says. DEC, IDEC and VaDE have ClustPy's defaults and see pixels as rows of numbers from 0
+to 1, as KMeans and the mixture do. The mixture is on 50 principal components, since full covariances of 784 pixels need
 more images than there are. `ae-umap-gmm` is the N2D pipeline (McConville and others, 2019): a dense autoencoder of
 500-500-2000-10 units, umap-learn in 10 dimensions with 20 neighbours, a Gaussian mixture.
 
@@ -24,6 +24,7 @@ import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +79,7 @@ def ae_umap_gmm(images, rows, seed):
 
 def dense(sizes):
     layers = []
-    for a, b in zip(sizes, sizes[1:], strict=False):
+    for a, b in pairwise(sizes):
         layers += [nn.Linear(a, b), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 
