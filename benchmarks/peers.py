@@ -65,7 +65,7 @@ def ae_umap_gmm(images, rows, seed):
     x, sizes = torch.from_numpy(rows), [rows.shape[1], 500, 500, 2000, 10]
     encoder, decoder = dense(sizes), dense(sizes[::-1])
     optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], 1e-3)
-    for _ in range(max(20, 500_000 // len(x))):
+    for _ in range(min(100, max(20, 500_000 // len(x)))):
         for batch in torch.randperm(len(x)).split(256):
             loss = nn.functional.mse_loss(decoder(encoder(x[batch])), x[batch])
             optimizer.zero_grad()
