@@ -272,6 +272,14 @@ def fitted():
     return ConvVAEClusterer(**QUICK).fit(digits())
 
 
+def test_the_guide_leaves_the_number_of_threads():
+    """Hard case 15: numba's pool would change it."""
+    before = torch.get_num_threads()
+    assert len(digits()) > 200, "fewer have no graph"
+    ConvVAEClusterer(**QUICK).fit(digits())
+    assert torch.get_num_threads() == before
+
+
 def test_stages_make_one_history(fitted):
     stages = [record["stage"] for record in fitted.history_]
     assert stages == ["represent"] * 4 + ["fit-1"] * 2 + ["fit-2"] * 2

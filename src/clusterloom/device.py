@@ -92,6 +92,16 @@ _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 
 
+@contextlib.contextmanager
+def threads_kept() -> Iterator[None]:
+    """Leave PyTorch with as many threads as it had: numba's thread pool sets the number that both share."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def is_main_process() -> bool:
     """Whether this process does the talking and writing, known before any process group exists."""
     return os.environ.get("RANK", "0") == "0"
