@@ -11,6 +11,8 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
+from clusterloom.device import threads_kept
+
 MAX_POINTS = 100_000  # beyond so many, users of a guide give it a sample
 _DIMENSIONS = 10  # of the layout; 2, as for pictures, lets clusters lie on top of each other
 _NEIGHBOURS = 20
@@ -103,7 +105,7 @@ def _layout(points: np.ndarray, seed: int) -> np.ndarray:
         return centred[:, :_DIMENSIONS] if points.shape[1] <= _DIMENSIONS else _principal(centred)
     from umap import UMAP
 
-    with warnings.catch_warnings():
+    with threads_kept(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # remarks on its single thread, and on points that form islands
         reducer = UMAP(
             n_components=_DIMENSIONS, n_neighbors=_NEIGHBOURS, min_dist=0.0, random_state=seed % 2**32, n_jobs=1

@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from clusterloom.device import threads_kept
 from clusterloom.guide import MAX_POINTS, make_guide
 from clusterloom.inference import apply_in_batches
 from clusterloom.networks.guided import GuidedObjective, Representation
@@ -190,8 +189,7 @@ def _of_all(function: Callable[[Tensor], Tensor], images: Any, run: Run) -> np.n
 
 
 def _guide_arrays(points: np.ndarray, n_clusters: int, seed: int, first_q: np.ndarray | None = None) -> Any:
-    with threads_kept():
-        guide = make_guide(points, n_clusters, seed, first_q)
+    guide = make_guide(points, n_clusters, seed, first_q)
     return {"q": guide.q, "finalists": np.array(guide.finalists)}
 
 
