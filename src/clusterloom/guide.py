@@ -31,14 +31,12 @@ class Guide:
     Attributes:
         q: Probability of every cluster for each point, shape (N, K), float32.
         layout: The points' places in the layout, shape (N, 10), or their own where there are too few, float32.
-        log_likelihood: Of the mixture that was kept, in nats per point.
         finalists: For each mixture that was compared, its log-likelihood and the tightness of its clusters, the one
             that was kept first.
     """
 
     q: np.ndarray
     layout: np.ndarray
-    log_likelihood: float
     finalists: tuple[tuple[float, float], ...]
 
 
@@ -61,7 +59,7 @@ def make_guide(points: np.ndarray, n_clusters: int, seed: int, first_q: np.ndarr
     """
     places = _layout(points, seed)
     if n_clusters == 1:
-        return Guide(np.ones((len(points), 1), np.float32), places, 0.0, ((0.0, 0.0),))
+        return Guide(np.ones((len(points), 1), np.float32), places, ((0.0, 0.0),))
     if first_q is not None:
         candidates = [_refined(places, first_q, seed)]
     else:
@@ -74,7 +72,7 @@ def make_guide(points: np.ndarray, n_clusters: int, seed: int, first_q: np.ndarr
     if first_q is None:
         q = q[:, np.argsort(-np.bincount(q.argmax(1), minlength=n_clusters), kind="stable")]
     finalists = tuple((float(likely), tight) for likely, tight, _ in judged)
-    return Guide(q, places, finalists[0][0], finalists)
+    return Guide(q, places, finalists)
 
 
 def tightness(points: np.ndarray, labels: np.ndarray) -> float:

@@ -74,7 +74,7 @@ def _recipe_rows(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
         *((f"- {stage}, seconds", f"{seconds:,.0f}") for stage, seconds in recipe["stage_seconds"].items()),
         ("views, chosen from the images", views),
-        ("first clusters", f"the tightest of {len(recipe['mixtures'])} mixtures (cosine {tight}, {likely} nats)"),
+        ("first clusters", f"one of {len(recipe['mixtures'])} mixtures (tightness {tight}, {likely} nats)"),
     ]
 
 

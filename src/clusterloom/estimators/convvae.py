@@ -1,4 +1,4 @@
-"""The paper's method as an estimator."""
+"""The convolutional VAE as an estimator, trained by the guided recipe or as in the paper."""
 
 import math
 from typing import Any, Literal
