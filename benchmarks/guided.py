@@ -117,19 +117,24 @@ def scores(model, images, labels):
     judge, result["judge_accuracy"] = trained_judge(images[known], labels[known])
     counts = np.zeros((labels.max() + 1, model.n_clusters), int)
     np.add.at(counts, (labels[known], proba.argmax(1)), 1)
-    new = [judged(judge, model.sample(NEW_IMAGES, k, random_state=k)) for k in range(model.n_clusters)]
     matched = dict(zip(*(side.tolist() for side in linear_sum_assignment(-counts.T)), strict=True))
-    result["generated_share_matched"] = float(np.mean([(new[k] == c).mean() for k, c in matched.items()]))
-    result["generated_share_majority"] = float(np.mean([(new[k] == counts[:, k].argmax()).mean() for k in matched]))
+    for spread, suffix in ((1.0, ""), (0.5, "_half_spread")):
+        new = [judged(judge, model.sample(NEW_IMAGES, k, spread=spread, random_state=k)) for k in range(len(matched))]
+        result["generated_share_matched" + suffix] = float(np.mean([(new[k] == c).mean() for k, c in matched.items()]))
+        result["generated_share_majority" + suffix] = float(
+            np.mean([(new[k] == counts[:, k].argmax()).mean() for k in matched])
+        )
     return result
 
 
-def run(dataset, seed, limit, epochs):
+def run(dataset, seed, limit, epochs, keep=None):
     images, labels = images_and_labels(dataset, limit)
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         model = ConvVAEClusterer(10, epochs=epochs, random_state=seed, verbose=1, run_dir=folder).fit(images)
         seconds = time.perf_counter() - started
+    if keep:
+        model.save(keep / f"{dataset}-{seed}")
     return {
         "dataset": dataset,
         "seed": seed,
@@ -179,6 +184,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=["mnist", "fashion-mnist"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="save the models there")
     parser.add_argument("--table", action="store_true", help="only print what is on file")
     parser.add_argument("--smoke", action="store_true", help="digits, few epochs, nothing written")
     options = parser.parse_args()
@@ -189,7 +195,7 @@ def main():
     for seed in options.seeds:
         for dataset in options.datasets:
             if not options.table and (dataset, seed) not in done:
-                result = run(dataset, seed, None, "auto")
+                result = run(dataset, seed, None, "auto", options.keep)
                 print(json.dumps(result), flush=True)
                 with RESULTS.open("a") as file:
                     file.write(json.dumps(result) + "\n")

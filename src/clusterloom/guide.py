@@ -30,26 +30,26 @@ class Guide:
 
     Attributes:
         q: Probability of every cluster for each point, shape (N, K), float32.
-        layout: The points' places in the layout, shape (N, 10), or their own where there are too few, float32.
         finalists: For each mixture that was compared, its log-likelihood and the tightness of its clusters, the one
             that was kept first.
     """
 
     q: np.ndarray
-    layout: np.ndarray
     finalists: tuple[tuple[float, float], ...]
 
 
-def make_guide(points: np.ndarray, n_clusters: int, seed: int, first_q: np.ndarray | None = None) -> Guide:
-    """Cluster points by the density of their neighbour graph's layout.
+def make_guide(
+    points: np.ndarray, places: np.ndarray, n_clusters: int, seed: int, first_q: np.ndarray | None = None
+) -> Guide:
+    """Cluster points by the density of their layout: a mixture of Gaussians with full covariances, from many starts.
 
-    The layout (UMAP, 10 dimensions, 20 neighbours) draws the groups of the graph together; in it a mixture of Gaussians
-    with full covariances is fitted from many starts. The most likely ones can be almost equally likely in the layout,
+    The most likely ones can be almost equally likely in the layout,
     which has lost the points' distances. So of those within 0.1 nats of the highest likelihood that one is kept whose
     clusters are tightest among the points themselves (`tightness`).
 
     Args:
-        points: Shape (N, D), Euclidean; N at most `MAX_POINTS`, or it takes long.
+        points: Shape (N, D).
+        places: Their `layout`, shape (N, d).
         n_clusters: K, at most N.
         seed: Fixes everything; the same seed gives the same guide.
         first_q: Assignments (N, K) to refine, as the mixture's only start; None tries many.
@@ -57,9 +57,8 @@ def make_guide(points: np.ndarray, n_clusters: int, seed: int, first_q: np.ndarr
     Returns:
         The guide; its clusters are numbered by falling size, or as in `first_q`.
     """
-    places = _layout(points, seed)
     if n_clusters == 1:
-        return Guide(np.ones((len(points), 1), np.float32), places, ((0.0, 0.0),))
+        return Guide(np.ones((len(points), 1), np.float32), ((0.0, 0.0),))
     if first_q is not None:
         candidates = [_refined(places, first_q, seed)]
     else:
@@ -72,7 +71,7 @@ def make_guide(points: np.ndarray, n_clusters: int, seed: int, first_q: np.ndarr
     if first_q is None:
         q = q[:, np.argsort(-np.bincount(q.argmax(1), minlength=n_clusters), kind="stable")]
     finalists = tuple((float(likely), tight) for likely, tight, _ in judged)
-    return Guide(q, places, finalists)
+    return Guide(q, finalists)
 
 
 def tightness(points: np.ndarray, labels: np.ndarray) -> float:
@@ -97,7 +96,19 @@ def tightness(points: np.ndarray, labels: np.ndarray) -> float:
     return float(np.linalg.norm(members.T @ directions, axis=1).sum() / len(points))
 
 
-def _layout(points: np.ndarray, seed: int) -> np.ndarray:
+def layout(points: np.ndarray, seed: int) -> np.ndarray:
+    """Places of points in 10 dimensions, where the groups of their neighbour graph are drawn together.
+
+    UMAP (McInnes, Healy and Melville, 2018) with 20 neighbours and no minimal distance; principal components where
+    there are fewer than 200 points.
+
+    Args:
+        points: Shape (N, D), Euclidean; N at most `MAX_POINTS`, or it takes long.
+        seed: The same seed gives the same places.
+
+    Returns:
+        Shape (N, 10), or (N, D) for few points of fewer dimensions, float32.
+    """
     if len(points) < _TINY:
         centred: np.ndarray = (points - points.mean(0)).astype(np.float32)
         return centred[:, :_DIMENSIONS] if points.shape[1] <= _DIMENSIONS else _principal(centred)
@@ -125,11 +136,7 @@ def _mixture(n_clusters: int, seed: int, init: str = "kmeans", **start: np.ndarr
 def _likely_mixtures(places: np.ndarray, n_clusters: int, generator: np.random.Generator) -> list[GaussianMixture]:
     """The most likely of many starts, one for each mixture that they lead to."""
     part = places[generator.permutation(len(places))[:_START_POINTS]]
-    fitted = []
-    for start in range(_STARTS):
-        # Two kinds of starts: k-means finds the big groups, its seeding alone the odd ones.
-        init = ("kmeans", "k-means++")[start % 2]
-        fitted.append(_fit(_mixture(n_clusters, int(generator.integers(2**31)), init), part))
+    fitted = [fitted_mixture(part, n_clusters, start, generator) for start in range(_STARTS)]
     fitted.sort(key=lambda mixture: -mixture.lower_bound_)
     different = [m for i, m in enumerate(fitted) if i == 0 or fitted[i - 1].lower_bound_ - m.lower_bound_ > _SAME_NATS]
     return [
@@ -138,6 +145,15 @@ def _likely_mixtures(places: np.ndarray, n_clusters: int, generator: np.random.G
         )
         for m in different[:_FINALISTS]
     ]
+
+
+def fitted_mixture(
+    places: np.ndarray, n_clusters: int, start: int, generator: np.random.Generator
+) -> GaussianMixture:
+    """A mixture of Gaussians from the start of that number, fitted to places (N, d)."""
+    # Two kinds of starts: k-means finds the big groups, its seeding alone the odd ones.
+    init = ("kmeans", "k-means++")[start % 2]
+    return _fit(_mixture(n_clusters, int(generator.integers(2**31)), init), places)
 
 
 def _refined(places: np.ndarray, q: np.ndarray, seed: int) -> GaussianMixture:

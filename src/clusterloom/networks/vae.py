@@ -160,6 +160,17 @@ class ClusterVAE(nn.Module):
         # Lower triangular; sampling alone uses them. The prior of formula (3) has the identity.
         self.register_buffer("class_factors", torch.eye(latent_dim).repeat(settings.n_clusters, 1, 1))
 
+    def set_clusters(self, n_clusters: int) -> None:
+        """Give the network another number of clusters: a fresh output of the category encoder and fresh class means.
+
+        Random weights come from torch's global generator, as for a new network.
+        """
+        self.settings = replace(self.settings, n_clusters=n_clusters)
+        output, means = self.category_encoder[-1], self.class_means
+        self.category_encoder[-1] = nn.Linear(output.in_features, n_clusters).to(output.weight)
+        self.class_means = nn.Parameter(means.new_zeros(n_clusters, means.shape[1]), requires_grad=means.requires_grad)
+        self.class_factors = self.class_factors[:1].repeat(n_clusters, 1, 1)
+
     def features(self, x: Tensor) -> Tensor:
         """Input of the encoder, shape (B, F): conv features of images (B, C, H, W), or their flattened pixels."""
         return self.conv(x) if self.conv is not None else flatten_channels_last(x)

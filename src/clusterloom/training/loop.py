@@ -55,6 +55,9 @@ class Observer(Protocol):
     def on_epoch(self, record: Mapping[str, Any]) -> None:
         """An epoch is complete."""
 
+    def on_note(self, text: str) -> None:
+        """Something is done between epochs; `text` says what."""
+
 
 @dataclass(frozen=True)
 class TrainingPlan:

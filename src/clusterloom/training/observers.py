@@ -55,8 +55,8 @@ class ProgressBar:
             self._task = self._bar.add_task("epoch 0", total=self._epochs * self._n_images, text="")
         self._bar.update(self._task, completed=len(history) * self._n_images)
 
-    def say(self, text: str) -> None:
-        """Tell what happens between epochs."""
+    def on_note(self, text: str) -> None:
+        """Show what happens between epochs."""
         if self._task is not None:
             self._bar.update(self._task, text=text)
         if not self._console.is_terminal:
@@ -109,6 +109,9 @@ class MetricsFile:
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
+    def on_note(self, text: str) -> None:
+        """Nothing: the file is about epochs."""
+
 
 class TrackerLog:
     """Passes every epoch on to the trackers that `accelerator` was made with (TensorBoard, MLflow, ...).
@@ -143,6 +146,9 @@ class TrackerLog:
     def on_epoch(self, record: Mapping[str, Any]) -> None:
         """Log the epoch's numbers under their names in metrics.jsonl."""
         self._accelerator.log({k: v for k, v in record.items() if k not in ("epoch", "stage")}, step=record["epoch"])
+
+    def on_note(self, text: str) -> None:
+        """Nothing: trackers get numbers."""
 
 
 def describe(record: Mapping[str, Any]) -> str:

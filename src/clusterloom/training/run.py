@@ -109,6 +109,11 @@ class Run:
         self.stage_seconds[stage] = time.perf_counter() - started
         return results[0]
 
+    def note(self, text: str) -> None:
+        """Tell the observers what is done between epochs."""
+        for observer in self.observers:
+            observer.on_note(text)
+
     def _file(self, name: str) -> Path | None:
         return None if self.folder is None else self.folder / f"{name}.safetensors"
 
@@ -127,6 +132,9 @@ class _OfStage:
 
     def on_epoch(self, record: Mapping[str, Any]) -> None:
         self._observer.on_epoch(_placed(self._before, record, self._stage))
+
+    def on_note(self, text: str) -> None:
+        self._observer.on_note(text)
 
 
 def _joined(
