@@ -9,7 +9,7 @@ from sklearn.datasets import load_digits
 
 from clusterloom import ConvVAEClusterer, SettingsError, losses
 from clusterloom.estimators import guided
-from clusterloom.guide import make_guide, tightness
+from clusterloom.guide import layout, make_guide, tightness
 from clusterloom.metrics import clustering_accuracy_score, expected_calibration_error
 from clusterloom.networks.conv import ConvNetwork, ConvSettings
 from clusterloom.networks.guided import GuidedObjective, Representation
@@ -226,10 +226,14 @@ def blobs(n=400, k=4, seed=0):
     return (12 * np.eye(k, 16)[labels] + rng.standard_normal((n, 16))).astype(np.float32), labels
 
 
+def guide_of(points, n_clusters, seed, first_q=None):
+    return make_guide(points, layout(points, seed), n_clusters, seed, first_q)
+
+
 @pytest.mark.parametrize("n", [60, 400])
 def test_a_guide_finds_blobs_and_repeats(n):
     points, labels = blobs(n)
-    guide, again = make_guide(points, 4, seed=3), make_guide(points, 4, seed=3)
+    guide, again = guide_of(points, 4, seed=3), guide_of(points, 4, seed=3)
     assert clustering_accuracy_score(labels, guide.q.argmax(1)) > 0.98
     assert np.array_equal(guide.q, again.q)
     assert (np.diff(np.bincount(guide.q.argmax(1), minlength=4)) <= 0).all()  # numbered by falling size
@@ -240,12 +244,12 @@ def test_a_guide_refines_what_it_is_given_and_keeps_the_numbers():
     points, labels = blobs()
     q = np.eye(4, dtype=np.float32)[(labels + 1) % 4]
     q[:20] = 0.25
-    refined = make_guide(points, 4, seed=0, first_q=q).q.argmax(1)
+    refined = guide_of(points, 4, seed=0, first_q=q).q.argmax(1)
     assert np.array_equal(refined, (labels + 1) % 4)
 
 
 def test_among_almost_equally_likely_mixtures_the_tightest_is_taken():
-    guide = make_guide(blobs(400, 6)[0], 4, seed=0)
+    guide = guide_of(blobs(400, 6)[0], 4, seed=0)
     assert len(guide.finalists) > 1
     highest = max(likely for likely, _ in guide.finalists)
     almost = [tight for likely, tight in guide.finalists if likely >= highest - 0.1]
@@ -254,8 +258,8 @@ def test_among_almost_equally_likely_mixtures_the_tightest_is_taken():
 
 
 def test_one_cluster_and_one_point():
-    assert make_guide(np.ones((1, 3), np.float32), 1, 0).q.tolist() == [[1.0]]
-    assert make_guide(blobs(50)[0], 1, 0).q.shape == (50, 1)
+    assert guide_of(np.ones((1, 3), np.float32), 1, 0).q.tolist() == [[1.0]]
+    assert guide_of(blobs(50)[0], 1, 0).q.shape == (50, 1)
 
 
 def test_tightness_of_hand_worked_points():

@@ -71,7 +71,9 @@ def fit(
     context: typer.Context,
     data: DataArgument,
     out: Annotated[Path, typer.Option(help="Model directory to write.")],
-    clusters: Annotated[int, typer.Option(help="Number of clusters.")] = 10,
+    clusters: Annotated[
+        str, typer.Option(help="Number of clusters; auto finds it from 2 to 20, FROM-TO in that range.", metavar="K")
+    ] = "10",
     method: Annotated[str, typer.Option(help="convvae, or vae for flattened pixels.")] = "convvae",
     preset: Annotated[
         str | None, typer.Option(help="Set of defaults: guided or paper. Default: guided; paper for vae and --literal.")
@@ -159,7 +161,7 @@ def fit(
         preset or ("paper" if literal or method == "vae" else "guided"),
         literal,
         {
-            "n_clusters": clusters,
+            "n_clusters": _cluster_number(clusters),
             "random_state": seed,
             "latent_dim": latent_dim,
             "conv_depth": conv_depth,
@@ -342,6 +344,18 @@ def _data(source: str, size: str | None, channels: int | None, skip_bad: bool, l
     if sides is not None and len(sides) > 2:
         raise typer.BadParameter(f"--image-size {size}: expected SIDE or HEIGHTxWIDTH")
     return DataOptions(source, (sides[0], sides[-1]) if sides else None, channels, skip_bad, limit)
+
+
+def _cluster_number(text: str) -> int | tuple[int, ...] | str:
+    if text == "auto":
+        return text
+    try:
+        numbers = tuple(int(part) for part in text.split("-"))
+    except ValueError:
+        numbers = ()
+    if len(numbers) not in (1, 2):
+        raise typer.BadParameter(f"--clusters {text}: expected a number, FROM-TO, or auto")
+    return numbers[0] if len(numbers) == 1 else numbers
 
 
 def _numbers(option: str, text: str | None) -> tuple[int, ...] | None:

@@ -3,7 +3,7 @@
 Like the guide, it sees points and their layout alone.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,9 @@ _SPLITS = 3
 _STARTS = 6
 _SPLIT_POINTS = 20_000  # both halves together
 _SILHOUETTE_POINTS = 4_000
+_POINTS_PER_CLUSTER = 8
+_STABLE = 0.9
+_ALMOST = 0.05
 
 
 @dataclass(frozen=True)
@@ -39,18 +42,20 @@ class Evidence:
 def cluster_count_evidence(
     points: np.ndarray,
     places: np.ndarray,
-    largest: int,
+    fewest: int,
+    most: int,
     seed: int,
     report: Callable[[str], None] = lambda text: None,
 ) -> list[Evidence]:
-    """Evidence for every number of clusters from 2 on.
+    """Evidence for every number of clusters from `fewest` to `most`, or as far as the points go.
 
     Stability after Lange, Roth, Braun and Buhmann (2004), silhouette after Rousseeuw (1987).
 
     Args:
         points: Shape (N, D).
         places: Their layout, as `clusterloom.guide.layout` makes it, shape (N, d).
-        largest: The largest number.
+        fewest: The smallest number, at least 2.
+        most: The largest number.
         seed: Fixes everything.
         report: Told what is being done.
     """
@@ -59,8 +64,9 @@ def cluster_count_evidence(
     compared = splits[0][:_SILHOUETTE_POINTS]
     distances = cosine_distances(points[compared])
     evidence = []
-    for k in range(2, largest + 1):
-        report(f"number of clusters: {k} of 2 to {largest}")
+    # Mixtures of halves need points to stand on.
+    most = max(fewest, min(most, len(points) // _POINTS_PER_CLUSTER))
+    for k in range(fewest, most + 1):
         stability, silhouette = [], []
         for split in splits:
             halves = [_likeliest(places[half], k, generator).predict for half in np.array_split(split, 2)]
@@ -68,7 +74,19 @@ def cluster_count_evidence(
             stability.append(adjusted_rand_score(first, second))
             silhouette += [_silhouette(distances, predict(places[compared])) for predict in halves]
         evidence.append(Evidence(k, float(np.mean(stability)), float(np.mean(silhouette))))
+        report(f"{k} clusters: stability {evidence[-1].stability:.3f}, silhouette {evidence[-1].silhouette:.3f}")
     return evidence
+
+
+def stable_enough(evidence: Sequence[Evidence]) -> float:
+    """From which stability on a number counts as stable: 0.9, or 0.05 less than the highest if that is lower."""
+    return min(_STABLE, max(e.stability for e in evidence) - _ALMOST)
+
+
+def best_count(evidence: Sequence[Evidence]) -> int:
+    """The number whose clusters are farthest apart, by silhouette, among those that are stable."""
+    enough = stable_enough(evidence)
+    return max((e for e in evidence if e.stability >= enough), key=lambda e: e.silhouette).n_clusters
 
 
 def _likeliest(places: np.ndarray, n_clusters: int, generator: np.random.Generator) -> GaussianMixture:

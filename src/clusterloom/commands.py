@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from clusterloom.bundle import check_target
+from clusterloom.cluster_count import Evidence
 from clusterloom.data import ImageSet, holds_pictures, load_images
 from clusterloom.data.boundary import printable
 from clusterloom.device import is_main_process
@@ -23,7 +24,7 @@ from clusterloom.estimators.load import load_model
 from clusterloom.estimators.vae import VAEClusterer
 from clusterloom.files import write_atomically
 from clusterloom.metrics import label_scores, per_class_table, sampled_silhouette_score
-from clusterloom.pictures import image_grid, member_grid, png_bytes, to_picture
+from clusterloom.pictures import cluster_count_plot, image_grid, member_grid, png_bytes, to_picture
 from clusterloom.presets import LITERAL, PRESETS
 from clusterloom.tables import check_table_target, prediction_columns, read_labels, write_table
 from clusterloom.training.loop import DivergedError
@@ -142,7 +143,7 @@ def fit(data: DataOptions, options: FitOptions, console: Console) -> None:
     estimator.save(out, pictures, overwrite=True)
     _remove_run(run_dir)
     _say(console, f"model: {printable(str(out))}")
-    for name in ("clusters.png", "generated.png"):
+    for name in pictures:
         _say(console, f"{name.removesuffix('.png')}: {printable(str(out / name))}")
     if diverged is not None:
         raise diverged
@@ -179,7 +180,7 @@ def generate(model_path: Path, options: GenerateOptions, out: str, overwrite: bo
     path = Path(out)
     _check_picture_target(path, overwrite)
     model = load_model(model_path)
-    clusters = list(range(model.n_clusters)) if options.cluster is None else [options.cluster]
+    clusters = list(range(model.n_clusters_)) if options.cluster is None else [options.cluster]
     rows = [model.sample(options.n, k, options.spread, options.seed + k, options.checked) for k in clusters]
     if not is_main_process():
         return
@@ -263,9 +264,11 @@ def _remove_run(run_dir: Path) -> None:
 def _pictures(estimator: VariationalClusterer, images: ImageSet) -> dict[str, bytes]:
     step = -(-len(images) // _PICTURE_IMAGES)
     shown = images.images[::step]
-    new = [estimator.sample(16, k, random_state=k) for k in range(estimator.n_clusters)]
-    labels = [f"cluster {k}" for k in range(estimator.n_clusters)]
+    new = [estimator.sample(16, k, random_state=k) for k in range(estimator.n_clusters_)]
+    labels = [f"cluster {k}" for k in range(estimator.n_clusters_)]
+    evidence = [Evidence(**e) for e in estimator.about_.get("recipe", {}).get("count_evidence", [])]
     return {
+        **({"number-of-clusters.png": cluster_count_plot(evidence)} if evidence else {}),
         "clusters.png": png_bytes(member_grid(shown, estimator.predict_proba(shown), estimator.cluster_sizes_)),
         "generated.png": png_bytes(image_grid(new, labels)),
     }

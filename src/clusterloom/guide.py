@@ -147,9 +147,7 @@ def _likely_mixtures(places: np.ndarray, n_clusters: int, generator: np.random.G
     ]
 
 
-def fitted_mixture(
-    places: np.ndarray, n_clusters: int, start: int, generator: np.random.Generator
-) -> GaussianMixture:
+def fitted_mixture(places: np.ndarray, n_clusters: int, start: int, generator: np.random.Generator) -> GaussianMixture:
     """A mixture of Gaussians from the start of that number, fitted to places (N, d)."""
     # Two kinds of starts: k-means finds the big groups, its seeding alone the odd ones.
     init = ("kmeans", "k-means++")[start % 2]

@@ -47,6 +47,14 @@ class VariationalClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
     def _network_settings(self, image_shape: tuple[int, int, int]) -> VAESettings:
         """The network and objective for images of that shape (height, width, channels)."""
 
+    def _cluster_range(self) -> tuple[int, int]:
+        """The smallest and the largest number of clusters that the model may come to have."""
+        if isinstance(self.n_clusters, str | tuple | list):
+            raise SettingsError(
+                f"the guided recipe alone can find the number of clusters; give one number, not {self.n_clusters!r}"
+            )
+        return self.n_clusters, self.n_clusters
+
     def _reconstruction_weight(self, image_shape: tuple[int, int, int]) -> float:
         """The weight lambda. "auto" keeps what an image weighs as a whole: 2.5 for each of 28 x 28 pixels."""
         if self.reconstruction_weight == "auto":
@@ -70,8 +78,8 @@ class VariationalClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
             TrainingError: out of memory.
         """
         images = images_from(self, X, reset=True)
-        if len(images) < self.n_clusters:
-            raise DataError(f"n_samples={len(images)} should be >= n_clusters={self.n_clusters}")
+        if len(images) < self._cluster_range()[0]:
+            raise DataError(f"n_samples={len(images)} should be >= n_clusters={self._cluster_range()[0]}")
         warn_of_duplicates(images)
         settings = self._network_settings(self.image_shape_)
         plan = self._plan(len(images))
@@ -107,12 +115,18 @@ class VariationalClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         """`fit`, then the clusters of the training images, shape (N,)."""
         return self.fit(X).labels_
 
+    @property
+    def n_clusters_(self) -> int:
+        """Number of clusters of the fitted model."""
+        check_is_fitted(self, "network_")
+        return int(self.network_.settings.n_clusters)
+
     def predict(self, X: Any) -> np.ndarray:
         """Most likely cluster of each image, shape (N,), int64: always the argmax of `predict_proba`."""
         return self.predict_proba(X).argmax(1)
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Probability of every cluster for each image, shape (N, n_clusters), float32.
+        """Probability of every cluster for each image, shape (N, n_clusters_), float32.
 
         Raises:
             NotFittedError: `fit` has not been called.
@@ -174,11 +188,11 @@ class VariationalClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
             raise SettingsError(f"n_samples must be at least 1, got {n_samples}")
         if not spread >= 0:
             raise SettingsError(f"spread must not be negative, got {spread}")
-        if cluster is not None and not 0 <= cluster < self.n_clusters:
-            raise SettingsError(f"there is no cluster {cluster}; the clusters are 0 to {self.n_clusters - 1}")
+        if cluster is not None and not 0 <= cluster < self.n_clusters_:
+            raise SettingsError(f"there is no cluster {cluster}; the clusters are 0 to {self.n_clusters_ - 1}")
         generator = np.random.default_rng(random_state)
         if cluster is None:
-            clusters = generator.choice(self.n_clusters, n_samples, p=self.cluster_sizes_ / self.cluster_sizes_.sum())
+            clusters = generator.choice(self.n_clusters_, n_samples, p=self.cluster_sizes_ / self.cluster_sizes_.sum())
         else:
             clusters = np.full(n_samples, cluster)
         images = self._drawn(clusters, spread, generator)
@@ -219,7 +233,7 @@ class VariationalClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         """Everything that the model says of each image, in one pass.
 
         Returns:
-            Arrays by name, "proba" (N, n_clusters), "latents" (N, latent_dim), "score" (N,) and "outlier" (N,). The
+            Arrays by name, "proba" (N, n_clusters_), "latents" (N, latent_dim), "score" (N,) and "outlier" (N,). The
             flag says that the score lies below `outlier_threshold_`, Tukey's outer fence (first quartile minus three
             times the interquartile range) of the scores of at most 10,000 training images, evenly spaced.
         """
@@ -293,7 +307,7 @@ class VariationalClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         """Set what is known of the training images once the network is trained."""
         (q,) = apply_in_batches(lambda x: (self.network_.assign(x),), images, compute)
         self.labels_ = q.argmax(1)
-        self.cluster_sizes_ = np.bincount(self.labels_, minlength=self.n_clusters)
+        self.cluster_sizes_ = np.bincount(self.labels_, minlength=self.n_clusters_)
         sample = images[:: -(-len(images) // _THRESHOLD_SAMPLE)]
         (scores,) = apply_in_batches(lambda x: self.network_.assess(x)[2:], sample, compute)
         first, third = np.percentile(scores, [25, 75])

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from clusterloom.bundle import Bundle
+from clusterloom.cluster_count import Evidence, best_count, stable_enough
 from clusterloom.training.observers import NOT_TERMS
 
 
@@ -46,6 +47,7 @@ def model_card(bundle: Bundle, cluster_sizes: np.ndarray, pictures: Sequence[str
             ],
             ("", ""),
         ),
+        *_count_sections(about.get("recipe", {})),
         "## Clusters",
         _table(
             [(k, f"{size:,}", f"{size / max(cluster_sizes.sum(), 1):.1%}") for k, size in enumerate(cluster_sizes)],
@@ -75,6 +77,31 @@ def _recipe_rows(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
         *((f"- {stage}, seconds", f"{seconds:,.0f}") for stage, seconds in recipe["stage_seconds"].items()),
         ("views, chosen from the images", views),
         ("first clusters", f"one of {len(recipe['mixtures'])} mixtures (tightness {tight}, {likely} nats)"),
+    ]
+
+
+def _count_sections(recipe: Mapping[str, Any]) -> list[str]:
+    """How the number of clusters was found, where it was."""
+    evidence = [Evidence(**e) for e in recipe.get("count_evidence", [])]
+    if not evidence:
+        return []
+    enough, chosen = stable_enough(evidence), best_count(evidence)
+    rows = [
+        (
+            f"**{e.n_clusters}**" if e.n_clusters == chosen else e.n_clusters,
+            f"{e.stability:.3f}",
+            f"{e.silhouette:.3f}",
+            "chosen" if e.n_clusters == chosen else "" if e.stability >= enough else "not stable",
+        )
+        for e in evidence
+    ]
+    return [
+        "## Number of clusters",
+        f"Found from the images: {chosen}. Stability says how well two halves of the images lead to the same clusters "
+        f"(1: to the same, 0: no better than chance); numbers below {enough:.2f} are left out. Of the others the one "
+        "with the highest silhouette is taken, whose clusters are farthest apart. Where two numbers are close, look "
+        "at both.",
+        _table(rows, ("clusters", "stability", "silhouette", "")),
     ]
 
 

@@ -22,7 +22,8 @@ class ConvVAEClusterer(VariationalClusterer):
     Systems & Applications 29(10), 2020.
 
     Args:
-        n_clusters: Number of clusters, k.
+        n_clusters: Number of clusters, k. The guided recipe can also find it from the images
+            (`clusterloom.cluster_count`): "auto" considers 2 to 20, a pair of numbers from the first to the second.
         start: "guided", or "random" for training from random weights, as in the paper.
         latent_dim: Dimensions of the latent variable, the paper's s.
         conv_depth: Conv layers in each conv network, the paper's n.
@@ -58,8 +59,9 @@ class ConvVAEClusterer(VariationalClusterer):
         verbose: 1 shows progress on standard error.
 
     Attributes:
+        n_clusters_: Number of clusters.
         labels_: Clusters of the training images, shape (N,): `predict` of them.
-        cluster_sizes_: Training images per cluster, shape (n_clusters,).
+        cluster_sizes_: Training images per cluster, shape (n_clusters_,).
         history_: One record per epoch: loss and its terms in nats per image, clusters in use, speed, time.
         about_: Seed, device, time and versions of the run, and what the guided recipe decided.
         outlier_threshold_: Scores below it are flagged by `assess`, in nats.
@@ -78,7 +80,7 @@ class ConvVAEClusterer(VariationalClusterer):
 
     def __init__(
         self,
-        n_clusters: int = 10,
+        n_clusters: int | tuple[int, int] | Literal["auto"] = 10,
         *,
         start: Literal["guided", "random"] = "guided",
         latent_dim: int = 16,
@@ -142,7 +144,7 @@ class ConvVAEClusterer(VariationalClusterer):
     def _network_settings(self, image_shape: tuple[int, int, int]) -> VAESettings:
         return VAESettings(
             image_shape=image_shape,
-            n_clusters=self.n_clusters,
+            n_clusters=self._cluster_range()[1],
             latent_dim=self.latent_dim,
             hidden_dim=self.hidden_dim,
             conv_networks=self._conv_networks(min(image_shape[:2])),
@@ -156,6 +158,16 @@ class ConvVAEClusterer(VariationalClusterer):
             category_weight=self.category_weight,
             kl_weight=self.kl_weight,
         )
+
+    def _cluster_range(self) -> tuple[int, int]:
+        if self.start != "guided" or not isinstance(self.n_clusters, str | tuple | list):
+            return super()._cluster_range()
+        ends = (2, 20) if self.n_clusters == "auto" else self.n_clusters
+        if len(ends) != 2 or not all(isinstance(end, int) for end in ends) or not 2 <= ends[0] <= ends[1]:
+            raise SettingsError(
+                f'n_clusters must be a number, a pair of numbers from 2 on, or "auto"; got {self.n_clusters!r}'
+            )
+        return ends[0], ends[1]
 
     def _conv_networks(self, side: int) -> tuple[ConvSettings, ...]:
         """Settings of the conv networks for images whose shorter side has so many pixels."""
@@ -195,7 +207,7 @@ class ConvVAEClusterer(VariationalClusterer):
     def _train_stages(self, network: ClusterVAE, run: Run, images: np.ndarray, plan: TrainingPlan) -> dict[str, Any]:
         if not self._is_guided():
             return super()._train_stages(network, run, images, plan)
-        return train_guided(network, run, images, plan)
+        return train_guided(network, run, images, plan, self._cluster_range()[0])
 
 
 # Knobs of the paper's objective and its loop; the guided recipe has its own.

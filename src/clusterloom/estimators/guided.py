@@ -1,7 +1,8 @@
 """The guided recipe: represent, guide, fit. It trains a `ClusterVAE` so that it finds the same clusters every time.
 
 1. Represent: conv networks and encoder learn from two views of each image (`networks.guided.Representation`).
-2. Guide: a neighbour graph, its layout and a mixture give first clusters (`clusterloom.guide`).
+2. Guide: a neighbour graph, its layout and a mixture give first clusters (`clusterloom.guide`), and where it is asked
+   for their number (`clusterloom.cluster_count`).
 3. Fit: the whole model learns from them (`networks.guided.GuidedObjective`), then the graph of what the encoder has
    learned gives a second, better guide, which it goes on with. At the end class means and covariances are refitted.
 
@@ -19,7 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from clusterloom.guide import MAX_POINTS, make_guide
+from clusterloom.cluster_count import Evidence, best_count, cluster_count_evidence
+from clusterloom.guide import MAX_POINTS, layout, make_guide
 from clusterloom.inference import apply_in_batches
 from clusterloom.networks.guided import GuidedObjective, Representation
 from clusterloom.networks.vae import ClusterVAE
@@ -43,7 +45,9 @@ class Epochs:
         return cls(max(1, total - 2 * fit), fit, fit)
 
 
-def train_guided(network: ClusterVAE, run: Run, images: np.ndarray, plan: TrainingPlan) -> dict[str, Any]:
+def train_guided(
+    network: ClusterVAE, run: Run, images: np.ndarray, plan: TrainingPlan, fewest_clusters: int
+) -> dict[str, Any]:
     """Train a network by the guided recipe, in place.
 
     Args:
@@ -51,6 +55,7 @@ def train_guided(network: ClusterVAE, run: Run, images: np.ndarray, plan: Traini
         run: Keeps what is needed to resume, and the history.
         images: Shape (N, H, W, C).
         plan: Batch size, learning rate and seed; its epochs are divided over the stages.
+        fewest_clusters: The number of clusters is found between this one and the network's own.
 
     Returns:
         What was decided and how long it took, for the record: views, likelihoods, seconds by stage.
@@ -58,19 +63,24 @@ def train_guided(network: ClusterVAE, run: Run, images: np.ndarray, plan: Traini
     epochs = Epochs.split(plan.epochs)
     plan = replace(plan, schedule="one-cycle", weight_decay=1e-4)
     views = choose_views(images, plan.seed)
-    n_clusters = network.settings.n_clusters
 
     where = represent(network, run, images, replace(plan, epochs=epochs.represent), views)
     rows = _guided_rows(len(images), plan.seed)
     some: Any = images if len(rows) == len(images) else ImageRows(images, rows)
     points = _of_all(where, some, run)
-    first = run.once("guide-1", lambda: _guide_arrays(points, n_clusters, plan.seed))
+    run.note(f"guide: neighbour graph of {len(points):,} images")
+    places = run.once("layout", lambda: {"places": layout(points, plan.seed)})["places"]
+    evidence = _choose_count(network, run, points, places, plan.seed, fewest_clusters)
+    n_clusters = network.settings.n_clusters
+    run.note(f"guide: mixtures of {n_clusters} clusters")
+    first = run.once("guide-1", lambda: _guide_arrays(points, places, n_clusters, plan.seed))
     # The first guide is doubted, and the model is to find what its clusters have in common under changes of all sorts.
     first_plan, second_plan = replace(plan, epochs=epochs.first_fit), replace(plan, epochs=epochs.second_fit)
     fit(network, run, some, first_plan, widened(views), "fit-1", first["q"], label_smoothing=0.1)
 
     hidden, own_q = _of_all(partial(_category_hidden, network), some, run), _of_all(network.assign, some, run)
-    second = run.once("guide-2", lambda: _guide_arrays(hidden, n_clusters, plan.seed, own_q))
+    run.note(f"second guide: neighbour graph of {len(points):,} images")
+    second = run.once("guide-2", lambda: _guide_arrays(hidden, layout(hidden, plan.seed), n_clusters, plan.seed, own_q))
     q = second["q"]
     if some is not images:  # the guide knows the sample alone; of the other images the model must judge
         q = _of_all(network.assign, images, run)
@@ -82,6 +92,7 @@ def train_guided(network: ClusterVAE, run: Run, images: np.ndarray, plan: Traini
         "views": vars(views),
         # Log-likelihood in the layout and tightness among the points, the one that was taken first.
         "mixtures": np.round(first["finalists"], 4).tolist(),
+        **({"count_evidence": [vars(e) for e in evidence]} if evidence else {}),
         "stage_seconds": {stage: round(seconds, 1) for stage, seconds in run.stage_seconds.items()},
     }
 
@@ -188,8 +199,34 @@ def _of_all(function: Callable[[Tensor], Tensor], images: Any, run: Run) -> np.n
     return result
 
 
-def _guide_arrays(points: np.ndarray, n_clusters: int, seed: int, first_q: np.ndarray | None = None) -> Any:
-    guide = make_guide(points, n_clusters, seed, first_q)
+def _choose_count(
+    network: ClusterVAE, run: Run, points: np.ndarray, places: np.ndarray, seed: int, fewest: int
+) -> list[Evidence]:
+    """Give the network the number of clusters that the points speak for, at most its own; returns what was compared."""
+    most = network.settings.n_clusters
+    if fewest == most:
+        return []
+
+    def compute() -> dict[str, np.ndarray]:
+        evidence = cluster_count_evidence(points, places, fewest, most, seed, run.note)
+        return {"evidence": np.array([[e.n_clusters, e.stability, e.silhouette] for e in evidence])}
+
+    rows = run.once("count", compute)["evidence"]
+    evidence = [
+        Evidence(int(k), round(stability, 4), round(silhouette, 4)) for k, stability, silhouette in rows.tolist()
+    ]
+    count = best_count(evidence)
+    run.note(f"number of clusters: {count}, chosen among {fewest} to {most}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network.set_clusters(count)
+    return evidence
+
+
+def _guide_arrays(
+    points: np.ndarray, places: np.ndarray, n_clusters: int, seed: int, first_q: np.ndarray | None = None
+) -> Any:
+    guide = make_guide(points, places, n_clusters, seed, first_q)
     return {"q": guide.q, "finalists": np.array(guide.finalists)}
 
 

@@ -57,12 +57,16 @@ def from_bundle(cls: type[Estimator], bundle: Bundle, path: Path) -> Estimator:
         estimator.pixel_range_ = tuple(float(v) for v in settings["pixel_range"])
         estimator.n_features_in_ = int(settings["n_features_in"])
         estimator.image_shape_ = tuple(settings["network"]["image_shape"])
-        network_settings = estimator._network_settings(estimator.image_shape_)
+        fewest, most = estimator._cluster_range()
+        n_clusters = settings["network"]["n_clusters"]
+        if not isinstance(n_clusters, int) or not fewest <= n_clusters <= most:
+            raise ValueError("parameters and network do not agree")
+        network_settings = replace(estimator._network_settings(estimator.image_shape_), n_clusters=n_clusters)
         if _as_json(asdict(network_settings)) != settings["network"]:
             raise ValueError("parameters and network do not agree")
         estimator.network_ = _restored_network(network_settings, bundle.tensors)
         estimator.labels_ = bundle.tensors["labels"].astype(np.int64)
-        estimator.cluster_sizes_ = np.bincount(estimator.labels_, minlength=estimator.n_clusters)
+        estimator.cluster_sizes_ = np.bincount(estimator.labels_, minlength=estimator.n_clusters_)
         estimator.outlier_threshold_ = float(bundle.tensors["outlier_threshold"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         why = " ".join(str(error).split())

@@ -71,7 +71,7 @@ class VAEClusterer(VariationalClusterer):
     def _network_settings(self, image_shape: tuple[int, int, int]) -> VAESettings:
         return VAESettings(
             image_shape=image_shape,
-            n_clusters=self.n_clusters,
+            n_clusters=self._cluster_range()[1],
             latent_dim=self.latent_dim,
             hidden_dim=self.hidden_dim,
             conv_networks=(),

@@ -1,7 +1,7 @@
 """The variational autoencoder with a category encoder: what each part computes, and its loss per image."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch

@@ -1,0 +1,77 @@
+"""The number of clusters: evidence from points, and the estimator that is asked for it."""
+
+import numpy as np
+import pytest
+from test_guided import QUICK, blobs, digits
+
+from clusterloom import ConvVAEClusterer, SettingsError, VAEClusterer, load_model
+from clusterloom.cluster_count import Evidence, best_count, cluster_count_evidence, stable_enough
+from clusterloom.guide import layout
+
+
+@pytest.mark.parametrize("k", [3, 6])
+def test_as_many_as_there_are_blobs(k):
+    points, _ = blobs(600, k)
+    said = []
+    evidence = cluster_count_evidence(points, layout(points, 0), 2, 9, 0, said.append)
+    assert [e.n_clusters for e in evidence] == list(range(2, 10))
+    assert len(said) == 8
+    assert best_count(evidence) == k
+    right = evidence[k - 2]
+    assert right.stability > 0.98
+    assert right.silhouette > 0.5
+    assert min(e.stability for e in evidence[k:]) < 0.9  # blobs that are cut are cut differently in each half
+    assert evidence == cluster_count_evidence(points, layout(points, 0), 2, 9, 0)
+
+
+def test_few_points_bound_the_number():
+    points, _ = blobs(40, 3)
+    assert [e.n_clusters for e in cluster_count_evidence(points, points, 2, 20, 0)] == [2, 3, 4, 5]
+    assert [e.n_clusters for e in cluster_count_evidence(points, points, 7, 20, 0)] == [7]
+
+
+def test_the_best_separated_of_the_stable_ones_is_taken():
+    evidence = [Evidence(2, 0.99, 0.1), Evidence(3, 0.91, 0.3), Evidence(4, 0.7, 0.5)]
+    assert stable_enough(evidence) == 0.9
+    assert best_count(evidence) == 3
+    shaky = [Evidence(2, 0.6, 0.1), Evidence(3, 0.58, 0.2), Evidence(4, 0.5, 0.3)]
+    assert stable_enough(shaky) == pytest.approx(0.55)
+    assert best_count(shaky) == 3
+
+
+def test_the_estimator_finds_the_number_and_keeps_the_evidence(tmp_path):
+    model = ConvVAEClusterer("auto", **QUICK, run_dir=str(tmp_path / "run")).fit(digits(200))
+    evidence = [Evidence(**e) for e in model.about_["recipe"]["count_evidence"]]
+    assert evidence[0].n_clusters == 2
+    assert evidence[-1].n_clusters == 20
+    assert model.n_clusters_ == best_count(evidence) == len(model.cluster_sizes_)
+    assert model.predict_proba(digits(5)).shape == (5, model.n_clusters_)
+    assert len(model.sample(3, cluster=model.n_clusters_ - 1)) == 3
+    resumed = ConvVAEClusterer("auto", **QUICK, run_dir=str(tmp_path / "run"), resume=True).fit(digits(200))
+    assert np.array_equal(resumed.predict_proba(digits(50)), model.predict_proba(digits(50)))
+    model.save(tmp_path / "model")
+    loaded = load_model(tmp_path / "model")
+    assert loaded.n_clusters_ == model.n_clusters_
+    assert np.array_equal(loaded.predict_proba(digits(50)), model.predict_proba(digits(50)))
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert f"Found from the images: {model.n_clusters_}." in card
+    assert f"| **{model.n_clusters_}** |" in card
+
+
+def test_a_range_is_kept_to():
+    model = ConvVAEClusterer((3, 4), **QUICK).fit(digits(120))
+    assert model.n_clusters_ in (3, 4)
+    assert [e["n_clusters"] for e in model.about_["recipe"]["count_evidence"]] == [3, 4]
+    assert "count_evidence" not in ConvVAEClusterer((3, 3), **QUICK).fit(digits(60)).about_["recipe"]
+
+
+@pytest.mark.parametrize("n_clusters", ["many", (1, 5), (5, 3), (2, 3, 4), (2.5, 3), ()])
+def test_what_is_no_number_is_refused(n_clusters):
+    with pytest.raises(SettingsError, match="n_clusters must be"):
+        ConvVAEClusterer(n_clusters).fit(digits(30))
+
+
+def test_the_paper_needs_a_number():
+    for estimator in (ConvVAEClusterer("auto", start="random"), VAEClusterer("auto"), VAEClusterer((2, 5))):
+        with pytest.raises(SettingsError, match="guided recipe alone"):
+            estimator.fit(digits(30))
