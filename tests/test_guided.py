@@ -290,7 +290,8 @@ def test_stages_make_one_history(fitted):
     assert [record["epoch"] for record in fitted.history_] == list(range(1, 9))
     seconds = [record["seconds"] for record in fitted.history_]
     assert seconds == sorted(seconds)
-    assert set(fitted.about_["recipe"]["stage_seconds"]) == {"represent", "guide-1", "fit-1", "guide-2", "fit-2"}
+    stages = {"represent", "layout", "guide-1", "fit-1", "guide-2", "fit-2"}
+    assert set(fitted.about_["recipe"]["stage_seconds"]) == stages
 
 
 def test_it_sorts_digits_and_new_images_look_like_their_clusters():

@@ -211,10 +211,8 @@ def _choose_count(
         evidence = cluster_count_evidence(points, places, fewest, most, seed, run.note)
         return {"evidence": np.array([[e.n_clusters, e.stability, e.silhouette] for e in evidence])}
 
-    rows = run.once("count", compute)["evidence"]
-    evidence = [
-        Evidence(int(k), round(stability, 4), round(silhouette, 4)) for k, stability, silhouette in rows.tolist()
-    ]
+    rows = run.once("count", compute)["evidence"].tolist()
+    evidence = [Evidence(int(k), round(stability, 4), round(silhouette, 4)) for k, stability, silhouette in rows]
     count = best_count(evidence)
     run.note(f"number of clusters: {count}, chosen among {fewest} to {most}")
     with torch.random.fork_rng(devices=[]):

@@ -166,8 +166,8 @@ class ClusterVAE(nn.Module):
         Random weights come from torch's global generator, as for a new network.
         """
         self.settings = replace(self.settings, n_clusters=n_clusters)
-        output, means = self.category_encoder[-1], self.class_means
-        self.category_encoder[-1] = nn.Linear(output.in_features, n_clusters).to(output.weight)
+        means = self.class_means
+        self.category_encoder[-1] = nn.Linear(self.settings.hidden_dim, n_clusters, device=means.device)
         self.class_means = nn.Parameter(means.new_zeros(n_clusters, means.shape[1]), requires_grad=means.requires_grad)
         self.class_factors = self.class_factors[:1].repeat(n_clusters, 1, 1)
 
