@@ -378,3 +378,20 @@ def test_model_card_keeps_names_harmless(tmp_path):
     folder = make_pictures(tmp_path / "<b>x|y", 8)
     assert run(["fit", str(folder), "--out", str(tmp_path / "m"), *FIT]) == 0
     assert "<b>" not in Path(tmp_path / "m" / "README.md").read_text()
+
+
+def test_fit_finds_the_number_of_clusters_and_shows_why(pictures, tmp_path, capsys):
+    quick = ["--hidden-dim", "16", "--epochs", "4", "--image-size", "12"]
+    out = tmp_path / "model"
+    assert run(["fit", str(pictures), "--out", str(out), "--clusters", "2-3", *quick]) == 0
+    said = capsys.readouterr().err
+    assert "2 clusters: modularity" in said
+    found = load_model(out).n_clusters_
+    assert f"number of clusters: {found}, chosen among 2 to 3" in said
+    assert f"Found from the images: {found}" in (out / "README.md").read_text()
+    with Image.open(out / "number-of-clusters.png") as plot:
+        assert plot.width > 500
+    fails(["fit", str(pictures), "--out", str(tmp_path / "m"), "--clusters", "3-2"], "n_clusters must be", capsys)
+    fails(["fit", str(pictures), "--out", str(tmp_path / "m"), "--clusters", "few"], "--clusters few", capsys)
+    paper = ["--preset", "paper", "--clusters", "auto"]
+    fails(["fit", str(pictures), "--out", str(tmp_path / "m"), *paper], "guided recipe alone", capsys)

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 from test_guided import QUICK, blobs, digits
 
 from clusterloom import ConvVAEClusterer, SettingsError, VAEClusterer, load_model
-from clusterloom.cluster_count import Evidence, best_count, cluster_count_evidence, stable_enough
+from clusterloom.cluster_count import Evidence, best_count, cluster_count_evidence, enough_modularity, modularity
 from clusterloom.guide import layout
 
 
@@ -30,13 +31,19 @@ def test_few_points_bound_the_number():
     assert [e.n_clusters for e in cluster_count_evidence(points, points, 7, 20, 0)] == [7]
 
 
-def test_the_best_separated_of_the_stable_ones_is_taken():
-    evidence = [Evidence(2, 0.99, 0.1), Evidence(3, 0.91, 0.3), Evidence(4, 0.7, 0.5)]
-    assert stable_enough(evidence) == 0.9
+def test_the_smallest_of_the_best_is_taken():
+    evidence = [Evidence(k, m, 1.0, 0.5) for k, m in ((2, 0.5), (3, 0.793), (4, 0.8), (5, 0.79))]
+    assert enough_modularity(evidence) == pytest.approx(0.792)
     assert best_count(evidence) == 3
-    shaky = [Evidence(2, 0.6, 0.1), Evidence(3, 0.58, 0.2), Evidence(4, 0.5, 0.3)]
-    assert stable_enough(shaky) == pytest.approx(0.55)
-    assert best_count(shaky) == 3
+    assert best_count([Evidence(4, -0.1, 0.0, -1.0)]) == 4
+
+
+def test_modularity_of_hand_worked_graphs():
+    path = csr_array(np.array([[0, 1, 0, 0], [1, 0, 1, 0], [0, 1, 0, 1], [0, 0, 1, 0]]))
+    # Two of three edges inside; each half has half of the ends: 2/3 - 1/4 - 1/4.
+    assert modularity(path, np.array([0, 0, 1, 1])) == pytest.approx(2 / 3 - 1 / 2)
+    assert modularity(path, np.arange(4)) == pytest.approx(-(1 + 4 + 4 + 1) / 36)
+    assert modularity(path, np.zeros(4, int)) == 0
 
 
 def test_the_estimator_finds_the_number_and_keeps_the_evidence(tmp_path):
@@ -54,7 +61,7 @@ def test_the_estimator_finds_the_number_and_keeps_the_evidence(tmp_path):
     assert loaded.n_clusters_ == model.n_clusters_
     assert np.array_equal(loaded.predict_proba(digits(50)), model.predict_proba(digits(50)))
     card = (tmp_path / "model" / "README.md").read_text()
-    assert f"Found from the images: {model.n_clusters_}." in card
+    assert f"Found from the images: {model.n_clusters_}," in card
     assert f"| **{model.n_clusters_}** |" in card
 
 

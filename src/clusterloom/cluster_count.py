@@ -1,4 +1,4 @@
-"""The number of clusters, from points: which numbers the data repeat, and which of those separate best.
+"""The number of clusters, from points: how far each number divides their neighbour graph where it is thin.
 
 Like the guide, it sees points and their layout alone.
 """
@@ -7,19 +7,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import csr_array
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 from sklearn.metrics.pairwise import cosine_distances
 from sklearn.mixture import GaussianMixture
+from sklearn.neighbors import kneighbors_graph
 
 from clusterloom.guide import fitted_mixture
 
 _SPLITS = 3
 _STARTS = 6
 _SPLIT_POINTS = 20_000  # both halves together
+_GRAPH_POINTS = 12_000
+_NEIGHBOURS = 15
 _SILHOUETTE_POINTS = 4_000
 _POINTS_PER_CLUSTER = 8
-_STABLE = 0.9
-_ALMOST = 0.05
+_ALMOST = 0.01
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,8 @@ class Evidence:
 
     Attributes:
         n_clusters: The number, k.
+        modularity: Share of neighbours that are in the same cluster, less the share that would be by chance (Newman and
+            Girvan, 2004), from -1 to 1. More clusters leave less to chance, but cut more between neighbours.
         stability: Adjusted Rand index between the clusters that two halves of the images lead to; the mean of three
             divisions into halves. 1: both find the same clusters; 0: no more alike than by chance.
         silhouette: Mean cosine silhouette of the points, from -1 to 1: how much farther the nearest other cluster is
@@ -35,6 +40,7 @@ class Evidence:
     """
 
     n_clusters: int
+    modularity: float
     stability: float
     silhouette: float
 
@@ -49,7 +55,8 @@ def cluster_count_evidence(
 ) -> list[Evidence]:
     """Evidence for every number of clusters from `fewest` to `most`, or as far as the points go.
 
-    Stability after Lange, Roth, Braun and Buhmann (2004), silhouette after Rousseeuw (1987).
+    Six mixtures are compared for each number, fitted to the halves of three samples. Stability after Lange, Roth, Braun
+    and Buhmann (2004), silhouette after Rousseeuw (1987).
 
     Args:
         points: Shape (N, D).
@@ -61,32 +68,60 @@ def cluster_count_evidence(
     """
     generator = np.random.default_rng(seed)
     splits = [generator.permutation(len(points))[:_SPLIT_POINTS] for _ in range(_SPLITS)]
-    compared = splits[0][:_SILHOUETTE_POINTS]
+    graph_of, compared = splits[0][:_GRAPH_POINTS], splits[0][:_SILHOUETTE_POINTS]
+    graph = neighbour_graph(points[graph_of])
     distances = cosine_distances(points[compared])
     evidence = []
     # Mixtures of halves need points to stand on.
     most = max(fewest, min(most, len(points) // _POINTS_PER_CLUSTER))
     for k in range(fewest, most + 1):
-        stability, silhouette = [], []
+        modularities, stability, silhouette = [], [], []
         for split in splits:
             halves = [_likeliest(places[half], k, generator).predict for half in np.array_split(split, 2)]
             first, second = (predict(places[split]) for predict in halves)
             stability.append(adjusted_rand_score(first, second))
+            modularities += [modularity(graph, predict(places[graph_of])) for predict in halves]
             silhouette += [_silhouette(distances, predict(places[compared])) for predict in halves]
-        evidence.append(Evidence(k, float(np.mean(stability)), float(np.mean(silhouette))))
-        report(f"{k} clusters: stability {evidence[-1].stability:.3f}, silhouette {evidence[-1].silhouette:.3f}")
+        means = (float(np.mean(values)) for values in (modularities, stability, silhouette))
+        evidence.append(Evidence(k, *means))
+        report(f"{k} clusters: modularity {evidence[-1].modularity:.4f}, stability {evidence[-1].stability:.3f}")
     return evidence
 
 
-def stable_enough(evidence: Sequence[Evidence]) -> float:
-    """From which stability on a number counts as stable: 0.9, or 0.05 less than the highest if that is lower."""
-    return min(_STABLE, max(e.stability for e in evidence) - _ALMOST)
+def enough_modularity(evidence: Sequence[Evidence]) -> float:
+    """From which modularity on a number of clusters is as good as the best: 1 % below the highest."""
+    highest = max(e.modularity for e in evidence)
+    return highest - _ALMOST * abs(highest)
 
 
 def best_count(evidence: Sequence[Evidence]) -> int:
-    """The number whose clusters are farthest apart, by silhouette, among those that are stable."""
-    enough = stable_enough(evidence)
-    return max((e for e in evidence if e.stability >= enough), key=lambda e: e.silhouette).n_clusters
+    """The smallest number that is as good as the best: beyond it, more clusters separate hardly anything."""
+    enough = enough_modularity(evidence)
+    return min(e.n_clusters for e in evidence if e.modularity >= enough)
+
+
+def neighbour_graph(points: np.ndarray) -> csr_array:
+    """Who is among the 15 nearest neighbours of whom, in either direction, shape (N, N)."""
+    graph = kneighbors_graph(points, min(_NEIGHBOURS, len(points) - 1))
+    return csr_array(graph.maximum(graph.T))
+
+
+def modularity(graph: csr_array, labels: np.ndarray) -> float:
+    """Modularity of a division of a graph: Newman and Girvan (2004), formula (5).
+
+    Args:
+        graph: Symmetric, shape (N, N).
+        labels: Clusters, shape (N,).
+
+    Example:
+        >>> two_pairs = csr_array(np.kron(np.eye(2), np.array([[0, 1], [1, 0]])))
+        >>> modularity(two_pairs, np.array([0, 0, 1, 1])), modularity(two_pairs, np.array([0, 0, 0, 0]))
+        (0.5, 0.0)
+    """
+    members = np.eye(labels.max() + 1)[labels]
+    between = members.T @ (graph @ members)
+    shares = between / between.sum()
+    return float(np.trace(shares) - (shares.sum(1) ** 2).sum())
 
 
 def _likeliest(places: np.ndarray, n_clusters: int, generator: np.random.Generator) -> GaussianMixture:

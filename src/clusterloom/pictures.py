@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from clusterloom.cluster_count import Evidence, best_count, stable_enough
+from clusterloom.cluster_count import Evidence, best_count, enough_modularity
 
 _LABEL_PIXELS = 72
 _GAP_PIXELS = 2
@@ -88,33 +88,34 @@ def member_grid(images: np.ndarray, proba: np.ndarray, sizes: np.ndarray, n: int
 
 
 def cluster_count_plot(evidence: Sequence[Evidence]) -> bytes:
-    """A PNG file of what speaks for each number of clusters: stability above, silhouette below, the choice marked."""
+    """A PNG file of what speaks for each number of clusters, with the choice ringed."""
     # The figure alone, without pyplot and its state for the whole process; imported here, for it takes a second.
     from matplotlib.figure import Figure
 
-    enough, chosen = stable_enough(evidence), best_count(evidence)
+    chosen = best_count(evidence)
     numbers = [e.n_clusters for e in evidence]
-    figure = Figure(figsize=(7, 5.2), layout="constrained")
-    axes = figure.subplots(2, 1, sharex=True)
-    for panel, name, title in (
-        (axes[0], "stability", "stability: do two halves of the images lead to the same clusters?"),
-        (axes[1], "silhouette", "silhouette: how far apart are they?"),
-    ):
+    figure = Figure(figsize=(7, 7), layout="constrained")
+    panels = figure.subplots(3, 1, sharex=True)
+    for panel, (name, title) in zip(panels, _EVIDENCE_TITLES.items(), strict=True):
         values = [getattr(e, name) for e in evidence]
-        panel.plot(numbers, values, color="0.6", linewidth=1)
-        for e, value in zip(evidence, values, strict=True):
-            stable = e.stability >= enough
-            panel.plot(e.n_clusters, value, "o", color="#0072b2", markerfacecolor=None if stable else "white")
-            if e.n_clusters == chosen:
-                panel.plot(e.n_clusters, value, "o", markersize=13, markerfacecolor="none", color="#d55e00")
+        panel.plot(numbers, values, "o-", color="#0072b2", linewidth=1, markersize=5)
+        at = numbers.index(chosen)
+        panel.plot(chosen, values[at], "o", markersize=13, markerfacecolor="none", color="#d55e00")
         panel.set_title(title, loc="left", fontsize=10)
         panel.grid(alpha=0.3)
-    axes[0].axhline(enough, color="#d55e00", linewidth=1, linestyle="--")
-    axes[1].set_xlabel(f"number of clusters; filled: stable; ringed: chosen, {chosen}")
-    axes[1].xaxis.get_major_locator().set_params(integer=True)
+    panels[0].axhline(enough_modularity(evidence), color="#d55e00", linewidth=1, linestyle="--")
+    panels[-1].set_xlabel(f"number of clusters; ringed: chosen, {chosen}")
+    panels[-1].xaxis.get_major_locator().set_params(integer=True)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()
+
+
+_EVIDENCE_TITLES = {
+    "modularity": "modularity: neighbours in the same cluster, beyond chance; dashed: as good as the best",
+    "stability": "stability: do two halves of the images lead to the same clusters?",
+    "silhouette": "silhouette: how much farther is the next cluster than the own?",
+}
 
 
 def png_bytes(picture: Image.Image) -> bytes:

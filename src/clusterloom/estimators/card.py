@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from clusterloom.bundle import Bundle
-from clusterloom.cluster_count import Evidence, best_count, stable_enough
+from clusterloom.cluster_count import Evidence, best_count
 from clusterloom.training.observers import NOT_TERMS
 
 
@@ -85,23 +85,23 @@ def _count_sections(recipe: Mapping[str, Any]) -> list[str]:
     evidence = [Evidence(**e) for e in recipe.get("count_evidence", [])]
     if not evidence:
         return []
-    enough, chosen = stable_enough(evidence), best_count(evidence)
+    chosen = best_count(evidence)
     rows = [
         (
             f"**{e.n_clusters}**" if e.n_clusters == chosen else e.n_clusters,
+            f"{e.modularity:.4f}",
             f"{e.stability:.3f}",
             f"{e.silhouette:.3f}",
-            "chosen" if e.n_clusters == chosen else "" if e.stability >= enough else "not stable",
         )
         for e in evidence
     ]
     return [
         "## Number of clusters",
-        f"Found from the images: {chosen}. Stability says how well two halves of the images lead to the same clusters "
-        f"(1: to the same, 0: no better than chance); numbers below {enough:.2f} are left out. Of the others the one "
-        "with the highest silhouette is taken, whose clusters are farthest apart. Where two numbers are close, look "
-        "at both.",
-        _table(rows, ("clusters", "stability", "silhouette", "")),
+        f"Found from the images: {chosen}, the smallest number whose modularity is within 1 % of the highest. "
+        "Modularity is the share of neighbours that are in the same cluster, beyond chance; stability says how well two halves of "
+        "the images lead to the same clusters (1: to the same, 0: no better than chance); silhouette how much farther "
+        "the next cluster is than the own. Where numbers are close, or the choice is not stable, look at several.",
+        _table(rows, ("clusters", "modularity", "stability", "silhouette")),
     ]
 
 

@@ -209,10 +209,10 @@ def _choose_count(
 
     def compute() -> dict[str, np.ndarray]:
         evidence = cluster_count_evidence(points, places, fewest, most, seed, run.note)
-        return {"evidence": np.array([[e.n_clusters, e.stability, e.silhouette] for e in evidence])}
+        return {"evidence": np.array([list(vars(e).values()) for e in evidence])}
 
     rows = run.once("count", compute)["evidence"].tolist()
-    evidence = [Evidence(int(k), round(stability, 4), round(silhouette, 4)) for k, stability, silhouette in rows]
+    evidence = [Evidence(int(k), *(round(value, 4) for value in values)) for k, *values in rows]
     count = best_count(evidence)
     run.note(f"number of clusters: {count}, chosen among {fewest} to {most}")
     with torch.random.fork_rng(devices=[]):

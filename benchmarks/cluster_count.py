@@ -1,0 +1,84 @@
+"""How many clusters `--clusters auto` finds, and on what evidence.
+
+    python benchmarks/cluster_count.py                            # digits, MNIST, Fashion-MNIST, seeds 0 to 2: 40 minutes
+    python benchmarks/cluster_count.py --datasets digits --seeds 0 1 2 3
+    python benchmarks/cluster_count.py --table                    # only print what is on file
+    python benchmarks/cluster_count.py --smoke                    # seconds, to see that it runs
+
+Whole fits, as users run them. Labels are read afterwards, by the scores alone. Results go to
+benchmarks/results/cluster_count.jsonl, one line per run.
+"""
+
+import argparse
+import json
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from clusterloom import ConvVAEClusterer
+from clusterloom.data import load_images
+from clusterloom.metrics import label_scores
+
+RESULTS = Path(__file__).parent / "results" / "cluster_count.jsonl"
+
+
+def run(dataset, seed, limit=None, epochs="auto"):
+    loaded = load_images(dataset, limit=limit)
+    started = time.perf_counter()
+    model = ConvVAEClusterer("auto", epochs=epochs, random_state=seed, verbose=1).fit(np.asarray(loaded.images))
+    return {
+        "dataset": dataset,
+        "seed": seed,
+        "images": len(loaded),
+        "found": model.n_clusters_,
+        "evidence": model.about_["recipe"]["count_evidence"],
+        **{name: round(value, 5) for name, value in label_scores(np.asarray(loaded.labels), model.labels_).items()},
+        "seconds": round(time.perf_counter() - started, 1),
+        "stage_seconds": model.about_["recipe"]["stage_seconds"],
+        "command": " ".join(["python", *sys.argv]),
+        "date": time.strftime("%Y-%m-%d"),
+        "threads": torch.get_num_threads(),
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "versions": {name: version(name) for name in ("clusterloom", "torch", "umap-learn", "scikit-learn")},
+    }
+
+
+def print_table(results):
+    for r in results:
+        near = ", ".join(
+            f"{e['n_clusters']}: {e['modularity']:.3f} ({e['stability']:.2f})"
+            for e in r["evidence"]
+            if abs(e["n_clusters"] - r["found"]) <= 2
+        )
+        scores = f"accuracy {r['accuracy']:.4f}, NMI {r['nmi']:.4f}"
+        print(f"{r['dataset']:14} seed {r['seed']}: {r['found']:2} clusters, {scores}; modularity (stability) {near}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    sets = ["digits", "mnist", "fashion-mnist"]
+    parser.add_argument("--datasets", nargs="+", choices=sets, default=sets)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--table", action="store_true", help="only print what is on file")
+    parser.add_argument("--smoke", action="store_true", help="digits, few epochs, nothing written")
+    options = parser.parse_args()
+    if options.smoke:
+        print_table([run("digits", 0, 400, 8)])
+        return
+    on_file = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+    done = {(r["dataset"], r["seed"]) for r in on_file}
+    for seed in options.seeds:
+        for dataset in options.datasets:
+            if not options.table and (dataset, seed) not in done:
+                on_file.append(run(dataset, seed))
+                with RESULTS.open("a") as file:
+                    file.write(json.dumps(on_file[-1]) + "\n")
+    print_table(on_file)
+
+
+if __name__ == "__main__":
+    main()
