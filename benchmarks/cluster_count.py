@@ -1,6 +1,6 @@
 """How many clusters `--clusters auto` finds, and on what evidence.
 
-    python benchmarks/cluster_count.py                            # digits, MNIST, Fashion-MNIST, seeds 0 to 2: 40 minutes
+    python benchmarks/cluster_count.py                            # three sets, seeds 0 to 2: 40 minutes
     python benchmarks/cluster_count.py --datasets digits --seeds 0 1 2 3
     python benchmarks/cluster_count.py --table                    # only print what is on file
     python benchmarks/cluster_count.py --smoke                    # seconds, to see that it runs

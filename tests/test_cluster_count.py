@@ -6,7 +6,7 @@ from scipy.sparse import csr_array
 from test_guided import QUICK, blobs, digits
 
 from clusterloom import ConvVAEClusterer, SettingsError, VAEClusterer, load_model
-from clusterloom.cluster_count import Evidence, best_count, cluster_count_evidence, enough_modularity, modularity
+from clusterloom.cluster_count import Evidence, best_count, cluster_count_evidence, enough_worth, modularity
 from clusterloom.guide import layout
 
 
@@ -20,7 +20,7 @@ def test_as_many_as_there_are_blobs(k):
     assert best_count(evidence) == k
     right = evidence[k - 2]
     assert right.stability > 0.98
-    assert right.silhouette > 0.5
+    assert right.modularity == pytest.approx(1 - 1 / k, abs=0.02)  # all neighbours inside; 1 / k by chance
     assert min(e.stability for e in evidence[k:]) < 0.9  # blobs that are cut are cut differently in each half
     assert evidence == cluster_count_evidence(points, layout(points, 0), 2, 9, 0)
 
@@ -32,10 +32,11 @@ def test_few_points_bound_the_number():
 
 
 def test_the_smallest_of_the_best_is_taken():
-    evidence = [Evidence(k, m, 1.0, 0.5) for k, m in ((2, 0.5), (3, 0.793), (4, 0.8), (5, 0.79))]
-    assert enough_modularity(evidence) == pytest.approx(0.792)
+    evidence = [Evidence(k, m, 1.0) for k, m in ((2, 0.5), (3, 0.793), (4, 0.8), (5, 0.79))]
+    assert enough_worth(evidence) == pytest.approx(0.792)
     assert best_count(evidence) == 3
-    assert best_count([Evidence(4, -0.1, 0.0, -1.0)]) == 4
+    assert best_count([*evidence, Evidence(6, 0.95, 0.8)]) == 3  # not what the halves do not agree on
+    assert best_count([Evidence(4, -0.1, 1.0)]) == 4
 
 
 def test_modularity_of_hand_worked_graphs():

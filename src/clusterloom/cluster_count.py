@@ -1,4 +1,4 @@
-"""The number of clusters, from points: how far each number divides their neighbour graph where it is thin.
+"""The number of clusters, from points: which division of their graph is good, and found again in other images.
 
 Like the guide, it sees points and their layout alone.
 """
@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import csr_array
-from sklearn.metrics import adjusted_rand_score, silhouette_score
-from sklearn.metrics.pairwise import cosine_distances
+from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import kneighbors_graph
 
@@ -20,7 +19,6 @@ _STARTS = 6
 _SPLIT_POINTS = 20_000  # both halves together
 _GRAPH_POINTS = 12_000
 _NEIGHBOURS = 15
-_SILHOUETTE_POINTS = 4_000
 _POINTS_PER_CLUSTER = 8
 _ALMOST = 0.01
 
@@ -35,14 +33,16 @@ class Evidence:
             Girvan, 2004), from -1 to 1. More clusters leave less to chance, but cut more between neighbours.
         stability: Adjusted Rand index between the clusters that two halves of the images lead to; the mean of three
             divisions into halves. 1: both find the same clusters; 0: no more alike than by chance.
-        silhouette: Mean cosine silhouette of the points, from -1 to 1: how much farther the nearest other cluster is
-            than the own.
     """
 
     n_clusters: int
     modularity: float
     stability: float
-    silhouette: float
+
+    @property
+    def worth(self) -> float:
+        """Modularity times stability: a division counts as far as other images of the kind lead to it again."""
+        return self.modularity * self.stability
 
 
 def cluster_count_evidence(
@@ -56,7 +56,7 @@ def cluster_count_evidence(
     """Evidence for every number of clusters from `fewest` to `most`, or as far as the points go.
 
     Six mixtures are compared for each number, fitted to the halves of three samples. Stability after Lange, Roth, Braun
-    and Buhmann (2004), silhouette after Rousseeuw (1987).
+    and Buhmann (2004).
 
     Args:
         points: Shape (N, D).
@@ -68,36 +68,33 @@ def cluster_count_evidence(
     """
     generator = np.random.default_rng(seed)
     splits = [generator.permutation(len(points))[:_SPLIT_POINTS] for _ in range(_SPLITS)]
-    graph_of, compared = splits[0][:_GRAPH_POINTS], splits[0][:_SILHOUETTE_POINTS]
-    graph = neighbour_graph(points[graph_of])
-    distances = cosine_distances(points[compared])
+    part = splits[0][:_GRAPH_POINTS]
+    graph = neighbour_graph(points[part])
     evidence = []
     # Mixtures of halves need points to stand on.
     most = max(fewest, min(most, len(points) // _POINTS_PER_CLUSTER))
     for k in range(fewest, most + 1):
-        modularities, stability, silhouette = [], [], []
+        modularities, stability = [], []
         for split in splits:
             halves = [_likeliest(places[half], k, generator).predict for half in np.array_split(split, 2)]
             first, second = (predict(places[split]) for predict in halves)
             stability.append(adjusted_rand_score(first, second))
-            modularities += [modularity(graph, predict(places[graph_of])) for predict in halves]
-            silhouette += [_silhouette(distances, predict(places[compared])) for predict in halves]
-        means = (float(np.mean(values)) for values in (modularities, stability, silhouette))
-        evidence.append(Evidence(k, *means))
+            modularities += [modularity(graph, predict(places[part])) for predict in halves]
+        evidence.append(Evidence(k, float(np.mean(modularities)), float(np.mean(stability))))
         report(f"{k} clusters: modularity {evidence[-1].modularity:.4f}, stability {evidence[-1].stability:.3f}")
     return evidence
 
 
-def enough_modularity(evidence: Sequence[Evidence]) -> float:
-    """From which modularity on a number of clusters is as good as the best: 1 % below the highest."""
-    highest = max(e.modularity for e in evidence)
+def enough_worth(evidence: Sequence[Evidence]) -> float:
+    """From which worth on a number of clusters is as good as the best: 1 % below the highest."""
+    highest = max(e.worth for e in evidence)
     return highest - _ALMOST * abs(highest)
 
 
 def best_count(evidence: Sequence[Evidence]) -> int:
-    """The smallest number that is as good as the best: beyond it, more clusters separate hardly anything."""
-    enough = enough_modularity(evidence)
-    return min(e.n_clusters for e in evidence if e.modularity >= enough)
+    """The smallest number that is as good as the best: more clusters would separate hardly anything."""
+    enough = enough_worth(evidence)
+    return min(e.n_clusters for e in evidence if e.worth >= enough)
 
 
 def neighbour_graph(points: np.ndarray) -> csr_array:
@@ -127,7 +124,3 @@ def modularity(graph: csr_array, labels: np.ndarray) -> float:
 def _likeliest(places: np.ndarray, n_clusters: int, generator: np.random.Generator) -> GaussianMixture:
     mixtures = [fitted_mixture(places, n_clusters, start, generator) for start in range(_STARTS)]
     return max(mixtures, key=lambda mixture: mixture.lower_bound_)
-
-
-def _silhouette(distances: np.ndarray, labels: np.ndarray) -> float:
-    return float(silhouette_score(distances, labels, metric="precomputed")) if len(np.unique(labels)) > 1 else -1.0

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from clusterloom.cluster_count import Evidence, best_count, enough_modularity
+from clusterloom.cluster_count import Evidence, best_count, enough_worth
 
 _LABEL_PIXELS = 72
 _GAP_PIXELS = 2
@@ -103,7 +103,7 @@ def cluster_count_plot(evidence: Sequence[Evidence]) -> bytes:
         panel.plot(chosen, values[at], "o", markersize=13, markerfacecolor="none", color="#d55e00")
         panel.set_title(title, loc="left", fontsize=10)
         panel.grid(alpha=0.3)
-    panels[0].axhline(enough_modularity(evidence), color="#d55e00", linewidth=1, linestyle="--")
+    panels[0].axhline(enough_worth(evidence), color="#d55e00", linewidth=1, linestyle="--")
     panels[-1].set_xlabel(f"number of clusters; ringed: chosen, {chosen}")
     panels[-1].xaxis.get_major_locator().set_params(integer=True)
     buffer = io.BytesIO()
@@ -112,9 +112,9 @@ def cluster_count_plot(evidence: Sequence[Evidence]) -> bytes:
 
 
 _EVIDENCE_TITLES = {
-    "modularity": "modularity: neighbours in the same cluster, beyond chance; dashed: as good as the best",
+    "worth": "modularity x stability; dashed: as good as the best",
+    "modularity": "modularity: neighbours in the same cluster, beyond chance",
     "stability": "stability: do two halves of the images lead to the same clusters?",
-    "silhouette": "silhouette: how much farther is the next cluster than the own?",
 }
 
 
