@@ -168,6 +168,15 @@ def test_reconstructions_come_closer_with_training(make):
     assert errors[1] < errors[0] * 0.8
 
 
+def test_noise_variances_are_the_mean_squared_errors(make):
+    images = digits()
+    model = make().fit(images)
+    errors = np.square(model.reconstruct(images) - images[..., None] / 255).mean(0)
+    found = model.network_.noise_variances.permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(found, np.maximum(errors, 1e-4), rtol=1e-3)
+    assert found.max() > 1e-3
+
+
 def test_scores_rank_noise_below_the_training_images(make):
     images = digits()
     model = make(epochs=40, learning_rate=3e-3).fit(images)

@@ -18,8 +18,8 @@ from clusterloom.training.loop import DivergedError, Trainer, one_cycle
 from clusterloom.views import (
     SIGNS,
     THINGS,
-    VIEW_NUMBERS,
     ViewSettings,
+    are_signs,
     choose_views,
     random_views,
     symmetric_shares,
@@ -34,7 +34,7 @@ def digits(n=300):
 
 
 def numbers(n, seed=0):
-    return torch.randn(n, VIEW_NUMBERS, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(n, 11, generator=torch.Generator().manual_seed(seed))
 
 
 # Views
@@ -60,7 +60,7 @@ def test_mirrors_and_turns_move_pixels_where_they_belong():
 def test_a_rotated_view_is_the_rotated_image():
     """A quarter turn by the angle alone, against torch's own."""
     x = torch.rand(1, 1, 8, 8)
-    most = torch.full((1, VIEW_NUMBERS), 9.0)  # erf(9 / sqrt 2) is 1: the largest change to one side
+    most = torch.full((1, 11), 9.0)  # erf(9 / sqrt 2) is 1: the largest change to one side
     turned = random_views(x, most, ViewSettings(rotation_degrees=90))
     assert any(torch.allclose(turned, x.rot90(k, (2, 3)), atol=1e-4) for k in (1, 3))
 
@@ -74,6 +74,28 @@ def test_windows_stay_inside_and_light_changes_pixels():
     assert light.min() >= 0.3 - 1e-6
     assert light.max() <= 0.7 + 1e-6
     assert light.std() > 0.05
+
+
+def test_colour_views_turn_hues_and_leave_grey_and_brightness_alone():
+    settings = ViewSettings(hue_degrees=60, saturation=1)
+    assert settings.numbers == 13
+    drawn = torch.randn(50, 13, generator=torch.Generator().manual_seed(0))
+    grey = torch.rand(50, 1, 4, 4).expand(-1, 3, -1, -1)
+    torch.testing.assert_close(random_views(grey, drawn, settings), grey, atol=2e-3, rtol=0)
+    colour = 0.5 + 0.05 * torch.tensor([1.0, -0.2, -0.6]).view(1, 3, 1, 1).expand(50, -1, 4, 4)
+    seen = random_views(colour, drawn, settings)
+    luma = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    torch.testing.assert_close((seen * luma).sum(1), (colour * luma).sum(1), atol=1e-4, rtol=0)
+    assert (seen - seen.mean(1, keepdim=True)).abs().amax((1, 2, 3)).min() < 0.02  # some are almost grey
+    assert len({tuple(v.argsort().tolist()) for v in seen[:, :, 0, 0]}) > 1  # in others the hue is another
+
+
+def test_colour_images_get_colour_views():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (60, 12, 12, 3)).astype(np.uint8)
+    assert choose_views(images).changes_colour
+    assert not choose_views(images[..., :1]).changes_colour
+    assert are_signs(choose_views(images)) == are_signs(choose_views(images[..., :1]))
 
 
 def test_views_are_a_function_of_their_numbers():

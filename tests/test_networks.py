@@ -178,6 +178,16 @@ def test_score_is_the_training_loss_with_nothing_sampled():
     torch.testing.assert_close(-vae.assess(x)[2], sum(terms.values()) + math.log(4))
 
 
+def test_the_score_counts_errors_by_their_pixels_variance():
+    vae = ClusterVAE(small_settings())
+    x = torch.rand(4, 3, 9, 12)
+    error = (x - vae.decode(vae.encode(vae.features(x)).mu)) ** 2
+    before = vae.assess(x)[2]
+    vae.noise_variances[1, 2, 3] /= 5
+    expected = before - 4 * error[:, 1, 2, 3] / 2 * vae.settings.reconstruction_weight
+    torch.testing.assert_close(vae.assess(x)[2], expected)
+
+
 def test_terms_are_weighted_and_named():
     x, noise = torch.rand(3, 3, 9, 12), torch.randn(3, 5)
     torch.manual_seed(0)

@@ -24,8 +24,8 @@ import safetensors.numpy
 from clusterloom.errors import ModelError
 from clusterloom.files import fsync_directory, umask, write_atomically
 
-FORMAT_VERSION = 2
-_READABLE_VERSIONS = (1, 2)  # what older ones lack, clusterloom.estimators.persistence supplies
+FORMAT_VERSION = 3
+_READABLE_VERSIONS = (1, 2, 3)  # what older ones lack, clusterloom.estimators.persistence supplies
 _READ_BACK = ("model.safetensors", "metrics.jsonl")
 _PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".dill"}
 

@@ -81,6 +81,13 @@ def fit(
     seed: Annotated[int, typer.Option(help="Fixes initial weights, order and noise.", min=0)] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run of the same --out.")] = False,
     overwrite: Overwrite = False,
+    colour_views: Annotated[
+        bool | None,
+        typer.Option(
+            help="Change colours in views of colour images; not where kinds differ by colour.",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = None,
     latent_dim: Annotated[
         int | None, typer.Option(help="Latent dimensions, the paper's s.", rich_help_panel=_NETWORK)
     ] = None,
@@ -163,6 +170,7 @@ def fit(
         {
             "n_clusters": _cluster_number(clusters),
             "random_state": seed,
+            "colour_views": colour_views,
             "latent_dim": latent_dim,
             "conv_depth": conv_depth,
             "hidden_dim": hidden_dim,

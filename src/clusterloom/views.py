@@ -1,7 +1,8 @@
 """Random views of images: the changes under which an image stays what it is, and the rule that chooses them.
 
-A view is a function of an image and of `VIEW_NUMBERS` standard normal numbers, and of nothing else: whoever draws the
-numbers decides what is random, so views follow the training loop's rule that everything derives from its seed.
+A view is a function of an image and of some standard normal numbers (`ViewSettings.numbers`), and of nothing else:
+whoever draws the numbers decides what is random, so views follow the training loop's rule that everything derives from
+its seed.
 """
 
 import math
@@ -11,9 +12,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-# Normal numbers that one view uses up, in the order of `random_views`.
-VIEW_NUMBERS = 11
 
 # Share of images that stay among their like when mirrored (or turned) from which on that is a fair view.
 _SYMMETRIC_SHARE = 1 / 3
@@ -38,6 +36,8 @@ class ViewSettings:
         quarter_turns: Turn by a multiple of 90 degrees.
         brightness: Largest relative change of the pixels' scale.
         gamma: Largest logarithm of the exponent on pixels.
+        hue_degrees: Largest turn of the colours around the grey axis (of YIQ), for images of three channels.
+        saturation: Largest relative change of the colours' distance from grey.
     """
 
     rotation_degrees: float = 0.0
@@ -50,12 +50,27 @@ class ViewSettings:
     quarter_turns: bool = False
     brightness: float = 0.0
     gamma: float = 0.0
+    hue_degrees: float = 0.0
+    saturation: float = 0.0
+
+    @property
+    def numbers(self) -> int:
+        """How many normal numbers one view uses up, in the order of `random_views`."""
+        return 13 if self.changes_colour else 11
+
+    @property
+    def changes_colour(self) -> bool:
+        """Whether hue or saturation may change."""
+        return self.hue_degrees > 0 or self.saturation > 0
 
 
 # Signs (letters, digits, symbols) are made of strokes in a fixed place; half of one is another one. So no crops.
 SIGNS = ViewSettings(rotation_degrees=15, shear=0.15, aspect=0.18, window_area=(0.72, 1.32), shift=0.05)
 # Things can be known by a part, and light falls on them differently from picture to picture.
 THINGS = ViewSettings(aspect=math.log(4 / 3), window_area=(0.4, 1.0), brightness=0.4, gamma=0.4)
+# Two crops of a picture have its colours in common, and two pictures of a kind need not: a model that may go by colour
+# looks at nothing else (Chen, Kornblith, Norouzi and Hinton, 2020, section 3.1).
+_HUE_DEGREES, _SATURATION = 60.0, 1.0
 
 
 def symmetric_shares(images: np.ndarray, seed: int = 0) -> dict[str, float]:
@@ -91,16 +106,17 @@ def symmetric_shares(images: np.ndarray, seed: int = 0) -> dict[str, float]:
     return shares
 
 
-def choose_views(images: np.ndarray, seed: int = 0) -> ViewSettings:
+def choose_views(images: np.ndarray, seed: int = 0, colour_views: bool = True) -> ViewSettings:
     """Which views are fair for a set of images, decided from the images alone.
 
     Where mirroring left and right leaves at least a third of the images among their like (`symmetric_shares`), they are
     pictures of things: `THINGS`, with every symmetry that passes the same test. Otherwise they are `SIGNS`, whose
-    handedness and every stroke count.
+    handedness and every stroke count. Views of colour images also change hue and saturation.
 
     Args:
         images: Shape (N, H, W, C).
         seed: Of the sample that is looked at.
+        colour_views: Change the colours of colour images.
 
     Example:
         >>> from sklearn.datasets import load_digits
@@ -109,9 +125,15 @@ def choose_views(images: np.ndarray, seed: int = 0) -> ViewSettings:
     """
     shares = symmetric_shares(images, seed)
     fair = {name: share >= _SYMMETRIC_SHARE for name, share in shares.items()}
-    if not fair["mirror_horizontally"]:
-        return SIGNS
-    return ViewSettings(**{**vars(THINGS), **fair})
+    views = ViewSettings(**{**vars(THINGS), **fair}) if fair["mirror_horizontally"] else SIGNS
+    if colour_views and images.shape[3] == 3:
+        views = replace(views, hue_degrees=_HUE_DEGREES, saturation=_SATURATION)
+    return views
+
+
+def are_signs(views: ViewSettings) -> bool:
+    """Whether views were chosen for signs, which are never cropped."""
+    return views.window_area[1] > 1
 
 
 def widened(settings: ViewSettings, factor: float = 1.6) -> ViewSettings:
@@ -133,16 +155,15 @@ def random_views(x: Tensor, numbers: Tensor, settings: ViewSettings) -> Tensor:
 
     Args:
         x: Images, shape (B, C, H, W), values in [0, 1].
-        numbers: Independent standard normal numbers, shape (B, `VIEW_NUMBERS`).
+        numbers: Independent standard normal numbers, shape (B, `settings.numbers`).
         settings: How far views may stray.
 
     Returns:
         The same shape, channels_last.
     """
     # Uniform on (-1, 1), one column per choice.
-    turn, shear, aspect, area, across, down, left_right, up_down, quarter, light, curve = torch.erf(
-        numbers / math.sqrt(2)
-    ).unbind(1)
+    uniform = torch.erf(numbers / math.sqrt(2))
+    turn, shear, aspect, area, across, down, left_right, up_down, quarter, light, curve = uniform[:, :11].unbind(1)
     smallest, largest = (math.log(a) / 2 for a in settings.window_area)
     side = torch.exp((smallest + largest) / 2 + area * (largest - smallest) / 2)
     stretch = torch.exp(aspect * settings.aspect / 2)
@@ -168,4 +189,16 @@ def random_views(x: Tensor, numbers: Tensor, settings: ViewSettings) -> Tensor:
         view = view.clamp(min=1e-4) ** torch.exp(curve * settings.gamma).view(-1, 1, 1, 1)
     if settings.brightness:
         view = view * (1 + light * settings.brightness).view(-1, 1, 1, 1)
+    if settings.changes_colour:
+        hue, saturation = uniform[:, 11:].unbind(1)
+        view = _recoloured(view, hue * math.radians(settings.hue_degrees), 1 + saturation * settings.saturation)
     return view.clamp(0, 1).contiguous(memory_format=torch.channels_last)
+
+
+def _recoloured(x: Tensor, angles: Tensor, saturations: Tensor) -> Tensor:
+    """Colour images (B, 3, H, W) with hues turned by angles (B,) and scaled around grey by saturations (B,)."""
+    to_yiq = x.new_tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
+    cos, sin = saturations * angles.cos(), saturations * angles.sin()
+    zero, one = torch.zeros_like(cos), torch.ones_like(cos)
+    turn = torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], 1).view(-1, 3, 3)
+    return torch.einsum("bij,bjhw->bihw", torch.linalg.inv(to_yiq) @ turn @ to_yiq, x)

@@ -34,6 +34,8 @@ from clusterloom.training.run import Run
 
 _THRESHOLD_SAMPLE = 10_000
 _REDRAWS = 9
+_NOISE_CHUNK = 1_000  # images whose errors are in memory at once
+_LEAST_NOISE = 1e-4  # a hundredth of the pixels' range, squared: a pixel that never changed may change a little
 
 
 class VariationalClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
@@ -234,8 +236,9 @@ class VariationalClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
 
         Returns:
             Arrays by name, "proba" (N, n_clusters_), "latents" (N, latent_dim), "score" (N,) and "outlier" (N,). The
-            flag says that the score lies below `outlier_threshold_`, Tukey's outer fence (first quartile minus three
-            times the interquartile range) of the scores of at most 10,000 training images, evenly spaced.
+            flag says that the score lies below `outlier_threshold_`, that is that the square root of the loss is
+            beyond Tukey's outer fence (third quartile plus three times the interquartile range) of at most 10,000
+            training images, evenly spaced.
         """
 
         proba, latents, score = self._apply(X, self.network_.assess)
@@ -309,9 +312,24 @@ class VariationalClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         self.labels_ = q.argmax(1)
         self.cluster_sizes_ = np.bincount(self.labels_, minlength=self.n_clusters_)
         sample = images[:: -(-len(images) // _THRESHOLD_SAMPLE)]
+        self._fit_noise(sample, compute)
         (scores,) = apply_in_batches(lambda x: self.network_.assess(x)[2:], sample, compute)
-        first, third = np.percentile(scores, [25, 75])
-        self.outlier_threshold_ = float(np.float32(first - 3 * (third - first)))
+        # Square roots, for losses are sums of squares: as distances they have no long tail of ordinary images.
+        first, third = np.percentile(np.sqrt(np.maximum(-scores, 0)), [25, 75])
+        self.outlier_threshold_ = -float(np.float32((third + 3 * (third - first)) ** 2))
+
+    def _fit_noise(self, sample: np.ndarray, compute: Compute) -> None:
+        """Set the variance of every pixel around its reconstruction to what it is over a sample of images."""
+
+        def squared_error(x: Tensor) -> tuple[Tensor, ...]:
+            return ((x - self.network_.decode(self.network_.encode(self.network_.features(x)).mu)) ** 2,)
+
+        total = np.zeros(self.network_.noise_variances.shape)
+        for start in range(0, len(sample), _NOISE_CHUNK):
+            (errors,) = apply_in_batches(squared_error, sample[start : start + _NOISE_CHUNK], compute)
+            total += errors.sum(0, dtype=np.float64)
+        variances = np.maximum(total / len(sample), _LEAST_NOISE)
+        self.network_.noise_variances.copy_(torch.from_numpy(variances))
 
     def _seed(self) -> int:
         """A seed, without touching NumPy's global generator."""

@@ -26,6 +26,8 @@ class ConvVAEClusterer(VariationalClusterer):
             (`clusterloom.cluster_count`): "auto" considers 2 to 20, a pair of numbers from the first to the second.
         start: "guided", or "random" for training from random weights, as in the paper.
         latent_dim: Dimensions of the latent variable, the paper's s.
+        colour_views: Let the guided recipe's views of colour images change in hue and saturation, so that clusters
+            follow shapes more than colours. False where colours tell the kinds apart.
         conv_depth: Conv layers in each conv network, the paper's n.
         hidden_dim: Width of the dense layers, the paper's m.
         conv_filters: Filters of each conv network; its length is the number of networks. "auto" takes as many networks
@@ -83,6 +85,7 @@ class ConvVAEClusterer(VariationalClusterer):
         n_clusters: int | tuple[int, int] | Literal["auto"] = 10,
         *,
         start: Literal["guided", "random"] = "guided",
+        colour_views: bool = True,
         latent_dim: int = 16,
         conv_depth: int = 1,
         hidden_dim: int = 256,
@@ -113,6 +116,7 @@ class ConvVAEClusterer(VariationalClusterer):
     ) -> None:
         self.n_clusters = n_clusters
         self.start = start
+        self.colour_views = colour_views
         self.latent_dim = latent_dim
         self.conv_depth = conv_depth
         self.hidden_dim = hidden_dim
@@ -207,7 +211,7 @@ class ConvVAEClusterer(VariationalClusterer):
     def _train_stages(self, network: ClusterVAE, run: Run, images: np.ndarray, plan: TrainingPlan) -> dict[str, Any]:
         if not self._is_guided():
             return super()._train_stages(network, run, images, plan)
-        return train_guided(network, run, images, plan, self._cluster_range()[0])
+        return train_guided(network, run, images, plan, self._cluster_range()[0], self.colour_views)
 
 
 # Knobs of the paper's objective and its loop; the guided recipe has its own.

@@ -27,7 +27,7 @@ from clusterloom.networks.guided import GuidedObjective, Representation
 from clusterloom.networks.vae import ClusterVAE
 from clusterloom.training.loop import DivergedError, TrainingPlan
 from clusterloom.training.run import Run
-from clusterloom.views import SIGNS, ViewSettings, choose_views, widened
+from clusterloom.views import ViewSettings, are_signs, choose_views, widened
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,12 @@ class Epochs:
 
 
 def train_guided(
-    network: ClusterVAE, run: Run, images: np.ndarray, plan: TrainingPlan, fewest_clusters: int
+    network: ClusterVAE,
+    run: Run,
+    images: np.ndarray,
+    plan: TrainingPlan,
+    fewest_clusters: int,
+    colour_views: bool = True,
 ) -> dict[str, Any]:
     """Train a network by the guided recipe, in place.
 
@@ -56,13 +61,14 @@ def train_guided(
         images: Shape (N, H, W, C).
         plan: Batch size, learning rate and seed; its epochs are divided over the stages.
         fewest_clusters: The number of clusters is found between this one and the network's own.
+        colour_views: Views of colour images change in colour too.
 
     Returns:
         What was decided and how long it took, for the record: views, likelihoods, seconds by stage.
     """
     epochs = Epochs.split(plan.epochs)
     plan = replace(plan, schedule="one-cycle", weight_decay=1e-4)
-    views = choose_views(images, plan.seed)
+    views = choose_views(images, plan.seed, colour_views)
 
     where = represent(network, run, images, replace(plan, epochs=epochs.represent), views)
     rows = _guided_rows(len(images), plan.seed)
@@ -109,7 +115,7 @@ def represent(
     Raises:
         DivergedError: with an empty history, for there are no clusters yet and so no model to keep.
     """
-    reconstruct = views == SIGNS
+    reconstruct = are_signs(views)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
         representation = Representation(network, views, reconstruct).to(run.compute.device)

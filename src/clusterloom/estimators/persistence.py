@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from clusterloom.bundle import Bundle
+from clusterloom.bundle import FORMAT_VERSION, Bundle
 from clusterloom.errors import ModelError
 from clusterloom.networks.vae import ClusterVAE, VAESettings
 
@@ -78,18 +78,25 @@ def from_bundle(cls: type[Estimator], bundle: Bundle, path: Path) -> Estimator:
 
 def _upgraded(bundle: Bundle) -> Bundle:
     """A model of an earlier format with what has been added since, at the values that it was trained with."""
-    if bundle.format_version == 2:
+    if bundle.format_version == FORMAT_VERSION:
         return bundle
-    settings = copy.deepcopy(bundle.settings)
+    settings, tensors = copy.deepcopy(bundle.settings), dict(bundle.tensors)
     network, parameters = settings["network"], settings["parameters"]
-    network |= {"batch_norm": False, "kl_weight": 1.0}
-    for conv in network["conv_networks"]:
-        conv |= {"downsample": "pool", "batch_norm": False}
-    if settings["estimator"] == "ConvVAEClusterer":
-        parameters |= {"start": "random", "conv_downsample": "pool", "batch_norm": False, "kl_weight": 1.0}
-    identity = np.eye(network["latent_dim"], dtype=np.float32)
-    factors = np.repeat(identity[None], network["n_clusters"], 0)
-    return replace(bundle, settings=settings, tensors={**bundle.tensors, "network.class_factors": factors})
+    is_conv = settings["estimator"] == "ConvVAEClusterer"
+    if bundle.format_version == 1:
+        network |= {"batch_norm": False, "kl_weight": 1.0}
+        for conv in network["conv_networks"]:
+            conv |= {"downsample": "pool", "batch_norm": False}
+        if is_conv:
+            parameters |= {"start": "random", "conv_downsample": "pool", "batch_norm": False, "kl_weight": 1.0}
+        identity = np.eye(network["latent_dim"], dtype=np.float32)
+        tensors["network.class_factors"] = np.repeat(identity[None], network["n_clusters"], 0)
+    if is_conv:
+        parameters["colour_views"] = False
+    height, width, channels = network["image_shape"]
+    variance = 1 / max(network["reconstruction_weight"], 1e-12)
+    tensors["network.noise_variances"] = np.full((channels, height, width), variance, np.float32)
+    return replace(bundle, settings=settings, tensors=tensors)
 
 
 def _restored_network(settings: VAESettings, tensors: Mapping[str, np.ndarray]) -> ClusterVAE:

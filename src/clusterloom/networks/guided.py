@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from clusterloom import losses
 from clusterloom.networks.vae import ClusterVAE, StepOutput
-from clusterloom.views import VIEW_NUMBERS, ViewSettings, random_views
+from clusterloom.views import ViewSettings, random_views
 
 # A reconstruction costs tens of nats per image, a choice among clusters a few: so much of the former balances them.
 GENERATIVE_WEIGHT = 0.04
@@ -44,8 +44,8 @@ class Representation(nn.Module):
         return [p for p in self.vae.parameters() if id(p) not in used]
 
     def draw_noise(self, n: int, generator: torch.Generator) -> Tensor:
-        """See the module; shape (n, 2 * VIEW_NUMBERS + latent_dim)."""
-        return _draw(n, self.vae.settings.latent_dim, generator)
+        """See the module; shape (n, 2 * views.numbers + latent_dim)."""
+        return _draw(n, 2 * self.views.numbers + self.vae.settings.latent_dim, generator)
 
     def project(self, x: Tensor) -> Tensor:
         """Points whose directions the contrastive loss compares, of unit length, shape (B, 64)."""
@@ -53,7 +53,7 @@ class Representation(nn.Module):
 
     def forward(self, x: Tensor, noise: Tensor) -> StepOutput:
         """Loss terms of images (B, C, H, W)."""
-        first, second, eps = _split(noise)
+        first, second, eps = _split(noise, self.views.numbers)
         view = random_views(x, first, self.views)
         n = len(x)
         hidden = self.vae.hidden(self.vae.features(torch.cat([view, random_views(x, second, self.views)])))
@@ -84,12 +84,12 @@ class GuidedObjective(nn.Module):
         self.register_buffer("shares", shares)
 
     def draw_noise(self, n: int, generator: torch.Generator) -> Tensor:
-        """See the module; shape (n, 2 * VIEW_NUMBERS + latent_dim)."""
-        return _draw(n, self.vae.settings.latent_dim, generator)
+        """See the module; shape (n, 2 * views.numbers + latent_dim)."""
+        return _draw(n, 2 * self.views.numbers + self.vae.settings.latent_dim, generator)
 
     def forward(self, x: Tensor, noise: Tensor, guide: Tensor) -> StepOutput:
         """Loss terms of images (B, C, H, W) whose assignments the guide (B, K) proposes."""
-        first, second, eps = _split(noise)
+        first, second, eps = _split(noise, self.views.numbers)
         view = random_views(x, first, self.views)
         n = len(x)
         features = self.vae.features(torch.cat([view, random_views(x, second, self.views)]))
@@ -127,9 +127,9 @@ def _generative_terms(vae: ClusterVAE, x: Tensor, z: Tensor, kl: Tensor) -> dict
     }
 
 
-def _draw(n: int, latent_dim: int, generator: torch.Generator) -> Tensor:
-    return torch.randn(n, 2 * VIEW_NUMBERS + latent_dim, generator=generator, device=generator.device)
+def _draw(n: int, numbers: int, generator: torch.Generator) -> Tensor:
+    return torch.randn(n, numbers, generator=generator, device=generator.device)
 
 
-def _split(noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return noise[:, :VIEW_NUMBERS], noise[:, VIEW_NUMBERS : 2 * VIEW_NUMBERS], noise[:, 2 * VIEW_NUMBERS :]
+def _split(noise: Tensor, of_view: int) -> tuple[Tensor, Tensor, Tensor]:
+    return noise[:, :of_view], noise[:, of_view : 2 * of_view], noise[:, 2 * of_view :]

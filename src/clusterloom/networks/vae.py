@@ -118,6 +118,7 @@ class ClusterVAE(nn.Module):
     """
 
     class_factors: Tensor
+    noise_variances: Tensor
 
     def __init__(self, settings: VAESettings) -> None:
         super().__init__()
@@ -159,6 +160,10 @@ class ClusterVAE(nn.Module):
         self.class_means = nn.Parameter(torch.zeros(settings.n_clusters, latent_dim), requires_grad=learned)
         # Lower triangular; sampling alone uses them. The prior of formula (3) has the identity.
         self.register_buffer("class_factors", torch.eye(latent_dim).repeat(settings.n_clusters, 1, 1))
+
+        # Of each pixel around its reconstruction; the score alone uses them. To begin with those of the training loss.
+        weight = max(settings.reconstruction_weight, 1e-12)
+        self.register_buffer("noise_variances", torch.full((channels, height, width), 1 / weight))
 
     def set_clusters(self, n_clusters: int) -> None:
         """Give the network another number of clusters: a fresh output of the category encoder and fresh class means.
@@ -265,16 +270,19 @@ class ClusterVAE(nn.Module):
         Returns:
             Soft assignments (B, K), as `assign` gives them; posterior means (B, D); and how well the model explains
             each image, in nats (B,): minus the terms of training with nothing sampled, that is z at the mean, analytic
-            divergences, and the category term as KL(q(y|.) || uniform), the entropy form at weight 1 plus ln K.
+            divergences, and the category term as KL(q(y|.) || uniform), the entropy form at weight 1 plus ln K. Squared
+            errors count by the variance of their pixel, `noise_variances`: an error where the images hardly differ from
+            their reconstructions says more than one where they often do.
         """
         features = self.features(x)
         posterior = self.encode(features)
         logits = self.category_logits(features, posterior.mu)
         q, log_q = logits.softmax(1), logits.log_softmax(1)
         kl = losses.expected_over_clusters(q, losses.gaussian_kl(posterior.mu, posterior.log_var, self._prior_mean()))
-        reconstruction = losses.reconstruction_loss(x, self.decode(posterior.mu))
+        error = (x - self.decode(posterior.mu)) ** 2
+        reconstruction = (error / (2 * self.noise_variances)).flatten(1).sum(1)
         category = losses.category_loss(log_q) + math.log(self.settings.n_clusters)
-        loss = self.settings.reconstruction_weight * reconstruction + self.settings.kl_weight * kl + category
+        loss = reconstruction + self.settings.kl_weight * kl + category
         return q, posterior.mu, -loss
 
     def _prior_mean(self) -> Tensor:
