@@ -1,4 +1,4 @@
-"""The number of clusters, from points: which division of their graph is good, and found again in other images.
+"""The number of clusters, from points: how well each number divides their neighbour graph.
 
 Like the guide, it sees points and their layout alone.
 """
@@ -20,7 +20,7 @@ _SPLIT_POINTS = 20_000  # both halves together
 _GRAPH_POINTS = 12_000
 _NEIGHBOURS = 15
 _POINTS_PER_CLUSTER = 8
-_ALMOST = 0.01
+_ALMOST = 0.0125
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,6 @@ class Evidence:
     n_clusters: int
     modularity: float
     stability: float
-
-    @property
-    def worth(self) -> float:
-        """Modularity times stability: a division counts as far as other images of the kind lead to it again."""
-        return self.modularity * self.stability
 
 
 def cluster_count_evidence(
@@ -85,16 +80,16 @@ def cluster_count_evidence(
     return evidence
 
 
-def enough_worth(evidence: Sequence[Evidence]) -> float:
-    """From which worth on a number of clusters is as good as the best: 1 % below the highest."""
-    highest = max(e.worth for e in evidence)
+def enough_modularity(evidence: Sequence[Evidence]) -> float:
+    """From which modularity on a number of clusters is as good as the best: 1.25 % below the highest."""
+    highest = max(e.modularity for e in evidence)
     return highest - _ALMOST * abs(highest)
 
 
 def best_count(evidence: Sequence[Evidence]) -> int:
     """The smallest number that is as good as the best: more clusters would separate hardly anything."""
-    enough = enough_worth(evidence)
-    return min(e.n_clusters for e in evidence if e.worth >= enough)
+    enough = enough_modularity(evidence)
+    return min(e.n_clusters for e in evidence if e.modularity >= enough)
 
 
 def neighbour_graph(points: np.ndarray) -> csr_array:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from clusterloom.cluster_count import Evidence, best_count, enough_worth
+from clusterloom.cluster_count import Evidence, best_count, enough_modularity
 
 _LABEL_PIXELS = 72
 _GAP_PIXELS = 2
@@ -94,8 +94,8 @@ def cluster_count_plot(evidence: Sequence[Evidence]) -> bytes:
 
     chosen = best_count(evidence)
     numbers = [e.n_clusters for e in evidence]
-    figure = Figure(figsize=(7, 7), layout="constrained")
-    panels = figure.subplots(3, 1, sharex=True)
+    figure = Figure(figsize=(7, 5.2), layout="constrained")
+    panels = figure.subplots(2, 1, sharex=True)
     for panel, (name, title) in zip(panels, _EVIDENCE_TITLES.items(), strict=True):
         values = [getattr(e, name) for e in evidence]
         panel.plot(numbers, values, "o-", color="#0072b2", linewidth=1, markersize=5)
@@ -103,7 +103,7 @@ def cluster_count_plot(evidence: Sequence[Evidence]) -> bytes:
         panel.plot(chosen, values[at], "o", markersize=13, markerfacecolor="none", color="#d55e00")
         panel.set_title(title, loc="left", fontsize=10)
         panel.grid(alpha=0.3)
-    panels[0].axhline(enough_worth(evidence), color="#d55e00", linewidth=1, linestyle="--")
+    panels[0].axhline(enough_modularity(evidence), color="#d55e00", linewidth=1, linestyle="--")
     panels[-1].set_xlabel(f"number of clusters; ringed: chosen, {chosen}")
     panels[-1].xaxis.get_major_locator().set_params(integer=True)
     buffer = io.BytesIO()
@@ -112,8 +112,7 @@ def cluster_count_plot(evidence: Sequence[Evidence]) -> bytes:
 
 
 _EVIDENCE_TITLES = {
-    "worth": "modularity x stability; dashed: as good as the best",
-    "modularity": "modularity: neighbours in the same cluster, beyond chance",
+    "modularity": "modularity: neighbours in the same cluster, beyond chance; dashed: as good as the best",
     "stability": "stability: do two halves of the images lead to the same clusters?",
 }
 

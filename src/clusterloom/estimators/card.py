@@ -91,17 +91,16 @@ def _count_sections(recipe: Mapping[str, Any]) -> list[str]:
             f"**{e.n_clusters}**" if e.n_clusters == chosen else e.n_clusters,
             f"{e.modularity:.4f}",
             f"{e.stability:.3f}",
-            f"{e.worth:.4f}",
         )
         for e in evidence
     ]
     return [
         "## Number of clusters",
-        f"Found from the images: {chosen}, the smallest number whose modularity times stability is within 1 % of the "
-        "highest. Modularity is the share of neighbours that are in the same cluster, beyond chance; stability says "
-        "how well two halves of the images lead to the same clusters (1: to the same, 0: no better than chance). Where "
-        "numbers are close, look at several.",
-        _table(rows, ("clusters", "modularity", "stability", "product")),
+        f"Found from the images: {chosen}, the smallest number whose modularity is within 1.25 % of the highest. "
+        "Modularity is the share of neighbours that are in the same cluster, beyond chance; stability says how well two "
+        "halves of the images lead to the same clusters (1: to the same, 0: no better than chance). Where numbers are "
+        "close, or the one found is not stable, look at several.",
+        _table(rows, ("clusters", "modularity", "stability")),
     ]
 
 

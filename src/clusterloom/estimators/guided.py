@@ -264,10 +264,20 @@ def _refit_classes(network: ClusterVAE, images: np.ndarray, run: Run) -> None:
 
 
 def automatic_epochs(n_images: int) -> int:
-    """As many epochs as make 1.1 million images seen, but 8 at least and 120 at most."""
-    return min(120, max(8, math.ceil(1_100_000 / n_images)))
+    """16 for 70,000 images, and more or fewer with the fifth root of how many there are; 8 to 120.
+
+    Example:
+        >>> [automatic_epochs(n) for n in (300, 10_000, 70_000, 1_000_000)]
+        [48, 24, 16, 10]
+    """
+    return min(120, max(8, math.ceil(16 * (70_000 / n_images) ** 0.2)))
 
 
 def automatic_batch_size(n_images: int) -> int:
-    """512, or for small sets the power of two that makes sixteen batches or more, down to 32."""
-    return min(512, max(32, 2 ** (max(1, n_images // 16).bit_length() - 1)))
+    """The power of two from 32 to 512 that comes closest to 2,200 steps in all: small sets need steps, not big batches.
+
+    Example:
+        >>> [automatic_batch_size(n) for n in (300, 10_000, 70_000, 1_000_000)]
+        [32, 128, 512, 512]
+    """
+    return min(512, max(32, 2 ** round(math.log2(n_images * automatic_epochs(n_images) / 2200))))
