@@ -97,9 +97,9 @@ def _count_sections(recipe: Mapping[str, Any]) -> list[str]:
     return [
         "## Number of clusters",
         f"Found from the images: {chosen}, the smallest number whose modularity is within 1.25 % of the highest. "
-        "Modularity is the share of neighbours that are in the same cluster, beyond chance; stability says how well two "
-        "halves of the images lead to the same clusters (1: to the same, 0: no better than chance). Where numbers are "
-        "close, or the one found is not stable, look at several.",
+        "Modularity is the share of neighbours that are in the same cluster, beyond chance; stability says how well "
+        "two halves of the images lead to the same clusters (1: to the same, 0: no better than chance). Where numbers "
+        "are close, or the one found is not stable, look at several.",
         _table(rows, ("clusters", "modularity", "stability")),
     ]
 

@@ -45,7 +45,7 @@ class ConvVAEClusterer(VariationalClusterer):
             sizes so much more or less that an image as a whole weighs the same against the other two losses.
         category_weight: Weight of the category loss; the guided recipe has no such loss.
         kl_weight: Weight of the divergence from the prior; 1 in the paper.
-        epochs: Passes over the images, over all stages; "auto" is 16 for 70,000 images, 24 for 10,000, 33 for 1,800.
+        epochs: Passes over the images, over all stages; "auto" is 16 for 70,000 images, 24 for 10,000, 34 for 1,800.
         batch_size: Images per step; "auto" is 512 from some 60,000 images on, and less for fewer.
         learning_rate: Of Adam; the guided recipe's highest.
         patience_epochs: Stop when the training loss has not improved by 0.1 % for so many epochs; None never does. The
