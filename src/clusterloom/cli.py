@@ -29,6 +29,8 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Built-in data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+reproduce_app = typer.Typer(help="The paper's experiments.", no_args_is_help=True)
+app.add_typer(reproduce_app, name="reproduce")
 
 DataArgument = Annotated[
     str,
@@ -274,6 +276,49 @@ def data_fetch(name: Annotated[str, typer.Argument(help="mnist or fashion-mnist.
     from clusterloom.data import fetch
 
     print(fetch(name, report=lambda line: print(line, file=sys.stderr)))
+
+
+@reproduce_app.command()
+def table1(
+    context: typer.Context,
+    rows: Annotated[
+        str | None, typer.Option(help="Numbers from 1 to 14, mnist or fashion-mnist, separated by commas; all of them.")
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds, separated by commas; one run each.")] = "0",
+    epochs: Annotated[int, typer.Option(help="Passes over the training images.", min=1)] = 50,
+    limit: Limit = None,
+    category_input: Annotated[str, typer.Option(help="latent for q(y|z), features for q(y|x).")] = "latent",
+    kl: Annotated[str, typer.Option(help="Formula (3): sampled or analytic.")] = "sampled",
+    batch_size: Annotated[int, typer.Option(help="Images per step.")] = 100,
+    reconstruction_weight: Annotated[
+        float | None, typer.Option(help="Of formula (2); 2.5 for MNIST, 10 for Fashion-MNIST.")
+    ] = None,
+    results: Annotated[
+        Path | None, typer.Option(help="File of finished runs; benchmarks/results/table1.jsonl.", metavar="FILE")
+    ] = None,
+    show: Annotated[bool, typer.Option("--show", help="Run nothing; print what is on file.")] = False,
+    smoke: Annotated[bool, typer.Option("--smoke", help="One epoch of a few images; nothing is kept.")] = False,
+) -> None:
+    """Run the 14 rows of Table 1 and set the printed figures beside ours. Runs on file are not repeated."""
+    import tempfile
+
+    from rich.console import Console
+
+    from clusterloom.reproduce import table1 as experiment
+    from clusterloom.reproduce.records import Records
+
+    chosen = experiment.chosen_rows(rows)
+    extent = experiment.Extent(_numbers("--seeds", seeds) or (), epochs, limit)
+    reading = experiment.Reading(category_input, kl, batch_size, reconstruction_weight)
+    with tempfile.TemporaryDirectory() as folder:
+        if smoke:
+            extent, results = experiment.SMOKE, Path(folder, "table1.jsonl")
+        records = Records(results or experiment.default_path())
+        if not show:
+            experiment.run(chosen, reading, extent, records, shlex.join(["clusterloom", *context.obj]))
+        # Piped output has no width of its own; 80 columns would cut figures short.
+        console = Console() if sys.stdout.isatty() else Console(width=100)
+        console.print(experiment.table(chosen, reading, extent, records))
 
 
 def main() -> NoReturn:

@@ -1,0 +1,80 @@
+"""Finished runs in a file, one JSON line each, so that an experiment can stop at any moment and go on later."""
+
+import json
+import os
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from clusterloom.errors import DataError
+
+
+class Records:
+    """The finished runs of one experiment.
+
+    Args:
+        path: The file; it and its folder are made with the first record.
+
+    Raises:
+        DataError: the file is not what `add` writes.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._records = _read(path)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self._records)
+
+    def matching(self, **values: Any) -> list[dict[str, Any]]:
+        """Records that have all of these values."""
+        return [r for r in self._records if all(r.get(name) == value for name, value in values.items())]
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Append a record; it is on the disk when this returns."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        torn = self.path.exists() and not self.path.read_bytes().endswith(b"\n") and self.path.stat().st_size > 0
+        with self.path.open("a", encoding="utf-8") as file:
+            # A line that a crash has cut off stays alone, so that it spoils no other.
+            file.write(("\n" if torn else "") + json.dumps(record) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self._records.append(dict(record))
+
+    def scratch(self, name: str) -> Path:
+        """Where the run of that name keeps its checkpoint until it is finished."""
+        return self.path.with_name(self.path.stem + ".partial") / name
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    records = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            if number < len(lines):  # the last line may be cut off: that run is made again
+                raise DataError(f"{path}, line {number}: not a JSON object; repair or remove it") from error
+    return records
+
+
+def spread(values: Sequence[float], digits: int = 2, best: bool = False) -> str:
+    """Mean, standard deviation where there are several values, and the greatest where asked for.
+
+    Example:
+        >>> spread([1.0, 2.0], 1, best=True), spread([1.0]), spread([])
+        ('1.5 ± 0.7 (2.0)', '1.00', '')
+    """
+    if not values:
+        return ""
+    text = f"{statistics.mean(values):.{digits}f}"
+    if len(values) > 1:
+        text += f" ± {statistics.stdev(values):.{digits}f}"
+        if best:
+            text += f" ({max(values):.{digits}f})"
+    return text

@@ -1,0 +1,212 @@
+"""Table 1 of the paper: 14 settings of the convolutional model, with the printed loss and accuracy beside ours."""
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.table import Table
+from torch import Tensor
+
+from clusterloom.data import ImageSet, load_images
+from clusterloom.errors import SettingsError
+from clusterloom.estimators.base import VariationalClusterer
+from clusterloom.estimators.convvae import ConvVAEClusterer
+from clusterloom.inference import apply_in_batches
+from clusterloom.metrics import label_scores
+from clusterloom.presets import PRESETS
+from clusterloom.reproduce.records import Records, spread
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row as printed: the paper's s, n and m, then loss and accuracy in percent on the training and test parts."""
+
+    dataset: str
+    latent_dim: int
+    conv_depth: int
+    hidden_dim: int
+    losses: tuple[float, float]
+    accuracies: tuple[float, float]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What tells the row from others, by our names."""
+        names = ("dataset", "latent_dim", "conv_depth", "hidden_dim")
+        return {name: getattr(self, name) for name in names}
+
+
+ROWS = (
+    Row("mnist", 2, 2, 128, (41.23, 41.13), (66.40, 66.39)),
+    Row("mnist", 5, 2, 128, (33.15, 33.42), (87.61, 88.32)),
+    Row("mnist", 10, 2, 128, (32.04, 31.85), (85.65, 86.54)),
+    Row("mnist", 20, 1, 512, (37.71, 37.4), (84.63, 85.06)),
+    Row("mnist", 50, 1, 512, (47.20, 46.59), (93.94, 94.0)),
+    Row("mnist", 60, 1, 512, (50.13, 50.16), (94.22, 94.42)),
+    Row("mnist", 100, 1, 512, (66.12, 65.36), (83.66, 83.92)),
+    Row("fashion-mnist", 10, 4, 512, (154.20, 160.18), (67.45, 66.51)),
+    Row("fashion-mnist", 20, 6, 512, (141.74, 146.70), (64.83, 64.01)),
+    Row("fashion-mnist", 30, 4, 512, (143.77, 146.93), (67.62, 67.6)),
+    Row("fashion-mnist", 40, 5, 512, (148.73, 150.72), (66.19, 65.67)),
+    Row("fashion-mnist", 60, 5, 512, (158.39, 162.43), (68.03, 68.0)),
+    Row("fashion-mnist", 70, 5, 512, (161.70, 163.41), (64.54, 64.8)),
+    Row("fashion-mnist", 100, 5, 512, (178.10, 180.82), (66.08, 65.67)),
+)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the paper leaves open.
+
+    Attributes:
+        category_input: "latent" for q(y|z), "features" for q(y|x).
+        kl: Formula (3) "sampled" or "analytic".
+        batch_size: Images per step.
+        reconstruction_weight: Weight lambda of formula (2); None takes 2.5 for MNIST and 10 for Fashion-MNIST, whose
+            printed losses are four times as large.
+    """
+
+    category_input: str = "latent"
+    kl: str = "sampled"
+    batch_size: int = 100
+    reconstruction_weight: float | None = None
+
+    def of(self, dataset: str) -> dict[str, Any]:
+        """As parameters of the estimator."""
+        weight = self.reconstruction_weight
+        if weight is None:
+            weight = {"mnist": 2.5, "fashion-mnist": 10.0}[dataset]
+        return {**vars(self), "reconstruction_weight": weight}
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much of an experiment to run.
+
+    Attributes:
+        seeds: One run each.
+        epochs: Passes over the training images.
+        limit: At most so many images of each part; None takes all.
+    """
+
+    seeds: tuple[int, ...] = (0,)
+    epochs: int = 50
+    limit: int | None = None
+
+
+SMOKE = Extent((0,), 1, 60)
+
+
+def run(rows: Sequence[Row], reading: Reading, extent: Extent, records: Records, command: str) -> None:
+    """Run what is not on record yet, in the order of seeds and then of rows."""
+    for seed in extent.seeds:
+        for row in rows:
+            settings = _identity(row, reading, extent) | {"seed": seed}
+            if not records.matching(**settings):
+                records.add(settings | run_one(row, reading, extent, seed, records) | {"command": command})
+
+
+def run_one(row: Row, reading: Reading, extent: Extent, seed: int, records: Records) -> dict[str, Any]:
+    """Train and score one row; an interrupted run goes on."""
+    name = "-".join(str(value) for value in (*_identity(row, reading, extent).values(), seed))
+    parts = {part: load_images(f"{row.dataset}:{part}", limit=extent.limit) for part in ("train", "test")}
+    parameters = {**PRESETS["paper"]["convvae"], **reading.of(row.dataset), **row.settings}
+    del parameters["dataset"]
+    scratch = records.scratch(name)
+    model = ConvVAEClusterer(
+        10,
+        **parameters | {"epochs": extent.epochs, "random_state": seed},
+        run_dir=str(scratch),
+        resume=True,
+        verbose=1,
+    ).fit(parts["train"])
+    result: dict[str, Any] = {"loss_last_epoch": round(model.history_[-1]["loss"], 3)}
+    for part, images in parts.items():
+        result |= scores(model, images, part)
+    shutil.rmtree(scratch, ignore_errors=True)
+    return result | {
+        "clusters_in_use": model.history_[-1]["clusters_in_use"],
+        "seconds": model.about_["training_seconds"],
+        **{key: model.about_[key] for key in ("device", "threads", "versions")},
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def scores(model: VariationalClusterer, images: ImageSet, part: str) -> dict[str, float]:
+    """Loss and label scores of one part, under names that end in its own."""
+    assert images.labels is not None, "the built-in sets have labels"
+    found = {"loss": mean_loss(model, images), **label_scores(images.labels, model.predict(images))}
+    return {f"{name}_{part}": round(value, 4) for name, value in found.items()}
+
+
+def mean_loss(model: VariationalClusterer, images: ImageSet) -> float:
+    """The training objective over all images, nats per image, with one posterior sample each."""
+    network = model.network_
+    generator = torch.Generator(next(network.parameters()).device).manual_seed(0)
+
+    def loss(x: Tensor) -> tuple[Tensor, ...]:
+        terms = network(x, network.draw_noise(len(x), generator)).terms
+        return (torch.stack(list(terms.values())).sum(0),)
+
+    (losses,) = apply_in_batches(loss, images.images, model._compute())
+    return float(losses.mean(dtype=np.float64))
+
+
+def table(rows: Sequence[Row], reading: Reading, extent: Extent, records: Records) -> Table:
+    """Printed figures beside those on record."""
+    result = Table(
+        *("s, n, m", "", "seeds", "loss", "ours", "accuracy", "ours (best)", "purity (best)"),
+        title="Table 1: printed figures, and ours as mean ± standard deviation over seeds",
+    )
+    for i, row in enumerate(rows):
+        if i == 0 or row.dataset != rows[i - 1].dataset:
+            result.add_row(row.dataset)
+        runs = records.matching(**_identity(row, reading, extent))
+        for k, part in enumerate(("train", "test")):
+            setting = f"{row.latent_dim}, {row.conv_depth}, {row.hidden_dim}" if k == 0 else ""
+            result.add_row(
+                setting,
+                part,
+                str(len(runs)) if k == 0 else "",
+                f"{row.losses[k]:.1f}",
+                spread([r[f"loss_{part}"] for r in runs], 1),
+                f"{row.accuracies[k]:.1f}",
+                *(spread([100 * r[f"{name}_{part}"] for r in runs], 1, best=True) for name in ("accuracy", "purity")),
+            )
+    return result
+
+
+def chosen_rows(text: str | None) -> tuple[Row, ...]:
+    """Rows by their numbers from 1 and by data set, separated by commas; None is all of them.
+
+    Example:
+        >>> [row.latent_dim for row in chosen_rows("1,14")], len(chosen_rows("mnist")), len(chosen_rows(None))
+        ([2, 100], 7, 14)
+
+    Raises:
+        SettingsError: there is no such row.
+    """
+    if text is None:
+        return ROWS
+    chosen: list[Row] = []
+    for part in text.split(","):
+        if part in ("mnist", "fashion-mnist"):
+            chosen += [row for row in ROWS if row.dataset == part]
+        elif part.isascii() and part.isdigit() and 1 <= int(part) <= len(ROWS):
+            chosen.append(ROWS[int(part) - 1])
+        else:
+            raise SettingsError(f"--rows {text}: expected numbers from 1 to {len(ROWS)}, mnist or fashion-mnist")
+    return tuple(dict.fromkeys(chosen))
+
+
+def default_path() -> Path:
+    """Where results lie in a checkout."""
+    return Path("benchmarks", "results", "table1.jsonl")
+
+
+def _identity(row: Row, reading: Reading, extent: Extent) -> dict[str, Any]:
+    return {**row.settings, **reading.of(row.dataset), "epochs": extent.epochs, "limit": extent.limit}

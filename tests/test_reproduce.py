@@ -1,0 +1,138 @@
+"""The paper's experiments: rows as printed, runs that are kept, resumed and never repeated."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+
+from clusterloom import DataError, SettingsError
+from clusterloom.cli import run as run_cli
+from clusterloom.data import ImageSet
+from clusterloom.reproduce import table1
+from clusterloom.reproduce.records import Records
+from clusterloom.reproduce.table1 import ROWS, Extent, Reading, chosen_rows
+
+
+@pytest.fixture
+def small_sets(monkeypatch):
+    """In place of the real sets: 28 x 28 noise around ten patterns."""
+    rng = np.random.default_rng(0)
+    patterns = rng.integers(0, 200, (10, 28, 28, 1))
+
+    def load(source, limit=None):
+        n = limit or 120
+        labels = rng.integers(0, 10, n)
+        images = (patterns[labels] + rng.integers(0, 50, (n, 28, 28, 1))).astype(np.uint8)
+        return ImageSet(images, [str(i) for i in range(n)], labels, tuple("0123456789"), source, ())
+
+    monkeypatch.setattr(table1, "load_images", load)
+
+
+def test_rows_are_those_of_the_paper():
+    assert [row.latent_dim for row in ROWS] == [2, 5, 10, 20, 50, 60, 100, 10, 20, 30, 40, 60, 70, 100]
+    assert [row.dataset for row in ROWS] == ["mnist"] * 7 + ["fashion-mnist"] * 7
+    best = max((row for row in ROWS if row.dataset == "mnist"), key=lambda row: row.accuracies[1])
+    assert (best.latent_dim, best.conv_depth, best.hidden_dim, best.losses) == (60, 1, 512, (50.13, 50.16))
+
+
+def test_rows_are_chosen_by_number_and_set():
+    assert chosen_rows("3,mnist,3")[:2] == (ROWS[2], ROWS[0])
+    assert len(chosen_rows("3,mnist,3")) == 7
+    for text in ("0", "15", "cifar", "", "1,,2", "²"):
+        with pytest.raises(SettingsError, match="--rows"):
+            chosen_rows(text)
+
+
+def test_a_run_is_kept_and_not_repeated(small_sets, tmp_path, monkeypatch):
+    records = Records(tmp_path / "results" / "table1.jsonl")
+    extent, rows = Extent((0, 1), epochs=1, limit=60), ROWS[:2]
+    table1.run(rows, Reading(), extent, records, "the command")
+    lines = [json.loads(line) for line in records.path.read_text().splitlines()]
+    assert [(r["latent_dim"], r["seed"]) for r in lines] == [(2, 0), (5, 0), (2, 1), (5, 1)]
+    first = lines[0]
+    assert first["command"] == "the command"
+    assert first["reconstruction_weight"] == 2.5
+    for part in ("train", "test"):
+        assert 0 < first[f"accuracy_{part}"] <= first[f"purity_{part}"] <= 1
+        assert first[f"loss_{part}"] > 1
+    assert not any((tmp_path / "results" / "table1.partial").rglob("*.safetensors"))
+
+    def never(*arguments):
+        raise AssertionError("it is on file already")
+
+    monkeypatch.setattr(table1, "run_one", never)
+    again = Records(records.path)
+    table1.run(rows, Reading(), extent, again, "")
+    with pytest.raises(AssertionError, match="on file"):
+        table1.run(rows, Reading(kl="analytic"), extent, again, "")
+
+
+def test_an_interrupted_run_goes_on(small_sets, tmp_path, monkeypatch):
+    extent, row = Extent((0,), epochs=2, limit=60), ROWS[0]
+    whole = Records(tmp_path / "whole.jsonl")
+    rng_free = table1.load_images
+    images = {name: rng_free(name, 60) for name in ("mnist:train", "mnist:test")}
+    monkeypatch.setattr(table1, "load_images", lambda name, limit: images[name])
+    table1.run([row], Reading(), extent, whole, "")
+    cut = Records(tmp_path / "cut.jsonl")
+    scores = table1.scores
+    monkeypatch.setattr(table1, "scores", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        table1.run([row], Reading(), extent, cut, "")
+    assert not cut.path.exists()
+    assert any((tmp_path / "cut.partial").rglob("checkpoint.safetensors"))
+    monkeypatch.setattr(table1, "scores", scores)
+    table1.run([row], Reading(), extent, cut, "")
+    compared = ("loss_train", "loss_test", "accuracy_train", "nmi_test")
+    assert [next(iter(whole))[name] for name in compared] == [next(iter(cut))[name] for name in compared]
+
+
+def test_the_loss_is_the_training_objective(small_sets):
+    from clusterloom import ConvVAEClusterer
+
+    images = table1.load_images("x", 60)
+    model = ConvVAEClusterer(10, start="random", kl="analytic", epochs=30, batch_size=20, random_state=0).fit(images)
+    assert table1.mean_loss(model, images) == pytest.approx(model.history_[-1]["loss"], rel=0.1)
+    assert table1.mean_loss(model, images) == table1.mean_loss(model, images)
+
+
+def test_the_table_sets_figures_beside_the_print(small_sets, tmp_path):
+    from rich.console import Console
+
+    records = Records(tmp_path / "t.jsonl")
+    base = {**ROWS[0].settings, **Reading().of("mnist"), "epochs": 50, "limit": None}
+    for seed, accuracy in ((0, 0.5), (1, 0.7)):
+        scores = {f"{name}_{part}": accuracy for name in ("accuracy", "purity") for part in ("train", "test")}
+        records.add({**base, "seed": seed, **scores, "loss_train": 40.0, "loss_test": 41.0})
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(table1.table(ROWS[:1], Reading(), Extent(), records))
+    text = console.export_text()
+    assert "66.4 " in text
+    assert "60.0 ± 14.1 (70.0)" in text
+    assert "41.0 ± 0.0" in text
+
+
+def test_a_cut_off_last_line_is_made_again_and_a_bad_one_named(tmp_path):
+    path = tmp_path / "r.jsonl"
+    path.write_text('{"a": 1}\n{"a": 2, "b')
+    records = Records(path)
+    assert list(records) == [{"a": 1}]
+    records.add({"a": 3})
+    path.write_text(path.read_text().replace('{"a": 2, "b\n', ""))
+    assert list(Records(path)) == [{"a": 1}, {"a": 3}]
+    path.write_text('{"a": 1}\nnonsense\n{"a": 2}\n')
+    with pytest.raises(DataError, match="line 2"):
+        Records(path)
+
+
+def test_command_line(small_sets, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run_cli(["reproduce", "table1", "--rows", "1,8", "--smoke"]) == 0
+    out = capsys.readouterr().out
+    assert "Table 1" in out
+    assert "154.2" in out
+    assert not (tmp_path / "benchmarks").exists()
+    assert run_cli(["reproduce", "table1", "--rows", "99"]) == 2
+    assert "--rows 99" in capsys.readouterr().err
+    assert run_cli(["reproduce", "table1", "--show"]) == 0
