@@ -105,7 +105,7 @@ def test_the_table_sets_figures_beside_the_print(small_sets, tmp_path):
     for seed, accuracy in ((0, 0.5), (1, 0.7)):
         scores = {f"{name}_{part}": accuracy for name in ("accuracy", "purity") for part in ("train", "test")}
         records.add({**base, "seed": seed, **scores, "loss_train": 40.0, "loss_test": 41.0})
-    console = Console(width=100, record=True, file=io.StringIO())
+    console = Console(width=120, record=True, file=io.StringIO())
     console.print(table1.table(ROWS[:1], Reading(), Extent(), records))
     text = console.export_text()
     assert "66.4 " in text

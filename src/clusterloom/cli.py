@@ -317,7 +317,7 @@ def table1(
         if not show:
             experiment.run(chosen, reading, extent, records, shlex.join(["clusterloom", *context.obj]))
         # Piped output has no width of its own; 80 columns would cut figures short.
-        console = Console() if sys.stdout.isatty() else Console(width=100)
+        console = Console() if sys.stdout.isatty() else Console(width=120)
         console.print(experiment.table(chosen, reading, extent, records))
 
 
