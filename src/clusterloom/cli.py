@@ -261,6 +261,17 @@ def evaluate(
     commands.evaluate(model, options, labels, as_json, Console(), _talk())
 
 
+@app.command()
+def describe(
+    model: ModelArgument,
+    out: Annotated[Path | None, typer.Option(help="Also draw the networks: NAME.png.", metavar="FILE")] = None,
+) -> None:
+    """Print a model's networks: layers, shapes and parameter counts, as in the paper's figure 1."""
+    from clusterloom import commands
+
+    commands.describe_model(model, out, _printer(), _talk())
+
+
 @data_app.command("list")
 def data_list() -> None:
     """List the built-in data sets."""
@@ -302,8 +313,6 @@ def table1(
     """Run the 14 rows of Table 1 and set the printed figures beside ours. Runs on file are not repeated."""
     import tempfile
 
-    from rich.console import Console
-
     from clusterloom.reproduce import table1 as experiment
     from clusterloom.reproduce.records import Records
 
@@ -316,9 +325,7 @@ def table1(
         records = Records(results or experiment.default_path())
         if not show:
             experiment.run(chosen, reading, extent, records, shlex.join(["clusterloom", *context.obj]))
-        # Piped output has no width of its own; 80 columns would cut figures short.
-        console = Console() if sys.stdout.isatty() else Console(width=120)
-        console.print(experiment.table(chosen, reading, extent, records))
+        _printer().print(experiment.table(chosen, reading, extent, records))
 
 
 def main() -> NoReturn:
@@ -388,6 +395,13 @@ def _talk() -> "Console":
     from rich.console import Console
 
     return Console(stderr=True)
+
+
+def _printer() -> "Console":
+    from rich.console import Console
+
+    # Piped output has no width of its own; 80 columns would cut figures short.
+    return Console() if sys.stdout.isatty() else Console(width=120)
 
 
 def _data(source: str, size: str | None, channels: int | None, skip_bad: bool, limit: int | None) -> "DataOptions":

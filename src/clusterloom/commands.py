@@ -24,7 +24,8 @@ from clusterloom.estimators.load import load_model
 from clusterloom.estimators.vae import VAEClusterer
 from clusterloom.files import write_atomically
 from clusterloom.metrics import label_scores, per_class_table, sampled_silhouette_score
-from clusterloom.pictures import cluster_count_plot, image_grid, member_grid, png_bytes, to_picture
+from clusterloom.networks.describe import describe, size
+from clusterloom.pictures import cluster_count_plot, image_grid, member_grid, network_figure, png_bytes, to_picture
 from clusterloom.presets import LITERAL, PRESETS
 from clusterloom.tables import check_table_target, prediction_columns, read_labels, write_table
 from clusterloom.training.loop import DivergedError
@@ -228,6 +229,29 @@ def evaluate(
         console.print(json.dumps(result), soft_wrap=True, highlight=False, markup=False)
     else:
         _print_evaluation(result, console)
+
+
+def describe_model(model_path: Path, out: Path | None, console: Console, talk: Console) -> None:
+    """Print a model's networks with their layers, shapes and parameter counts, and draw them where `out` says."""
+    if out is not None:
+        if out.suffix.lower() != ".png":
+            raise DataError(f"--out {printable(str(out))}: the name must end in .png")
+        _check_picture_target(out, overwrite=True)
+    model = load_model(model_path)
+    network = model.network_
+    parts = describe(network)
+    table = Table("network", "reads", "layers", "in", "out", "parameters", title=f"{type(model).__name__}")
+    for part in parts:
+        shapes = (size(part.input_shape), size(part.output_shape))
+        table.add_row(part.name, part.reads, "\n".join(part.layers), *shapes, f"{part.parameters:,}")
+    table.add_row("class means", "", "", "", size(tuple(network.class_means.shape)), f"{network.class_means.numel():,}")
+    table.add_row("all", "", "", "", "", f"{sum(p.numel() for p in network.parameters()):,}")
+    console.print(table)
+    if out is not None:
+        height, width, channels = model.image_shape_
+        title = f"{type(model).__name__}, {model.n_clusters_} clusters, images of {height} x {width} x {channels}"
+        write_atomically(out, network_figure(parts, title))
+        _say(talk, f"figure: {printable(str(out))}")
 
 
 def _check_run_dir(run_dir: Path, options: FitOptions) -> None:

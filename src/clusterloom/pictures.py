@@ -2,11 +2,13 @@
 
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from clusterloom.cluster_count import Evidence, best_count, enough_modularity
+from clusterloom.networks.describe import Part, size
 
 _LABEL_PIXELS = 72
 _GAP_PIXELS = 2
@@ -115,6 +117,83 @@ _EVIDENCE_TITLES = {
     "modularity": "modularity: neighbours in the same cluster, beyond chance; dashed: as good as the best",
     "stability": "stability: do two halves of the images lead to the same clusters?",
 }
+
+
+def network_figure(parts: Sequence[Part], title: str) -> bytes:
+    """A PNG file of a network as the paper's figure 1 draws it: data in solid boxes, networks in dashed ones.
+
+    The height of a data box is the logarithm of how many numbers it holds.
+
+    Args:
+        parts: As `clusterloom.networks.describe.describe` gives them.
+        title: Above the picture.
+    """
+    from matplotlib.figure import Figure
+
+    by_name = {part.name: part for part in parts}
+    convs = [part for part in parts if part.name.startswith("Con_Layer")]
+    encoder, decoder, category = by_name["encoder"], by_name["decoder"], by_name["category encoder"]
+    latent_dim = encoder.output_shape[0] // 2
+    # Along the middle, from the image to its reconstruction: data and networks in turns.
+    row: list[tuple[str, tuple[int, ...]] | Part] = [("image", (convs or [encoder])[0].input_shape)]
+    for part in convs:
+        row += [part, ("output", part.output_shape)]
+    if convs:
+        row += [("features", encoder.input_shape)]
+    row += [encoder, ("mean,\nlog-variance", encoder.output_shape), ("z", (latent_dim,)), decoder]
+    row += [("output, cut", decoder.output_shape)]
+    if "TranCon_Layer1" in by_name:
+        mirror = by_name["TranCon_Layer1"]
+        row += [mirror, ("new image", mirror.output_shape)]
+    widths = [1.0 if isinstance(item, Part) else 0.66 for item in row]
+    middles = [sum(widths[:at]) + widths[at] / 2 for at in range(len(row))]
+    figure = Figure(figsize=(1.7 * sum(widths), 6), layout="constrained")
+    axes = figure.subplots()
+    axes.set(xlim=(0, sum(widths)), ylim=(-5.3, 2.6))
+    axes.set_title(title, fontsize=11)
+    axes.axis("off")
+    places: dict[str, float] = {}
+    for item, x, width in zip(row, middles, widths, strict=True):
+        if isinstance(item, Part):
+            _network_box(axes, x, 0.0, item)
+        else:
+            places[item[0]] = x
+            _data_box(axes, x, 0.0, *item)
+        if x > middles[0]:
+            _arrow(axes, (x - width / 2 - 0.06, 0), (x - width / 2 + 0.06, 0))
+    source = category.reads if category.reads in places else "image"
+    start, below = places[source], -0.85 - 0.14 * float(np.log2(np.prod(category.input_shape)))
+    _network_box(axes, start + 0.83, -3.9, category)
+    _data_box(axes, start + 1.66, -3.9, "clusters", category.output_shape)
+    _arrow(axes, (start, below), (start + 0.38, -3.9), connectionstyle="angle,angleA=90,angleB=0")
+    _arrow(axes, (start + 1.27, -3.9), (start + 1.39, -3.9))
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    return buffer.getvalue()
+
+
+def _arrow(axes: Any, start: tuple[float, float], end: tuple[float, float], **style: str) -> None:
+    axes.annotate("", end, start, arrowprops={"arrowstyle": "->", **style})
+
+
+def _data_box(axes: Any, x: float, y: float, name: str, shape: tuple[int, ...]) -> None:
+    from matplotlib.patches import Rectangle
+
+    height = 0.4 + 0.28 * float(np.log2(np.prod(shape)))
+    axes.add_patch(Rectangle((x - 0.14, y - height / 2), 0.28, height, facecolor="#cfe3f1", edgecolor="black"))
+    text = f"{name}\n{size(shape)}".replace(" = ", "\n")
+    axes.text(x, y - height / 2 - 0.12, text, ha="center", va="top", fontsize=8)
+
+
+def _network_box(axes: Any, x: float, y: float, part: Part) -> None:
+    from matplotlib.patches import Rectangle
+
+    axes.add_patch(Rectangle((x - 0.43, y - 1.3), 0.86, 2.6, fill=False, linestyle="--", edgecolor="black"))
+    layers = "\n".join(part.layers[:7]).replace(", ", ",\n")
+    more = f"\n... {len(part.layers)} in all" if len(part.layers) > 7 else ""
+    axes.text(x, y + 1.2, part.name, ha="center", va="top", fontsize=9, weight="bold")
+    axes.text(x, y - 0.02, layers + more, ha="center", va="center", fontsize=7 if len(part.layers) > 4 else 8)
+    axes.text(x, y - 1.22, f"{part.parameters:,} parameters", ha="center", va="bottom", fontsize=7)
 
 
 def png_bytes(picture: Image.Image) -> bytes:

@@ -1,0 +1,64 @@
+"""What `describe` says of a network, against counts worked out by hand."""
+
+import torch
+from PIL import Image
+
+from clusterloom.networks.conv import ConvSettings
+from clusterloom.networks.describe import describe
+from clusterloom.networks.vae import ClusterVAE, VAESettings
+
+
+def paper(**changes):
+    settings = {"conv_networks": (ConvSettings(16, 3), ConvSettings(32, 5)), "latent_dim": 20, "hidden_dim": 512}
+    return ClusterVAE(VAESettings((28, 28, 1), n_clusters=10, **settings | changes))
+
+
+def test_the_papers_network():
+    network = paper(category_input="features")
+    parts = {part.name: part for part in describe(network)}
+    assert list(parts) == ["Con_Layer1", "Con_Layer2", "encoder", "category encoder", "decoder", "TranCon_Layer1"]
+    assert parts["Con_Layer1"].input_shape == (1, 28, 28)
+    assert parts["Con_Layer1"].parameters == 9 * 16 + 16
+    assert parts["Con_Layer2"].output_shape == (32, 7, 7)
+    assert parts["Con_Layer2"].parameters == 25 * 16 * 32 + 32
+    assert parts["Con_Layer2"].layers == ("conv 5x5, 32 filters", "ReLU", "max-pool 2x2")
+    assert parts["encoder"].input_shape == (4704,)
+    assert parts["encoder"].layers == ("dense 4704 -> 512", "ReLU", "dense 512 -> 40")
+    assert parts["category encoder"].output_shape == (10,)
+    assert parts["decoder"].output_shape == (3136,)
+    assert parts["TranCon_Layer1"].output_shape == (1, 28, 28)
+    assert sum(p.parameters for p in parts.values()) + network.class_means.numel() == sum(
+        p.numel() for p in network.parameters()
+    )
+
+
+def test_other_shapes_and_nothing_left_behind():
+    network = paper(conv_networks=(), hidden_dim=100, category_input="latent")
+    parts = {part.name: part for part in describe(network)}
+    assert list(parts) == ["encoder", "category encoder", "decoder"]
+    assert (parts["encoder"].reads, parts["category encoder"].reads) == ("image", "z")
+    deep = paper(conv_networks=(ConvSettings(4, 3, 2, "stride", True),), batch_norm=True, concatenate=False).train()
+    stats = deep.encoder_norm.running_mean.clone()
+    first, *_ = describe(deep)
+    half = ("conv 3x3, 4 filters, stride 2", "batch norm", "ReLU")
+    assert first.layers == ("conv 3x3, 4 filters", "batch norm", "ReLU", *half)
+    assert deep.training
+    assert torch.equal(deep.encoder_norm.running_mean, stats)
+    assert not any(m._forward_hooks for m in deep.modules())
+
+
+def test_command_line(tmp_path, capsys):
+    from pathlib import Path
+
+    from clusterloom.cli import run
+
+    model = Path(__file__).parent / "models" / "format-3"
+    assert run(["describe", str(model), "--out", str(tmp_path / "figure.png")]) == 0
+    out = capsys.readouterr().out
+    assert "Con_Layer2" in out
+    assert "class means" in out
+    with Image.open(tmp_path / "figure.png") as figure:
+        assert figure.width > 800
+    assert run(["describe", str(model), "--out", str(tmp_path / "figure.txt")]) == 2
+    assert "must end in .png" in capsys.readouterr().err
+    assert run(["describe", str(tmp_path / "none")]) == 2
