@@ -29,7 +29,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from clusterloom.data import load_images
 from clusterloom.device import Compute, freed_memory_reused
-from clusterloom.estimators.base import initialised_network
 from clusterloom.estimators.convvae import ConvVAEClusterer
 from clusterloom.presets import PRESETS
 from clusterloom.training.loop import Trainer, TrainingPlan, _Sums, epoch_order
@@ -102,7 +101,7 @@ def our_steps(images, batch_size, category_input):
     """The same with the library's own step."""
     estimator = ConvVAEClusterer(CLUSTERS, **{**PRESETS["paper"]["convvae"], "category_input": category_input})
     plan = TrainingPlan(epochs=1, batch_size=batch_size, learning_rate=1e-3, seed=0)
-    network = initialised_network(estimator._network_settings(images.shape[1:]), 0)
+    network = estimator._initialised_network(estimator._network_settings(images.shape[1:]), 0)
     trainer = Trainer(network, plan, Compute.choose("cpu", "fp32"), Accelerator(device_placement=False, cpu=True))
     for epoch in range(10**9):
         sums, order = _Sums(), epoch_order(len(images), 0, epoch)

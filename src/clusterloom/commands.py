@@ -18,7 +18,7 @@ from clusterloom.data import ImageSet, holds_pictures, load_images
 from clusterloom.data.boundary import printable
 from clusterloom.device import is_main_process
 from clusterloom.errors import DataError, SettingsError
-from clusterloom.estimators.base import VariationalClusterer
+from clusterloom.estimators.base import ImageClusterer
 from clusterloom.estimators.convvae import ConvVAEClusterer
 from clusterloom.estimators.load import load_model
 from clusterloom.estimators.vae import VAEClusterer
@@ -31,7 +31,7 @@ from clusterloom.tables import check_table_target, prediction_columns, read_labe
 from clusterloom.training.loop import DivergedError
 from clusterloom.training.run import CHECKPOINTS
 
-METHODS: Mapping[str, type[VariationalClusterer]] = {"convvae": ConvVAEClusterer, "vae": VAEClusterer}
+METHODS: Mapping[str, type[ImageClusterer]] = {"convvae": ConvVAEClusterer, "vae": VAEClusterer}
 _PICTURE_IMAGES = 20_000  # members shown are chosen among so many images at most
 
 
@@ -60,7 +60,7 @@ class DataOptions:
             _say(console, f"  {note}")
         return images
 
-    def load_for(self, model: VariationalClusterer, console: Console) -> ImageSet:
+    def load_for(self, model: ImageClusterer, console: Console) -> ImageSet:
         """Read images in the size and colour that a model was trained on, unless others are asked for."""
         height, width, channels = model.image_shape_
         if not holds_pictures(self.source):
@@ -285,7 +285,7 @@ def _remove_run(run_dir: Path) -> None:
         shutil.rmtree(run_dir)
 
 
-def _pictures(estimator: VariationalClusterer, images: ImageSet) -> dict[str, bytes]:
+def _pictures(estimator: ImageClusterer, images: ImageSet) -> dict[str, bytes]:
     step = -(-len(images) // _PICTURE_IMAGES)
     shown = images.images[::step]
     new = [estimator.sample(16, k, random_state=k) for k in range(estimator.n_clusters_)]

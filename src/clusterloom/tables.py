@@ -24,7 +24,7 @@ def prediction_columns(ids: Sequence[str], assessed: Mapping[str, np.ndarray]) -
 
     Args:
         ids: Id of each image.
-        assessed: What `VariationalClusterer.assess` returns.
+        assessed: What `ImageClusterer.assess` returns.
 
     Returns:
         id, cluster, probability, runner_up, runner_up_probability, score (nats), outlier; the runner-up is empty

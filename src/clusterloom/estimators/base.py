@@ -1,6 +1,5 @@
-"""What the variational clustering estimators share: everything but their knobs."""
+"""What all estimators share: everything but their knobs and how they are trained."""
 
-import math
 import platform
 import time
 from abc import ABC, abstractmethod
@@ -10,7 +9,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from accelerate import Accelerator
 from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
+from torch import Tensor, nn
 
 from clusterloom.bundle import read_bundle, write_bundle
 from clusterloom.device import Compute, freed_memory_reused, memory_errors_named
@@ -27,27 +26,55 @@ from clusterloom.estimators.card import model_card
 from clusterloom.estimators.persistence import from_bundle, to_bundle
 from clusterloom.estimators.validation import images_from, warn_of_duplicates
 from clusterloom.inference import apply_in_batches
-from clusterloom.networks.vae import ClusterVAE, VAESettings
 from clusterloom.training.loop import DivergedError, Observer, TrainingPlan
 from clusterloom.training.observers import MetricsFile, ProgressBar, TrackerLog
 from clusterloom.training.run import Run
 
 _THRESHOLD_SAMPLE = 10_000
-_REDRAWS = 9
 _NOISE_CHUNK = 1_000  # images whose errors are in memory at once
 _LEAST_NOISE = 1e-4  # a hundredth of the pixels' range, squared: a pixel that never changed may change a little
 
 
-class VariationalClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
-    """Base of the estimators around one `ClusterVAE`; `_network_settings` is what a subclass adds.
+class ClusterNetwork(Protocol):
+    """What an estimator asks of its network, a `torch.nn.Module`."""
+
+    settings: Any  # a frozen dataclass with at least image_shape, n_clusters and latent_dim
+    class_means: Tensor  # (K, D)
+    noise_variances: Tensor  # (C, H, W), of each pixel around its reconstruction
+
+    def latents(self, x: Tensor) -> Tensor:
+        """Latents (B, D) of images (B, C, H, W)."""
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Images (B, C, H, W) from latents (B, D)."""
+
+    def assign(self, x: Tensor) -> Tensor:
+        """Soft assignments (B, K) of images (B, C, H, W)."""
+
+    def assess(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Soft assignments (B, K), latents (B, D) and scores (B,), in nats, of images (B, C, H, W)."""
+
+
+class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
+    """Base of all estimators: a network that is trained on images, and what can be asked of it afterwards.
 
     A subclass has an explicit `__init__` without logic, as scikit-learn asks; see `ConvVAEClusterer` for the parameters
     and attributes.
     """
 
+    network_: Any
+
     @abstractmethod
-    def _network_settings(self, image_shape: tuple[int, int, int]) -> VAESettings:
-        """The network and objective for images of that shape (height, width, channels)."""
+    def _network_settings(self, image_shape: tuple[int, int, int]) -> Any:
+        """Settings of the network for images of that shape (height, width, channels): a frozen dataclass."""
+
+    @abstractmethod
+    def _new_network(self, settings: Any) -> nn.Module:
+        """A fresh `ClusterNetwork`, with weights from torch's global generator."""
+
+    @abstractmethod
+    def _train_stages(self, network: Any, run: Run, images: np.ndarray, plan: TrainingPlan) -> dict[str, Any]:
+        """Train a network in place; what was decided on the way, as JSON values."""
 
     def _cluster_range(self) -> tuple[int, int]:
         """The smallest and the largest number of clusters that the model may come to have."""
@@ -56,12 +83,6 @@ class VariationalClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
                 f"the guided recipe alone can find the number of clusters; give one number, not {self.n_clusters!r}"
             )
         return self.n_clusters, self.n_clusters
-
-    def _reconstruction_weight(self, image_shape: tuple[int, int, int]) -> float:
-        """The weight lambda. "auto" keeps what an image weighs as a whole: 2.5 for each of 28 x 28 pixels."""
-        if self.reconstruction_weight == "auto":
-            return 2.5 * 28 * 28 / math.prod(image_shape)
-        return float(self.reconstruction_weight)
 
     def fit(self, X: Any, y: None = None) -> Self:
         """Train on images and assign them to clusters.
@@ -87,7 +108,7 @@ class VariationalClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         plan = self._plan(len(images))
         started = time.perf_counter()
         compute = self._compute()
-        network = initialised_network(settings, plan.seed).to(compute.device)
+        network = self._initialised_network(settings, plan.seed).to(compute.device)
         diverged: DivergedError | None = None
         try:
             history, recipe = self._train(network, images, plan, compute)
@@ -139,8 +160,7 @@ class VariationalClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
 
     def transform(self, X: Any) -> np.ndarray:
         """Posterior means of the latent variables, shape (N, latent_dim), float32."""
-        (mu,) = self._apply(X, lambda x: (self.network_.encode(self.network_.features(x)).mu,))
-        return mu
+        return self._apply(X, lambda x: (self.network_.latents(x),))[0]
 
     def score_samples(self, X: Any) -> np.ndarray:
         """How well the model explains each image, nats per image, shape (N,), float32; higher is more typical.
@@ -153,71 +173,9 @@ class VariationalClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         """What the decoder makes of each image's posterior mean: (N, H, W, C), float32 in [0, 1]."""
 
         def reconstructed(x: Tensor) -> tuple[Tensor, ...]:
-            mu = self.network_.encode(self.network_.features(x)).mu
-            return (self.network_.decode(mu).permute(0, 2, 3, 1),)
+            return (self.network_.decode(self.network_.latents(x)).permute(0, 2, 3, 1),)
 
         return self._apply(X, reconstructed)[0]
-
-    def sample(
-        self,
-        n_samples: int = 1,
-        cluster: int | None = None,
-        spread: float = 1.0,
-        random_state: int | None = None,
-        checked: bool = True,
-    ) -> np.ndarray:
-        """Generate new images: z from its cluster's normal distribution, decoded.
-
-        That is N(class mean, 1) for a model trained from a random start, as in the paper; after the guided recipe the
-        mean and covariance of the cluster's own latents.
-
-        Args:
-            n_samples: How many.
-            cluster: Of which cluster; None draws clusters by their share of the training images.
-            spread: Standard deviation around the class mean; 0 gives the cluster's mean image, 1 is the prior.
-            random_state: Seed; None differs every time.
-            checked: Draw an image again, up to nine times, that the model itself would not put into its cluster: where
-                clusters touch, their normal distributions overlap. False takes the first draw, as the paper does.
-
-        Returns:
-            Shape (n_samples, H, W, C), float32 in [0, 1].
-
-        Raises:
-            SettingsError: no such cluster, or `n_samples` or `spread` out of range.
-        """
-        check_is_fitted(self, "network_")
-        if n_samples < 1:
-            raise SettingsError(f"n_samples must be at least 1, got {n_samples}")
-        if not spread >= 0:
-            raise SettingsError(f"spread must not be negative, got {spread}")
-        if cluster is not None and not 0 <= cluster < self.n_clusters_:
-            raise SettingsError(f"there is no cluster {cluster}; the clusters are 0 to {self.n_clusters_ - 1}")
-        generator = np.random.default_rng(random_state)
-        if cluster is None:
-            clusters = generator.choice(self.n_clusters_, n_samples, p=self.cluster_sizes_ / self.cluster_sizes_.sum())
-        else:
-            clusters = np.full(n_samples, cluster)
-        images = self._drawn(clusters, spread, generator)
-        wrong = np.arange(n_samples)
-        for _ in range(_REDRAWS if checked and spread > 0 else 0):
-            wrong = wrong[self._most_likely(images[wrong]) != clusters[wrong]]
-            if len(wrong) == 0:
-                break
-            images[wrong] = self._drawn(clusters[wrong], spread, generator)
-        return images
-
-    def _drawn(self, clusters: np.ndarray, spread: float, generator: np.random.Generator) -> np.ndarray:
-        """One new image of each of `clusters`, shape (n, H, W, C)."""
-        noise = generator.standard_normal((len(clusters), self.network_.settings.latent_dim), dtype=np.float32)
-        means = self.network_.class_means.detach().cpu().numpy()
-        factors = self.network_.class_factors.cpu().numpy()
-        steps = np.einsum("nij,nj->ni", factors[clusters], noise)
-        return self.decode(means[clusters] + np.float32(spread) * steps)
-
-    def _most_likely(self, images: np.ndarray) -> np.ndarray:
-        """Clusters of images that the network made, shape (n,)."""
-        (q,) = apply_in_batches(lambda x: (self.network_.assign(x),), images, self._compute())
-        return q.argmax(1)
 
     def decode(self, latents: np.ndarray) -> np.ndarray:
         """Images (N, H, W, C), float32 in [0, 1], from latents (N, latent_dim)."""
@@ -288,7 +246,7 @@ class VariationalClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         return TrainingPlan(self.epochs, self.batch_size, self.learning_rate, self._seed(), self.patience_epochs)
 
     def _train(
-        self, network: ClusterVAE, images: np.ndarray, plan: TrainingPlan, compute: Compute
+        self, network: Any, images: np.ndarray, plan: TrainingPlan, compute: Compute
     ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """Train a network in place; the records of the epochs, and what the recipe decided, as JSON values."""
         _check_tracker(self.tracker)
@@ -301,10 +259,6 @@ class VariationalClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
             run = Run(images, asdict(network.settings), compute, accelerator, run_dir, self.resume, observers)
             recipe = self._train_stages(network, run, images, plan)
         return run.history, recipe
-
-    def _train_stages(self, network: ClusterVAE, run: Run, images: np.ndarray, plan: TrainingPlan) -> dict[str, Any]:
-        run.train(network, plan, images)
-        return {}
 
     def _describe_training(self, images: np.ndarray, compute: Compute) -> None:
         """Set what is known of the training images once the network is trained."""
@@ -322,7 +276,7 @@ class VariationalClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         """Set the variance of every pixel around its reconstruction to what it is over a sample of images."""
 
         def squared_error(x: Tensor) -> tuple[Tensor, ...]:
-            return ((x - self.network_.decode(self.network_.encode(self.network_.features(x)).mu)) ** 2,)
+            return ((x - self.network_.decode(self.network_.latents(x))) ** 2,)
 
         total = np.zeros(self.network_.noise_variances.shape)
         for start in range(0, len(sample), _NOISE_CHUNK):
@@ -330,6 +284,12 @@ class VariationalClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
             total += errors.sum(0, dtype=np.float64)
         variances = np.maximum(total / len(sample), _LEAST_NOISE)
         self.network_.noise_variances.copy_(torch.from_numpy(variances))
+
+    def _initialised_network(self, settings: Any, seed: int) -> nn.Module:
+        """A network whose initial weights depend on the seed alone; the global generator is left as it was."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return self._new_network(settings).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def _seed(self) -> int:
         """A seed, without touching NumPy's global generator."""
@@ -349,7 +309,7 @@ class VariationalClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         return path
 
     def _observers(
-        self, stack: ExitStack, accelerator: Accelerator, n_images: int, plan: TrainingPlan, settings: VAESettings
+        self, stack: ExitStack, accelerator: Accelerator, n_images: int, plan: TrainingPlan, settings: Any
     ) -> Sequence[Observer]:
         observers: list[Observer] = []
         if self.run_dir is not None and accelerator.is_main_process:
@@ -374,13 +334,6 @@ def _check_tracker(name: str | None) -> None:
         raise SettingsError(f"tracker must be tensorboard or mlflow; got {name!r}")
     if name is not None and find_spec(name) is None:
         raise SettingsError(f"tracker {name} is not installed: pip install 'clusterloom[{name}]'")
-
-
-def initialised_network(settings: VAESettings, seed: int) -> ClusterVAE:
-    """A network whose initial weights depend on the seed alone; the global generator is left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return ClusterVAE(settings).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _versions() -> dict[str, str]:

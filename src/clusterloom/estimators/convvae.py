@@ -6,8 +6,8 @@ from typing import Any, Literal
 import numpy as np
 
 from clusterloom.errors import SettingsError
-from clusterloom.estimators.base import VariationalClusterer
 from clusterloom.estimators.guided import automatic_batch_size, automatic_epochs, train_guided
+from clusterloom.estimators.variational import VariationalClusterer
 from clusterloom.networks.conv import ConvSettings
 from clusterloom.networks.vae import ClusterVAE, VAESettings
 from clusterloom.training.loop import TrainingPlan

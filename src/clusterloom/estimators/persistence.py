@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from torch import nn
 
 from clusterloom.bundle import FORMAT_VERSION, Bundle
 from clusterloom.errors import ModelError
-from clusterloom.networks.vae import ClusterVAE, VAESettings
 
 # Where and how a model was made has no place in the model: another machine may load it.
 _NOT_SAVED = {"run_dir": None, "resume": False, "tracker": None, "verbose": 0, "device": "auto"}
@@ -64,7 +64,7 @@ def from_bundle(cls: type[Estimator], bundle: Bundle, path: Path) -> Estimator:
         network_settings = replace(estimator._network_settings(estimator.image_shape_), n_clusters=n_clusters)
         if _as_json(asdict(network_settings)) != settings["network"]:
             raise ValueError("parameters and network do not agree")
-        estimator.network_ = _restored_network(network_settings, bundle.tensors)
+        estimator.network_ = _restored_network(estimator, network_settings, bundle.tensors)
         estimator.labels_ = bundle.tensors["labels"].astype(np.int64)
         estimator.cluster_sizes_ = np.bincount(estimator.labels_, minlength=estimator.n_clusters_)
         estimator.outlier_threshold_ = float(bundle.tensors["outlier_threshold"])
@@ -99,10 +99,11 @@ def _upgraded(bundle: Bundle) -> Bundle:
     return replace(bundle, settings=settings, tensors=tensors)
 
 
-def _restored_network(settings: VAESettings, tensors: Mapping[str, np.ndarray]) -> ClusterVAE:
+def _restored_network(estimator: Any, settings: Any, tensors: Mapping[str, np.ndarray]) -> nn.Module:
     """The network with saved weights. It is laid out without memory first, so that no setting can make it allocate."""
     with torch.device("meta"):
-        network = ClusterVAE(settings)
+        network: nn.Module = estimator._new_network(settings)
+    trained = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
     state = {
         name.removeprefix("network."): torch.from_numpy(array)
         for name, array in tensors.items()
@@ -110,7 +111,7 @@ def _restored_network(settings: VAESettings, tensors: Mapping[str, np.ndarray]) 
     }
     network.load_state_dict(state, assign=True)
     for name, parameter in network.named_parameters():
-        parameter.requires_grad_(name != "class_means" or settings.prior == "class")
+        parameter.requires_grad_(name in trained)
     return network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from clusterloom.estimators.base import VariationalClusterer
+from clusterloom.estimators.variational import VariationalClusterer
 from clusterloom.networks.vae import VAESettings
 
 

@@ -193,6 +193,10 @@ class ClusterVAE(nn.Module):
         mu, log_var = self.posterior(hidden).chunk(2, 1)
         return Posterior(mu, log_var)
 
+    def latents(self, x: Tensor) -> Tensor:
+        """Posterior means (B, D) of images (B, C, H, W)."""
+        return self.encode(self.features(x)).mu
+
     def category_logits(self, features: Tensor, z: Tensor) -> Tensor:
         """Logits of q(y|x) or q(y|z), shape (B, K), from features (B, F) and latents (B, D)."""
         return self.category_encoder(features if self.settings.category_input == "features" else z)

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from clusterloom.data import ImageSet, load_images
 from clusterloom.errors import SettingsError
-from clusterloom.estimators.base import VariationalClusterer
 from clusterloom.estimators.convvae import ConvVAEClusterer
+from clusterloom.estimators.variational import VariationalClusterer
 from clusterloom.inference import apply_in_batches
 from clusterloom.metrics import label_scores
 from clusterloom.presets import PRESETS
