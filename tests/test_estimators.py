@@ -9,7 +9,17 @@ from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from clusterloom import ConvVAEClusterer, DataError, DataWarning, ImageSet, SettingsError, VAEClusterer, load_model
+from clusterloom import (
+    AutoencoderClusterer,
+    ConvVAEClusterer,
+    DataError,
+    DataWarning,
+    DECClusterer,
+    ImageSet,
+    SettingsError,
+    VAEClusterer,
+    load_model,
+)
 from clusterloom.data.images import RowIds
 from clusterloom.errors import CollapseWarning
 from clusterloom.metrics import clustering_accuracy_score
@@ -24,6 +34,8 @@ FOR_CHECKS = [
     VAEClusterer(**TABLES, epochs=60, learning_rate=1e-2),
     ConvVAEClusterer(**{**PAPER, **TABLES, "epochs": 100, "learning_rate": 5e-3, "conv_filters": (8, 8)}),
     ConvVAEClusterer(latent_dim=2, hidden_dim=32, epochs=40),
+    DECClusterer(hidden_dims=(32,), latent_dim=2, pretrain_epochs=20, finetune_epochs=40, batch_size=16),
+    AutoencoderClusterer(hidden_dims=(32,), latent_dim=2, pretrain_epochs=20, finetune_epochs=40, batch_size=16),
 ]
 SMALL = {"latent_dim": 4, "hidden_dim": 24, "epochs": 2, "batch_size": 32, "random_state": 3}
 ESTIMATORS = [

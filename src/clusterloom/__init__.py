@@ -15,15 +15,18 @@ if TYPE_CHECKING:
         SettingsError,
         TrainingError,
     )
+    from clusterloom.estimators.autoencoder import AutoencoderClusterer, DECClusterer
     from clusterloom.estimators.convvae import ConvVAEClusterer
     from clusterloom.estimators.load import load_model
     from clusterloom.estimators.vae import VAEClusterer
 
 __version__ = version("clusterloom")
 __all__ = [
+    "AutoencoderClusterer",
     "ClusterloomError",
     "CollapseWarning",
     "ConvVAEClusterer",
+    "DECClusterer",
     "DataError",
     "DataWarning",
     "ImageSet",
@@ -38,6 +41,8 @@ __all__ = [
 
 # Where each public name lives. They are imported on first use (PEP 562): PyTorch takes seconds, and help must not wait.
 _HOMES = {
+    "AutoencoderClusterer": "clusterloom.estimators.autoencoder",
+    "DECClusterer": "clusterloom.estimators.autoencoder",
     "ConvVAEClusterer": "clusterloom.estimators.convvae",
     "ImageSet": "clusterloom.data",
     "VAEClusterer": "clusterloom.estimators.vae",

@@ -76,9 +76,10 @@ def fit(
     clusters: Annotated[
         str, typer.Option(help="Number of clusters; auto finds it from 2 to 20, FROM-TO in that range.", metavar="K")
     ] = "10",
-    method: Annotated[str, typer.Option(help="convvae, or vae for flattened pixels.")] = "convvae",
+    method: Annotated[str, typer.Option(help="convvae; vae for flattened pixels, dec, ae-kmeans.")] = "convvae",
     preset: Annotated[
-        str | None, typer.Option(help="Set of defaults: guided or paper. Default: guided; paper for vae and --literal.")
+        str | None,
+        typer.Option(help="Set of defaults: guided or paper. Default: guided; paper for other methods and --literal."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Fixes initial weights, order and noise.", min=0)] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run of the same --out.")] = False,
@@ -167,7 +168,7 @@ def fit(
     options = commands.FitOptions(
         out,
         method,
-        preset or ("paper" if literal or method == "vae" else "guided"),
+        preset or ("guided" if method == "convvae" and not literal else "paper"),
         literal,
         {
             "n_clusters": _cluster_number(clusters),

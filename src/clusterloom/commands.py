@@ -18,10 +18,12 @@ from clusterloom.data import ImageSet, holds_pictures, load_images
 from clusterloom.data.boundary import printable
 from clusterloom.device import is_main_process
 from clusterloom.errors import DataError, SettingsError
+from clusterloom.estimators.autoencoder import AutoencoderClusterer, DECClusterer
 from clusterloom.estimators.base import ImageClusterer
 from clusterloom.estimators.convvae import ConvVAEClusterer
 from clusterloom.estimators.load import load_model
 from clusterloom.estimators.vae import VAEClusterer
+from clusterloom.estimators.variational import VariationalClusterer
 from clusterloom.files import write_atomically
 from clusterloom.metrics import label_scores, per_class_table, sampled_silhouette_score
 from clusterloom.networks.describe import describe, size
@@ -31,7 +33,12 @@ from clusterloom.tables import check_table_target, prediction_columns, read_labe
 from clusterloom.training.loop import DivergedError
 from clusterloom.training.run import CHECKPOINTS
 
-METHODS: Mapping[str, type[ImageClusterer]] = {"convvae": ConvVAEClusterer, "vae": VAEClusterer}
+METHODS: Mapping[str, type[ImageClusterer]] = {
+    "convvae": ConvVAEClusterer,
+    "vae": VAEClusterer,
+    "dec": DECClusterer,
+    "ae-kmeans": AutoencoderClusterer,
+}
 _PICTURE_IMAGES = 20_000  # members shown are chosen among so many images at most
 
 
@@ -110,6 +117,8 @@ class FitOptions:
         if unknown:
             option = unknown[0].replace("_", "-")
             raise SettingsError(f"--{option} does not apply to method {self.method}")
+        if self.literal and not issubclass(METHODS[self.method], VariationalClusterer):
+            raise SettingsError(f"--literal does not apply to method {self.method}")
         return {**PRESETS[self.preset][self.method], **(LITERAL if self.literal else {}), **given}
 
 
@@ -181,6 +190,8 @@ def generate(model_path: Path, options: GenerateOptions, out: str, overwrite: bo
     path = Path(out)
     _check_picture_target(path, overwrite)
     model = load_model(model_path)
+    if not isinstance(model, VariationalClusterer):
+        raise SettingsError(f"{printable(str(model_path))}: a {type(model).__name__} makes no new images")
     clusters = list(range(model.n_clusters_)) if options.cluster is None else [options.cluster]
     rows = [model.sample(options.n, k, options.spread, options.seed + k, options.checked) for k in clusters]
     if not is_main_process():
@@ -238,6 +249,10 @@ def describe_model(model_path: Path, out: Path | None, console: Console, talk: C
             raise DataError(f"--out {printable(str(out))}: the name must end in .png")
         _check_picture_target(out, overwrite=True)
     model = load_model(model_path)
+    if not isinstance(model, VariationalClusterer):
+        raise SettingsError(
+            f"{printable(str(model_path))}: describe knows variational models, not {type(model).__name__}"
+        )
     network = model.network_
     parts = describe(network)
     table = Table("network", "reads", "layers", "in", "out", "parameters", title=f"{type(model).__name__}")
@@ -288,14 +303,17 @@ def _remove_run(run_dir: Path) -> None:
 def _pictures(estimator: ImageClusterer, images: ImageSet) -> dict[str, bytes]:
     step = -(-len(images) // _PICTURE_IMAGES)
     shown = images.images[::step]
-    new = [estimator.sample(16, k, random_state=k) for k in range(estimator.n_clusters_)]
-    labels = [f"cluster {k}" for k in range(estimator.n_clusters_)]
     evidence = [Evidence(**e) for e in estimator.about_.get("recipe", {}).get("count_evidence", [])]
     return {
         **({"number-of-clusters.png": cluster_count_plot(evidence)} if evidence else {}),
         "clusters.png": png_bytes(member_grid(shown, estimator.predict_proba(shown), estimator.cluster_sizes_)),
-        "generated.png": png_bytes(image_grid(new, labels)),
+        **({"generated.png": _new_images(estimator)} if isinstance(estimator, VariationalClusterer) else {}),
     }
+
+
+def _new_images(estimator: VariationalClusterer) -> bytes:
+    new = [estimator.sample(16, k, random_state=k) for k in range(estimator.n_clusters_)]
+    return png_bytes(image_grid(new, [f"cluster {k}" for k in range(estimator.n_clusters_)]))
 
 
 def _unsupervised_scores(assessed: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -225,3 +225,45 @@ def _half_squared_distance(points: Tensor, means: Tensor) -> Tensor:
     if means.ndim == 1:
         return 0.5 * (points - means).square().sum(1)
     return 0.5 * (points[:, None, :] - means).square().sum(2)
+
+
+def student_t_assignments(z: Tensor, class_means: Tensor) -> Tensor:
+    """Soft assignments by Student's t-distribution with one degree of freedom around each centre.
+
+    Xie, Girshick and Farhadi (2016), formula (1) with alpha = 1.
+
+    Args:
+        z: Latents, shape (B, D).
+        class_means: Centres, shape (K, D).
+
+    Returns:
+        Shape (B, K), rows sum to 1.
+
+    Example:
+        >>> import torch
+        >>> student_t_assignments(torch.zeros(1, 1), torch.tensor([[0.0], [1.0]]))
+        tensor([[0.6667, 0.3333]])
+    """
+    kernel = 1 / (1 + ((z[:, None] - class_means) ** 2).sum(2))
+    return kernel / kernel.sum(1, keepdim=True)
+
+
+def target_distribution(q: Tensor) -> Tensor:
+    """Assignments sharpened by their squares, and weighed so that large clusters do not draw more to themselves.
+
+    Xie, Girshick and Farhadi (2016), formula (3).
+
+    Args:
+        q: Soft assignments of all images, shape (N, K).
+
+    Returns:
+        Shape (N, K), rows sum to 1.
+
+    Example:
+        >>> import torch
+        >>> target_distribution(torch.tensor([[0.75, 0.25], [0.25, 0.75]]))
+        tensor([[0.9000, 0.1000],
+                [0.1000, 0.9000]])
+    """
+    weight = q**2 / q.sum(0)
+    return weight / weight.sum(1, keepdim=True)

@@ -22,16 +22,16 @@ def model_card(bundle: Bundle, cluster_sizes: np.ndarray, pictures: Sequence[str
     height, width, channels = settings["network"]["image_shape"]
     last = history[-1]
     data = about.get("data", "images given as an array")
+    commands = ["clusterloom predict THIS_FOLDER IMAGES --out labels.csv"]
+    if "network.class_factors" in bundle.tensors:  # that new images are drawn with
+        commands.append("clusterloom generate THIS_FOLDER --out generated.png")
     sections = [
         "# A clusterloom model",
         f"{settings['estimator']} with {settings['network']['n_clusters']} clusters, trained without labels on "
         f"{about['images']:,} images of {height} x {width} x {channels} ({_cell(data)}).",
         "\n".join(f"![{name.removesuffix('.png')}]({name})" for name in pictures),
         "## Use",
-        "```\n"
-        "clusterloom predict THIS_FOLDER IMAGES --out labels.csv\n"
-        "clusterloom generate THIS_FOLDER --out generated.png\n"
-        "```",
+        "```\n" + "\n".join(commands) + "\n```",
         "```python\nfrom clusterloom import load_model\n\nmodel = load_model('THIS_FOLDER')\n```",
         "## Training",
         _table(

@@ -4,12 +4,15 @@ from pathlib import Path
 
 from clusterloom.bundle import read_bundle
 from clusterloom.errors import ModelError
+from clusterloom.estimators.autoencoder import AutoencoderClusterer, DECClusterer
 from clusterloom.estimators.base import ImageClusterer
 from clusterloom.estimators.convvae import ConvVAEClusterer
 from clusterloom.estimators.persistence import from_bundle
 from clusterloom.estimators.vae import VAEClusterer
 
-_ESTIMATORS: dict[str, type[ImageClusterer]] = {c.__name__: c for c in (ConvVAEClusterer, VAEClusterer)}
+_ESTIMATORS: dict[str, type[ImageClusterer]] = {
+    c.__name__: c for c in (ConvVAEClusterer, VAEClusterer, DECClusterer, AutoencoderClusterer)
+}
 
 
 def load_model(path: str | Path) -> ImageClusterer:

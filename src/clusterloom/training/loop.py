@@ -7,10 +7,10 @@ to the same bits, and so that the split of a batch over processes does not chang
 import math
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -57,6 +57,11 @@ class Observer(Protocol):
 
     def on_note(self, text: str) -> None:
         """Something is done between epochs; `text` says what."""
+
+
+# Numbers for each image that a model asks for besides, float32, shape (N, ...): given once, or made for each epoch
+# (from 0), where None ends the training.
+Guidance: TypeAlias = np.ndarray | Callable[[int], np.ndarray | None] | None
 
 
 @dataclass(frozen=True)
@@ -136,12 +141,12 @@ class Trainer:
         self._step_model: nn.Module = accelerator.prepare(model) if accelerator.num_processes > 1 else model
         self._collapse_warned_at: int | None = None
 
-    def fit(self, images: np.ndarray, resume: bool = False, guide: np.ndarray | None = None) -> list[dict[str, Any]]:
+    def fit(self, images: np.ndarray, resume: bool = False, guide: Guidance = None) -> list[dict[str, Any]]:
         """Train on images, shape (N, H, W, C), and leave the result in the model.
 
         Args:
             images: uint8 or float; may be memory-mapped, only batches of it are ever read.
-            guide: Numbers for each image that the model asks for besides, float32, shape (N, ...).
+            guide: What the model asks for besides; see `Guidance`.
             resume: Go on from the checkpoint, if there is one.
 
         Returns:
@@ -160,8 +165,11 @@ class Trainer:
             observer.on_start(position.history)
         last_good = _snapshot(self.model)
         while position.epoch < self.plan.epochs and not self._stalled(position.history):
+            rows = guide(position.epoch) if callable(guide) else guide
+            if callable(guide) and rows is None:
+                break
             try:
-                record = self._epoch(images, guide, position, sums)
+                record = self._epoch(images, rows, position, sums)
             except FloatingPointError as error:
                 self.model.load_state_dict(last_good)
                 self.model.eval()

@@ -15,7 +15,7 @@ from torch import nn
 
 from clusterloom.device import Compute
 from clusterloom.training.checkpoint import load_arrays, save_arrays
-from clusterloom.training.loop import DivergedError, Observer, Trainer, TrainingPlan
+from clusterloom.training.loop import DivergedError, Guidance, Observer, Trainer, TrainingPlan
 
 CHECKPOINTS = "*.safetensors"  # pattern of the names of all files that only an unfinished run needs
 
@@ -55,7 +55,7 @@ class Run:
         plan: TrainingPlan,
         images: np.ndarray,
         stage: str | None = None,
-        guide: np.ndarray | None = None,
+        guide: Guidance = None,
     ) -> None:
         """Train a model in place and add its epochs to `history`.
 
@@ -108,6 +108,20 @@ class Run:
         self.accelerator.wait_for_everyone()
         self.stage_seconds[stage] = time.perf_counter() - started
         return results[0]
+
+    def keep(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Write down what a stage needs to go on besides its model; every process calls it with the same arrays."""
+        path = self._file(name)
+        if path is not None and self.accelerator.is_main_process:
+            save_arrays(path, arrays, f"{self._identity}-{name}")
+        self.accelerator.wait_for_everyone()
+
+    def kept(self, name: str) -> dict[str, np.ndarray] | None:
+        """What `keep` wrote down in the run that is taken up, if any."""
+        path = self._file(name)
+        if not self.resume or path is None or not path.exists():
+            return None
+        return load_arrays(path, f"{self._identity}-{name}")
 
     def note(self, text: str) -> None:
         """Tell the observers what is done between epochs."""
