@@ -9,9 +9,10 @@ import pytest
 from clusterloom import DataError, SettingsError
 from clusterloom.cli import run as run_cli
 from clusterloom.data import ImageSet
-from clusterloom.reproduce import table1
+from clusterloom.reproduce import baselines, runs, table1
 from clusterloom.reproduce.records import Records
-from clusterloom.reproduce.table1 import ROWS, Extent, Reading, chosen_rows
+from clusterloom.reproduce.runs import Extent
+from clusterloom.reproduce.table1 import ROWS, Reading, chosen_rows
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def small_sets(monkeypatch):
         images = (patterns[labels] + rng.integers(0, 50, (n, 28, 28, 1))).astype(np.uint8)
         return ImageSet(images, [str(i) for i in range(n)], labels, tuple("0123456789"), source, ())
 
-    monkeypatch.setattr(table1, "load_images", load)
+    monkeypatch.setattr(runs, "load_images", load)
 
 
 def test_rows_are_those_of_the_paper():
@@ -61,7 +62,7 @@ def test_a_run_is_kept_and_not_repeated(small_sets, tmp_path, monkeypatch):
     def never(*arguments):
         raise AssertionError("it is on file already")
 
-    monkeypatch.setattr(table1, "run_one", never)
+    monkeypatch.setattr(table1, "fit_and_score", never)
     again = Records(records.path)
     table1.run(rows, Reading(), extent, again, "")
     with pytest.raises(AssertionError, match="on file"):
@@ -71,18 +72,18 @@ def test_a_run_is_kept_and_not_repeated(small_sets, tmp_path, monkeypatch):
 def test_an_interrupted_run_goes_on(small_sets, tmp_path, monkeypatch):
     extent, row = Extent((0,), epochs=2, limit=60), ROWS[0]
     whole = Records(tmp_path / "whole.jsonl")
-    rng_free = table1.load_images
+    rng_free = runs.load_images
     images = {name: rng_free(name, 60) for name in ("mnist:train", "mnist:test")}
-    monkeypatch.setattr(table1, "load_images", lambda name, limit: images[name])
+    monkeypatch.setattr(runs, "load_images", lambda name, limit: images[name])
     table1.run([row], Reading(), extent, whole, "")
     cut = Records(tmp_path / "cut.jsonl")
-    scores = table1.scores
-    monkeypatch.setattr(table1, "scores", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+    scores = runs.scores
+    monkeypatch.setattr(runs, "scores", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         table1.run([row], Reading(), extent, cut, "")
     assert not cut.path.exists()
     assert any((tmp_path / "cut.partial").rglob("checkpoint.safetensors"))
-    monkeypatch.setattr(table1, "scores", scores)
+    monkeypatch.setattr(runs, "scores", scores)
     table1.run([row], Reading(), extent, cut, "")
     compared = ("loss_train", "loss_test", "accuracy_train", "nmi_test")
     assert [next(iter(whole))[name] for name in compared] == [next(iter(cut))[name] for name in compared]
@@ -91,10 +92,10 @@ def test_an_interrupted_run_goes_on(small_sets, tmp_path, monkeypatch):
 def test_the_loss_is_the_training_objective(small_sets):
     from clusterloom import ConvVAEClusterer
 
-    images = table1.load_images("x", 60)
+    images = runs.load_images("x", 60)
     model = ConvVAEClusterer(10, start="random", kl="analytic", epochs=30, batch_size=20, random_state=0).fit(images)
-    assert table1.mean_loss(model, images) == pytest.approx(model.history_[-1]["loss"], rel=0.1)
-    assert table1.mean_loss(model, images) == table1.mean_loss(model, images)
+    assert runs.mean_loss(model, images) == pytest.approx(model.history_[-1]["loss"], rel=0.1)
+    assert runs.mean_loss(model, images) == runs.mean_loss(model, images)
 
 
 def test_the_table_sets_figures_beside_the_print(small_sets, tmp_path):
@@ -136,3 +137,45 @@ def test_command_line(small_sets, tmp_path, capsys, monkeypatch):
     assert run_cli(["reproduce", "table1", "--rows", "99"]) == 2
     assert "--rows 99" in capsys.readouterr().err
     assert run_cli(["reproduce", "table1", "--show"]) == 0
+
+
+def test_baselines_are_those_of_the_paper_and_simpler_ones():
+    some = baselines.chosen(None, None, grid=False)
+    assert [(b.method, b.printed) for b in some if b.dataset == "mnist"] == [
+        ("vae", 75.0), ("dec", 84.3), ("ae-kmeans", None), ("kmeans", None), ("gmm", None),
+    ]  # fmt: skip
+    peak = next(b for b in some if (b.method, b.dataset) == ("vae", "fashion-mnist"))
+    assert (peak.latent_dim, peak.hidden_dim, peak.printed) == (25, 200, 55.0)
+    assert len(baselines.chosen("vae", "mnist", grid=True)) == 9
+    for methods, datasets in (("vae,som", None), (None, "cifar"), ("", None)):
+        with pytest.raises(SettingsError, match=r"--methods|--datasets"):
+            baselines.chosen(methods, datasets, grid=False)
+
+
+def test_every_baseline_runs_and_is_kept(small_sets, tmp_path, capsys, monkeypatch):
+    path = tmp_path / "b.jsonl"
+    command = [
+        "reproduce",
+        "baselines",
+        "--datasets",
+        "mnist",
+        "--epochs",
+        "1",
+        "--limit",
+        "60",
+        "--results",
+        str(path),
+    ]
+    assert run_cli(command) == 0
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [r["method"] for r in lines] == ["vae", "dec", "ae-kmeans", "kmeans", "gmm"]
+    for r in lines:
+        assert 0 < r["accuracy_test"] <= r["purity_test"] <= 1
+        assert r["command"].startswith("clusterloom reproduce baselines --datasets mnist")
+        assert ("loss_test" in r) == (r["method"] == "vae")
+    assert next(r for r in lines if r["method"] == "kmeans")["accuracy_train"] > 0.5  # ten patterns and noise
+    assert "84.3" in capsys.readouterr().out
+    assert run_cli(command) == 0
+    assert len(path.read_text().splitlines()) == 5
+    assert not any(path.with_name("b.partial").rglob("*.safetensors"))
+    assert run_cli(["reproduce", "baselines", "--methods", "som"]) == 2

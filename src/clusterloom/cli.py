@@ -5,6 +5,7 @@ permission); 130 interrupted; 141 the reader of the output went away. Heavy impo
 help is quick.
 """
 
+import contextlib
 import errno
 import os
 import shlex
@@ -16,9 +17,13 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rich.console import Console
 
     from clusterloom.commands import DataOptions
+    from clusterloom.reproduce.records import Records
+    from clusterloom.reproduce.runs import Extent
 
 app = typer.Typer(
     help="Sort unlabelled images into clusters, with probabilities, and generate new images of each.",
@@ -43,6 +48,10 @@ ImageSize = Annotated[str | None, typer.Option(help="Resize pictures to SIDE or 
 Channels = Annotated[int | None, typer.Option(help="Convert pictures to 1 (grey) or 3 (colour) channels.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read, and list them.")]
 Limit = Annotated[int | None, typer.Option(help="Use a random subset of so many images.")]
+Seeds = Annotated[str, typer.Option(help="Seeds, separated by commas; one run each.")]
+Epochs = Annotated[int, typer.Option(help="Passes over the training images.", min=1)]
+Show = Annotated[bool, typer.Option("--show", help="Run nothing; print what is on file.")]
+Smoke = Annotated[bool, typer.Option("--smoke", help="One epoch of a few images; nothing is kept.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 
 _PAPER = "The paper's formulas"
@@ -296,8 +305,8 @@ def table1(
     rows: Annotated[
         str | None, typer.Option(help="Numbers from 1 to 14, mnist or fashion-mnist, separated by commas; all of them.")
     ] = None,
-    seeds: Annotated[str, typer.Option(help="Seeds, separated by commas; one run each.")] = "0",
-    epochs: Annotated[int, typer.Option(help="Passes over the training images.", min=1)] = 50,
+    seeds: Seeds = "0",
+    epochs: Epochs = 50,
     limit: Limit = None,
     category_input: Annotated[str, typer.Option(help="latent for q(y|z), features for q(y|x).")] = "latent",
     kl: Annotated[str, typer.Option(help="Formula (3): sampled or analytic.")] = "sampled",
@@ -308,25 +317,47 @@ def table1(
     results: Annotated[
         Path | None, typer.Option(help="File of finished runs; benchmarks/results/table1.jsonl.", metavar="FILE")
     ] = None,
-    show: Annotated[bool, typer.Option("--show", help="Run nothing; print what is on file.")] = False,
-    smoke: Annotated[bool, typer.Option("--smoke", help="One epoch of a few images; nothing is kept.")] = False,
+    show: Show = False,
+    smoke: Smoke = False,
 ) -> None:
     """Run the 14 rows of Table 1 and set the printed figures beside ours. Runs on file are not repeated."""
-    import tempfile
-
     from clusterloom.reproduce import table1 as experiment
-    from clusterloom.reproduce.records import Records
 
     chosen = experiment.chosen_rows(rows)
-    extent = experiment.Extent(_numbers("--seeds", seeds) or (), epochs, limit)
     reading = experiment.Reading(category_input, kl, batch_size, reconstruction_weight)
-    with tempfile.TemporaryDirectory() as folder:
-        if smoke:
-            extent, results = experiment.SMOKE, Path(folder, "table1.jsonl")
-        records = Records(results or experiment.default_path())
+    extent = _extent(seeds, epochs, limit, smoke)
+    with _records(results or experiment.default_path(), smoke) as records:
         if not show:
             experiment.run(chosen, reading, extent, records, shlex.join(["clusterloom", *context.obj]))
         _printer().print(experiment.table(chosen, reading, extent, records))
+
+
+@reproduce_app.command()
+def baselines(
+    context: typer.Context,
+    methods: Annotated[
+        str | None, typer.Option(help="vae, dec, ae-kmeans, kmeans, gmm, separated by commas; all of them.")
+    ] = None,
+    datasets: Annotated[str | None, typer.Option(help="mnist, fashion-mnist; both.")] = None,
+    grid: Annotated[bool, typer.Option("--grid", help="Also the plain VAE around the paper's peak.")] = False,
+    seeds: Seeds = "0",
+    epochs: Epochs = 50,
+    limit: Limit = None,
+    results: Annotated[
+        Path | None, typer.Option(help="File of finished runs; benchmarks/results/baselines.jsonl.", metavar="FILE")
+    ] = None,
+    show: Show = False,
+    smoke: Smoke = False,
+) -> None:
+    """Run what the paper compares itself with, and simpler methods. Runs on file are not repeated."""
+    from clusterloom.reproduce import baselines as experiment
+
+    chosen = experiment.chosen(methods, datasets, grid)
+    extent = _extent(seeds, epochs, limit, smoke)
+    with _records(results or experiment.default_path(), smoke) as records:
+        if not show:
+            experiment.run(chosen, extent, records, shlex.join(["clusterloom", *context.obj]))
+        _printer().print(experiment.table(chosen, extent, records))
 
 
 def main() -> NoReturn:
@@ -396,6 +427,23 @@ def _talk() -> "Console":
     from rich.console import Console
 
     return Console(stderr=True)
+
+
+def _extent(seeds: str, epochs: int, limit: int | None, smoke: bool) -> "Extent":
+    from clusterloom.reproduce.runs import SMOKE, Extent
+
+    return SMOKE if smoke else Extent(_numbers("--seeds", seeds) or (), epochs, limit)
+
+
+@contextlib.contextmanager
+def _records(path: Path, smoke: bool) -> "Iterator[Records]":
+    """The file of finished runs, or one that is gone afterwards."""
+    import tempfile
+
+    from clusterloom.reproduce.records import Records
+
+    with tempfile.TemporaryDirectory() as folder:
+        yield Records(Path(folder, path.name) if smoke else path)
 
 
 def _printer() -> "Console":

@@ -1,25 +1,17 @@
 """Table 1 of the paper: 14 settings of the convolutional model, with the printed loss and accuracy beside ours."""
 
-import shutil
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from rich.table import Table
-from torch import Tensor
 
-from clusterloom.data import ImageSet, load_images
 from clusterloom.errors import SettingsError
 from clusterloom.estimators.convvae import ConvVAEClusterer
-from clusterloom.estimators.variational import VariationalClusterer
-from clusterloom.inference import apply_in_batches
-from clusterloom.metrics import label_scores
 from clusterloom.presets import PRESETS
 from clusterloom.reproduce.records import Records, spread
+from clusterloom.reproduce.runs import PARTS, Extent, fit_and_score
 
 
 @dataclass(frozen=True)
@@ -83,77 +75,16 @@ class Reading:
         return {**vars(self), "reconstruction_weight": weight}
 
 
-@dataclass(frozen=True)
-class Extent:
-    """How much of an experiment to run.
-
-    Attributes:
-        seeds: One run each.
-        epochs: Passes over the training images.
-        limit: At most so many images of each part; None takes all.
-    """
-
-    seeds: tuple[int, ...] = (0,)
-    epochs: int = 50
-    limit: int | None = None
-
-
-SMOKE = Extent((0,), 1, 60)
-
-
 def run(rows: Sequence[Row], reading: Reading, extent: Extent, records: Records, command: str) -> None:
     """Run what is not on record yet, in the order of seeds and then of rows."""
     for seed in extent.seeds:
         for row in rows:
             settings = _identity(row, reading, extent) | {"seed": seed}
             if not records.matching(**settings):
-                records.add(settings | run_one(row, reading, extent, seed, records) | {"command": command})
-
-
-def run_one(row: Row, reading: Reading, extent: Extent, seed: int, records: Records) -> dict[str, Any]:
-    """Train and score one row; an interrupted run goes on."""
-    name = "-".join(str(value) for value in (*_identity(row, reading, extent).values(), seed))
-    parts = {part: load_images(f"{row.dataset}:{part}", limit=extent.limit) for part in ("train", "test")}
-    parameters = {**PRESETS["paper"]["convvae"], **reading.of(row.dataset), **row.settings}
-    del parameters["dataset"]
-    scratch = records.scratch(name)
-    model = ConvVAEClusterer(
-        10,
-        **parameters | {"epochs": extent.epochs, "random_state": seed},
-        run_dir=str(scratch),
-        resume=True,
-        verbose=1,
-    ).fit(parts["train"])
-    result: dict[str, Any] = {"loss_last_epoch": round(model.history_[-1]["loss"], 3)}
-    for part, images in parts.items():
-        result |= scores(model, images, part)
-    shutil.rmtree(scratch, ignore_errors=True)
-    return result | {
-        "clusters_in_use": model.history_[-1]["clusters_in_use"],
-        "seconds": model.about_["training_seconds"],
-        **{key: model.about_[key] for key in ("device", "threads", "versions")},
-        "date": time.strftime("%Y-%m-%d"),
-    }
-
-
-def scores(model: VariationalClusterer, images: ImageSet, part: str) -> dict[str, float]:
-    """Loss and label scores of one part, under names that end in its own."""
-    assert images.labels is not None, "the built-in sets have labels"
-    found = {"loss": mean_loss(model, images), **label_scores(images.labels, model.predict(images))}
-    return {f"{name}_{part}": round(value, 4) for name, value in found.items()}
-
-
-def mean_loss(model: VariationalClusterer, images: ImageSet) -> float:
-    """The training objective over all images, nats per image, with one posterior sample each."""
-    network = model.network_
-    generator = torch.Generator(next(network.parameters()).device).manual_seed(0)
-
-    def loss(x: Tensor) -> tuple[Tensor, ...]:
-        terms = network(x, network.draw_noise(len(x), generator)).terms
-        return (torch.stack(list(terms.values())).sum(0),)
-
-    (losses,) = apply_in_batches(loss, images.images, model._compute())
-    return float(losses.mean(dtype=np.float64))
+                parameters = {**PRESETS["paper"]["convvae"], **reading.of(row.dataset), **row.settings}
+                del parameters["dataset"]
+                model = ConvVAEClusterer(10, **parameters | {"epochs": extent.epochs, "random_state": seed})
+                records.add(settings | fit_and_score(model, row.dataset, settings, extent, records, command))
 
 
 def table(rows: Sequence[Row], reading: Reading, extent: Extent, records: Records) -> Table:
@@ -166,7 +97,7 @@ def table(rows: Sequence[Row], reading: Reading, extent: Extent, records: Record
         if i == 0 or row.dataset != rows[i - 1].dataset:
             result.add_row(row.dataset)
         runs = records.matching(**_identity(row, reading, extent))
-        for k, part in enumerate(("train", "test")):
+        for k, part in enumerate(PARTS):
             setting = f"{row.latent_dim}, {row.conv_depth}, {row.hidden_dim}" if k == 0 else ""
             result.add_row(
                 setting,
