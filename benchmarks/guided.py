@@ -28,14 +28,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import roc_auc_score
-from torch import nn
 
 from clusterloom import ConvVAEClusterer
 from clusterloom.data import load_images
 from clusterloom.metrics import expected_calibration_error, label_scores
+from clusterloom.reproduce.judge import trained_judge
 
 RESULTS = Path(__file__).parent / "results" / "guided.jsonl"
 DATASETS = ("mnist", "fashion-mnist", "mnist-unequal", "mnist-with-fashion", "digits")
@@ -63,46 +62,6 @@ def images_and_labels(dataset, limit=None):
     return np.asarray(loaded.images), np.asarray(loaded.labels)
 
 
-class Judge(nn.Sequential):
-    """A small classifier with true labels, for judging new images alone."""
-
-    def __init__(self, shape, n_classes):
-        height, width, channels = shape
-        flat = 64 * ((height + 3) // 4) * ((width + 3) // 4)
-        super().__init__(
-            nn.Conv2d(channels, 32, 3, 2, 1), nn.BatchNorm2d(32), nn.ReLU(),
-            nn.Conv2d(32, 64, 3, 2, 1), nn.BatchNorm2d(64), nn.ReLU(),
-            nn.Flatten(), nn.Linear(flat, 128), nn.ReLU(), nn.Dropout(0.3), nn.Linear(128, n_classes),
-        )  # fmt: skip
-
-
-def trained_judge(images, labels, epochs=5):
-    torch.manual_seed(0)
-    judge, order = Judge(images.shape[1:], labels.max() + 1), np.random.default_rng(0)
-    optimizer = torch.optim.Adam(judge.parameters(), 2e-3)
-    held_out = np.arange(len(images)) % 10 == 0
-    rows = np.flatnonzero(~held_out)
-    for _ in range(epochs):
-        for batch in np.array_split(order.permutation(rows), max(1, len(rows) // 256)):
-            loss = F.cross_entropy(judge(as_tensor(images[batch])), torch.from_numpy(labels[batch]))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-    judge.eval()
-    return judge, float((judged(judge, images[held_out]) == labels[held_out]).mean())
-
-
-def as_tensor(images):
-    scale = 255 if images.dtype == np.uint8 else 1
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / scale
-
-
-def judged(judge, images):
-    parts = np.array_split(images, -(-len(images) // 1000))
-    with torch.inference_mode():
-        return torch.cat([judge(as_tensor(part)) for part in parts]).argmax(1).numpy()
-
-
 def scores(model, images, labels):
     known = labels >= 0
     assessed = model.assess(images)
@@ -115,11 +74,11 @@ def scores(model, images, labels):
         result["flagged_outliers"] = float(assessed["outlier"][~known].mean())
         result["flagged_others"] = float(assessed["outlier"][known].mean())
     judge, result["judge_accuracy"] = trained_judge(images[known], labels[known])
-    counts = np.zeros((labels.max() + 1, model.n_clusters), int)
+    counts = np.zeros((labels.max() + 1, model.n_clusters_), int)
     np.add.at(counts, (labels[known], proba.argmax(1)), 1)
     matched = dict(zip(*(side.tolist() for side in linear_sum_assignment(-counts.T)), strict=True))
     for spread, suffix in ((1.0, ""), (0.5, "_half_spread")):
-        new = [judged(judge, model.sample(NEW_IMAGES, k, spread=spread, random_state=k)) for k in range(len(matched))]
+        new = [judge.classes(model.sample(NEW_IMAGES, k, spread=spread, random_state=k)) for k in range(len(matched))]
         result["generated_share_matched" + suffix] = float(np.mean([(new[k] == c).mean() for k, c in matched.items()]))
         result["generated_share_majority" + suffix] = float(
             np.mean([(new[k] == counts[:, k].argmax()).mean() for k in matched])
