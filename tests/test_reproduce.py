@@ -1,15 +1,18 @@
 """The paper's experiments: rows as printed, runs that are kept, resumed and never repeated."""
 
+import dataclasses
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from clusterloom import DataError, SettingsError
+from clusterloom import ConvVAEClusterer, DataError, SettingsError
 from clusterloom.cli import run as run_cli
 from clusterloom.data import ImageSet
-from clusterloom.reproduce import baselines, runs, table1
+from clusterloom.reproduce import baselines, figures, runs, table1
 from clusterloom.reproduce.records import Records
 from clusterloom.reproduce.runs import Extent
 from clusterloom.reproduce.table1 import ROWS, Reading, chosen_rows
@@ -22,7 +25,7 @@ def small_sets(monkeypatch):
     patterns = rng.integers(0, 200, (10, 28, 28, 1))
 
     def load(source, limit=None):
-        n = limit or 120
+        n, rng = limit or 120, np.random.default_rng(len(source))
         labels = rng.integers(0, 10, n)
         images = (patterns[labels] + rng.integers(0, 50, (n, 28, 28, 1))).astype(np.uint8)
         return ImageSet(images, [str(i) for i in range(n)], labels, tuple("0123456789"), source, ())
@@ -72,9 +75,6 @@ def test_a_run_is_kept_and_not_repeated(small_sets, tmp_path, monkeypatch):
 def test_an_interrupted_run_goes_on(small_sets, tmp_path, monkeypatch):
     extent, row = Extent((0,), epochs=2, limit=60), ROWS[0]
     whole = Records(tmp_path / "whole.jsonl")
-    rng_free = runs.load_images
-    images = {name: rng_free(name, 60) for name in ("mnist:train", "mnist:test")}
-    monkeypatch.setattr(runs, "load_images", lambda name, limit: images[name])
     table1.run([row], Reading(), extent, whole, "")
     cut = Records(tmp_path / "cut.jsonl")
     scores = runs.scores
@@ -90,8 +90,6 @@ def test_an_interrupted_run_goes_on(small_sets, tmp_path, monkeypatch):
 
 
 def test_the_loss_is_the_training_objective(small_sets):
-    from clusterloom import ConvVAEClusterer
-
     images = runs.load_images("x", 60)
     model = ConvVAEClusterer(10, start="random", kl="analytic", epochs=30, batch_size=20, random_state=0).fit(images)
     assert runs.mean_loss(model, images) == pytest.approx(model.history_[-1]["loss"], rel=0.1)
@@ -179,3 +177,34 @@ def test_every_baseline_runs_and_is_kept(small_sets, tmp_path, capsys, monkeypat
     assert len(path.read_text().splitlines()) == 5
     assert not any(path.with_name("b.partial").rglob("*.safetensors"))
     assert run_cli(["reproduce", "baselines", "--methods", "som"]) == 2
+
+
+def test_figures_and_numbers_for_every_class(small_sets, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(figures, "_SAMPLES", 40)
+    names = ("0", "1", "2", "3", "4", "5", "6", "Bag", "T-shirt/top", "Ankle boot")
+    load = runs.load_images
+    monkeypatch.setattr(runs, "load_images", lambda *a, **k: dataclasses.replace(load(*a, **k), class_names=names))
+    command = ["reproduce", "figures", "--out", "f", "--conv-depth", "1", "--epochs", "3", "--limit", "300"]
+    command += ["--latent-dim", "4", "--hidden-dim", "64"]
+    assert run_cli(command) == 0
+    out = capsys.readouterr().out
+    assert "Ankle boot" in out
+    for figure in range(1, 5):
+        with Image.open(tmp_path / "f" / f"figure-{figure}.png") as picture:
+            assert picture.width > 300
+    path = tmp_path / "benchmarks" / "results" / "figures.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len(lines) == 30
+    floor = [r for r in lines if r["images"] == "real"]
+    assert np.mean([r["share_judged_right"] for r in floor]) > 0.5
+    made = [r for r in lines if r["images"] == "ours" and r["clusters"]]
+    assert made
+    assert all(r["model"]["conv_depth"] == 1 and r["frechet_distance"] > 0 for r in made)
+    # A second time nothing is trained, and nothing is added.
+    monkeypatch.setattr(ConvVAEClusterer, "fit", lambda *a: pytest.fail("trained again"))
+    assert run_cli(command) == 0
+    assert len(path.read_text().splitlines()) == 30
+    fits = Path(__file__).parent / "models" / "format-3"
+    assert run_cli([*command, "--ours", str(fits)]) == 2
+    assert "makes new images" in capsys.readouterr().err

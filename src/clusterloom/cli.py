@@ -360,6 +360,42 @@ def baselines(
         _printer().print(experiment.table(chosen, extent, records))
 
 
+@reproduce_app.command()
+def figures(
+    context: typer.Context,
+    out: Annotated[Path, typer.Option(help="Folder for pictures and models.", metavar="FOLDER")],
+    plain: Annotated[
+        Path | None, typer.Option(help="A plain VAE's model directory, in place of training one.", metavar="MODEL")
+    ] = None,
+    ours: Annotated[
+        Path | None, typer.Option(help="A convolutional model, in place of training one.", metavar="MODEL")
+    ] = None,
+    latent_dim: Annotated[int, typer.Option(help="The paper's s.")] = 60,
+    conv_depth: Annotated[int, typer.Option(help="The paper's n.")] = 5,
+    hidden_dim: Annotated[int, typer.Option(help="The paper's m.")] = 512,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    epochs: Epochs = 50,
+    limit: Limit = None,
+    results: Annotated[
+        Path | None, typer.Option(help="File of the numbers; benchmarks/results/figures.jsonl.", metavar="FILE")
+    ] = None,
+    smoke: Smoke = False,
+) -> None:
+    """Draw figures 1 to 4, and measure new images of every class of Fashion-MNIST, plain VAE beside ours."""
+    from clusterloom.reproduce import figures as experiment
+
+    extent = _extent(str(seed), epochs, limit, smoke)
+    setting = experiment.Setting(latent_dim, conv_depth, hidden_dim)
+    out.mkdir(parents=True, exist_ok=True)
+    given = {name: experiment.given_model(path) for name, path in (("plain", plain), ("ours", ours)) if path}
+    models = given
+    if len(given) < 2:
+        models = experiment.fit_models(out, setting, extent, models)
+    with _records(results or experiment.default_path(), smoke) as records:
+        table = experiment.draw(out, models, extent, records, shlex.join(["clusterloom", *context.obj]))
+    _printer().print(table)
+
+
 def main() -> NoReturn:
     """Entry point: runs a command and turns what it raises into one line and an exit status."""
     sys.exit(run(sys.argv[1:]))

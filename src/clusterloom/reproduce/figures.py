@@ -1,0 +1,208 @@
+"""Figures 1 to 4 of the paper, and the numbers that they lack: how good and how varied new images of a class are."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from clusterloom.data import ImageSet
+from clusterloom.errors import SettingsError
+from clusterloom.estimators.convvae import ConvVAEClusterer
+from clusterloom.estimators.load import load_model
+from clusterloom.estimators.vae import VAEClusterer
+from clusterloom.estimators.variational import VariationalClusterer
+from clusterloom.files import write_atomically
+from clusterloom.networks.describe import describe
+from clusterloom.pictures import image_grid, network_figure, png_bytes
+from clusterloom.presets import PRESETS
+from clusterloom.reproduce.judge import Judge, trained_judge
+from clusterloom.reproduce.records import Records
+from clusterloom.reproduce.runs import Extent, load_parts
+from clusterloom.reproduce.table1 import Reading
+from clusterloom.sample_metrics import coverage, frechet_distance, vendi_score
+
+DATASET = "fashion-mnist"
+# Figures 2 to 4: number, class, file.
+SHOWN = ((2, "Bag"), (3, "T-shirt/top"), (4, "Ankle boot"))
+_SAMPLES = 500  # of each class, on each side of a comparison
+_SHOWN_SIDE = 6
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The network of figures 2 to 4: the paper's s, n and m. The plain VAE has the same s and m."""
+
+    latent_dim: int = 60
+    conv_depth: int = 5
+    hidden_dim: int = 512
+
+
+def fit_models(
+    folder: Path, setting: Setting, extent: Extent, given: Mapping[str, VariationalClusterer]
+) -> dict[str, VariationalClusterer]:
+    """ "plain" and "ours": as given, or from model directories in a folder, or trained into it."""
+    seed = extent.seeds[0]
+    images = load_parts(DATASET, extent.limit)["train"]
+    # The plain VAE has the weights that the table's reading has, so that the two differ in the conv networks alone.
+    weights = {
+        key: value for key, value in Reading().of(DATASET).items() if key in ("reconstruction_weight", "batch_size")
+    }
+    common = {**weights, "epochs": extent.epochs, "random_state": seed, "resume": True, "verbose": 1}
+    dims = {"latent_dim": setting.latent_dim, "hidden_dim": setting.hidden_dim}
+    fresh: dict[str, VariationalClusterer] = {
+        "plain": VAEClusterer(**{**PRESETS["paper"]["vae"], **dims, **common}),
+        "ours": ConvVAEClusterer(**{**PRESETS["paper"]["convvae"], **dims, "conv_depth": setting.conv_depth, **common}),
+    }
+    models = dict(given)
+    for name, model in fresh.items():
+        path = folder / name
+        if name in given:
+            continue
+        if not path.exists():
+            model.set_params(run_dir=str(folder / f"{name}.partial")).fit(images)
+            model.save(path)
+        models[name] = given_model(path)
+    return models
+
+
+def given_model(path: Path) -> VariationalClusterer:
+    """A model directory that can generate.
+
+    Raises:
+        ModelError: there is none, or it cannot be read.
+        SettingsError: it makes no new images, or images of another shape.
+    """
+    model = load_model(path)
+    if not isinstance(model, VariationalClusterer) or tuple(model.image_shape_) != (28, 28, 1):
+        raise SettingsError(f"{path}: the figures need a model of {DATASET} that makes new images")
+    return model
+
+
+def draw(
+    folder: Path, models: Mapping[str, VariationalClusterer], extent: Extent, records: Records, command: str
+) -> Table:
+    """Write the figures, measure the new images of every class, and keep the numbers.
+
+    Args:
+        folder: Where the pictures go.
+        models: "plain" and "ours".
+        extent: How many images.
+        records: Where the numbers go; one record for each class and model.
+        command: What the user typed.
+
+    Returns:
+        The numbers as a table.
+    """
+    parts = load_parts(DATASET, extent.limit)
+    train, test = parts["train"], parts["test"]
+    assert train.labels is not None, "the built-in sets have labels"
+    judge, accuracy = trained_judge(train.images, train.labels)
+    groups = {name: _clusters_of_classes(model, train) for name, model in models.items()}
+    title = "Figure 1: the convolutional model, drawn from its network"
+    write_atomically(folder / "figure-1.png", network_figure(describe(models["ours"].network_), title))
+    found = []
+    for label, name in enumerate(train.class_names):
+        real, other = (part.images[part.labels == label][:_SAMPLES] for part in (train, test))
+        new = {kind: _new_images(model, groups[kind][label], seed=label) for kind, model in models.items()}
+        figure = next((number for number, shown in SHOWN if shown == name), None)
+        if figure is not None:
+            write_atomically(folder / f"figure-{figure}.png", png_bytes(_beside(new, train.images.shape[1:])))
+        for kind, images in {"real": other, **new}.items():
+            record = {
+                "class": name,
+                "images": kind,
+                "clusters": len(groups[kind][label]) if kind in groups else None,
+                **_measured(judge, label, real, images),
+                "judge_accuracy": round(accuracy, 4),
+                **({"model": _of_model(models[kind])} if kind in models else {}),
+                "epochs": extent.epochs,
+                "limit": extent.limit,
+                "date": time.strftime("%Y-%m-%d"),
+                "command": command,
+            }
+            found.append(record)
+            if not records.matching(**{k: v for k, v in record.items() if k not in ("date", "command")}):
+                records.add(record)
+    return _table(found)
+
+
+def _of_model(model: VariationalClusterer) -> dict[str, Any]:
+    settings = asdict(model.network_.settings)
+    kept = ("latent_dim", "hidden_dim", "reconstruction_weight", "category_input")
+    return {
+        "estimator": type(model).__name__,
+        **{name: settings[name] for name in kept},
+        "conv_depth": settings["conv_networks"][0]["depth"] if settings["conv_networks"] else None,
+        "seed": model.about_["seed"],
+        "seconds": model.about_["training_seconds"],
+    }
+
+
+def _clusters_of_classes(model: VariationalClusterer, images: ImageSet) -> list[list[int]]:
+    """For every class, the clusters whose most frequent class it is, as the paper's figures name them."""
+    assert images.labels is not None
+    counts = np.zeros((model.n_clusters_, len(images.class_names)), int)
+    np.add.at(counts, (model.predict(images), images.labels), 1)
+    majority = np.where(counts.sum(1) > 0, counts.argmax(1), -1)
+    return [np.flatnonzero(majority == label).tolist() for label in range(counts.shape[1])]
+
+
+def _new_images(model: VariationalClusterer, clusters: list[int], seed: int) -> np.ndarray:
+    """New images of some clusters by their sizes, as the paper draws them: unchecked. Empty without clusters."""
+    if not clusters:
+        return np.empty((0, *model.image_shape_), np.float32)
+    sizes = model.cluster_sizes_[clusters]
+    shares = np.random.default_rng(seed).multinomial(_SAMPLES, sizes / sizes.sum())
+    drawn = [
+        model.sample(int(n), cluster, random_state=seed, checked=False)
+        for cluster, n in zip(clusters, shares, strict=True)
+        if n
+    ]
+    images = np.concatenate(drawn)
+    return images[np.random.default_rng(seed).permutation(len(images))]
+
+
+def _measured(judge: Judge, label: int, real: np.ndarray, images: np.ndarray) -> dict[str, Any]:
+    """Scores of images against real ones of the same class, in the judge's 128 features."""
+    if len(images) == 0:
+        return {}
+    reference, features = judge.features(real).astype(np.float64), judge.features(images).astype(np.float64)
+    scores = {
+        "share_judged_right": float((judge.classes(images) == label).mean()),
+        "frechet_distance": frechet_distance(reference, features),
+        **vars(coverage(reference, features)),
+        "vendi_over_real": vendi_score(features) / vendi_score(reference),
+    }
+    return {name: round(value, 4) for name, value in scores.items()}
+
+
+def _beside(new: Mapping[str, np.ndarray], shape: tuple[int, ...]) -> Any:
+    """New images of the plain VAE on the left, ours on the right, as in the paper's figures."""
+    blank = np.ones((_SHOWN_SIDE**2, *shape), np.float32)
+    rows = []
+    for row in range(_SHOWN_SIDE):
+        at = slice(row * _SHOWN_SIDE, (row + 1) * _SHOWN_SIDE)
+        left, right = (np.concatenate([new[kind], blank])[at] for kind in ("plain", "ours"))
+        rows.append(np.concatenate([left, blank[:1], right]))
+    return image_grid(rows)
+
+
+def _table(records: list[dict[str, Any]]) -> Table:
+    result = Table(
+        *("class", "images", "clusters", "judged right", "Fréchet", "density", "coverage", "recall", "Vendi / real"),
+        title=f"New images against {_SAMPLES} real ones; real: other real ones, the floor",
+    )
+    names = ("share_judged_right", "frechet_distance", "density", "coverage", "recall", "vendi_over_real")
+    for r in records:
+        clusters = "" if r["clusters"] is None else str(r["clusters"])
+        result.add_row(r["class"], r["images"], clusters, *(f"{r[n]:.2f}" if n in r else "" for n in names))
+    return result
+
+
+def default_path() -> Path:
+    """Where results lie in a checkout."""
+    return Path("benchmarks", "results", "figures.jsonl")
