@@ -13,6 +13,7 @@ from clusterloom import ConvVAEClusterer, DataError, SettingsError
 from clusterloom.cli import run as run_cli
 from clusterloom.data import ImageSet
 from clusterloom.reproduce import baselines, figures, runs, table1
+from clusterloom.reproduce.page import page
 from clusterloom.reproduce.records import Records
 from clusterloom.reproduce.runs import Extent
 from clusterloom.reproduce.table1 import ROWS, Reading, chosen_rows
@@ -208,3 +209,21 @@ def test_figures_and_numbers_for_every_class(small_sets, tmp_path, capsys, monke
     fits = Path(__file__).parent / "models" / "format-3"
     assert run_cli([*command, "--ours", str(fits)]) == 2
     assert "makes new images" in capsys.readouterr().err
+
+
+def test_the_page_is_what_the_results_say(tmp_path):
+    root = Path(__file__).parent.parent
+    assert (root / "docs" / "reproduction.md").read_text() == page(root / "benchmarks" / "results"), (
+        "run `clusterloom reproduce page`"
+    )
+    empty = page(tmp_path)
+    assert empty.count("run yet") == 3
+    records = Records(tmp_path / "table1.jsonl")
+    scores = {f"{name}_{part}": 0.5 for name in ("accuracy", "purity", "loss") for part in ("train", "test")}
+    how = {"command": "the command", "date": "2026-11-24", "seconds": 60.0, "device": "cpu", "threads": 1}
+    records.add({**ROWS[2].settings, **Reading().of("mnist"), "epochs": 50, "limit": None, "seed": 0, **scores, **how})
+    text = page(tmp_path)
+    assert "mnist: q(y|z), sampled formula (3), batches of 100, reconstruction weight 2.5, 50 epochs" in text
+    assert "| 10, 2, 128 | train | 1 | 32.0 | 0.5 | 85.7 | 50.0 | 50.0 |" in text
+    assert "| 60, 1, 512 | train | not run |" in text
+    assert "    the command" in text

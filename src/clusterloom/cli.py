@@ -396,6 +396,20 @@ def figures(
     _printer().print(table)
 
 
+@reproduce_app.command("page")
+def reproduction_page(
+    out: Annotated[Path, typer.Option(help="The page.", metavar="FILE")] = Path("docs/reproduction.md"),
+    results: Annotated[Path, typer.Option(help="Folder of the files of finished runs.", metavar="FOLDER")] = Path(
+        "benchmarks/results"
+    ),
+) -> None:
+    """Write docs/reproduction.md from the files of finished runs."""
+    from clusterloom.files import write_atomically
+    from clusterloom.reproduce.page import page
+
+    write_atomically(out, page(results).encode())
+
+
 def main() -> NoReturn:
     """Entry point: runs a command and turns what it raises into one line and an exit status."""
     sys.exit(run(sys.argv[1:]))

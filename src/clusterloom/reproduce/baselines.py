@@ -145,7 +145,7 @@ def table(some: Sequence[Baseline], extent: Extent, records: Records) -> Table:
             baseline.dataset,
             baseline.method,
             f"{baseline.latent_dim}, {baseline.hidden_dim}" if baseline.latent_dim else "",
-            str(len(runs)),
+            str(len(runs)) if runs else "not run",
             "" if baseline.printed is None else f"{baseline.printed:.1f}",
             *(
                 spread([100 * r[name] for r in runs], 1, best=True)
@@ -155,6 +155,11 @@ def table(some: Sequence[Baseline], extent: Extent, records: Records) -> Table:
             spread([r["seconds"] for r in runs], 0),
         )
     return result
+
+
+def on_record(baseline: Baseline, extent: Extent, records: Records) -> bool:
+    """Whether any run of a baseline is on record."""
+    return bool(records.matching(**_identity(baseline, extent)))
 
 
 def default_path() -> Path:

@@ -127,7 +127,7 @@ def draw(
             found.append(record)
             if not records.matching(**{k: v for k, v in record.items() if k not in ("date", "command")}):
                 records.add(record)
-    return _table(found)
+    return table(found)
 
 
 def _of_model(model: VariationalClusterer) -> dict[str, Any]:
@@ -191,7 +191,8 @@ def _beside(new: Mapping[str, np.ndarray], shape: tuple[int, ...]) -> Any:
     return image_grid(rows)
 
 
-def _table(records: list[dict[str, Any]]) -> Table:
+def table(records: list[dict[str, Any]]) -> Table:
+    """Records of `draw`, one row each."""
     result = Table(
         *("class", "images", "clusters", "judged right", "Fréchet", "density", "coverage", "recall", "Vendi / real"),
         title=f"New images against {_SAMPLES} real ones; real: other real ones, the floor",

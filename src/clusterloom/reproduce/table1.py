@@ -102,7 +102,7 @@ def table(rows: Sequence[Row], reading: Reading, extent: Extent, records: Record
             result.add_row(
                 setting,
                 part,
-                str(len(runs)) if k == 0 else "",
+                (str(len(runs)) if runs else "not run") if k == 0 else "",
                 f"{row.losses[k]:.1f}",
                 spread([r[f"loss_{part}"] for r in runs], 1),
                 f"{row.accuracies[k]:.1f}",

@@ -1,0 +1,137 @@
+"""docs/reproduction.md, made from the files of finished runs, so that the page cannot say what they do not."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from clusterloom.reproduce import baselines, figures, table1
+from clusterloom.reproduce.records import Records, spread
+from clusterloom.reproduce.runs import Extent
+
+_HEAD = """\
+# The paper's experiments, run again
+
+This page is made by `clusterloom reproduce page` from the files in `benchmarks/results/`; a test compares the two. What
+has not been run says so. The paper's own figures stand under "printed". It gives one run each, and does not say whether
+its accuracy lets several clusters share a class (our purity) or not (our accuracy), so both are given. Labels are read
+by the scores alone.
+"""
+
+_TABLE1 = """\
+## Table 1
+
+60,000 training and 10,000 test images. What the paper leaves open is a *reading*: the head above each table names it.
+[](paper.md) has the formulas.
+"""
+
+_BASELINES = """\
+## Baselines
+
+The same images. DEC and the autoencoder are trained for a small part of the published number of steps
+({py:class}`clusterloom.AutoencoderClusterer`). Mixtures on pixels have diagonal covariances.
+"""
+
+_FIGURES = """\
+## Figures 2 to 4 in numbers
+
+New images of every class of Fashion-MNIST against real ones, in the 128 features of a small network that was trained on
+the true labels for this purpose. "real" is the floor: other real images in their place. Fréchet distance and the
+neighbourhood scores depend on the number of images, which is the same everywhere here. A class has images of those
+clusters whose most frequent class it is, and none where there is no such cluster.
+"""
+
+
+def page(results: Path) -> str:
+    """The page's text.
+
+    Args:
+        results: Folder of the files of finished runs.
+    """
+    sections = [_HEAD, _TABLE1, *_table1(Records(results / "table1.jsonl"))]
+    sections += [_BASELINES, *_baselines(Records(results / "baselines.jsonl"))]
+    sections += [_FIGURES, *_figures(Records(results / "figures.jsonl"))]
+    return "\n".join(section.rstrip("\n") + "\n" for section in sections)
+
+
+def _table1(records: Records) -> list[str]:
+    # The weight is the data set's own in a reading; the other choices tell readings apart.
+    groups = _grouped(records, ("category_input", "kl", "batch_size", "epochs", "limit"))
+    sections = []
+    for (category_input, kl, batch_size, epochs, limit), runs in groups.items():
+        for weights in sorted({(r["dataset"], r["reconstruction_weight"]) for r in runs}):
+            dataset, weight = weights
+            extent = Extent(epochs=epochs, limit=limit)
+            reading = table1.Reading(category_input, kl, batch_size, weight)
+            mine = [r for r in runs if (r["dataset"], r["reconstruction_weight"]) == weights]
+            rows = [row for row in table1.ROWS if row.dataset == dataset]
+            q = "q(y|z)" if category_input == "latent" else "q(y|x)"
+            sections += [
+                f"### {dataset}: {q}, {kl} formula (3), batches of {batch_size}, reconstruction weight {weight:g}, "
+                f"{epochs} epochs" + (f", {limit} images" if limit else ""),
+                _markdown(table1.table(rows, reading, extent, records)),
+                _how(mine),
+            ]
+    return sections or ["No row has been run yet: `clusterloom reproduce table1`."]
+
+
+def _baselines(records: Records) -> list[str]:
+    limits = sorted({r["limit"] or 0 for r in records})
+    sections = []
+    for limit in limits:
+        epochs = {r["epochs"] for r in records if (r["limit"] or 0) == limit and r["epochs"]}
+        for number in sorted(epochs) or [Extent().epochs]:
+            extent = Extent(epochs=number, limit=limit or None)
+            some = [b for b in baselines.baselines() if not b.in_grid or baselines.on_record(b, extent, records)]
+            sections += [
+                f"### {number} epochs" + (f", {limit} images" if limit else ""),
+                _markdown(baselines.table(some, extent, records)),
+            ]
+    how = [_how(list(records))] if sections else ["None has been run yet: `clusterloom reproduce baselines`."]
+    return sections + how
+
+
+def _figures(records: Records) -> list[str]:
+    found = list(records)
+    if not found:
+        return ["Not run yet: `clusterloom reproduce figures --out FOLDER`."]
+    sections = []
+    for command, runs in _grouped(found, ("command",)).items():
+        models = {r["images"]: r["model"] for r in runs if "model" in r}
+        described = "; ".join(f"{kind}: {_described(model)}" for kind, model in models.items())
+        sections += [described + ".", _markdown(figures.table(runs)), f"`{command[0]}`, {runs[-1]['date']}."]
+    return sections
+
+
+def _described(model: Mapping[str, Any]) -> str:
+    depth = f", {model['conv_depth']} conv layers per network" if model["conv_depth"] else ""
+    return (
+        f"{model['estimator']}, {model['latent_dim']} latent dimensions, hidden layers of {model['hidden_dim']}{depth}"
+        f", reconstruction weight {model['reconstruction_weight']:g}, seed {model['seed']}, "
+        f"trained in {model['seconds']:,.0f} s"
+    )
+
+
+def _how(runs: list[dict[str, Any]]) -> str:
+    """Where and when runs were made, and by which commands."""
+    commands = "\n".join(f"    {command}" for command in dict.fromkeys(r["command"] for r in runs))
+    where = sorted({f"{r['device']} with {r['threads']} threads" for r in runs if "device" in r})
+    days = sorted({r["date"] for r in runs})
+    seconds = spread([r["seconds"] for r in runs], 0)
+    span = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+    return f"{span}, {', '.join(where) or 'cpu'}, {seconds} seconds a run, by\n\n{commands}"
+
+
+def _grouped(records: Iterable[dict[str, Any]], names: tuple[str, ...]) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for record in records:
+        groups.setdefault(tuple(record[name] for name in names), []).append(record)
+    return groups
+
+
+def _markdown(table: Table) -> str:
+    headers = [str(column.header) or " " for column in table.columns]
+    rows = list(zip(*(list(map(str, column.cells)) for column in table.columns), strict=True))
+    lines = [headers, ["---"] * len(headers), *map(list, rows)]
+    return "\n".join("| " + " | ".join(lines_cell for lines_cell in line) + " |" for line in lines)
