@@ -32,7 +32,10 @@ napoleon_use_rtype = False
 
 # Names in annotations that live in other projects, whose indexes would have to be fetched, or that are private here.
 nitpick_ignore_regex = [
-    (r"py:(class|obj|data)", r"(np|numpy|torch|nn|pathlib|PIL|Image|rich|accelerate|sklearn|types|collections)\..*"),
+    (
+        r"py:(class|obj|data)",
+        r"(np|numpy|scipy|torch|nn|pathlib|PIL|Image|rich|accelerate|sklearn|types|collections)\..*",
+    ),
     (r"py:(class|obj|data)", r"(Tensor|NDArray|Path|Accelerator|Console|Iterator|Sequence|Mapping|TracebackType)"),
     (r"py:(class|obj)", r".*\b(_Sums|Source|Picture|Arrays|Entry|Bundle|Output)"),
     (r"py:exc", r"NotFittedError"),

@@ -149,7 +149,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         return self.predict_proba(X).argmax(1)
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Probability of every cluster for each image, shape (N, n_clusters_), float32.
+        """Probability of every cluster for each image, shape (N, K), float32.
 
         Raises:
             NotFittedError: `fit` has not been called.
@@ -193,7 +193,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         """Everything that the model says of each image, in one pass.
 
         Returns:
-            Arrays by name, "proba" (N, n_clusters_), "latents" (N, latent_dim), "score" (N,) and "outlier" (N,). The
+            Arrays by name, "proba" (N, K), "latents" (N, latent_dim), "score" (N,) and "outlier" (N,). The
             flag says that the score lies below `outlier_threshold_`, that is that the square root of the loss is
             beyond Tukey's outer fence (third quartile plus three times the interquartile range) of at most 10,000
             training images, evenly spaced.

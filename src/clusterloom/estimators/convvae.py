@@ -1,6 +1,7 @@
 """The convolutional VAE as an estimator, trained by the guided recipe or as in the paper."""
 
 import math
+from numbers import Integral
 from typing import Any, Literal
 
 import numpy as np
@@ -63,7 +64,7 @@ class ConvVAEClusterer(VariationalClusterer):
     Attributes:
         n_clusters_: Number of clusters.
         labels_: Clusters of the training images, shape (N,): `predict` of them.
-        cluster_sizes_: Training images per cluster, shape (n_clusters_,).
+        cluster_sizes_: Training images per cluster, one number each.
         history_: One record per epoch: loss and its terms in nats per image, clusters in use, speed, time.
         about_: Seed, device, time and versions of the run, and what the guided recipe decided.
         outlier_threshold_: Scores below it are flagged by `assess`, in nats.
@@ -167,11 +168,11 @@ class ConvVAEClusterer(VariationalClusterer):
         if self.start != "guided" or not isinstance(self.n_clusters, str | tuple | list):
             return super()._cluster_range()
         ends = (2, 20) if self.n_clusters == "auto" else self.n_clusters
-        if len(ends) != 2 or not all(isinstance(end, int) for end in ends) or not 2 <= ends[0] <= ends[1]:
+        if len(ends) != 2 or not all(isinstance(end, Integral) for end in ends) or not 2 <= ends[0] <= ends[1]:
             raise SettingsError(
                 f'n_clusters must be a number, a pair of numbers from 2 on, or "auto"; got {self.n_clusters!r}'
             )
-        return ends[0], ends[1]
+        return int(ends[0]), int(ends[1])
 
     def _conv_networks(self, side: int) -> tuple[ConvSettings, ...]:
         """Settings of the conv networks for images whose shorter side has so many pixels."""
