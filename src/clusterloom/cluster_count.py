@@ -7,18 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import csr_array
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
-from sklearn.neighbors import kneighbors_graph
 
-from clusterloom.guide import fitted_mixture
+from clusterloom.guide import fitted_mixture, modularity, neighbour_graph
 
 _SPLITS = 3
 _STARTS = 6
 _SPLIT_POINTS = 20_000  # both halves together
-_GRAPH_POINTS = 12_000
-_NEIGHBOURS = 15
 _POINTS_PER_CLUSTER = 8
 _ALMOST = 0.0125
 
@@ -63,8 +59,7 @@ def cluster_count_evidence(
     """
     generator = np.random.default_rng(seed)
     splits = [generator.permutation(len(points))[:_SPLIT_POINTS] for _ in range(_SPLITS)]
-    part = splits[0][:_GRAPH_POINTS]
-    graph = neighbour_graph(points[part])
+    part, graph = neighbour_graph(points, seed)
     evidence = []
     # Mixtures of halves need points to stand on.
     most = max(fewest, min(most, len(points) // _POINTS_PER_CLUSTER))
@@ -90,30 +85,6 @@ def best_count(evidence: Sequence[Evidence]) -> int:
     """The smallest number that is as good as the best: more clusters would separate hardly anything."""
     enough = enough_modularity(evidence)
     return min(e.n_clusters for e in evidence if e.modularity >= enough)
-
-
-def neighbour_graph(points: np.ndarray) -> csr_array:
-    """Who is among the 15 nearest neighbours of whom, in either direction, shape (N, N)."""
-    graph = kneighbors_graph(points, min(_NEIGHBOURS, len(points) - 1))
-    return csr_array(graph.maximum(graph.T))
-
-
-def modularity(graph: csr_array, labels: np.ndarray) -> float:
-    """Modularity of a division of a graph: Newman and Girvan (2004), formula (5).
-
-    Args:
-        graph: Symmetric, shape (N, N).
-        labels: Clusters, shape (N,).
-
-    Example:
-        >>> two_pairs = csr_array(np.kron(np.eye(2), np.array([[0, 1], [1, 0]])))
-        >>> modularity(two_pairs, np.array([0, 0, 1, 1])), modularity(two_pairs, np.array([0, 0, 0, 0]))
-        (0.5, 0.0)
-    """
-    members = np.eye(labels.max() + 1)[labels]
-    between = members.T @ (graph @ members)
-    shares = between / between.sum()
-    return float(np.trace(shares) - (shares.sum(1) ** 2).sum())
 
 
 def _likeliest(places: np.ndarray, n_clusters: int, generator: np.random.Generator) -> GaussianMixture:

@@ -8,8 +8,10 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import csr_array
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
+from sklearn.neighbors import kneighbors_graph
 
 from clusterloom.device import threads_kept
 
@@ -19,7 +21,8 @@ _NEIGHBOURS = 20
 _STARTS = 24
 _START_POINTS = 20_000  # points that a start is tried on
 _FINALISTS = 12  # most likely starts that are carried on with all points
-_ALMOST_NATS = 0.1  # a mixture less likely by no more than that may be taken for its tighter clusters
+_GRAPH_POINTS = 12_000
+_GRAPH_NEIGHBOURS = 15
 _SAME_NATS = 1e-3  # starts whose log-likelihoods differ by less have found the same mixture
 _TINY = 10 * _NEIGHBOURS  # fewer points have no graph worth the name; they are clustered as they are
 
@@ -30,8 +33,8 @@ class Guide:
 
     Attributes:
         q: Probability of every cluster for each point, shape (N, K), float32.
-        finalists: For each mixture that was compared, its log-likelihood and the tightness of its clusters, the one
-            that was kept first.
+        finalists: For each mixture that was compared, its log-likelihood in the layout and its modularity, the one that
+            was kept first.
     """
 
     q: np.ndarray
@@ -43,9 +46,8 @@ def make_guide(
 ) -> Guide:
     """Cluster points by the density of their layout: a mixture of Gaussians with full covariances, from many starts.
 
-    The most likely ones can be almost equally likely in the layout,
-    which has lost the points' distances. So of those within 0.1 nats of the highest likelihood that one is kept whose
-    clusters are tightest among the points themselves (`tightness`).
+    The best mixtures can be almost equally likely in the layout, which has lost the points' distances. So of the twelve
+    most likely ones that one is kept which divides the neighbour graph of the points themselves best (`modularity`).
 
     Args:
         points: Shape (N, D).
@@ -63,37 +65,43 @@ def make_guide(
         candidates = [_refined(places, first_q, seed)]
     else:
         candidates = _likely_mixtures(places, n_clusters, np.random.default_rng(seed))
-    judged = [(m.lower_bound_, tightness(points, m.predict(places)), m) for m in candidates]
-    # Full covariances fit a handful of points so well that their likelihood tells nothing.
-    lowest = max(likely for likely, _, _ in judged) - _ALMOST_NATS if len(points) >= _TINY else -np.inf
-    judged.sort(key=lambda candidate: (candidate[0] < lowest, -candidate[1]))
+    rows, graph = neighbour_graph(points, seed)
+    judged = [(m.lower_bound_, modularity(graph, m.predict(places[rows])), m) for m in candidates]
+    judged.sort(key=lambda candidate: -candidate[1])
     q = judged[0][2].predict_proba(places).astype(np.float32)
     if first_q is None:
         q = q[:, np.argsort(-np.bincount(q.argmax(1), minlength=n_clusters), kind="stable")]
-    finalists = tuple((float(likely), tight) for likely, tight, _ in judged)
+    finalists = tuple((float(likely), divides) for likely, divides, _ in judged)
     return Guide(q, finalists)
 
 
-def tightness(points: np.ndarray, labels: np.ndarray) -> float:
-    """Mean cosine between each point and the centre of its cluster: what spherical k-means maximises.
-
-    It is the measure of the space that a contrastive loss makes, where directions alone count.
-
-    Args:
-        points: Shape (N, D).
-        labels: Clusters, shape (N,).
+def neighbour_graph(points: np.ndarray, seed: int) -> tuple[np.ndarray, csr_array]:
+    """Who is among the 15 nearest neighbours of whom, in either direction, for at most 12,000 of the points.
 
     Returns:
-        From -1 to 1.
+        Rows of the points that were looked at, shape (M,), and the graph, shape (M, M).
+    """
+    rows = np.random.default_rng(seed).permutation(len(points))[:_GRAPH_POINTS]
+    graph = kneighbors_graph(points[rows], min(_GRAPH_NEIGHBOURS, len(rows) - 1))
+    return rows, csr_array(graph.maximum(graph.T))
+
+
+def modularity(graph: csr_array, labels: np.ndarray) -> float:
+    """Modularity of a division of a graph: Newman and Girvan (2004), formula (5).
+
+    Args:
+        graph: Symmetric, shape (N, N).
+        labels: Clusters, shape (N,).
 
     Example:
-        >>> tightness(np.eye(2), np.array([0, 1])), round(tightness(np.eye(2), np.array([0, 0])), 3)
-        (1.0, 0.707)
+        >>> two_pairs = csr_array(np.kron(np.eye(2), np.array([[0, 1], [1, 0]])))
+        >>> modularity(two_pairs, np.array([0, 0, 1, 1])), modularity(two_pairs, np.array([0, 0, 0, 0]))
+        (0.5, 0.0)
     """
-    directions = points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-12)
-    members = np.eye(labels.max() + 1, dtype=directions.dtype)[labels]
-    # The sum of the cosines to a direction is greatest, and equal to this length, for the direction of the sum itself.
-    return float(np.linalg.norm(members.T @ directions, axis=1).sum() / len(points))
+    members = np.eye(labels.max() + 1)[labels]
+    between = members.T @ (graph @ members)
+    shares = between / between.sum()
+    return float(np.trace(shares) - (shares.sum(1) ** 2).sum())
 
 
 def layout(points: np.ndarray, seed: int) -> np.ndarray:

@@ -72,11 +72,14 @@ def _recipe_rows(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
     if not recipe:
         return []
     views = ", ".join(f"{name} {value}" for name, value in recipe["views"].items() if value)
-    likely, tight = recipe["mixtures"][0]
+    candidates = recipe.get("candidates", [])
     return [
         *((f"- {stage}, seconds", f"{seconds:,.0f}") for stage, seconds in recipe["stage_seconds"].items()),
         ("views, chosen from the images", views),
-        ("first clusters", f"one of {len(recipe['mixtures'])} mixtures (tightness {tight}, {likely} nats)"),
+        *(
+            ("first clusters", f"the best of {len(candidates)} mixtures (modularity {best}, {likely} nats)")
+            for likely, best in candidates[:1]
+        ),
     ]
 
 

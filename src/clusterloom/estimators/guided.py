@@ -96,8 +96,8 @@ def train_guided(
     _refit_classes(network, images, run)
     return {
         "views": vars(views),
-        # Log-likelihood in the layout and tightness among the points, the one that was taken first.
-        "mixtures": np.round(first["finalists"], 4).tolist(),
+        # Log-likelihood in the layout and modularity of the graph of points, the one that was taken first.
+        "candidates": np.round(first["finalists"], 4).tolist(),
         **({"count_evidence": [vars(e) for e in evidence]} if evidence else {}),
         "stage_seconds": {stage: round(seconds, 1) for stage, seconds in run.stage_seconds.items()},
     }
