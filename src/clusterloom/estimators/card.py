@@ -32,7 +32,7 @@ def model_card(bundle: Bundle, cluster_sizes: np.ndarray, pictures: Sequence[str
         "\n".join(f"![{name.removesuffix('.png')}]({name})" for name in pictures),
         "## Use",
         "```\n" + "\n".join(commands) + "\n```",
-        "```python\nfrom clusterloom import load_model\n\nmodel = load_model('THIS_FOLDER')\n```",
+        '```python\nfrom clusterloom import load_model\n\nmodel = load_model("THIS_FOLDER")\n```',
         "## Training",
         _table(
             [
