@@ -10,7 +10,6 @@ benchmarks/results/cluster_count.jsonl, one line per run.
 """
 
 import argparse
-import json
 import sys
 import time
 from importlib.metadata import version
@@ -22,6 +21,7 @@ import torch
 from clusterloom import ConvVAEClusterer
 from clusterloom.data import load_images
 from clusterloom.metrics import label_scores
+from clusterloom.reproduce.records import Records
 
 RESULTS = Path(__file__).parent / "results" / "cluster_count.jsonl"
 
@@ -69,15 +69,12 @@ def main():
     if options.smoke:
         print_table([run("digits", 0, 400, 8)])
         return
-    on_file = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
-    done = {(r["dataset"], r["seed"]) for r in on_file}
+    records = Records(RESULTS)
     for seed in options.seeds:
         for dataset in options.datasets:
-            if not options.table and (dataset, seed) not in done:
-                on_file.append(run(dataset, seed))
-                with RESULTS.open("a") as file:
-                    file.write(json.dumps(on_file[-1]) + "\n")
-    print_table(on_file)
+            if not options.table and not records.matching(dataset=dataset, seed=seed):
+                records.add(run(dataset, seed))
+    print_table(records)
 
 
 if __name__ == "__main__":

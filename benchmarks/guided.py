@@ -22,7 +22,6 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -35,6 +34,7 @@ from clusterloom import ConvVAEClusterer
 from clusterloom.data import load_images
 from clusterloom.metrics import expected_calibration_error, label_scores
 from clusterloom.reproduce.judge import trained_judge
+from clusterloom.reproduce.records import Records
 
 RESULTS = Path(__file__).parent / "results" / "guided.jsonl"
 DATASETS = ("mnist", "fashion-mnist", "mnist-unequal", "mnist-with-fashion", "digits")
@@ -111,10 +111,6 @@ def run(dataset, seed, limit, epochs, keep=None):
     }
 
 
-def on_file() -> list[Mapping]:
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
-
-
 def print_table(results):
     print(f"{'data set':20} {'seeds':>5}  " + "  ".join(f"{name:^24}" for name, _ in COLUMNS))
     for dataset in DATASETS:
@@ -156,15 +152,14 @@ def main():
     if options.smoke:
         print_table([run("digits", 0, 400, 8)])
         return
-    done = {(r["dataset"], r["seed"]) for r in on_file()}
+    records = Records(RESULTS)
     for seed in options.seeds:
         for dataset in options.datasets:
-            if not options.table and (dataset, seed) not in done:
+            if not options.table and not records.matching(dataset=dataset, seed=seed):
                 result = run(dataset, seed, None, "auto", options.keep)
                 print(json.dumps(result), flush=True)
-                with RESULTS.open("a") as file:
-                    file.write(json.dumps(result) + "\n")
-    print_table(on_file())
+                records.add(result)
+    print_table(list(records))
 
 
 if __name__ == "__main__":

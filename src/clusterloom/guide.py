@@ -34,7 +34,7 @@ class Guide:
     Attributes:
         q: Probability of every cluster for each point, shape (N, K), float32.
         finalists: For each mixture that was compared, its log-likelihood in the layout and its modularity, the one that
-            was kept first.
+            was kept first; none where there was one start.
     """
 
     q: np.ndarray
@@ -62,15 +62,14 @@ def make_guide(
     if n_clusters == 1:
         return Guide(np.ones((len(points), 1), np.float32), ((0.0, 0.0),))
     if first_q is not None:
-        candidates = [_refined(places, first_q, seed)]
-    else:
-        candidates = _likely_mixtures(places, n_clusters, np.random.default_rng(seed))
+        refined = _refined(places, first_q, seed)
+        return Guide(refined.predict_proba(places).astype(np.float32), ())
+    candidates = _likely_mixtures(places, n_clusters, np.random.default_rng(seed))
     rows, graph = neighbour_graph(points, seed)
     judged = [(m.lower_bound_, modularity(graph, m.predict(places[rows])), m) for m in candidates]
     judged.sort(key=lambda candidate: -candidate[1])
     q = judged[0][2].predict_proba(places).astype(np.float32)
-    if first_q is None:
-        q = q[:, np.argsort(-np.bincount(q.argmax(1), minlength=n_clusters), kind="stable")]
+    q = q[:, np.argsort(-np.bincount(q.argmax(1), minlength=n_clusters), kind="stable")]
     finalists = tuple((float(likely), divides) for likely, divides, _ in judged)
     return Guide(q, finalists)
 

@@ -124,7 +124,7 @@ def represent(
             run.train(representation, plan, images, "represent")
     except DivergedError as error:
         raise DivergedError(str(error), []) from error
-    return partial(_mean, network) if reconstruct else representation.project
+    return network.latents if reconstruct else representation.project
 
 
 def fit(
@@ -183,10 +183,6 @@ def _guided_rows(n: int, seed: int) -> np.ndarray:
     if n <= MAX_POINTS:
         return np.arange(n)
     return np.sort(np.random.default_rng(seed).permutation(n)[:MAX_POINTS])
-
-
-def _mean(network: ClusterVAE, x: Tensor) -> Tensor:
-    return network.encode(network.features(x)).mu
 
 
 def _category_logits(network: ClusterVAE, x: Tensor) -> Tensor:

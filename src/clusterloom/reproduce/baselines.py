@@ -59,10 +59,8 @@ def baselines() -> tuple[Baseline, ...]:
         found.append(Baseline("vae", dataset, printed, s, m))
         found.append(Baseline("dec", dataset, 84.3 if dataset == "mnist" else None))
         found += [Baseline(method, dataset) for method in METHODS[2:]]
-        widths, heights = _GRIDS[dataset]
-        found += [
-            Baseline("vae", dataset, None, a, b, in_grid=True) for a in widths for b in heights if (a, b) != (s, m)
-        ]
+        around = [(a, b) for a in _GRIDS[dataset][0] for b in _GRIDS[dataset][1] if (a, b) != (s, m)]
+        found += [Baseline("vae", dataset, None, a, b, in_grid=True) for a, b in around]
     return tuple(found)
 
 
