@@ -1,0 +1,151 @@
+"""`clusterloom reproduce`: the paper's experiments."""
+
+import contextlib
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from clusterloom.cli.options import Limit, printer, whole_numbers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from clusterloom.reproduce.records import Records
+    from clusterloom.reproduce.runs import Extent
+
+app = typer.Typer(help="The paper's experiments.", no_args_is_help=True)
+
+Seeds = Annotated[str, typer.Option(help="Seeds, separated by commas; one run each.")]
+Epochs = Annotated[int, typer.Option(help="Passes over the training images.", min=1)]
+Show = Annotated[bool, typer.Option("--show", help="Run nothing; print what is on file.")]
+Smoke = Annotated[bool, typer.Option("--smoke", help="One epoch of a few images; nothing is kept.")]
+
+
+@app.command()
+def table1(
+    context: typer.Context,
+    rows: Annotated[
+        str | None, typer.Option(help="Numbers from 1 to 14, mnist or fashion-mnist, separated by commas; all of them.")
+    ] = None,
+    seeds: Seeds = "0",
+    epochs: Epochs = 50,
+    limit: Limit = None,
+    category_input: Annotated[str, typer.Option(help="latent for q(y|z), features for q(y|x).")] = "latent",
+    kl: Annotated[str, typer.Option(help="Formula (3): sampled or analytic.")] = "sampled",
+    batch_size: Annotated[int, typer.Option(help="Images per step.")] = 100,
+    reconstruction_weight: Annotated[
+        float | None, typer.Option(help="Of formula (2); 2.5 for MNIST, 10 for Fashion-MNIST.")
+    ] = None,
+    results: Annotated[
+        Path | None, typer.Option(help="File of finished runs; benchmarks/results/table1.jsonl.", metavar="FILE")
+    ] = None,
+    show: Show = False,
+    smoke: Smoke = False,
+) -> None:
+    """Run the 14 rows of Table 1 and set the printed figures beside ours. Runs on file are not repeated."""
+    from clusterloom.reproduce import table1 as experiment
+
+    chosen = experiment.chosen_rows(rows)
+    reading = experiment.Reading(category_input, kl, batch_size, reconstruction_weight)
+    extent = _extent(seeds, epochs, limit, smoke)
+    with _records(results or experiment.default_path(), smoke) as records:
+        if not show:
+            experiment.run(chosen, reading, extent, records, shlex.join(["clusterloom", *context.obj]))
+        printer().print(experiment.table(chosen, reading, extent, records))
+
+
+@app.command()
+def baselines(
+    context: typer.Context,
+    methods: Annotated[
+        str | None, typer.Option(help="vae, dec, ae-kmeans, kmeans, gmm, separated by commas; all of them.")
+    ] = None,
+    datasets: Annotated[str | None, typer.Option(help="mnist, fashion-mnist; both.")] = None,
+    grid: Annotated[bool, typer.Option("--grid", help="Also the plain VAE around the paper's peak.")] = False,
+    seeds: Seeds = "0",
+    epochs: Epochs = 50,
+    limit: Limit = None,
+    results: Annotated[
+        Path | None, typer.Option(help="File of finished runs; benchmarks/results/baselines.jsonl.", metavar="FILE")
+    ] = None,
+    show: Show = False,
+    smoke: Smoke = False,
+) -> None:
+    """Run what the paper compares itself with, and simpler methods. Runs on file are not repeated."""
+    from clusterloom.reproduce import baselines as experiment
+
+    chosen = experiment.chosen(methods, datasets, grid)
+    extent = _extent(seeds, epochs, limit, smoke)
+    with _records(results or experiment.default_path(), smoke) as records:
+        if not show:
+            experiment.run(chosen, extent, records, shlex.join(["clusterloom", *context.obj]))
+        printer().print(experiment.table(chosen, extent, records))
+
+
+@app.command()
+def figures(
+    context: typer.Context,
+    out: Annotated[Path, typer.Option(help="Folder for pictures and models.", metavar="FOLDER")],
+    plain: Annotated[
+        Path | None, typer.Option(help="A plain VAE's model directory, in place of training one.", metavar="MODEL")
+    ] = None,
+    ours: Annotated[
+        Path | None, typer.Option(help="A convolutional model, in place of training one.", metavar="MODEL")
+    ] = None,
+    latent_dim: Annotated[int, typer.Option(help="The paper's s.")] = 60,
+    conv_depth: Annotated[int, typer.Option(help="The paper's n.")] = 5,
+    hidden_dim: Annotated[int, typer.Option(help="The paper's m.")] = 512,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    epochs: Epochs = 50,
+    limit: Limit = None,
+    results: Annotated[
+        Path | None, typer.Option(help="File of the numbers; benchmarks/results/figures.jsonl.", metavar="FILE")
+    ] = None,
+    smoke: Smoke = False,
+) -> None:
+    """Draw figures 1 to 4, and measure new images of every class of Fashion-MNIST, plain VAE beside ours."""
+    from clusterloom.reproduce import figures as experiment
+
+    extent = _extent(str(seed), epochs, limit, smoke)
+    setting = experiment.Setting(latent_dim, conv_depth, hidden_dim)
+    out.mkdir(parents=True, exist_ok=True)
+    given = {name: experiment.given_model(path) for name, path in (("plain", plain), ("ours", ours)) if path}
+    models = given
+    if len(given) < 2:
+        models = experiment.fit_models(out, setting, extent, models)
+    with _records(results or experiment.default_path(), smoke) as records:
+        table = experiment.draw(out, models, extent, records, shlex.join(["clusterloom", *context.obj]))
+    printer().print(table)
+
+
+@app.command("page")
+def reproduction_page(
+    out: Annotated[Path, typer.Option(help="The page.", metavar="FILE")] = Path("docs/reproduction.md"),
+    results: Annotated[Path, typer.Option(help="Folder of the files of finished runs.", metavar="FOLDER")] = Path(
+        "benchmarks/results"
+    ),
+) -> None:
+    """Write docs/reproduction.md from the files of finished runs."""
+    from clusterloom.files import write_atomically
+    from clusterloom.reproduce.page import page
+
+    write_atomically(out, page(results).encode())
+
+
+def _extent(seeds: str, epochs: int, limit: int | None, smoke: bool) -> "Extent":
+    from clusterloom.reproduce.runs import SMOKE, Extent
+
+    return SMOKE if smoke else Extent(whole_numbers("--seeds", seeds) or (), epochs, limit)
+
+
+@contextlib.contextmanager
+def _records(path: Path, smoke: bool) -> "Iterator[Records]":
+    """The file of finished runs, or one that is gone afterwards."""
+    import tempfile
+
+    from clusterloom.reproduce.records import Records
+
+    with tempfile.TemporaryDirectory() as folder:
+        yield Records(Path(folder, path.name) if smoke else path)
