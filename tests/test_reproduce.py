@@ -12,7 +12,8 @@ from PIL import Image
 from clusterloom import ConvVAEClusterer, DataError, SettingsError
 from clusterloom.cli import run as run_cli
 from clusterloom.data import ImageSet
-from clusterloom.reproduce import baselines, figures, runs, table1
+from clusterloom.reproduce import ablations, baselines, new_images, runs, table1
+from clusterloom.reproduce.ablations import Setting
 from clusterloom.reproduce.page import page
 from clusterloom.reproduce.records import Records
 from clusterloom.reproduce.runs import Extent
@@ -182,7 +183,7 @@ def test_every_baseline_runs_and_is_kept(small_sets, tmp_path, capsys, monkeypat
 
 def test_figures_and_numbers_for_every_class(small_sets, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(figures, "_SAMPLES", 40)
+    monkeypatch.setattr(new_images, "SAMPLES", 40)
     names = ("0", "1", "2", "3", "4", "5", "6", "Bag", "T-shirt/top", "Ankle boot")
     load = runs.load_images
     monkeypatch.setattr(runs, "load_images", lambda *a, **k: dataclasses.replace(load(*a, **k), class_names=names))
@@ -211,13 +212,61 @@ def test_figures_and_numbers_for_every_class(small_sets, tmp_path, capsys, monke
     assert "makes new images" in capsys.readouterr().err
 
 
+def test_ablations_run_each_setting_once_and_answer_the_claims(small_sets, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(new_images, "SAMPLES", 40)
+    path, keep = tmp_path / "a.jsonl", ["--epochs", "2", "--limit", "300"]
+    command = ["reproduce", "ablations", "--studies", "networks,diversity,formulas", *keep, "--results", str(path)]
+    assert run_cli(command) == 0
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(r["networks"], r["literal"]) for r in lines] == [(0, False), (1, False), (2, False), (3, False), (2, True)]
+    for r in lines:
+        assert r["posterior_variance"] > 0
+        assert 0 <= r["active_dims"] <= 20
+        assert -0.5 < r["pixel_modularity"] < 1
+        assert 1 <= r["classes_shown"] <= 10
+        assert 0 <= r["new_recall"] <= 1 < 10 * r["new_vendi_over_real"]
+    gain = 100 * (lines[2]["accuracy_test"] - lines[0]["accuracy_test"])
+    out = " ".join(capsys.readouterr().out.split())
+    assert f"{'Yes' if gain >= 15 else 'No'}: two conv networks against none: {gain:+.1f} points." in out
+    assert run_cli(command) == 0
+    assert len(path.read_text().splitlines()) == 5
+    capsys.readouterr()
+    assert run_cli(["reproduce", "ablations", "--show", "--studies", "depth", "--results", str(path)]) == 0
+    assert "Not answered yet" in capsys.readouterr().out
+    assert run_cli(["reproduce", "ablations", "--studies", "colour"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("study", "better", "verdict"),
+    [
+        ("networks", Setting(), "Yes"),
+        ("networks", Setting(networks=0), "No"),
+        ("latent-dim", Setting(latent_dim=60), "Yes"),
+        ("latent-dim", Setting(latent_dim=100), "No"),
+        ("depth", Setting(conv_depth=3, latent_dim=10), "Yes"),
+        ("depth", Setting(conv_depth=3, latent_dim=50), "No"),
+        ("generation", Setting(latent_dim=2), "Yes"),
+        ("generation", Setting(latent_dim=100), "No"),
+        ("diversity", Setting(), "Yes"),
+        ("diversity", Setting(networks=0), "No"),
+    ],
+)
+def test_answers_follow_the_runs(study, better, verdict, tmp_path):
+    records = Records(tmp_path / "a.jsonl")
+    scores = ("accuracy_test", "posterior_variance", "new_share_judged_right", "new_vendi_over_real", "new_recall")
+    for setting in ablations.STUDIES[study].settings.values():
+        identity = {"dataset": "mnist", **dataclasses.asdict(setting), "epochs": 10, "limit": None, "seed": 0}
+        records.add(identity | dict.fromkeys(scores, 0.9 if setting == better else 0.4))
+    assert f" {verdict}: " in ablations.answer(ablations.STUDIES[study], "mnist", Extent(epochs=10), records)
+
+
 def test_the_page_is_what_the_results_say(tmp_path):
     root = Path(__file__).parent.parent
     assert (root / "docs" / "reproduction.md").read_text() == page(root / "benchmarks" / "results"), (
         "run `clusterloom reproduce page`"
     )
     empty = page(tmp_path)
-    assert empty.count("run yet") == 3
+    assert empty.count("run yet") == 4
     records = Records(tmp_path / "table1.jsonl")
     scores = {f"{name}_{part}": 0.5 for name in ("accuracy", "purity", "loss") for part in ("train", "test")}
     how = {"command": "the command", "date": "2026-11-24", "seconds": 60.0, "device": "cpu", "threads": 1}

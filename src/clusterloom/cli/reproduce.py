@@ -41,6 +41,7 @@ def table1(
     results: Annotated[
         Path | None, typer.Option(help="File of finished runs; benchmarks/results/table1.jsonl.", metavar="FILE")
     ] = None,
+    keep: Annotated[Path | None, typer.Option(help="Save the models there.", metavar="FOLDER")] = None,
     show: Show = False,
     smoke: Smoke = False,
 ) -> None:
@@ -52,7 +53,7 @@ def table1(
     extent = _extent(seeds, epochs, limit, smoke)
     with _records(results or experiment.default_path(), smoke) as records:
         if not show:
-            experiment.run(chosen, reading, extent, records, shlex.join(["clusterloom", *context.obj]))
+            experiment.run(chosen, reading, extent, records, shlex.join(["clusterloom", *context.obj]), keep)
         printer().print(experiment.table(chosen, reading, extent, records))
 
 
@@ -118,6 +119,36 @@ def figures(
     with _records(results or experiment.default_path(), smoke) as records:
         table = experiment.draw(out, models, extent, records, shlex.join(["clusterloom", *context.obj]))
     printer().print(table)
+
+
+@app.command()
+def ablations(
+    context: typer.Context,
+    studies: Annotated[
+        str | None, typer.Option(help="Names of studies, separated by commas; all of them.", metavar="NAMES")
+    ] = None,
+    datasets: Annotated[str, typer.Option(help="mnist, fashion-mnist, or both.")] = "mnist",
+    seeds: Seeds = "0",
+    epochs: Epochs = 10,
+    limit: Limit = None,
+    results: Annotated[
+        Path | None, typer.Option(help="File of finished runs; benchmarks/results/ablations.jsonl.", metavar="FILE")
+    ] = None,
+    show: Show = False,
+    smoke: Smoke = False,
+) -> None:
+    """Change one part of the model at a time, and answer the paper's claims. Runs on file are not repeated."""
+    from clusterloom.reproduce import ablations as experiment
+
+    names, sets = experiment.chosen(studies, datasets)
+    extent = _extent(seeds, epochs, limit, smoke)
+    with _records(results or experiment.default_path(), smoke) as records:
+        if not show:
+            experiment.run(names, sets, extent, records, shlex.join(["clusterloom", *context.obj]))
+        for dataset in sets:
+            for study in (experiment.STUDIES[name] for name in names):
+                printer().print(experiment.table(study, dataset, extent, records))
+                printer().print(experiment.answer(study, dataset, extent, records), highlight=False, markup=False)
 
 
 @app.command("page")

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from clusterloom.data import ImageSet
 from clusterloom.errors import SettingsError
 from clusterloom.estimators.convvae import ConvVAEClusterer
 from clusterloom.estimators.load import load_model
@@ -19,16 +18,15 @@ from clusterloom.files import write_atomically
 from clusterloom.networks.describe import describe
 from clusterloom.pictures import image_grid, network_figure, png_bytes
 from clusterloom.presets import PRESETS
-from clusterloom.reproduce.judge import Judge, trained_judge
+from clusterloom.reproduce.judge import trained_judge
+from clusterloom.reproduce.new_images import SAMPLES, clusters_of_classes, images_of, new_images, scores_of_class
 from clusterloom.reproduce.records import Records
 from clusterloom.reproduce.runs import Extent, load_parts
 from clusterloom.reproduce.table1 import Reading
-from clusterloom.sample_metrics import coverage, frechet_distance, vendi_score
 
 DATASET = "fashion-mnist"
 # Figures 2 to 4: number, class, file.
 SHOWN = ((2, "Bag"), (3, "T-shirt/top"), (4, "Ankle boot"))
-_SAMPLES = 500  # of each class, on each side of a comparison
 _SHOWN_SIDE = 6
 
 
@@ -101,13 +99,13 @@ def draw(
     train, test = parts["train"], parts["test"]
     assert train.labels is not None, "the built-in sets have labels"
     judge, accuracy = trained_judge(train.images, train.labels)
-    groups = {name: _clusters_of_classes(model, train) for name, model in models.items()}
+    groups = {name: clusters_of_classes(model, train) for name, model in models.items()}
     title = "Figure 1: the convolutional model, drawn from its network"
     write_atomically(folder / "figure-1.png", network_figure(describe(models["ours"].network_), title))
     found = []
     for label, name in enumerate(train.class_names):
-        real, other = (part.images[part.labels == label][:_SAMPLES] for part in (train, test))
-        new = {kind: _new_images(model, groups[kind][label], seed=label) for kind, model in models.items()}
+        real, other = (images_of(part, label) for part in (train, test))
+        new = {kind: new_images(model, groups[kind][label], seed=label) for kind, model in models.items()}
         figure = next((number for number, shown in SHOWN if shown == name), None)
         if figure is not None:
             write_atomically(folder / f"figure-{figure}.png", png_bytes(_beside(new, train.images.shape[1:])))
@@ -116,7 +114,7 @@ def draw(
                 "class": name,
                 "images": kind,
                 "clusters": len(groups[kind][label]) if kind in groups else None,
-                **_measured(judge, label, real, images),
+                **scores_of_class(judge, label, real, images),
                 "judge_accuracy": round(accuracy, 4),
                 **({"model": _of_model(models[kind])} if kind in models else {}),
                 "epochs": extent.epochs,
@@ -142,44 +140,6 @@ def _of_model(model: VariationalClusterer) -> dict[str, Any]:
     }
 
 
-def _clusters_of_classes(model: VariationalClusterer, images: ImageSet) -> list[list[int]]:
-    """For every class, the clusters whose most frequent class it is, as the paper's figures name them."""
-    assert images.labels is not None
-    counts = np.zeros((model.n_clusters_, len(images.class_names)), int)
-    np.add.at(counts, (model.predict(images), images.labels), 1)
-    majority = np.where(counts.sum(1) > 0, counts.argmax(1), -1)
-    return [np.flatnonzero(majority == label).tolist() for label in range(counts.shape[1])]
-
-
-def _new_images(model: VariationalClusterer, clusters: list[int], seed: int) -> np.ndarray:
-    """New images of some clusters by their sizes, as the paper draws them: unchecked. Empty without clusters."""
-    if not clusters:
-        return np.empty((0, *model.image_shape_), np.float32)
-    sizes = model.cluster_sizes_[clusters]
-    shares = np.random.default_rng(seed).multinomial(_SAMPLES, sizes / sizes.sum())
-    drawn = [
-        model.sample(int(n), cluster, random_state=seed, checked=False)
-        for cluster, n in zip(clusters, shares, strict=True)
-        if n
-    ]
-    images = np.concatenate(drawn)
-    return images[np.random.default_rng(seed).permutation(len(images))]
-
-
-def _measured(judge: Judge, label: int, real: np.ndarray, images: np.ndarray) -> dict[str, Any]:
-    """Scores of images against real ones of the same class, in the judge's 128 features."""
-    if len(images) == 0:
-        return {}
-    reference, features = judge.features(real).astype(np.float64), judge.features(images).astype(np.float64)
-    scores = {
-        "share_judged_right": float((judge.classes(images) == label).mean()),
-        "frechet_distance": frechet_distance(reference, features),
-        **vars(coverage(reference, features)),
-        "vendi_over_real": vendi_score(features) / vendi_score(reference),
-    }
-    return {name: round(value, 4) for name, value in scores.items()}
-
-
 def _beside(new: Mapping[str, np.ndarray], shape: tuple[int, ...]) -> Any:
     """New images of the plain VAE on the left, ours on the right, as in the paper's figures."""
     blank = np.ones((_SHOWN_SIDE**2, *shape), np.float32)
@@ -195,7 +155,7 @@ def table(records: list[dict[str, Any]]) -> Table:
     """Records of `draw`, one row each."""
     result = Table(
         *("class", "images", "clusters", "judged right", "Fréchet", "density", "coverage", "recall", "Vendi / real"),
-        title=f"New images against {_SAMPLES} real ones; real: other real ones, the floor",
+        title=f"New images against {SAMPLES} real ones; real: other real ones, the floor",
     )
     names = ("share_judged_right", "frechet_distance", "density", "coverage", "recall", "vendi_over_real")
     for r in records:

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
-from clusterloom.reproduce import baselines, figures, table1
+from clusterloom.reproduce import ablations, baselines, figures, table1
 from clusterloom.reproduce.records import Records, spread
 from clusterloom.reproduce.runs import Extent
 
@@ -42,6 +42,16 @@ neighbourhood scores depend on the number of images, which is the same everywher
 clusters whose most frequent class it is, and none where there is no such cluster.
 """
 
+_ABLATIONS = """\
+## Ablations, and the paper's claims
+
+One part of the model changed at a time, at fewer epochs than the paper's 50; scores are of the test images. "variance"
+is the mean posterior variance over dimensions and images, "dims used" counts the dimensions whose mean changes with the
+image. "classes" are those that are most frequent in some cluster; for these, "right" is the share of new images that a
+network trained on labels gives to the class, "recall" the share of real images that lie among new ones, and "Vendi" the
+variety of new images over that of real ones. A claim is the paper's, translated; yes and no come from the means.
+"""
+
 
 def page(results: Path) -> str:
     """The page's text.
@@ -52,6 +62,7 @@ def page(results: Path) -> str:
     sections = [_HEAD, _TABLE1, *_table1(Records(results / "table1.jsonl"))]
     sections += [_BASELINES, *_baselines(Records(results / "baselines.jsonl"))]
     sections += [_FIGURES, *_figures(Records(results / "figures.jsonl"))]
+    sections += [_ABLATIONS, *_ablations(Records(results / "ablations.jsonl"))]
     return "\n".join(section.rstrip("\n") + "\n" for section in sections)
 
 
@@ -102,6 +113,19 @@ def _figures(records: Records) -> list[str]:
         described = "; ".join(f"{kind}: {_described(model)}" for kind, model in models.items())
         sections += [described + ".", _markdown(figures.table(runs)), f"`{command[0]}`, {runs[-1]['date']}."]
     return sections
+
+
+def _ablations(records: Records) -> list[str]:
+    sections = []
+    for (dataset, epochs, limit), runs in _grouped(records, ("dataset", "epochs", "limit")).items():
+        extent = Extent(epochs=epochs, limit=limit)
+        sections.append(f"### {dataset}, {epochs} epochs" + (f", {limit} images" if limit else ""))
+        for study in ablations.STUDIES.values():
+            answer = ablations.answer(study, dataset, extent, records)
+            table = _markdown(ablations.table(study, dataset, extent, records))
+            sections += [f"**{study.name}.** {answer}".rstrip(), table]
+        sections.append(_how(runs))
+    return sections or ["None has been run yet: `clusterloom reproduce ablations`."]
 
 
 def _described(model: Mapping[str, Any]) -> str:

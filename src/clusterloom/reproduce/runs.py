@@ -2,9 +2,9 @@
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from clusterloom.metrics import label_scores
 from clusterloom.reproduce.records import Records
 
 PARTS = ("train", "test")
+Model = TypeVar("Model", bound=ImageClusterer)
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Extent:
     limit: int | None = None
 
 
-SMOKE = Extent((0,), 1, 60)
+SMOKE = Extent((0,), 1, 200)
 
 
 def load_parts(dataset: str, limit: int | None) -> dict[str, ImageSet]:
@@ -44,7 +45,13 @@ def load_parts(dataset: str, limit: int | None) -> dict[str, ImageSet]:
 
 
 def fit_and_score(
-    model: ImageClusterer, dataset: str, settings: Mapping[str, Any], extent: Extent, records: Records, command: str
+    model: Model,
+    dataset: str,
+    settings: Mapping[str, Any],
+    extent: Extent,
+    records: Records,
+    command: str,
+    also: Callable[[Model], Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Fit a model on the training part and score both; an interrupted run goes on.
 
@@ -55,6 +62,7 @@ def fit_and_score(
         extent: How many images.
         records: Where the run will be recorded.
         command: What the user typed.
+        also: What else to ask of the fitted model, or to do with it, before its checkpoint is removed.
 
     Returns:
         What a record has besides the settings: scores by part, time, device, versions, command.
@@ -67,6 +75,7 @@ def fit_and_score(
         if isinstance(model, VariationalClusterer):
             result[f"loss_{part}"] = round(mean_loss(model, images), 4)
         result |= scores(images, model.predict(images), part)
+    result |= also(model) if also else {}
     shutil.rmtree(scratch, ignore_errors=True)
     return result | {
         "clusters_in_use": int((model.cluster_sizes_ > 0).sum()),

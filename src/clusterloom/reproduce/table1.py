@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +76,19 @@ class Reading:
         return {**vars(self), "reconstruction_weight": weight}
 
 
-def run(rows: Sequence[Row], reading: Reading, extent: Extent, records: Records, command: str) -> None:
-    """Run what is not on record yet, in the order of seeds and then of rows."""
+def run(
+    rows: Sequence[Row], reading: Reading, extent: Extent, records: Records, command: str, keep: Path | None = None
+) -> None:
+    """Run what is not on record yet, in the order of seeds and then of rows.
+
+    Args:
+        rows: Of `ROWS`.
+        reading: What the paper leaves open.
+        extent: How much of it.
+        records: Where finished runs are.
+        command: What the user typed.
+        keep: Folder for the models; None keeps none.
+    """
     for seed in extent.seeds:
         for row in rows:
             settings = _identity(row, reading, extent) | {"seed": seed}
@@ -84,7 +96,14 @@ def run(rows: Sequence[Row], reading: Reading, extent: Extent, records: Records,
                 parameters = {**PRESETS["paper"]["convvae"], **reading.of(row.dataset), **row.settings}
                 del parameters["dataset"]
                 model = ConvVAEClusterer(10, **parameters | {"epochs": extent.epochs, "random_state": seed})
-                records.add(settings | fit_and_score(model, row.dataset, settings, extent, records, command))
+                name = f"{row.dataset}-s{row.latent_dim}-n{row.conv_depth}-m{row.hidden_dim}-seed{seed}"
+                save = partial(_save, path=keep / name) if keep else None
+                records.add(settings | fit_and_score(model, row.dataset, settings, extent, records, command, save))
+
+
+def _save(model: ConvVAEClusterer, path: Path) -> dict[str, Any]:
+    model.save(path, overwrite=True)
+    return {}
 
 
 def table(rows: Sequence[Row], reading: Reading, extent: Extent, records: Records) -> Table:
