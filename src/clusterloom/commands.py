@@ -18,27 +18,18 @@ from clusterloom.data import ImageSet, holds_pictures, load_images
 from clusterloom.data.boundary import printable
 from clusterloom.device import is_main_process
 from clusterloom.errors import DataError, SettingsError
-from clusterloom.estimators.autoencoder import AutoencoderClusterer, DECClusterer
 from clusterloom.estimators.base import ImageClusterer
-from clusterloom.estimators.convvae import ConvVAEClusterer
 from clusterloom.estimators.load import load_model
-from clusterloom.estimators.vae import VAEClusterer
+from clusterloom.estimators.methods import METHODS, method_parameters
 from clusterloom.estimators.variational import VariationalClusterer
 from clusterloom.files import write_atomically
 from clusterloom.metrics import label_scores, per_class_table, sampled_silhouette_score
 from clusterloom.networks.describe import describe, size
 from clusterloom.pictures import cluster_count_plot, image_grid, member_grid, network_figure, png_bytes, to_picture
-from clusterloom.presets import LITERAL, PRESETS
 from clusterloom.tables import check_table_target, prediction_columns, read_labels, write_table
 from clusterloom.training.loop import DivergedError
 from clusterloom.training.run import CHECKPOINTS
 
-METHODS: Mapping[str, type[ImageClusterer]] = {
-    "convvae": ConvVAEClusterer,
-    "vae": VAEClusterer,
-    "dec": DECClusterer,
-    "ae-kmeans": AutoencoderClusterer,
-}
 _PICTURE_IMAGES = 20_000  # members shown are chosen among so many images at most
 
 
@@ -83,7 +74,7 @@ class FitOptions:
     Attributes:
         out: The model directory.
         method: A key of `METHODS`.
-        preset: A key of `PRESETS`.
+        preset: A key of `PRESETS`, or None for the method's own.
         literal: Use the paper's formulas as printed.
         overrides: Estimator parameters that replace the preset's; None values are ignored.
         resume: Go on from `OUT.partial`.
@@ -93,7 +84,7 @@ class FitOptions:
 
     out: Path
     method: str
-    preset: str
+    preset: str | None
     literal: bool
     overrides: Mapping[str, Any]
     resume: bool
@@ -101,25 +92,9 @@ class FitOptions:
     command: str
 
     def parameters(self) -> dict[str, Any]:
-        """Parameters of the estimator.
-
-        Raises:
-            SettingsError: the method or preset is unknown, or a parameter does not apply to the method.
-        """
-        if self.method not in METHODS:
-            raise SettingsError(f"unknown method {self.method!r}; expected one of {', '.join(METHODS)}")
-        if self.preset not in PRESETS:
-            raise SettingsError(f"unknown preset {self.preset!r}; expected one of {', '.join(PRESETS)}")
-        if self.method not in PRESETS[self.preset]:
-            raise SettingsError(f"preset {self.preset} does not apply to method {self.method}; use --preset paper")
+        """Parameters of the estimator; see `clusterloom.estimators.methods.method_parameters`."""
         given = {name: value for name, value in self.overrides.items() if value is not None}
-        unknown = sorted(set(given) - set(METHODS[self.method]._get_param_names()))
-        if unknown:
-            option = unknown[0].replace("_", "-")
-            raise SettingsError(f"--{option} does not apply to method {self.method}")
-        if self.literal and not issubclass(METHODS[self.method], VariationalClusterer):
-            raise SettingsError(f"--literal does not apply to method {self.method}")
-        return {**PRESETS[self.preset][self.method], **(LITERAL if self.literal else {}), **given}
+        return method_parameters(self.method, self.preset, given, self.literal)
 
 
 def fit(data: DataOptions, options: FitOptions, console: Console) -> None:

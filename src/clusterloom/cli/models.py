@@ -128,7 +128,7 @@ def fit(
     options = commands.FitOptions(
         out,
         method,
-        preset or ("guided" if method == "convvae" and not literal else "paper"),
+        preset,
         literal,
         {
             "n_clusters": _cluster_number(clusters),

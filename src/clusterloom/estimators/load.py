@@ -4,15 +4,11 @@ from pathlib import Path
 
 from clusterloom.bundle import read_bundle
 from clusterloom.errors import ModelError
-from clusterloom.estimators.autoencoder import AutoencoderClusterer, DECClusterer
 from clusterloom.estimators.base import ImageClusterer
-from clusterloom.estimators.convvae import ConvVAEClusterer
+from clusterloom.estimators.methods import METHODS
 from clusterloom.estimators.persistence import from_bundle
-from clusterloom.estimators.vae import VAEClusterer
 
-_ESTIMATORS: dict[str, type[ImageClusterer]] = {
-    c.__name__: c for c in (ConvVAEClusterer, VAEClusterer, DECClusterer, AutoencoderClusterer)
-}
+_ESTIMATORS: dict[str, type[ImageClusterer]] = {estimator.__name__: estimator for estimator in METHODS.values()}
 
 
 def load_model(path: str | Path) -> ImageClusterer:
