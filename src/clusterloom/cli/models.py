@@ -2,7 +2,7 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -165,6 +165,63 @@ def fit(
 
 
 @app.command()
+def sweep(
+    data: DataArgument,
+    out: Annotated[Path, typer.Option(help="Folder for the models, the table and the plot.", metavar="FOLDER")],
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=A,B,C, NAME=LOW..HIGH or NAME=log:LOW..HIGH; several times.", metavar="KNOB"),
+    ] = None,
+    fixed: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=VALUE for all runs; several times.", metavar="PARAMETER")
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option(help="Draw so many settings; by default every combination is tried.", min=1)
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds, separated by commas; one run each of every setting.")] = "0",
+    clusters: Annotated[str, typer.Option(help="Number of clusters, as for fit.", metavar="K")] = "10",
+    method: Annotated[str, typer.Option(help="As for fit.")] = "convvae",
+    preset: Annotated[str | None, typer.Option(help="As for fit.")] = None,
+    rank_by: Annotated[
+        str, typer.Option(help="modularity (on pixels), silhouette, confidence or likelihood; none sees labels.")
+    ] = "modularity",
+    storage: Annotated[
+        str | None,
+        typer.Option(help="Database that workers share, such as postgresql+psycopg://user@host/name.", metavar="URL"),
+    ] = None,
+    name: Annotated[str, typer.Option(help="The sweep's name in the database.")] = "sweep",
+    grace_seconds: Annotated[
+        int, typer.Option(help="Take a run from a worker that has given no sign of life for so long.", min=6)
+    ] = 120,
+    show: Annotated[bool, typer.Option("--show", help="Run nothing; print what has been found.")] = False,
+    image_size: ImageSize = None,
+    channels: Channels = None,
+    skip_bad: SkipBad = False,
+    limit: Limit = None,
+) -> None:
+    """Try many settings, rank them without labels. The same command resumes a sweep, or helps one that is running."""
+    from clusterloom import commands
+
+    options = commands.SweepOptions(
+        out,
+        method,
+        preset,
+        vary or (),
+        {"n_clusters": _cluster_number(clusters), **_parameters(fixed or [])},
+        trials,
+        whole_numbers("--seeds", seeds) or (),
+        rank_by,
+        storage,
+        name,
+        grace_seconds,
+    )
+    if show:
+        commands.show_sweep(options, printer(), talk())
+    else:
+        commands.sweep(data_options(data, image_size, channels, skip_bad, limit), options, printer(), talk())
+
+
+@app.command()
 def predict(
     model: ModelArgument,
     data: DataArgument,
@@ -243,3 +300,14 @@ def _cluster_number(text: str) -> int | tuple[int, ...] | str:
     if len(numbers) not in (1, 2):
         raise typer.BadParameter(f"--clusters {text}: expected a number, FROM-TO, or auto")
     return numbers[0] if len(numbers) == 1 else numbers
+
+
+def _parameters(texts: list[str]) -> dict[str, Any]:
+    """Estimator parameters from NAME=VALUE."""
+    from clusterloom.sweep.plan import parse_knob
+
+    knobs = [parse_knob(text) for text in texts]
+    for knob, text in zip(knobs, texts, strict=True):
+        if len(knob.values) != 1:
+            raise typer.BadParameter(f"--set {text}: expected NAME=VALUE")
+    return {knob.name: knob.values[0] for knob in knobs}

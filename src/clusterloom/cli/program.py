@@ -71,7 +71,7 @@ def run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + 13
     except KeyboardInterrupt:
-        return _fail("interrupted; a fit goes on with --resume", 130)
+        return _fail("interrupted; a fit goes on with --resume, sweeps and experiments with the same command", 130)
     except Exception as error:
         return _report(error)
 

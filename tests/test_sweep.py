@@ -1,0 +1,321 @@
+"""Sweeps: what is tried, a queue that loses and repeats no run, and a ranking that sees no label."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clusterloom import SettingsError, load_model
+from clusterloom.cli import run as run_cli
+from clusterloom.sweep.plan import Knob, parse_knob, parse_value, settings_of
+from clusterloom.sweep.queue import Queue
+from clusterloom.sweep.results import ranked, shown
+
+
+def test_knobs_are_read_as_they_are_typed():
+    assert parse_knob("latent-dim=4,16") == Knob("latent_dim", (4, 16))
+    assert parse_knob("epochs=2..8") == Knob("epochs", low=2, high=8)
+    assert parse_knob("kl_weight=0..1.5") == Knob("kl_weight", low=0.0, high=1.5)
+    for text in ("latent_dim", "=3", "a b=3", "x=", "x=5..2", "x=a..b", "x=1..2..3", "x=log:0..1", "x=true..2"):
+        with pytest.raises(SettingsError):
+            parse_knob(text)
+    for value in (3, 0.25, True, False, None, "latent", (16, 32)):
+        assert parse_value(shown(value)) == value
+
+
+def test_ranges_reach_their_ends_and_nothing_beyond():
+    places = np.linspace(0, 1, 1000, endpoint=False)
+    whole = Counter(Knob("n", low=2, high=5).at(place) for place in places)
+    assert sorted(whole) == [2, 3, 4, 5]
+    assert min(whole.values()) > 245
+    logs = [Knob("w", low=0.01, high=1.0, log=True).at(place) for place in places]
+    assert min(logs) == 0.01
+    assert np.median(logs) == pytest.approx(0.1, rel=0.02)
+    assert {Knob("n", low=1, high=64, log=True).at(place) for place in places} >= {1, 2, 64}
+
+
+def test_a_grid_is_whole_and_draws_are_spread_and_repeatable():
+    knobs = [Knob("a", (1, 2)), Knob("b", ("x", "y", "z"))]
+    assert [tuple(s.values()) for s in settings_of(knobs, None, 0)] == [
+        (1, "x"), (1, "y"), (1, "z"), (2, "x"), (2, "y"), (2, "z"),
+    ]  # fmt: skip
+    ranges = [Knob("a", low=0.0, high=1.0), Knob("b", low=0.0, high=1.0)]
+    drawn = settings_of(ranges, 8, seed=0)
+    assert drawn == settings_of(ranges, 8, seed=0) != settings_of(ranges, 8, seed=1)
+    assert len(drawn) == 8
+    assert {int(s["a"] * 8) for s in drawn} == set(range(8))
+    assert len(settings_of(knobs, 64, 0)) == 6
+    for bad, trials in (([], 3), (ranges, None), ([knobs[0], knobs[0]], None)):
+        with pytest.raises(SettingsError):
+            settings_of(bad, trials, 0)
+
+
+PLAN = {"runs": [{"i": i} for i in range(6)], "rank_by": "score"}
+# A worker of its own process: it tells a file when it starts and ends a run.
+WORKER = """
+import sys, time
+from clusterloom.sweep.queue import Queue
+
+url, log, seconds, plan = sys.argv[1], sys.argv[2], float(sys.argv[3]), eval(sys.argv[4])
+
+def tell(line):
+    with open(log, "a") as file:
+        file.write(line + chr(10))
+
+def make(run, entry):
+    tell(f"start {run}")
+    time.sleep(seconds)
+    tell(f"end {run}")
+    return {"score": float(entry["i"])}
+
+Queue(url, "test", plan, grace_seconds=6).work(make, lambda line: tell("# " + line))
+"""
+
+
+def start_worker(url, log, seconds):
+    return subprocess.Popen([sys.executable, "-c", WORKER, url, str(log), str(seconds), repr(PLAN)])
+
+
+def lines(path):
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def wait_for(condition, seconds=60):
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit, "waited too long"
+        time.sleep(0.05)
+
+
+def check_two_workers_of_which_one_dies(url, tmp_path):
+    logs = [tmp_path / "doomed.log", tmp_path / "other.log"]
+    doomed = start_worker(url, logs[0], 0.5)
+    other = start_worker(url, logs[1], 0.5)
+    wait_for(lambda: len([line for line in lines(logs[0]) if line.startswith("start")]) >= 2)
+    doomed.send_signal(signal.SIGKILL)
+    doomed.wait()
+    assert other.wait(timeout=120) == 0
+    ends = Counter(line for log in logs for line in lines(log) if line.startswith("end"))
+    assert ends == {f"end {run}": 1 for run in range(6)}
+    # The one that was being made when its worker died was made again from its start, by the other.
+    lost = lines(logs[0])[-1]
+    assert lost.startswith("start")
+    assert lost in lines(logs[1])
+    queue = Queue(url, "test", None)
+    assert queue.finished() == {run: {"score": float(run)} for run in range(6)}
+    assert not queue.running()
+    # Nothing is left to do for a third.
+    queue.work(lambda run, entry: pytest.fail(f"run {run} again"), lambda line: None)
+
+
+def test_no_run_is_lost_and_none_made_twice_when_a_worker_dies(tmp_path):
+    check_two_workers_of_which_one_dies(f"sqlite:///{tmp_path / 'sweep.db'}", tmp_path)
+
+
+def test_entries_that_two_workers_queued_at_once_count_once(tmp_path):
+    url, made = f"sqlite:///{tmp_path / 'sweep.db'}", []
+    queue = Queue(url, "test", PLAN)
+    for run in (0, 1, 1, 0, 2):
+        queue._study.enqueue_trial({}, user_attrs={"run": run})
+
+    def make(run, entry):
+        made.append(run)
+        return {"score": 0.0}
+
+    queue.work(make, lambda line: None)
+    assert sorted(made) == list(range(6))
+
+
+def test_a_run_that_cannot_be_made_is_told_and_not_tried_again(tmp_path):
+    url, told = f"sqlite:///{tmp_path / 'sweep.db'}", []
+
+    def make(run, entry):
+        if run == 2:
+            raise SettingsError("two is too many")
+        return {"score": float(run)}
+
+    queue = Queue(url, "test", PLAN)
+    queue.work(make, told.append)
+    assert queue.failed() == {2: "two is too many"}
+    assert sorted(queue.finished()) == [0, 1, 3, 4, 5]
+    assert told == ["run 2: two is too many"]
+
+
+def test_an_interrupted_run_is_made_when_the_sweep_goes_on(tmp_path):
+    url = f"sqlite:///{tmp_path / 'sweep.db'}"
+
+    def interrupted(run, entry):
+        if run == 3:
+            raise KeyboardInterrupt
+        return {"score": float(run)}
+
+    with pytest.raises(KeyboardInterrupt):
+        Queue(url, "test", PLAN).work(interrupted, lambda line: None)
+    assert sorted(Queue(url, "test", None).finished()) == [0, 1, 2]
+    again = []
+    Queue(url, "test", PLAN).work(lambda run, entry: again.append(run) or {"score": 0.0}, lambda line: None)
+    assert sorted(again) == [3, 4, 5]
+
+
+def test_another_plan_under_the_same_name_is_refused(tmp_path):
+    url = f"sqlite:///{tmp_path / 'sweep.db'}"
+    Queue(url, "test", PLAN)
+    with pytest.raises(SettingsError, match="another plan"):
+        Queue(url, "test", {**PLAN, "runs": [{"i": 9}]})
+    with pytest.raises(SettingsError, match="no sweep 'other'"):
+        Queue(url, "other", None)
+    with pytest.raises(SettingsError, match="cannot be used"):
+        Queue("sqlite:////nowhere/at/all.db", "test", PLAN)
+    with pytest.raises(SettingsError, match="cannot be used"):
+        Queue("not an address", "test", PLAN)
+
+
+def test_settings_are_ranked_by_the_mean_over_seeds():
+    plan = {"runs": [{"a": a, "random_state": seed} for seed in (0, 1) for a in ("lucky", "steady")]}
+    scores = {0: 0.9, 1: 0.7, 2: 0.1, 3: 0.7}
+    order = ranked(plan, {run: {"score": score} for run, score in scores.items()})
+    assert [setting.changes["a"] for setting in order] == ["steady", "lucky"]
+    assert order[1].mean("score") == pytest.approx(0.5)
+    assert order[1].deviation("score") == pytest.approx(0.5657, rel=1e-3)
+
+
+@pytest.fixture
+def blobs(tmp_path):
+    """48 images of three kinds, as .npy; no labels anywhere."""
+    rng = np.random.default_rng(0)
+    kinds = rng.integers(0, 200, (3, 8, 8))
+    images = kinds[np.arange(48) % 3] + rng.integers(0, 40, (48, 8, 8))
+    np.save(tmp_path / "blobs.npy", images.astype(np.uint8))
+    return str(tmp_path / "blobs.npy")
+
+
+def test_command_line(blobs, tmp_path, capsys):
+    out = tmp_path / "sweep"
+    command = ["sweep", blobs, "--out", str(out), "--preset", "paper", "--clusters", "3", "--seeds", "0,1"]
+    command += ["--set", "hidden_dim=16", "--set", "epochs=3", "--vary", "latent-dim=2,5", "--vary", "conv_filters=4:8"]
+    command += ["--set", "conv_kernels=3:3"]
+    assert run_cli(command) == 0
+    table = capsys.readouterr().out
+    assert "modularity" in table
+    assert "4:8" in table
+    with (out / "sweep.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(r["run"], r["latent_dim"], r["random_state"]) for r in rows] == [
+        ("0", "2", "0"), ("1", "5", "0"), ("2", "2", "1"), ("3", "5", "1"),
+    ]  # fmt: skip
+    with Image.open(out / "sweep.png") as plot:
+        assert plot.width > 500
+    model = load_model(out / "run-003")
+    assert (model.latent_dim, model.hidden_dim, model.conv_filters, model.about_["seed"]) == (5, 16, [4, 8], 1)
+    assert not list(out.glob("*.partial"))
+    # Again: nothing is trained, the same is shown.
+    before = (out / "run-003" / "model.safetensors").stat().st_mtime_ns
+    assert run_cli(command) == 0
+    assert (out / "run-003" / "model.safetensors").stat().st_mtime_ns == before
+    assert run_cli([*command, "--show"]) == 0
+    capsys.readouterr()
+    for bad, text in (
+        (["--vary", "depth=1"], "--depth does not apply"),
+        (["--vary", "random_state=1,2"], "--seeds"),
+        (["--vary", "epochs=1"], "another plan"),
+        (["--rank-by", "accuracy"], "--rank-by accuracy"),
+        (["--set", "epochs=1,2"], "expected NAME=VALUE"),
+        (["--clusters", "4"], "another plan"),
+    ):
+        assert run_cli([*command, *bad]) == 2, bad
+        assert text in capsys.readouterr().err
+    assert run_cli(["sweep", blobs, "--out", str(tmp_path), "--vary", "epochs=1,2"]) == 2
+    assert "holds no sweep" in capsys.readouterr().err
+    assert run_cli(["sweep", blobs, "--out", str(tmp_path / "none"), "--show"]) == 2
+
+
+def test_a_setting_that_does_not_fit_is_told_beside_those_that_do(blobs, tmp_path, capsys):
+    out = tmp_path / "sweep"
+    command = ["sweep", blobs, "--out", str(out), "--preset", "paper", "--clusters", "3", "--set", "epochs=1"]
+    assert run_cli([*command, "--vary", "latent_dim=2,0", "--set", "hidden_dim=8"]) == 0
+    text = capsys.readouterr().out
+    assert "run 1: latent_dim must be at least 1, got 0" in text
+    assert (out / "run-000").is_dir()
+
+
+def postgres_program(name):
+    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    return str(found[-1]) if found else shutil.which(name)
+
+
+@pytest.fixture
+def postgres():
+    """The address of an empty database of Debian's PostgreSQL, on loopback, gone afterwards."""
+    programs = {name: postgres_program(name) for name in ("initdb", "postgres")}
+    if not all(programs.values()):
+        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
+    # Not in pytest's own folder, which other users may not enter: PostgreSQL refuses to run as root.
+    folder = Path(tempfile.mkdtemp(prefix="clusterloom-postgres-"))
+    as_user = []
+    if os.geteuid() == 0:
+        as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+        shutil.chown(folder, "postgres", "postgres")
+    data = folder / "data"
+    subprocess.run([*as_user, programs["initdb"], "-D", data, "-U", "sweep", "-A", "trust", "-N"], check=True)
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    options = ["-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={folder}", "-p", str(port)]
+    server = subprocess.Popen([*as_user, programs["postgres"], "-D", data, *options])
+    try:
+        import psycopg
+
+        def answers():
+            try:
+                psycopg.connect(f"host=127.0.0.1 port={port} user=sweep dbname=postgres").close()
+            except psycopg.OperationalError:
+                return False
+            return True
+
+        wait_for(answers)
+        yield f"postgresql+psycopg://sweep@127.0.0.1:{port}/postgres"
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait(timeout=30)
+        shutil.rmtree(folder)
+
+
+@pytest.mark.postgres
+def test_workers_share_a_sweep_on_postgresql(postgres, tmp_path):
+    check_two_workers_of_which_one_dies(postgres, tmp_path)
+
+
+@pytest.mark.postgres
+def test_two_commands_share_a_sweep_on_postgresql(postgres, blobs, tmp_path):
+    def command(out):
+        given = ["sweep", blobs, "--out", str(out), "--preset", "paper", "--clusters", "3", "--seeds", "0,1"]
+        given += ["--set", "epochs=40", "--set", "hidden_dim=32", "--vary", "latent_dim=2,3,4", "--storage", postgres]
+        given += ["--grace-seconds", "6"]
+        return [sys.executable, "-m", "clusterloom", *given]
+
+    folders = [tmp_path / "one", tmp_path / "two"]
+    doomed = subprocess.Popen(command(folders[0]))
+    wait_for(lambda: any(folders[0].glob("run-*.partial")))
+    other = subprocess.Popen(command(folders[1]))
+    wait_for(lambda: any(folders[1].glob("run-*.partial")))
+    doomed.kill()
+    doomed.wait()
+    assert other.wait(timeout=200) == 0
+    finished = Queue(postgres, "sweep", None).finished()
+    assert sorted(finished) == list(range(6))
+    whole = [path.parent for folder in folders for path in folder.glob("run-*/config.json")]
+    assert sorted(path.name for path in whole) == [f"run-{run:03d}" for run in range(6)]
+    for path in whole:
+        assert json.loads((path / "config.json").read_text())["about"]["data_sha256"]
