@@ -1,6 +1,7 @@
 """Commands that make a model or ask something of one."""
 
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -200,9 +201,9 @@ def sweep(
     limit: Limit = None,
 ) -> None:
     """Try many settings, rank them without labels. The same command resumes a sweep, or helps one that is running."""
-    from clusterloom import commands
+    from clusterloom.sweep import command
 
-    options = commands.SweepOptions(
+    options = command.SweepOptions(
         out,
         method,
         preset,
@@ -215,10 +216,13 @@ def sweep(
         name,
         grace_seconds,
     )
+    console = talk()
+    tell = partial(console.print, soft_wrap=True, highlight=False, markup=False)
     if show:
-        commands.show_sweep(options, printer(), talk())
+        command.show_sweep(options, printer(), tell)
     else:
-        commands.sweep(data_options(data, image_size, channels, skip_bad, limit), options, printer(), talk())
+        images = data_options(data, image_size, channels, skip_bad, limit)
+        command.sweep(partial(images.load, console), options, printer(), tell)
 
 
 @app.command()

@@ -39,7 +39,7 @@ def ranked(plan: Mapping[str, Any], finished: Mapping[int, Mapping[str, Any]]) -
     """Settings with finished runs, the one of the highest mean score first.
 
     Args:
-        plan: The sweep's, see `clusterloom.commands.sweep`.
+        plan: The sweep's, see `clusterloom.sweep.command.sweep`.
         finished: Results by the number of their run.
     """
     groups: dict[str, Ranked] = {}
