@@ -276,3 +276,8 @@ def test_the_page_is_what_the_results_say(tmp_path):
     assert "| 10, 2, 128 | train | 1 | 32.0 | 0.5 | 85.7 | 50.0 | 50.0 |" in text
     assert "| 60, 1, 512 | train | not run |" in text
     assert "    the command" in text
+    assert "### What the paper leaves open" not in text
+    other = {**ROWS[3].settings, **Reading(category_input="features").of("mnist"), "epochs": 10, "limit": None}
+    records.add({**other, "seed": 0, **scores, **how})
+    text = page(tmp_path)
+    assert "| mnist | 20, 1, 512 | q(y\\|x) | sampled | 100 | 2.5 | 10 | 1 | 37.7 | 0.5 | 85.1 | 50.0 | 50.0 |" in text
