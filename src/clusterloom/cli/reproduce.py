@@ -19,6 +19,7 @@ app = typer.Typer(help="The paper's experiments.", no_args_is_help=True)
 
 Seeds = Annotated[str, typer.Option(help="Seeds, separated by commas; one run each.")]
 Epochs = Annotated[int, typer.Option(help="Passes over the training images.", min=1)]
+Precision = Annotated[str, typer.Option(help="auto, fp32 or bf16.")]
 Show = Annotated[bool, typer.Option("--show", help="Run nothing; print what is on file.")]
 Smoke = Annotated[bool, typer.Option("--smoke", help="One epoch of a few images; nothing is kept.")]
 
@@ -32,6 +33,7 @@ def table1(
     seeds: Seeds = "0",
     epochs: Epochs = 50,
     limit: Limit = None,
+    precision: Precision = "auto",
     category_input: Annotated[str, typer.Option(help="latent for q(y|z), features for q(y|x).")] = "latent",
     kl: Annotated[str, typer.Option(help="Formula (3): sampled or analytic.")] = "sampled",
     batch_size: Annotated[int, typer.Option(help="Images per step.")] = 100,
@@ -50,7 +52,7 @@ def table1(
 
     chosen = experiment.chosen_rows(rows)
     reading = experiment.Reading(category_input, kl, batch_size, reconstruction_weight)
-    extent = _extent(seeds, epochs, limit, smoke)
+    extent = _extent(seeds, epochs, limit, precision, smoke)
     with _records(results or experiment.default_path(), smoke) as records:
         if not show:
             experiment.run(chosen, reading, extent, records, shlex.join(["clusterloom", *context.obj]), keep)
@@ -68,6 +70,7 @@ def baselines(
     seeds: Seeds = "0",
     epochs: Epochs = 50,
     limit: Limit = None,
+    precision: Precision = "auto",
     results: Annotated[
         Path | None, typer.Option(help="File of finished runs; benchmarks/results/baselines.jsonl.", metavar="FILE")
     ] = None,
@@ -78,7 +81,7 @@ def baselines(
     from clusterloom.reproduce import baselines as experiment
 
     chosen = experiment.chosen(methods, datasets, grid)
-    extent = _extent(seeds, epochs, limit, smoke)
+    extent = _extent(seeds, epochs, limit, precision, smoke)
     with _records(results or experiment.default_path(), smoke) as records:
         if not show:
             experiment.run(chosen, extent, records, shlex.join(["clusterloom", *context.obj]))
@@ -101,6 +104,7 @@ def figures(
     seed: Annotated[int, typer.Option(min=0)] = 0,
     epochs: Epochs = 50,
     limit: Limit = None,
+    precision: Precision = "auto",
     results: Annotated[
         Path | None, typer.Option(help="File of the numbers; benchmarks/results/figures.jsonl.", metavar="FILE")
     ] = None,
@@ -109,7 +113,7 @@ def figures(
     """Draw figures 1 to 4, and measure new images of every class of Fashion-MNIST, plain VAE beside ours."""
     from clusterloom.reproduce import figures as experiment
 
-    extent = _extent(str(seed), epochs, limit, smoke)
+    extent = _extent(str(seed), epochs, limit, precision, smoke)
     setting = experiment.Setting(latent_dim, conv_depth, hidden_dim)
     out.mkdir(parents=True, exist_ok=True)
     given = {name: experiment.given_model(path) for name, path in (("plain", plain), ("ours", ours)) if path}
@@ -131,6 +135,7 @@ def ablations(
     seeds: Seeds = "0",
     epochs: Epochs = 10,
     limit: Limit = None,
+    precision: Precision = "auto",
     results: Annotated[
         Path | None, typer.Option(help="File of finished runs; benchmarks/results/ablations.jsonl.", metavar="FILE")
     ] = None,
@@ -141,7 +146,7 @@ def ablations(
     from clusterloom.reproduce import ablations as experiment
 
     names, sets = experiment.chosen(studies, datasets)
-    extent = _extent(seeds, epochs, limit, smoke)
+    extent = _extent(seeds, epochs, limit, precision, smoke)
     with _records(results or experiment.default_path(), smoke) as records:
         if not show:
             experiment.run(names, sets, extent, records, shlex.join(["clusterloom", *context.obj]))
@@ -165,10 +170,10 @@ def reproduction_page(
     write_atomically(out, page(results).encode())
 
 
-def _extent(seeds: str, epochs: int, limit: int | None, smoke: bool) -> "Extent":
+def _extent(seeds: str, epochs: int, limit: int | None, precision: str, smoke: bool) -> "Extent":
     from clusterloom.reproduce.runs import SMOKE, Extent
 
-    return SMOKE if smoke else Extent(whole_numbers("--seeds", seeds) or (), epochs, limit)
+    return SMOKE if smoke else Extent(whole_numbers("--seeds", seeds) or (), epochs, limit, precision)
 
 
 @contextlib.contextmanager

@@ -49,7 +49,8 @@ def fit_models(
     weights = {
         key: value for key, value in Reading().of(DATASET).items() if key in ("reconstruction_weight", "batch_size")
     }
-    common = {**weights, "epochs": extent.epochs, "random_state": seed, "resume": True, "verbose": 1}
+    common = {**weights, "epochs": extent.epochs, "precision": extent.precision, "random_state": seed}
+    common |= {"resume": True, "verbose": 1}
     dims = {"latent_dim": setting.latent_dim, "hidden_dim": setting.hidden_dim}
     fresh: dict[str, VariationalClusterer] = {
         "plain": VAEClusterer(**{**PRESETS["paper"]["vae"], **dims, **common}),

@@ -175,11 +175,16 @@ def _described(model: Mapping[str, Any]) -> str:
 def _how(runs: list[dict[str, Any]]) -> str:
     """Where and when runs were made, and by which commands."""
     commands = "\n".join(f"    {command}" for command in dict.fromkeys(r["command"] for r in runs))
-    where = sorted({f"{r['device']} with {r['threads']} threads" for r in runs if "device" in r})
+    where = sorted({_where(r) for r in runs if "device" in r})
     days = sorted({r["date"] for r in runs})
     seconds = spread([r["seconds"] for r in runs], 0)
     span = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
     return f"{span}, {', '.join(where) or 'cpu'}, {seconds} seconds a run, by\n\n{commands}"
+
+
+def _where(run: Mapping[str, Any]) -> str:
+    threads = "1 thread" if run["threads"] == 1 else f"{run['threads']} threads"
+    return f"{run['device']} with {threads}, {run.get('precision', 'fp32')}"
 
 
 def _grouped(records: Iterable[dict[str, Any]], names: tuple[str, ...]) -> dict[tuple[Any, ...], list[dict[str, Any]]]:

@@ -29,11 +29,13 @@ class Extent:
         seeds: One run each.
         epochs: Passes over the training images.
         limit: At most so many images of each part; None takes all.
+        precision: As for the estimators.
     """
 
     seeds: tuple[int, ...] = (0,)
     epochs: int = 50
     limit: int | None = None
+    precision: str = "auto"
 
 
 SMOKE = Extent((0,), 1, 200)
@@ -69,7 +71,7 @@ def fit_and_score(
     """
     parts = load_parts(dataset, extent.limit)
     scratch = records.scratch("-".join(str(value) for value in settings.values()))
-    model.set_params(run_dir=str(scratch), resume=True, verbose=1).fit(parts["train"])
+    model.set_params(run_dir=str(scratch), resume=True, verbose=1, precision=extent.precision).fit(parts["train"])
     result: dict[str, Any] = {"loss_last_epoch": round(model.history_[-1]["loss"], 3)}
     for part, images in parts.items():
         if isinstance(model, VariationalClusterer):
@@ -80,7 +82,7 @@ def fit_and_score(
     return result | {
         "clusters_in_use": int((model.cluster_sizes_ > 0).sum()),
         "seconds": model.about_["training_seconds"],
-        **{key: model.about_[key] for key in ("device", "threads", "versions")},
+        **{key: model.about_[key] for key in ("device", "precision", "threads", "versions")},
         "date": time.strftime("%Y-%m-%d"),
         "command": command,
     }
