@@ -8,8 +8,9 @@ import torch
 from sklearn.datasets import load_digits
 
 from clusterloom import ConvVAEClusterer, SettingsError, losses
+from clusterloom import guide as guide_module
 from clusterloom.estimators import guided
-from clusterloom.guide import layout, make_guide
+from clusterloom.guide import layout, make_guide, neighbour_graph, sampled_graph
 from clusterloom.metrics import clustering_accuracy_score, expected_calibration_error
 from clusterloom.networks.conv import ConvNetwork, ConvSettings
 from clusterloom.networks.guided import GuidedObjective, Representation
@@ -274,6 +275,23 @@ def test_the_mixture_that_divides_the_graph_best_is_taken():
     guide = guide_of(blobs(400, 6)[0], 4, seed=0)
     assert len(guide.finalists) > 1
     assert guide.finalists[0][1] == max(modularity for _, modularity in guide.finalists)
+
+
+def test_a_large_graph_is_almost_that_of_an_exact_search(monkeypatch):
+    points, _ = blobs(900, 6)
+    points[:30] = points[0]  # points that are their own nearest neighbour only by luck
+    exact = neighbour_graph(points, seed=0)
+    monkeypatch.setattr(guide_module, "_GRAPH_POINTS", 100)
+    threads = torch.get_num_threads()
+    found = neighbour_graph(points, seed=0)
+    assert torch.get_num_threads() == threads
+    assert found.diagonal().sum() == 0
+    assert (found != found.T).nnz == 0
+    assert set(np.unique(found.data)) == {1.0}
+    apart = found[30:, 30:]
+    assert apart.multiply(exact[30:, 30:]).nnz > 0.97 * exact[30:, 30:].nnz
+    assert (found != neighbour_graph(points, seed=0)).nnz == 0
+    assert len(sampled_graph(points, 0)[0]) == 100
 
 
 def test_one_cluster_and_one_point():

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 
-from clusterloom.guide import fitted_mixture, modularity, neighbour_graph
+from clusterloom.guide import fitted_mixture, modularity, sampled_graph
 
 _SPLITS = 3
 _STARTS = 6
@@ -59,7 +59,7 @@ def cluster_count_evidence(
     """
     generator = np.random.default_rng(seed)
     splits = [generator.permutation(len(points))[:_SPLIT_POINTS] for _ in range(_SPLITS)]
-    part, graph = neighbour_graph(points, seed)
+    part, graph = sampled_graph(points, seed)
     evidence = []
     # Mixtures of halves need points to stand on.
     most = max(fewest, min(most, len(points) // _POINTS_PER_CLUSTER))

@@ -65,8 +65,9 @@ def make_guide(
         refined = _refined(places, first_q, seed)
         return Guide(refined.predict_proba(places).astype(np.float32), ())
     candidates = _likely_mixtures(places, n_clusters, np.random.default_rng(seed))
-    rows, graph = neighbour_graph(points, seed)
-    judged = [(m.lower_bound_, modularity(graph, m.predict(places[rows])), m) for m in candidates]
+    # Of all points: on a sample neighbours lie so far away that mixtures which differ by ten points look alike.
+    graph = neighbour_graph(points, seed)
+    judged = [(m.lower_bound_, modularity(graph, m.predict(places)), m) for m in candidates]
     judged.sort(key=lambda candidate: -candidate[1])
     q = judged[0][2].predict_proba(places).astype(np.float32)
     q = q[:, np.argsort(-np.bincount(q.argmax(1), minlength=n_clusters), kind="stable")]
@@ -74,15 +75,45 @@ def make_guide(
     return Guide(q, finalists)
 
 
-def neighbour_graph(points: np.ndarray, seed: int) -> tuple[np.ndarray, csr_array]:
-    """Who is among the 15 nearest neighbours of whom, in either direction, for at most 12,000 of the points.
+def neighbour_graph(points: np.ndarray, seed: int) -> csr_array:
+    """Who is among the 15 nearest neighbours of whom, in either direction.
+
+    Beyond 12,000 points neighbours are found by descent (Dong, Charikar and Li, 2011), which misses a few.
+
+    Args:
+        points: Shape (N, D), Euclidean.
+        seed: Of the descent.
 
     Returns:
-        Rows of the points that were looked at, shape (M,), and the graph, shape (M, M).
+        Ones, shape (N, N), symmetric.
+    """
+    n_neighbours = min(_GRAPH_NEIGHBOURS, len(points) - 1)
+    if len(points) <= _GRAPH_POINTS:
+        graph = kneighbors_graph(points, n_neighbours)
+    else:
+        graph = _descended(points, n_neighbours, seed)
+    return csr_array(graph.maximum(graph.T))
+
+
+def _descended(points: np.ndarray, n_neighbours: int, seed: int) -> csr_array:
+    from pynndescent import NNDescent
+
+    with threads_kept():
+        # One more, for a point is its own nearest neighbour.
+        found = NNDescent(points, n_neighbors=n_neighbours + 1, random_state=seed % 2**32, n_jobs=1).neighbor_graph[0]
+    rows, nearest = np.repeat(np.arange(len(points)), found.shape[1]), found.ravel()
+    real = (nearest != rows) & (nearest >= 0)  # -1 stands for a neighbour that was not found
+    return csr_array((np.ones(int(real.sum())), (rows[real], nearest[real])), shape=(len(points), len(points)))
+
+
+def sampled_graph(points: np.ndarray, seed: int) -> tuple[np.ndarray, csr_array]:
+    """The `neighbour_graph` of at most 12,000 of the points, where a coarse view of them will do.
+
+    Returns:
+        Rows of these points, shape (M,), and the graph, shape (M, M).
     """
     rows = np.random.default_rng(seed).permutation(len(points))[:_GRAPH_POINTS]
-    graph = kneighbors_graph(points[rows], min(_GRAPH_NEIGHBOURS, len(rows) - 1))
-    return rows, csr_array(graph.maximum(graph.T))
+    return rows, neighbour_graph(points[rows], seed)
 
 
 def modularity(graph: csr_array, labels: np.ndarray) -> float:
