@@ -24,7 +24,7 @@ from clusterloom.estimators.base import ImageClusterer
 from clusterloom.estimators.persistence import to_bundle
 from clusterloom.files import write_atomically
 
-_VERSION = 1  # part of every key: raise it when the map is drawn in another way
+_VERSION = 2  # part of every key: raise it when the map is drawn in another way
 _LANDMARKS = 2500
 _LEAST_LANDMARKS = 20  # of a cluster, where it has as many images
 _PERPLEXITY = 25.0

@@ -231,9 +231,7 @@ def _cluster(subject: Subject, k: int, style: Style) -> Cluster:
     model, survey = subject.model, subject.survey
     sizes = model.cluster_sizes_ if survey is None else survey.sizes
     n = _number_shown(model.n_clusters_)
-    new = [
-        Shown(thumbnail(image), f"new image {i} of cluster {k}") for i, image in enumerate(new_images(model, k), 1)
-    ]
+    new = [Shown(thumbnail(image), f"new image {i} of cluster {k}") for i, image in enumerate(new_images(model, k), 1)]
     if survey is None:
         return Cluster(k, style, int(sizes[k]), _share(sizes, k), None, None, [], [], [], new)
     nearest = int(survey.nearest_clusters()[k])
@@ -273,7 +271,7 @@ def _member(subject: Subject, row: int, doubt: bool = False) -> Shown:
     if doubt and len(proba) > 1:
         second = int(np.argsort(-proba, kind="stable")[1])
         text += f", cluster {second} with {_percent(proba[second])}"
-        caption = f"{_percent(proba[cluster])} → {second}"
+        caption = f"{_percent(proba[cluster])} → {second}".replace(" %", "")
     if subject.labels is not None:
         text += f"; labelled {subject.labels.names[subject.labels.numbers[row]]}"
     return Shown(thumbnail(subject.images.images[row]), text, caption, int(row))
@@ -303,9 +301,7 @@ def _outlier(subject: Subject, row: int) -> Shown:
     assert subject.survey is not None
     member = _member(subject, row)
     score = float(subject.survey.score[row])
-    return Shown(
-        member.uri, f"{member.text}; score {score:,.1f} nats", f"cluster {subject.survey.labels[row]}", row
-    )
+    return Shown(member.uri, f"{member.text}; score {score:,.1f} nats", f"cluster {subject.survey.labels[row]}", row)
 
 
 def _evaluation(subject: Subject) -> Evaluation | None:

@@ -115,10 +115,11 @@ def _label_places(pixels: np.ndarray, labels: np.ndarray) -> list[Label]:
         np.add.at(counts, tuple((members // cell).astype(int).T), 1)
         density = gaussian_filter(counts, 1.0)
         parts, n_parts = label(density > 0.1 * density.max())
+        centre = gaussian_filter(counts, 3.0)  # smoother, so that a number stands in the middle of an even part
         shares = [counts[parts == part].sum() / len(members) for part in range(1, n_parts + 1)]
         for part, share in enumerate(shares, 1):
             if share >= min(_LEAST_SHARE, max(shares)):
-                x, y = np.unravel_index(np.argmax(np.where(parts == part, density, 0)), density.shape)
+                x, y = np.unravel_index(np.argmax(np.where(parts == part, centre, 0)), density.shape)
                 places.append(Label(int(k), (x + 0.5) * cell, (y + 0.5) * cell))
     return places
 
@@ -134,7 +135,9 @@ def _apart(labels: list[Label], size: tuple[int, int]) -> list[Label]:
         if not close.any():
             break
         same = distance < 1e-6
-        offsets[same] = np.array([1.0, 0.0]) * np.sign(np.subtract.outer(range(len(labels)), range(len(labels)))[same, None])
+        offsets[same] = np.array([1.0, 0.0]) * np.sign(
+            np.subtract.outer(range(len(labels)), range(len(labels)))[same, None]
+        )
         step = np.where(close, (_LABEL_DISTANCE - distance) / 2 / np.maximum(distance, 1), 0)
         places += (offsets * step[..., None]).sum(1)
     places = np.clip(places, _MARGIN, np.array(size) - _MARGIN)

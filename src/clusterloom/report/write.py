@@ -85,17 +85,17 @@ def render(content: Contents) -> str:
 
 
 def percent(share: float) -> str:
-    """A share with one decimal, never rounded up to all or down to nothing.
+    r"""A share with one decimal, never rounded up to all or down to nothing; its spaces do not break.
 
     Example:
-        >>> percent(0.9876), percent(0.99996), percent(1.0), percent(0.0001)
-        ('98.8 %', '> 99.9 %', '100 %', '< 0.1 %')
+        >>> [percent(share).replace("\u00a0", " ") for share in (0.9876, 0.99996, 1.0, 0.0001)]
+        ['98.8 %', '>99.9 %', '100 %', '<0.1 %']
     """
     if share in (0, 1):
-        return f"{share:.0%}".replace("%", " %")
+        return f"{share:.0%}".replace("%", "\u00a0%")
     if not 0.0005 <= share < 0.9995:
-        return "< 0.1 %" if share < 0.5 else "> 99.9 %"
-    return f"{100 * share:.1f} %"
+        return "<0.1\u00a0%" if share < 0.5 else ">99.9\u00a0%"
+    return f"{100 * share:.1f}\u00a0%"
 
 
 def number(value: float) -> str:
