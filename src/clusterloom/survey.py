@@ -24,14 +24,14 @@ from clusterloom.estimators.base import ImageClusterer
 from clusterloom.estimators.persistence import to_bundle
 from clusterloom.files import write_atomically
 
-_VERSION = 3  # part of every key: raise it when the map is drawn in another way
+_VERSION = 4  # part of every key: raise it when the map is drawn in another way
 _LANDMARKS = 2500
 _LEAST_LANDMARKS = 20  # of a cluster, where it has as many images
 _PERPLEXITY = 25.0
 _ITERATIONS = 500
 _FEWEST_FOR_LAYOUT = 10  # fewer images have no neighbourhoods; their principal axes are the map
 _NEIGHBOURS = 12
-_REACH = 0.08  # of the map's size: neighbours further from the nearest one lie in another part of it
+_REACH = 4.0  # landmarks, if they lay on a square grid: neighbours further off lie in another part of the map
 _CHUNK = 4096  # images placed at once
 _LEAST_VARIANCE = 1e-12
 _CATEGORY_WEIGHT = 0.5  # beside latents at 1: clusters lie apart, but not further than their images do
@@ -296,7 +296,7 @@ def _placed(features: np.ndarray, landmarks: np.ndarray, layout: np.ndarray) -> 
 
     finder = NearestNeighbors(n_neighbors=_NEIGHBOURS, algorithm="brute").fit(landmarks)
     neighbours = finder.kneighbors(features, return_distance=False)
-    reach = _REACH * float(np.ptp(layout, axis=0).max())
+    reach = _REACH * float(np.ptp(layout, axis=0).max()) / len(layout) ** 0.5
     position = np.empty((len(features), 2))
     for start in range(0, len(features), _CHUNK):
         part = slice(start, start + _CHUNK)
