@@ -6,7 +6,7 @@
 
 The whole command in a process of its own, with an empty cache of surveys, as a first report is made; then once more
 with the survey in the cache. Without --model a plain VAE is trained for one epoch first: how good a model is makes no
-difference to the time; its size does. Goals: 30 seconds, 10 MB. Processor seconds are there because machines are shared.
+difference to the time; its size does. Goals: 30 seconds, 10 MB. Processor seconds are there for shared machines.
 
 Results go to benchmarks/results/report.jsonl.
 """
