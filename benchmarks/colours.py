@@ -7,8 +7,8 @@
     python benchmarks/colours.py --smoke                          # seconds, to see that it runs
 
 `shapes`: 1,500 drawings of six shapes, each in a random colour, so that colour says nothing of the kind. `hues`: 1,500
-discs in six hues, so that nothing but colour does. Size, place, slant, brightness and the grey behind are random in both.
-The drawings are the same for every seed of the model.
+discs in six hues, so that nothing but colour does. Size, place, slant, brightness and the grey behind are random in
+both. The drawings are the same for every seed of the model.
 
 Labels are read after training, by the scores alone. Results go to benchmarks/results/colours.jsonl, one line per run.
 """
