@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from clusterloom.data import ImageSet
+from clusterloom.data.boundary import reason
 from clusterloom.device import Compute
 from clusterloom.errors import ModelError, SettingsError
 from clusterloom.estimators.base import ImageClusterer
@@ -81,7 +82,7 @@ def write_networks(
         What a program needs to know to use the files, as JSON values.
 
     Raises:
-        ModelError: an output differs by more than `TOLERANCE`.
+        ModelError: an output differs by more than `TOLERANCE`, or PyTorch's exporter does not know how.
     """
     network = copy.deepcopy(model.network_).cpu().float().eval()
     x = _check_images(network) if images is None else _some_images(model, images)
@@ -156,16 +157,22 @@ class _Module(nn.Module):
 def _export(network: nn.Module, part: Part, batch: Tensor, path: Path) -> tuple[Tensor, ...]:
     """Write one file, and return what the original gives for the batch."""
     module = _Module(network, part).eval()
-    with _quiet():
-        program = torch.onnx.export(
-            module,
-            (batch[:2],),
-            dynamo=True,
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            input_names=[part.input],
-            output_names=list(part.outputs),
-            verbose=False,
-        )
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                module,
+                (batch[:2],),
+                dynamo=True,
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                input_names=[part.input],
+                output_names=list(part.outputs),
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        raise ModelError(
+            f"{path.name} cannot be made with the installed versions: {reason(error)}; "
+            "try pip install --upgrade onnx onnxscript torch"
+        ) from error
     assert program is not None, "the exporter that `dynamo` chooses returns a program"
     program.save(path, external_data=False)
     with torch.inference_mode():
