@@ -62,7 +62,7 @@ def export(
     out: Annotated[Path, typer.Option(help="NAME.parquet for atlas, a folder for the others.")],
     data: Annotated[
         str | None,
-        typer.Argument(metavar="[DATA]", help="Images, as for fit; onnx can do without.", show_default=False),
+        typer.Argument(metavar="DATA", help="Images, as fit takes them; onnx can do without."),
     ] = None,
     overwrite: Overwrite = False,
     image_size: ImageSize = None,

@@ -55,6 +55,8 @@ def export(
         DataError: there is something at `options.out` that may not be replaced.
         ModelError: an exported network does not agree with the model.
     """
+    if not is_main_process():
+        tell = _say_nothing
     _check_format(options.to, images_for is not None)
     out = options.out.resolve()
     _check_target(out, options)
@@ -73,6 +75,10 @@ def export(
         path = printable(str(options.out))
         tell(f"{len(images):,} images: {path}")
         tell(f"open with: {opened_by.format(path=path, quoted=shlex.quote(path))}")
+
+
+def _say_nothing(line: str) -> None:
+    """What processes other than the first one tell."""
 
 
 def _write(out: Path, to: str, model: ImageClusterer, images: ImageSet, surveyed: Survey, tell: Tell) -> str:
