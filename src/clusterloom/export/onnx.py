@@ -85,34 +85,13 @@ def write_networks(
         ModelError: an output differs by more than `TOLERANCE`, or PyTorch's exporter does not know how.
     """
     network = copy.deepcopy(model.network_).cpu().float().eval()
-    x = _check_images(network) if images is None else _some_images(model, images)
+    x = _made_images(network) if images is None else _some_images(model, images)
     with torch.inference_mode():
         z = network.latents(x)
-    facts = []
-    for part in parts_of(network):
-        batch = z if part.input == "latent" else x
-        path = folder / f"{part.name}.onnx"
-        outputs = _export(network, part, batch, path)
-        difference = largest_difference(path, batch, outputs)
-        tell(f"{path.name}: largest difference from the model {difference:.1g}, on {len(batch)} images")
-        if not difference <= TOLERANCE:  # not a number is no agreement either
-            raise ModelError(
-                f"{path.name} differs from the model by {difference:.3g}, more than {TOLERANCE:g}: nothing was "
-                "written; try other versions of torch, onnxscript and onnxruntime"
-            )
-        facts.append(
-            {
-                "file": path.name,
-                "input": {"name": part.input, "shape": ["batch", *batch.shape[1:]]},
-                "outputs": [
-                    {"name": name, "shape": ["batch", *output.shape[1:]]}
-                    for name, output in zip(part.outputs, outputs, strict=True)
-                ],
-                "largest_difference": difference,
-            }
-        )
     return {
-        "networks": facts,
+        "networks": [
+            _written_part(folder, network, part, z if part.input == "latent" else x, tell) for part in parts_of(network)
+        ],
         "image": {"layout": "NCHW", "type": "float32", "range": [0.0, 1.0], **_pixel_scaling(model)},
         "compared_on": "images made by the model, and noise" if images is None else f"{len(x)} of the images given",
     }
@@ -141,6 +120,30 @@ def largest_difference(path: Path, batch: Tensor, expected: tuple[Tensor, ...]) 
         scale = max(1.0, float(wanted.abs().max()))
         differences.append(float(np.abs(output - wanted.numpy()).max()) / scale)
     return float(np.max(differences))  # NumPy's keeps NaN
+
+
+def _written_part(
+    folder: Path, network: nn.Module, part: Part, batch: Tensor, tell: Callable[[str], None]
+) -> dict[str, Any]:
+    """Export and compare one part; what there is to know of its file."""
+    path = folder / f"{part.name}.onnx"
+    outputs = _export(network, part, batch, path)
+    difference = largest_difference(path, batch, outputs)
+    tell(f"{path.name}: largest difference from the model {difference:.1g}, on {len(batch)} images")
+    if not difference <= TOLERANCE:  # not a number is no agreement either
+        raise ModelError(
+            f"{path.name} differs from the model by {difference:.3g}, more than {TOLERANCE:g}: nothing was written; "
+            "try other versions of torch, onnxscript and onnxruntime"
+        )
+    return {
+        "file": path.name,
+        "input": {"name": part.input, "shape": ["batch", *batch.shape[1:]]},
+        "outputs": [
+            {"name": name, "shape": ["batch", *output.shape[1:]]}
+            for name, output in zip(part.outputs, outputs, strict=True)
+        ],
+        "largest_difference": difference,
+    }
 
 
 class _Module(nn.Module):
@@ -201,10 +204,10 @@ def _posterior(network: ClusterVAE, x: Tensor) -> tuple[Tensor, ...]:
 def _some_images(model: ImageClusterer, images: ImageSet) -> Tensor:
     """At least two images, evenly spaced, as the networks read them."""
     rows = np.linspace(0, len(images) - 1, max(2, min(len(images), _CHECKED_IMAGES))).astype(int)
-    return _contiguous(images_from(model, images.images[rows], reset=False))
+    return Compute(torch.device("cpu"), "fp32").batch(images_from(model, images.images[rows], reset=False)).contiguous()
 
 
-def _check_images(network: Any) -> Tensor:
+def _made_images(network: Any) -> Tensor:
     """Images around every class mean, and noise."""
     generator = torch.Generator().manual_seed(0)
     means = network.class_means.detach()
@@ -215,10 +218,6 @@ def _check_images(network: Any) -> Tensor:
         made = network.decode(means.repeat(each, 1) + steps)
     noise = torch.rand(len(made), channels, height, width, generator=generator)
     return torch.cat([made, noise]).contiguous()
-
-
-def _contiguous(images: np.ndarray) -> Tensor:
-    return Compute(torch.device("cpu"), "fp32").batch(images).contiguous()
 
 
 def _pixel_scaling(model: ImageClusterer) -> dict[str, Any]:
