@@ -11,8 +11,6 @@ No pickle is ever written or read.
 
 import hashlib
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +20,7 @@ import numpy as np
 import safetensors.numpy
 
 from clusterloom.errors import ModelError
-from clusterloom.files import fsync_directory, umask, write_atomically
+from clusterloom.files import new_directory, write_atomically
 
 FORMAT_VERSION = 3
 _READABLE_VERSIONS = (1, 2, 3)  # what older ones lack, clusterloom.estimators.persistence supplies
@@ -81,14 +79,9 @@ def write_bundle(
     }
     files["config.json"] = json.dumps(config, indent=2, ensure_ascii=False).encode()
     files["README.md"] = card.encode()
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    try:
+    with new_directory(path) as scratch:
         for name, data in {**files, **(pictures or {})}.items():
-            write_atomically(temporary / name, data)
-        temporary.chmod(0o777 & ~umask())
-        _replace_directory(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            write_atomically(scratch / name, data)
 
 
 def check_target(path: Path, overwrite: bool) -> None:
@@ -166,23 +159,6 @@ def _parse_safetensors(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, st
     header_length = int.from_bytes(data[:8], "little")
     metadata = json.loads(data[8 : 8 + header_length]).get("__metadata__", {})
     return safetensors.numpy.load(data), metadata
-
-
-def _replace_directory(new: Path, path: Path) -> None:
-    """Put `new` where `path` is. Directories cannot be exchanged in one call everywhere, so the old one steps aside."""
-    aside = None
-    if path.exists():
-        aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
-        path.replace(aside)
-    try:
-        new.replace(path)
-    except OSError:
-        if aside is not None:
-            aside.replace(path)
-        raise
-    fsync_directory(path.parent)
-    if aside is not None:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _sha256(data: bytes) -> str:

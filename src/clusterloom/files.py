@@ -1,8 +1,12 @@
-"""Writing files so that a crash, a kill or a full disk never leaves half of one."""
+"""Writing files and folders so that a crash, a kill or a full disk never leaves half of one."""
 
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -11,10 +15,27 @@ def write_atomically(path: Path, data: bytes) -> None:
     Raises:
         OSError: the disk is full or not writable; the old file is intact and no temporary file is left.
     """
+    with new_file(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write piece by piece, which takes the place of `path` at the end; see `write_atomically`.
+
+    Args:
+        path: The file to make or to replace; its folder is there.
+
+    Yields:
+        A scratch file beside it. If anything is raised, it goes and `path` stays as it was.
+
+    Raises:
+        OSError: the disk is full or not writable.
+    """
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(0o666 & ~umask())
@@ -23,6 +44,45 @@ def write_atomically(path: Path, data: bytes) -> None:
         Path(temporary).unlink(missing_ok=True)
         raise
     fsync_directory(path.parent)
+
+
+@contextmanager
+def new_directory(path: Path) -> Iterator[Path]:
+    """A folder to fill, which takes the place of `path` at the end: `path` is the old one or the new one, whole.
+
+    Args:
+        path: The folder to make or to replace; the folder around it is there.
+
+    Yields:
+        A scratch folder beside it. If anything is raised, it goes and `path` stays as it was.
+
+    Raises:
+        OSError: the disk is full or not writable.
+    """
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    try:
+        yield temporary
+        temporary.chmod(0o777 & ~umask())
+        _replace_directory(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replace_directory(new: Path, path: Path) -> None:
+    """Put `new` where `path` is. Directories cannot be exchanged in one call everywhere, so the old one steps aside."""
+    aside = None
+    if path.exists():
+        aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
+        path.replace(aside)
+    try:
+        new.replace(path)
+    except OSError:
+        if aside is not None:
+            aside.replace(path)
+        raise
+    fsync_directory(path.parent)
+    if aside is not None:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def umask() -> int:

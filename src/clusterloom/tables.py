@@ -4,7 +4,7 @@ import contextlib
 import csv
 import io
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -81,17 +81,33 @@ def check_table_target(target: str) -> None:
     if not path.parent.is_dir():
         raise DataError(f"--out {printable(target)}: the folder {printable(str(path.parent))} does not exist")
     if path.suffix.lower() == ".parquet":
-        _pyarrow()
+        require_pyarrow()
+
+
+def text_rows(columns: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
+    """Rows of a table as text that stays on its line: of each value what a CSV file has.
+
+    Args:
+        columns: Values by column name, "id" among them; arrays, or sequences of text.
+
+    Yields:
+        One tuple per row, in the order of the columns.
+
+    Example:
+        >>> list(text_rows({"id": ["a\\tb"], "score": np.array([-0.1234567]), "outlier": np.array([True])}))
+        [('a\\\\tb', '-0.123457', 'true')]
+    """
+    formats = {name: _formatter(values) for name, values in columns.items()}
+    n = len(columns["id"])
+    for start in range(0, n, _ROWS_PER_WRITE):
+        stop = min(start + _ROWS_PER_WRITE, n)
+        yield from zip(*(map(formats[c], columns[c][start:stop]) for c in columns), strict=True)
 
 
 def _write_csv(columns: Mapping[str, Any], file: IO[str]) -> None:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(columns)
-    formats = {name: _formatter(values) for name, values in columns.items()}
-    n = len(columns["id"])
-    for start in range(0, n, _ROWS_PER_WRITE):
-        stop = min(start + _ROWS_PER_WRITE, n)
-        writer.writerows(zip(*(map(formats[c], columns[c][start:stop]) for c in columns), strict=True))
+    writer.writerows(text_rows(columns))
 
 
 def _formatter(values: Any) -> Any:
@@ -100,7 +116,7 @@ def _formatter(values: Any) -> Any:
 
 
 def _parquet_bytes(columns: Mapping[str, Any]) -> bytes:
-    pyarrow = _pyarrow()
+    pyarrow = require_pyarrow()
     ids = [printable(id_) for id_ in columns["id"]]
     table = pyarrow.table({**columns, "id": ids})
     sink = pyarrow.BufferOutputStream()
@@ -108,11 +124,16 @@ def _parquet_bytes(columns: Mapping[str, Any]) -> bytes:
     return bytes(sink.getvalue())
 
 
-def _pyarrow() -> Any:
+def require_pyarrow(missing: str = _MISSING_PARQUET) -> Any:
+    """The package pyarrow with its module parquet.
+
+    Raises:
+        DataError: it is not installed; the text is `missing`.
+    """
     try:
         import pyarrow.parquet
     except ImportError:
-        raise DataError(_MISSING_PARQUET) from None
+        raise DataError(missing) from None
     return pyarrow
 
 

@@ -1,11 +1,21 @@
 """Commands that show a model, or hand it over to other programs."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from clusterloom.cli.options import Channels, ImageSize, Limit, ModelArgument, SkipBad, data_options, talk
+from clusterloom.cli.options import (
+    Channels,
+    ImageSize,
+    Limit,
+    ModelArgument,
+    Overwrite,
+    SkipBad,
+    data_options,
+    talk,
+)
 
 app = typer.Typer()
 
@@ -43,3 +53,31 @@ def report(
 
     source = None if data is None else data_options(data, image_size, channels, skip_bad, limit)
     write_report(model, source, ReportOptions(out, pictures, labels), talk())
+
+
+@app.command()
+def export(
+    model: ModelArgument,
+    to: Annotated[str, typer.Option(help="atlas, tensorboard, huggingface-folder or onnx.", metavar="FORM")],
+    out: Annotated[Path, typer.Option(help="NAME.parquet for atlas, a folder for the others.")],
+    data: Annotated[
+        str | None,
+        typer.Argument(metavar="DATA", help="Images, as fit takes them; onnx can do without."),
+    ] = None,
+    overwrite: Overwrite = False,
+    image_size: ImageSize = None,
+    channels: Channels = None,
+    skip_bad: SkipBad = False,
+    limit: Limit = None,
+) -> None:
+    """Hand over to other tools: images with all that the model says of them, or its networks as ONNX files."""
+    from clusterloom.export.command import ExportOptions
+    from clusterloom.export.command import export as hand_over
+
+    console = talk()
+    images_for = None
+    if data is not None:
+        options = data_options(data, image_size, channels, skip_bad, limit)
+        images_for = partial(options.load_for, console=console)
+    tell = partial(console.print, soft_wrap=True, highlight=False, markup=False)
+    hand_over(model, ExportOptions(to, out, overwrite), images_for, tell)

@@ -192,7 +192,7 @@ def upsampled_conv_transpose(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     taps = _phase_taps(weight.shape[-1], weight.dtype, weight.device)
     phases = torch.einsum("ioyx,aym,bxn->oabimn", weight, taps, taps)
     kernel = phases.flatten(0, 2).contiguous(memory_format=torch.channels_last)
-    y = F.conv2d(x, kernel, bias.repeat_interleave(4), padding=taps.shape[-1] // 2)
+    y = F.conv2d(x, kernel, bias.repeat_interleave(4, 0), padding=taps.shape[-1] // 2)
     return F.pixel_shuffle(y, 2)
 
 
