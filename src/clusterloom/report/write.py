@@ -17,7 +17,7 @@ from clusterloom.estimators.load import load_model
 from clusterloom.files import write_atomically
 from clusterloom.pictures import image_grid, png_bytes
 from clusterloom.report import charts, map_picture
-from clusterloom.report.contents import Contents, Labels, Subject, contents, new_images, pictures_of
+from clusterloom.report.contents import Contents, Labels, Seen, Subject, contents, new_images, pictures_of
 from clusterloom.survey import survey
 from clusterloom.tables import read_labels
 
@@ -137,7 +137,7 @@ def _subject(model: ImageClusterer, source: Source | None, labels_file: Path | N
     labels = None if images.labels is None else Labels(images.labels, images.class_names)
     if labels_file is not None:
         labels = Labels(*read_labels(labels_file, images.ids))
-    return Subject(model, images, survey(model, images, _teller(console)), labels)
+    return Subject(model, Seen(images, survey(model, images, _teller(console)), labels))
 
 
 def _teller(console: Console) -> Callable[[str], None]:
@@ -153,14 +153,15 @@ def _write_pictures(folder: Path, subject: Subject, content: Contents) -> None:
     folder.mkdir(exist_ok=True)
     for old in folder.glob("cluster-*.png"):
         old.unlink()
-    if subject.survey is not None:
-        drawn = map_picture.draw(subject.survey, [cluster.style for cluster in content.clusters])
+    model, seen = subject.model, subject.seen
+    if seen is not None:
+        drawn = map_picture.draw(seen.survey, [cluster.style for cluster in content.clusters])
         write_atomically(folder / "map.png", png_bytes(map_picture.with_labels(drawn)))
-    if subject.images is not None and content.outliers:
-        rows = [one.row for one in content.outliers]
-        write_atomically(folder / "outliers.png", png_bytes(image_grid([subject.images.images[rows]])))
+        if content.outliers:
+            rows = [one.row for one in content.outliers]
+            write_atomically(folder / "outliers.png", png_bytes(image_grid([seen.images.images[rows]])))
     for cluster in content.clusters:
-        shown = pictures_of(cluster, subject)
-        made = new_images(subject.model, cluster.number)
+        shown = {} if seen is None else pictures_of(cluster, seen.images)
+        made = new_images(model, cluster.number)
         for kind, images in {**shown, **({"new": made} if len(made) else {})}.items():
             write_atomically(folder / f"cluster-{cluster.number}-{kind}.png", png_bytes(image_grid([images])))
