@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from clusterloom.cli import data, models, reproduce
+from clusterloom.cli import data, models, reproduce, views
 
 app = typer.Typer(
     help="Sort unlabelled images into clusters, with probabilities, and generate new images of each.",
@@ -23,6 +23,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(models.app)
+app.add_typer(views.app)
 app.add_typer(data.app, name="data")
 app.add_typer(reproduce.app, name="reproduce")
 
