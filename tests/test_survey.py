@@ -1,0 +1,228 @@
+"""What a model says of every image, the map, and the cache that keeps both."""
+
+import numpy as np
+import pytest
+
+from clusterloom import AutoencoderClusterer, ConvVAEClusterer, DECClusterer, VAEClusterer
+from clusterloom.data import ImageSet
+from clusterloom.data.images import RowIds
+from clusterloom.errors import SettingsError
+from clusterloom.survey import Survey, draw_map, joint_features, survey
+
+ESTIMATORS = {
+    "convvae": ConvVAEClusterer(3, start="random", latent_dim=3, hidden_dim=16, conv_filters=(4,), epochs=2),
+    "vae": VAEClusterer(3, latent_dim=3, hidden_dim=16, epochs=2),
+    "dec": DECClusterer(3, hidden_dims=(16,), latent_dim=3, pretrain_epochs=1, finetune_epochs=1, epochs=2),
+    "ae-kmeans": AutoencoderClusterer(3, hidden_dims=(16,), latent_dim=3, pretrain_epochs=1, finetune_epochs=1),
+}
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("CLUSTERLOOM_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+def image_set(n=60):
+    pixels = np.random.default_rng(0).integers(0, 80, (n, 8, 8, 1)).astype(np.uint8)
+    pixels[::2, :, :4] += 160
+    return ImageSet(pixels, RowIds(range(n)), None, (), "bars", ())
+
+
+def make(proba, latents=None, position=None):
+    proba = np.array(proba, np.float32)
+    n = len(proba)
+    latents = np.zeros((n, 2), np.float32) if latents is None else np.array(latents, np.float32)
+    position = np.zeros((n, 2), np.float32) if position is None else position
+    return Survey(proba, latents, np.zeros(n, np.float32), np.zeros(n, bool), position)
+
+
+def blobs(n, n_blobs=3, dim=6, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % n_blobs
+    return (8 * np.eye(dim)[labels] + rng.standard_normal((n, dim))).astype(np.float32), labels
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_every_estimator_can_be_surveyed(name):
+    images = image_set()
+    model = ESTIMATORS[name].set_params(random_state=0).fit(images)
+    made = survey(model, images)
+    said = model.assess(images)
+    for field in ("proba", "latents", "score", "outlier"):
+        np.testing.assert_array_equal(getattr(made, field), said[field])
+    assert made.position.shape == (60, 2)
+    assert made.position.dtype == np.float32
+    assert np.isfinite(made.position).all()
+    assert made.position.std() > 0.1
+    np.testing.assert_array_equal(made.labels, model.labels_)
+    np.testing.assert_array_equal(made.sizes, model.cluster_sizes_)
+
+
+def test_labels_confidence_and_sizes_come_from_the_probabilities():
+    made = make([[0.9, 0.1, 0.0], [0.2, 0.8, 0.0], [0.7, 0.3, 0.0]])
+    np.testing.assert_array_equal(made.labels, [0, 1, 0])
+    np.testing.assert_allclose(made.confidence, [0.9, 0.8, 0.7])
+    np.testing.assert_array_equal(made.sizes, [2, 1, 0])
+    assert made.labels.dtype == np.int64
+    assert len(made) == 3
+    assert made.n_clusters == 3
+
+
+def test_the_typical_are_near_the_middle_and_the_doubtful_least_certain():
+    latents = [[0, 0], [1, 0], [-1, 0], [5, 0], [-5, 0.1], [50, 50]]
+    made = make([[0.9, 0.1], [0.8, 0.2], [0.9, 0.1], [0.6, 0.4], [0.9, 0.1], [0.1, 0.9]], latents)
+    np.testing.assert_array_equal(made.typical(0, 3), [0, 1, 2])
+    assert set(made.typical(0)) == {0, 1, 2, 3, 4}
+    # After the two uncertain ones the certain ones follow, the least typical first.
+    np.testing.assert_array_equal(made.doubtful(0), [3, 1, 4, 2, 0])
+    np.testing.assert_array_equal(made.typical(1), [5])
+
+
+def test_dimensions_count_by_the_deviation_of_the_cluster():
+    latents = [[0, 0], [0, 1], [40, 0], [-40, 0], [0, -1], [80, 0], [-80, 0]]
+    made = make([[1.0, 0.0]] * 7, latents)
+    assert made.typical(0)[0] == 0
+    # 40 along the wide axis is nearer than 1 along the narrow one.
+    assert set(made.typical(0, 3)) == {0, 2, 3}
+
+
+def test_an_empty_cluster_has_no_images_and_no_neighbour():
+    made = make([[0.9, 0.0, 0.1], [0.3, 0.0, 0.7]])
+    assert len(made.typical(1)) == len(made.doubtful(1)) == 0
+    np.testing.assert_array_equal(made.nearest_clusters(), [2, -1, 0])
+
+
+def test_nearest_clusters_follow_the_mean_probability():
+    made = make([[0.6, 0.3, 0.1], [0.6, 0.0, 0.4], [0.0, 1.0, 0.0], [0.1, 0.2, 0.7]])
+    np.testing.assert_array_equal(made.nearest_clusters(), [2, -1, 1])
+    np.testing.assert_array_equal(make([[1.0], [1.0]]).nearest_clusters(), [-1])
+
+
+def test_similar_images_are_the_nearest_and_never_the_ones_asked_about():
+    latents = np.array([[0, 0], [1, 0], [3, 0], [9, 0], [2, 0]])
+    made = make([[1.0, 0.0]] * 5, latents)
+    np.testing.assert_array_equal(made.similar([0], 3), [1, 4, 2])
+    np.testing.assert_array_equal(made.similar([0, 2], 2), [1, 4])
+    np.testing.assert_array_equal(made.similar([4], 99), [1, 2, 0, 3])
+    assert len(made.similar([0, 1, 2, 3, 4], 3)) == 0
+    with pytest.raises(SettingsError, match="at least one"):
+        made.similar([], 3)
+
+
+def test_similar_agrees_with_distances_worked_out_one_by_one():
+    features, labels = blobs(200)
+    made = make(np.eye(3)[labels] * 0.7 + 0.1, features)
+    rows = np.array([3, 10])
+    distance = np.linalg.norm(made.features - made.features[rows].mean(0), axis=1)
+    distance[rows] = np.inf
+    np.testing.assert_array_equal(made.similar(rows, 20), np.argsort(distance)[:20])
+
+
+def test_joint_features_weigh_latents_by_their_total_variance():
+    latents = np.random.default_rng(0).normal(3, [10, 1, 0.1], (500, 3)).astype(np.float32)
+    proba = np.array([[0.25, 0.75]] * 500, np.float32)
+    features = joint_features(latents, proba)
+    assert features.dtype == np.float32
+    np.testing.assert_allclose(features[:, :3].var(0).sum(), 1, rtol=1e-4)
+    np.testing.assert_allclose(features[:, 3:], np.sqrt(proba))
+    assert np.isfinite(joint_features(np.ones((4, 2), np.float32), proba[:4])).all()
+
+
+@pytest.mark.parametrize("n", [300, 4000])
+def test_the_map_keeps_groups_together_and_apart(n):
+    features, labels = blobs(n)
+    position = draw_map(features, labels)
+    assert position.shape == (n, 2)
+    middles = np.stack([position[labels == k].mean(0) for k in range(3)])
+    nearest = np.linalg.norm(position[:, None] - middles, axis=2).argmin(1)
+    assert (nearest == labels).mean() > 0.99
+
+
+def test_images_that_are_no_landmarks_neither_pile_up_nor_leave_the_group():
+    rng = np.random.default_rng(1)
+    features = rng.standard_normal((6000, 5)).astype(np.float32)
+    position = draw_map(features, np.zeros(6000, np.int64))
+    assert len(np.unique(position.round(4), axis=0)) > 5900
+    # One round group is drawn as one: its middle is not empty, and neighbours in space are neighbours on the map.
+    central = np.linalg.norm(features, axis=1) < 1
+    assert np.linalg.norm(position[central] - position.mean(0), axis=1).mean() < 0.3
+
+
+def test_the_map_is_the_same_every_time():
+    features, labels = blobs(3000)
+    np.testing.assert_array_equal(draw_map(features, labels), draw_map(features, labels))
+
+
+def test_both_axes_have_one_scale_and_the_longer_fills_the_square():
+    features, labels = blobs(9, n_blobs=2, dim=2)
+    features[:, 0] *= 10
+    position = draw_map(features, labels)
+    span = np.ptp(position, axis=0)
+    np.testing.assert_allclose(span.max(), 1, atol=1e-6)
+    np.testing.assert_allclose(position.max(0) + position.min(0), 1, atol=1e-6)
+    # Nine images are laid out by their principal axes: distances on the map are those of the features.
+    ratio = np.linalg.norm(position[1:] - position[0], axis=1) / np.linalg.norm(features[1:] - features[0], axis=1)
+    np.testing.assert_allclose(ratio, ratio[0], rtol=1e-3)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 9, 10, 11, 2600])
+def test_equal_images_lie_at_one_point_in_the_middle(n):
+    position = draw_map(np.ones((n, 4), np.float32), np.zeros(n, np.int64))
+    np.testing.assert_allclose(position, 0.5, atol=1e-6)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 9, 10, 12, 40])
+def test_few_images_and_duplicates_have_a_map_without_nan(n):
+    features, labels = blobs(n)
+    features[n // 2 :] = features[: n - n // 2]
+    position = draw_map(features, labels)
+    assert np.isfinite(position).all()
+    assert position.min() >= 0
+    assert position.max() <= 1
+
+
+def test_features_along_one_line_or_in_one_dimension_have_a_map():
+    line = np.linspace(0, 1, 50, dtype=np.float32)
+    for features in (line[:, None], line[:, None] * np.ones((1, 4), np.float32)):
+        position = draw_map(features, np.zeros(50, np.int64))
+        assert np.isfinite(position).all()
+        assert np.ptp(position) > 0.9
+
+
+def test_a_survey_is_found_again_and_a_damaged_one_made_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("CLUSTERLOOM_CACHE", str(tmp_path))
+    images = image_set()
+    model = ESTIMATORS["vae"].set_params(random_state=0).fit(images)
+    lines = []
+    first = survey(model, images, lines.append)
+    assert len(lines) == 2
+    second = survey(model, images, lines.append)
+    assert lines[2:] == ["survey found in the cache"]
+    np.testing.assert_array_equal(first.position, second.position)
+    (file,) = (tmp_path / "surveys").iterdir()
+    whole = file.read_bytes()
+    for contents in (b"", whole[:-1], whole[:200] + bytes([whole[200] ^ 1]) + whole[201:], b"x" * 400):
+        file.write_bytes(contents)
+        lines.clear()
+        np.testing.assert_array_equal(survey(model, images, lines.append).position, first.position)
+        assert len(lines) == 2
+        assert file.read_bytes() == whole
+
+
+def test_other_images_and_another_model_have_surveys_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("CLUSTERLOOM_CACHE", str(tmp_path))
+    images = image_set()
+    model = ESTIMATORS["vae"].set_params(random_state=0).fit(images)
+    survey(model, images)
+    survey(model, image_set(50))
+    survey(ESTIMATORS["vae"].set_params(random_state=1).fit(images), images)
+    assert len(list((tmp_path / "surveys").iterdir())) == 3
+
+
+def test_a_full_disk_costs_only_the_cache(monkeypatch):
+    def full(path, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("clusterloom.survey.write_atomically", full)
+    images = image_set()
+    assert len(survey(ESTIMATORS["vae"].set_params(random_state=0).fit(images), images)) == 60
