@@ -83,20 +83,24 @@ class Guard:
         if scope["type"] != "http":
             return
 
+        limit = MAX_UPLOAD_BYTES if scope["path"] == self._upload_path else MAX_JSON_BYTES
+        body = _Body(receive, limit, scope)
+
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers[name] = value
                 headers.setdefault("cache-control", "no-store")
+                if not body.complete:  # closing is what stops a sender; it would otherwise go on to the end
+                    headers["connection"] = "close"
             await send(message)
 
-        limit = MAX_UPLOAD_BYTES if scope["path"] == self._upload_path else MAX_JSON_BYTES
         answer = self._answer(scope, limit)
         if answer is not None:
             await answer(scope, receive, send_guarded)
             return
-        await self._app(scope, _limited(receive, limit), send_guarded)
+        await self._app(scope, body.receive, send_guarded)
 
     def _answer(self, scope: Scope, limit: int) -> Response | None:
         """What to answer without asking the application; None where the request is in order."""
@@ -146,22 +150,24 @@ def _same(given: str, expected: str) -> bool:
     return secrets.compare_digest(given.encode("utf-8", "replace"), expected.encode())
 
 
-def _limited(receive: Receive, limit: int) -> Receive:
-    """Count what comes in, for a body may be longer than it says, or not say how long it is."""
-    received = 0
+class _Body:
+    """A request's body as it comes in, counted: it may be longer than it says, or not say how long it is."""
 
-    async def counted() -> Message:
-        nonlocal received
-        message = await receive()
-        received += len(message.get("body", b""))
-        if received > limit:
-            raise BodyTooLargeError(limit)
+    def __init__(self, receive: Receive, limit: int, scope: Scope) -> None:
+        headers = Headers(scope=scope)
+        self.complete = "transfer-encoding" not in headers and headers.get("content-length", "0") == "0"
+        self._receive, self._limit, self._received = receive, limit, 0
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._received += len(message.get("body", b""))
+        if self._received > self._limit:
+            raise BodyTooLargeError(self._limit)
+        if message["type"] == "http.request" and not message.get("more_body", False):
+            self.complete = True
         return message
-
-    return counted
 
 
 def too_large(limit: int) -> Response:
     """The answer to a body of more than `limit` bytes."""
-    # Closing the connection is what stops a sender; it would otherwise go on to the end.
-    return JSONResponse({"error": f"too large: at most {limit >> 20} MB"}, 413, {"connection": "close"})
+    return JSONResponse({"error": f"too large: at most {limit >> 20} MB"}, 413)

@@ -27,6 +27,7 @@ _STRIP = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)  # deviations shown beside each 
 _NEAREST = 24
 _SEED_LIMIT = 1 << 31
 _MOST_SEEDS = 40
+_SHEET_COLUMNS = 16
 _ONE_PICTURE = threading.Lock()  # a picture of the largest size allowed takes hundreds of megabytes
 
 Values = Mapping[str, Any]
@@ -35,7 +36,8 @@ Values = Mapping[str, Any]
 def generate(session: Session, values: Values) -> Response:
     """New images of a cluster on one sheet, 16 in a row."""
     seed = whole(values, "seed", 0, _SEED_LIMIT, default=0)
-    return png(sheet(_new_images(session, values, seed), 16))
+    images = _new_images(session, values, seed)
+    return png(sheet(images, min(_SHEET_COLUMNS, len(images))))
 
 
 def save_generated(session: Session, values: Values) -> Response:

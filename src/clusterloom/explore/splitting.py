@@ -27,7 +27,9 @@ def split_in_two(latents: np.ndarray) -> np.ndarray:
     from threadpoolctl import threadpool_limits
 
     spread = latents.std(0)
-    scaled = (latents - latents.mean(0)) / max(float(spread.max()), 1e-12)
+    if spread.max() == 0:
+        raise DataError("the images of this cluster are all alike")
+    scaled = (latents - latents.mean(0)) / spread.max()
     sample = scaled[:: -(-len(scaled) // _SAMPLE)]
     # With fewer images than a full covariance has numbers, variances alone have to do.
     kind = "full" if len(sample) > 10 * latents.shape[1] else "diag"

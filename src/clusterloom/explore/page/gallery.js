@@ -114,7 +114,7 @@ export class GalleryView {
 
   #overview() {
     const cards = store.state.clusters.map((cluster) =>
-      h("a", { class: "card", href: `#gallery/${cluster.number}` },
+      h("a", { class: "card", href: `#/gallery/${cluster.number}` },
         h("h3", {}, h("i", { class: "dot", style: { background: colour(cluster.number) } }), cluster.title),
         h("p", { class: "quiet" }, count(cluster.size, "image"), cluster.size ? `, mean probability ${percent(cluster.confidence)}` : ""),
         cluster.typical.length ? h("img", { class: "strip", src: spriteUrl(cluster.typical), alt: `typical images of ${cluster.title}`, loading: "lazy" }) : ""));

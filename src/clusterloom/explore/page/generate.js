@@ -159,12 +159,16 @@ export class Walk {
 
   show() {
     if (this.box.hidden || !store.state) return;
-    for (const [end, offset] of [[this.from, 0], [this.to, 1]]) {
-      if (end.cluster.choice.options.length > 0) continue;
-      end.cluster.fill();
-      end.cluster.choice.selectedIndex = Math.min(offset, end.cluster.choice.options.length - 1);
-    }
+    if (!this.shown) this.#chooseEnds();
     this.redraw();
+  }
+
+  #chooseEnds() {
+    this.shown = true;
+    for (const end of [this.from, this.to]) end.cluster.fill();
+    const [from, to] = [this.from.cluster.choice, this.to.cluster.choice];
+    if (store.cluster !== null) from.value = String(store.cluster);
+    to.selectedIndex = (from.selectedIndex + 1) % to.options.length;
   }
 
   async #redraw() {

@@ -28,19 +28,19 @@ new Details({
   dimensions: (row) => openMaker("dimensions", () => makers.dimensions.setRow(row)),
 });
 
-// Views. The address is #view, or #view/cluster.
+// Views. The address is #/view, or #/view/cluster; without the stroke it would name, and focus, an element.
 
 let view = null;
 
 function readAddress() {
-  const [name, cluster] = location.hash.slice(1).split("/");
+  const [name, cluster] = location.hash.slice(2).split("/");
   const wanted = VIEWS.includes(name) ? name : store.state?.has_data ? "map" : "generate";
   if (store.state) store.lookAtCluster(/^\d+$/.test(cluster ?? "") && store.clusterOf(Number(cluster)) ? Number(cluster) : null);
   showView(wanted);
 }
 
 function openView(name) {
-  const address = `#${name}${store.cluster === null ? "" : `/${store.cluster}`}`;
+  const address = `#/${name}${store.cluster === null ? "" : `/${store.cluster}`}`;
   if (location.hash === address) showView(name);
   else location.hash = address;
 }
@@ -113,7 +113,7 @@ for (const tab of tabs) {
 
 function showClusters() {
   const { state } = store;
-  const item = (cluster) => h("li", {}, h("a", { href: `#${view}${cluster ? `/${cluster.number}` : ""}`, "aria-current": (cluster?.number ?? null) === store.cluster ? "true" : "false" },
+  const item = (cluster) => h("li", {}, h("a", { href: `#/${view}${cluster ? `/${cluster.number}` : ""}`, "aria-current": (cluster?.number ?? null) === store.cluster ? "true" : "false" },
     h("i", { class: "dot", style: { background: cluster ? colour(cluster.number) : "transparent" } }),
     h("span", { class: "title" }, cluster ? cluster.title : "All clusters"),
     cluster?.size === undefined ? (cluster ? "" : h("span", { class: "figure" }, state.data ? number(state.data.images) : "")) : h("span", { class: "figure" }, number(cluster.size)),
@@ -179,7 +179,7 @@ store.on("cluster", () => {
   showClusters();
   document.querySelectorAll("#views a").forEach((link) => {
     const name = link.id.slice(3);
-    link.href = `#${name}${store.cluster === null ? "" : `/${store.cluster}`}`;
+    link.href = `#/${name}${store.cluster === null ? "" : `/${store.cluster}`}`;
   });
 });
 window.addEventListener("hashchange", () => {

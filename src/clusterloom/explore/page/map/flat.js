@@ -21,11 +21,11 @@ export class FlatPoints {
     for (const front of [false, true]) this.#pass(toScreen, options, front);
   }
 
-  #pass({ scale, left, top }, { width, height, size, highlight, doubt, anySelected }, front) {
+  #pass({ scale, left, top }, { width, height, size, alpha, highlight, doubt, anySelected }, front) {
     const { context } = this;
     const { positions, labels, confidences, selected } = this.data;
     const dims = anySelected || highlight !== null;
-    context.globalAlpha = dims && !front ? 0.13 : 0.85;
+    context.globalAlpha = !dims ? alpha : front ? 0.85 : 0.13;
     for (let row = 0; row < labels.length; row++) {
       const stands = anySelected ? selected[row] === 1 : highlight === null || labels[row] === highlight;
       if ((dims ? stands : false) !== front) continue;

@@ -12,6 +12,7 @@ in float confidence;
 in float selected;
 uniform vec4 view;       // factor and offset from the map to clip space
 uniform float size;
+uniform float alpha;
 uniform sampler2D palette;
 uniform float highlight; // a cluster that stands out, or -1
 uniform float anySelected;
@@ -30,8 +31,7 @@ void main() {
   gl_PointSize = chosen ? size + 1.5 : size;
   vec3 own = texelFetch(palette, ivec2(int(mod(cluster, ${PALETTE}.0)), 0), 0).rgb;
   vec3 doubtColour = mix(doubtfulColour, sureColour, smoothstep(0.45, 1.0, confidence));
-  float alpha = stands ? 0.85 : 0.13;
-  colour = vec4(mix(own, doubtColour, doubt), alpha);
+  colour = vec4(mix(own, doubtColour, doubt), dims ? (stands ? 0.85 : 0.13) : alpha);
 }`;
 
 const FRAGMENT = `#version 300 es
@@ -80,7 +80,7 @@ export class WebGLPoints {
     gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
     this.program = program;
     this.uniforms = {};
-    for (const name of ["view", "size", "highlight", "anySelected", "doubt", "front", "sureColour", "doubtfulColour"]) {
+    for (const name of ["view", "size", "alpha", "highlight", "anySelected", "doubt", "front", "sureColour", "doubtfulColour"]) {
       this.uniforms[name] = gl.getUniformLocation(program, name);
     }
     this.buffers = {};
@@ -119,7 +119,7 @@ export class WebGLPoints {
   }
 
   /** Draw all points; `toScreen` has the factor `scale` and the offsets `left` and `top`, in CSS pixels. */
-  draw(toScreen, { width, height, ratio, size, highlight, doubt, anySelected }) {
+  draw(toScreen, { width, height, ratio, size, alpha, highlight, doubt, anySelected }) {
     const { gl, uniforms } = this;
     gl.viewport(0, 0, this.canvas.width, this.canvas.height);
     gl.clearColor(0, 0, 0, 0);
@@ -131,6 +131,7 @@ export class WebGLPoints {
     const offset = [(2 * left) / width - 1, 1 - (2 * (top + scale)) / height];
     gl.uniform4f(uniforms.view, ...factor, ...offset);
     gl.uniform1f(uniforms.size, size * ratio);
+    gl.uniform1f(uniforms.alpha, alpha);
     gl.uniform1f(uniforms.highlight, highlight ?? -1);
     gl.uniform1f(uniforms.anySelected, anySelected ? 1 : 0);
     gl.uniform1f(uniforms.doubt, doubt ? 1 : 0);

@@ -14,6 +14,7 @@ import { WebGLPoints } from "./points.js";
 import { Thumbnails } from "./thumbnails.js";
 
 const MARGIN = 28; // CSS pixels around the whole map
+const TOOLS = 56; // room for the buttons at the top
 const CELL = 38; // side of a thumbnail's cell, CSS pixels, when its zoom level begins; twice that when it ends
 const FEW = 6000; // so many points in view are shown as thumbnails
 const REACH = 14; // how far from a point the pointer may be, CSS pixels
@@ -262,8 +263,8 @@ export class MapView {
   }
 
   #unzoomed() {
-    const scale = Math.max(Math.min(this.width, this.height) - 2 * MARGIN, 10);
-    return { scale, left: (this.width - scale) / 2, top: (this.height - scale) / 2 };
+    const scale = Math.max(Math.min(this.width - 2 * MARGIN, this.height - MARGIN - TOOLS), 10);
+    return { scale, left: (this.width - scale) / 2, top: TOOLS + (this.height - TOOLS - MARGIN - scale) / 2 };
   }
 
   #draw() {
@@ -274,7 +275,9 @@ export class MapView {
     const anySelected = store.selectedCount > 0;
     const size = Math.min(Math.max(2.6, 130 / Math.sqrt(store.labels.length)) * Math.sqrt(k), 9);
     const { width, height, ratio } = this;
-    this.points.draw(this.toScreen, { width, height, ratio, size, highlight: store.cluster, doubt: this.showsDoubt, anySelected });
+    // So many points would cover each other: let them show where they are dense.
+    const alpha = Math.min(Math.max(0.4, 60 / Math.sqrt(store.labels.length)) * Math.sqrt(k), 0.9);
+    this.points.draw(this.toScreen, { width, height, ratio, size, alpha, highlight: store.cluster, doubt: this.showsDoubt, anySelected });
     this.pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     this.pen.clearRect(0, 0, width, height);
     this.#drawThumbnails(k);
