@@ -19,7 +19,7 @@ export const byId = (id) => document.getElementById(id);
 const counted = new Intl.NumberFormat("en");
 export const count = (n, noun) => `${counted.format(n)} ${noun}${n === 1 ? "" : "s"}`;
 export const number = (n) => counted.format(n);
-export const percent = (p) => (p >= 0.9995 && p < 1 ? "> 99.9 %" : `${(100 * p).toFixed(p < 0.0995 ? 1 : 0)} %`);
+export const percent = (p) => (p >= 0.9995 && p < 1 ? "> 99.9 %" : `${(100 * p).toFixed(p < 0.0995 || (p >= 0.985 && p < 1) ? 1 : 0)} %`);
 
 /** Say something in passing: shown for a while, and read out. */
 export function say(text, isError = false) {

@@ -338,10 +338,11 @@ export class MapView {
     const longer = Math.max(found.width, found.height);
     const [w, t] = [(2 * half * found.width) / longer, (2 * half * found.height) / longer];
     pen.globalAlpha = this.#isDimmed(row) ? 0.3 : 1;
-    pen.fillStyle = colour(store.labels[row]);
-    pen.fillRect(x - w / 2 - 1.5, y - t / 2 - 1.5, w + 3, t + 3);
     pen.imageSmoothingEnabled = w < found.width;
     pen.drawImage(found.bitmap, found.x, found.y, found.width, found.height, x - w / 2, y - t / 2, w, t);
+    pen.strokeStyle = colour(store.labels[row]);
+    pen.lineWidth = 2;
+    pen.strokeRect(x - w / 2 - 0.5, y - t / 2 - 0.5, w + 1, t + 1);
     pen.globalAlpha = 1;
     return true;
   }
