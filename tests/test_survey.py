@@ -124,7 +124,7 @@ def test_joint_features_weigh_latents_by_their_total_variance():
     features = joint_features(latents, proba)
     assert features.dtype == np.float32
     np.testing.assert_allclose(features[:, :3].var(0).sum(), 1, rtol=1e-4)
-    np.testing.assert_allclose(features[:, 3:], np.sqrt(proba))
+    np.testing.assert_allclose(features[:, 3:], 0.5 * np.sqrt(proba))
     assert np.isfinite(joint_features(np.ones((4, 2), np.float32), proba[:4])).all()
 
 

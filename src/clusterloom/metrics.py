@@ -155,10 +155,72 @@ def label_scores(labels_true: np.ndarray, labels_pred: np.ndarray) -> dict[str, 
     }
 
 
+@dataclass(frozen=True)
+class CalibrationBin:
+    """Images whose most likely cluster has a probability in one interval.
+
+    Attributes:
+        low: Lower end of the interval.
+        high: Upper end.
+        images: Their number.
+        confidence: Their mean probability; 0 where there are none.
+        accuracy: Share of them that are right, under the one-to-one matching; 0 where there are none.
+    """
+
+    low: float
+    high: float
+    images: int
+    confidence: float
+    accuracy: float
+
+
+def calibration_bins(labels_true: np.ndarray, proba: np.ndarray, bins: int = 15) -> list[CalibrationBin]:
+    """The reliability diagram of a clustering: how often images of a given confidence are right.
+
+    Source: Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural Networks" (2017); bins of equal width.
+
+    Args:
+        labels_true: Classes, shape (N,).
+        proba: Probability of every cluster, shape (N, K).
+        bins: Number of bins on [0, 1].
+
+    Returns:
+        The bins in ascending order, empty ones among them.
+
+    Raises:
+        DataError: the lengths differ or there are no labels.
+
+    Example:
+        >>> last = calibration_bins([0, 0, 0, 1], np.array([[0.75, 0.25]] * 4), bins=2)[-1]
+        >>> last.images, last.confidence, last.accuracy
+        (4, 0.75, 0.75)
+    """
+    labels_true, labels_pred = np.asarray(labels_true), proba.argmax(1)
+    counts = _contingency(labels_true, labels_pred)
+    classes, clusters = np.unique(labels_true), np.unique(labels_pred)
+    rows, columns = linear_sum_assignment(counts, maximize=True)
+    class_of = dict(zip(clusters[columns].tolist(), classes[rows].tolist(), strict=True))
+    right = np.zeros(len(labels_pred), bool)
+    for cluster, label in class_of.items():
+        right |= (labels_pred == cluster) & (labels_true == label)
+    confidence = proba.max(1).astype(np.float64)
+    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
+    return [
+        CalibrationBin(
+            low=b / bins,
+            high=(b + 1) / bins,
+            images=int(inside.sum()),
+            confidence=float(confidence[inside].mean()) if inside.any() else 0.0,
+            accuracy=float(right[inside].mean()) if inside.any() else 0.0,
+        )
+        for b, inside in enumerate(bin_of == b for b in range(bins))
+    ]
+
+
 def expected_calibration_error(labels_true: np.ndarray, proba: np.ndarray, bins: int = 15) -> float:
     """How far the most likely cluster's probability is from how often it is right, under the one-to-one matching.
 
-    Source: Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural Networks" (2017); bins of equal width.
+    Source and bins: see `calibration_bins`.
 
     Args:
         labels_true: Classes, shape (N,).
@@ -175,16 +237,8 @@ def expected_calibration_error(labels_true: np.ndarray, proba: np.ndarray, bins:
         >>> expected_calibration_error([0, 0, 0, 1], np.array([[0.75, 0.25]] * 4))
         0.0
     """
-    labels_pred = proba.argmax(1)
-    counts = _contingency(labels_true, labels_pred)
-    classes, clusters = np.unique(labels_true), np.unique(labels_pred)
-    rows, columns = linear_sum_assignment(counts, maximize=True)
-    class_of = dict(zip(clusters[columns].tolist(), classes[rows].tolist(), strict=True))
-    right = np.array([class_of.get(cluster) == label for cluster, label in zip(labels_pred, labels_true, strict=True)])
-    confidence = proba.max(1).astype(np.float64)
-    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = [abs((right[bin_of == b] - confidence[bin_of == b]).sum()) for b in range(bins)]
-    return float(np.sum(gaps) / len(confidence))
+    found = calibration_bins(labels_true, proba, bins)
+    return float(sum(b.images * abs(b.accuracy - b.confidence) for b in found) / len(proba))
 
 
 def sampled_silhouette_score(

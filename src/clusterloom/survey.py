@@ -24,7 +24,7 @@ from clusterloom.estimators.base import ImageClusterer
 from clusterloom.estimators.persistence import to_bundle
 from clusterloom.files import write_atomically
 
-_VERSION = 1  # part of every key: raise it when the map is drawn in another way
+_VERSION = 2  # part of every key: raise it when the map is drawn in another way
 _LANDMARKS = 2500
 _LEAST_LANDMARKS = 20  # of a cluster, where it has as many images
 _PERPLEXITY = 25.0
@@ -33,6 +33,7 @@ _FEWEST_FOR_LAYOUT = 10  # fewer images have no neighbourhoods; their principal 
 _NEIGHBOURS = 10
 _CHUNK = 4096  # images placed at once
 _LEAST_VARIANCE = 1e-12
+_CATEGORY_WEIGHT = 0.5  # beside latents at 1: clusters lie apart, but not further than their images do
 _HASH_BYTES = 32
 
 
@@ -203,7 +204,8 @@ def joint_features(latents: np.ndarray, proba: np.ndarray) -> np.ndarray:
     """Latents and category probabilities side by side, on one scale.
 
     Latents are centred and divided by the root of their total variance, one factor for all dimensions, so that those
-    that the model does not use stay small. Square roots of probabilities make the Euclidean distance Hellinger's.
+    that the model does not use stay small. Square roots of probabilities make the Euclidean distance Hellinger's; they
+    count half as much as the latents do.
 
     Args:
         latents: Shape (N, D).
@@ -215,7 +217,7 @@ def joint_features(latents: np.ndarray, proba: np.ndarray) -> np.ndarray:
     centred = latents - latents.mean(0, dtype=np.float64)
     total = float(centred.var(0).sum())
     scaled = centred / np.sqrt(max(total, _LEAST_VARIANCE))
-    return np.concatenate([scaled, np.sqrt(proba)], 1, dtype=np.float32)
+    return np.concatenate([scaled, _CATEGORY_WEIGHT * np.sqrt(proba)], 1, dtype=np.float32)
 
 
 def draw_map(features: np.ndarray, labels: np.ndarray) -> np.ndarray:

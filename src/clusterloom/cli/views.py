@@ -1,4 +1,4 @@
-"""Commands that show a model to people."""
+"""Commands that show a model, or hand it over to other programs."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,14 +9,46 @@ from clusterloom.cli.options import Channels, ImageSize, Limit, ModelArgument, S
 
 app = typer.Typer()
 
+OptionalData = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[DATA]",
+        help="A folder of images, .npy, .npz, IDX, parquet, or a built-in name. Without it, what the model alone tells.",
+    ),
+]
+
+
+@app.command()
+def report(
+    model: ModelArgument,
+    data: OptionalData = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The page, NAME.html; replaced if it is there. Default: MODEL.report.html.", metavar="FILE"),
+    ] = None,
+    pictures: Annotated[
+        bool, typer.Option("--pictures", help="Also write PNG files, into NAME-pictures beside the page.")
+    ] = False,
+    labels: Annotated[
+        Path | None, typer.Option(help="Labels: .npy, .csv with columns id and label, or text with one per line.")
+    ] = None,
+    image_size: ImageSize = None,
+    channels: Channels = None,
+    skip_bad: SkipBad = False,
+    limit: Limit = None,
+) -> None:
+    """Write one HTML file to send: clusters, their images, a map, scores, and how the model was made."""
+    from clusterloom.report.write import ReportOptions
+    from clusterloom.report.write import report as write_report
+
+    source = None if data is None else data_options(data, image_size, channels, skip_bad, limit)
+    write_report(model, source, ReportOptions(out, pictures, labels), talk())
+
 
 @app.command()
 def explore(
     model: ModelArgument,
-    data: Annotated[
-        str | None,
-        typer.Argument(metavar="[DATA]", help="Images to look at; without them, what the model alone can show."),
-    ] = None,
+    data: OptionalData = None,
     port: Annotated[int, typer.Option(help="Where to listen, on 127.0.0.1; 0 for any free port.", min=0, max=65535)] = (
         8765
     ),
