@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types layers docs slow network clean
+.PHONY: demo test lint types layers docs slow network page clean
 
 demo: $(VENV)/.installed
 	$(BIN)/clusterloom fit digits --out demo/digits --overwrite
@@ -32,6 +32,11 @@ slow: $(VENV)/.dev
 
 network: $(VENV)/.dev
 	$(BIN)/python -m pytest -m network
+
+# The page of `clusterloom explore`, bundled from its sources; only who changes them needs it, and Node.js.
+PAGE := src/clusterloom/explore/page
+page:
+	cd $(PAGE) && npm ci --no-fund --no-audit && npm run --silent build
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("clusterloom needs Python 3.11 or newer; pass PYTHON=...") if sys.version_info < (3, 11) else None'

@@ -1,5 +1,6 @@
 """The page's application: its paths, and how errors become answers."""
 
+import functools
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from importlib.resources import files
@@ -19,7 +20,6 @@ from clusterloom.explore import changing, looking, making
 from clusterloom.explore.asking import json_body
 from clusterloom.explore.editor import StaleError
 from clusterloom.explore.guard import BodyTooLargeError, Guard, too_large
-from clusterloom.explore.looking import THUMBNAIL
 from clusterloom.explore.session import NotFoundError, NotReadyError, Session, about
 
 _UPLOAD = "/api/drop"
@@ -37,9 +37,13 @@ def build_app(session: Session, port: int) -> Guard:
         session: What it shows.
         port: Where it will listen.
     """
+
+    async def page(request: Request) -> Response:
+        return HTMLResponse(html)
+
     app = Starlette(
         routes=[
-            Route("/", lambda request: _page(session, guard.token)),
+            Route("/", page),
             Route("/static/{name}", _static),
             Route("/image/{row}.png", _get(session, looking.image_png)),
             Route("/sprites.png", _get(session, looking.sprites)),
@@ -75,6 +79,7 @@ def build_app(session: Session, port: int) -> Guard:
         },
     )
     guard = Guard(app, port, _UPLOAD)
+    html = _page(session, guard.token)
     return guard
 
 
@@ -102,18 +107,23 @@ def _upload(session: Session) -> Endpoint:
     return endpoint
 
 
-def _page(session: Session, token: str) -> Response:
+def _page(session: Session, token: str) -> str:
     environment = Environment(loader=PackageLoader("clusterloom.explore"), autoescape=True, undefined=StrictUndefined)
-    start = {"token": token, "version": session.version, "thumbnail": THUMBNAIL, "model": about(session.model)}
+    start = {"token": token, "version": session.version, "model": about(session.model)}
     name = printable(session.path.name)
-    return HTMLResponse(environment.get_template("page.html").render(start=json.dumps(start), name=name))
+    return environment.get_template("page.html").render(start=json.dumps(start), name=name)
 
 
 async def _static(request: Request) -> Response:
     name = request.path_params["name"]
     if name not in _STATIC:
         raise HTTPException(404)
-    return Response(files("clusterloom.explore").joinpath("static", name).read_bytes(), media_type=_STATIC[name])
+    return Response(_static_bytes(name), media_type=_STATIC[name])
+
+
+@functools.cache
+def _static_bytes(name: str) -> bytes:
+    return files("clusterloom.explore").joinpath("static", name).read_bytes()
 
 
 async def _refused(request: Request, error: Exception) -> Response:

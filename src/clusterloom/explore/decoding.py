@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from clusterloom.data.images import ImageSet
 from clusterloom.device import Compute, threads_kept
 from clusterloom.errors import DataError
 from clusterloom.estimators.base import ImageClusterer
+from clusterloom.estimators.validation import images_from
 from clusterloom.explore.session import Session
 from clusterloom.pictures import to_picture, to_uint8
 
@@ -51,7 +51,7 @@ def decode(model: ImageClusterer, latents: np.ndarray) -> np.ndarray:
     Returns:
         Shape (N, H, W, C), uint8.
     """
-    (images,) = _run(model, latents, lambda x: (model.network_.decode(x).permute(0, 2, 3, 1),))
+    (images,) = _run(model, _as_images(latents), lambda z: (model.network_.decode(z.flatten(1)).permute(0, 2, 3, 1),))
     return to_uint8(images)
 
 
@@ -106,10 +106,10 @@ def sample(model: ImageClusterer, parts: list[Component], n: int, spread: float,
     latents = means[chosen] + np.float32(spread) * np.einsum("nij,nj->ni", factors[chosen], noise)
 
     def decoded(z: Tensor) -> tuple[Tensor, ...]:
-        x = model.network_.decode(z)
+        x = model.network_.decode(z.flatten(1))
         return x.permute(0, 2, 3, 1), model.network_.assign(x)
 
-    images, q = _run(model, latents, decoded)
+    images, q = _run(model, _as_images(latents), decoded)
     strays = q.argmax(1) != np.array([p.cluster for p in parts])[chosen]
     return to_uint8(images[np.argsort(strays, kind="stable")[:n]])
 
@@ -137,9 +137,14 @@ def latents_of(session: Session, row: int) -> np.ndarray:
 
 def assess(model: ImageClusterer, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, float, np.ndarray]:
     """Probabilities (K,), latents (D,), score and reconstruction (H, W, C) of one image (H, W, C), uint8."""
-    with _ONE_AT_A_TIME:
-        said = model.assess(ImageSet(pixels[None], ["0"], None, (), "an image", ()))
-    return said["proba"][0], said["latents"][0], float(said["score"][0]), decode(model, said["latents"])[0]
+    images = images_from(model, pixels[None], reset=False)
+
+    def assessed(x: Tensor) -> tuple[Tensor, ...]:
+        q, latents, score = model.network_.assess(x)
+        return q, latents, score, model.network_.decode(latents).permute(0, 2, 3, 1)
+
+    q, latents, score, rebuilt = _run(model, images, assessed)
+    return q[0], latents[0], float(score[0]), to_uint8(rebuilt[0])
 
 
 def sheet(images: np.ndarray, columns: int) -> Image.Image:
@@ -158,14 +163,17 @@ def sheet(images: np.ndarray, columns: int) -> Image.Image:
 
 
 def _run(
-    model: ImageClusterer, latents: np.ndarray, function: Callable[[Tensor], tuple[Tensor, ...]]
+    model: ImageClusterer, images: np.ndarray, function: Callable[[Tensor], tuple[Tensor, ...]]
 ) -> tuple[np.ndarray, ...]:
     compute = Compute.choose(model.device, model.precision)
     with _ONE_AT_A_TIME, threads_kept(), torch.inference_mode(), compute.autocast():
         torch.set_num_threads(1)  # so few images gain nothing from more, and lose much where other work keeps them busy
-        # As a batch of images of 1 x 1 pixel and D channels, for `batch` knows the device.
-        z = compute.batch(np.asarray(latents, np.float32)[:, None, None]).flatten(1)
-        return tuple(tensor.float().cpu().numpy() for tensor in function(z))
+        return tuple(tensor.float().cpu().numpy() for tensor in function(compute.batch(images)))
+
+
+def _as_images(latents: np.ndarray) -> np.ndarray:
+    """Latents (N, D) as images of 1 x 1 pixel and D channels, in which form they travel to the device."""
+    return np.asarray(latents, np.float32)[:, None, None]
 
 
 def _model_component(model: ImageClusterer, cluster: int, share: float) -> Component:
