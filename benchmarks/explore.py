@@ -6,7 +6,8 @@
 The page's server runs as users start it, in a process of its own; every path is asked for over HTTP on the loopback
 interface, by one client, one request after the other, on a connection that stays open. The browser's part, drawing,
 is not in these figures. Start-up is the time from the start of the process to the first whole answer with the page,
-and until the map can be asked for; with --cold the survey is made anew before, and the time that it takes is there too.
+and until the map can be asked for: at the first start, which asks the model about every image and draws the map, and at
+a later one, which finds both in the cache.
 
 Results go to benchmarks/results/explore.jsonl.
 """
@@ -31,6 +32,8 @@ import torch
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
+
+from clusterloom.data.cache import cache_root
 
 RESULTS = Path(__file__).parent / "results" / "explore.jsonl"
 
@@ -181,31 +184,37 @@ def measure(page, times):
     return {name: summary(seconds) for name, seconds in {**took, **edits(page, max(times // 4, 2))}.items()}
 
 
+def cache_without_surveys(folder):
+    """A cache with the data of the user's, and no survey."""
+    cache = folder / "cache"
+    cache.mkdir()
+    for entry in cache_root().iterdir():
+        if entry.name != "surveys":
+            (cache / entry.name).symlink_to(entry)
+    return cache
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model")
     parser.add_argument("data")
     parser.add_argument("--times", type=int, default=100, help="requests to each path")
-    parser.add_argument("--cold", action="store_true", help="make the survey anew first, in an empty cache of surveys")
     parser.add_argument("--smoke", action="store_true", help="three requests to each path, nothing written")
     options = parser.parse_args()
     times = 3 if options.smoke else options.times
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "model"  # a copy: the journal of these edits is not the user's
         shutil.copytree(options.model, model)
-        result = {}
-        if options.cold:
-            from clusterloom.data.cache import cache_root
-
-            shutil.rmtree(cache_root() / "surveys", ignore_errors=True)
-            first = Page(str(model), options.data, dict(os.environ))
-            result |= {
-                "first_page_seconds": round(first.page_seconds, 2),
-                "first_ready_seconds": round(first.ready_seconds, 2),
-            }
-            first.close()
-        page = Page(str(model), options.data, dict(os.environ))
-        result |= {"page_seconds": round(page.page_seconds, 2), "ready_seconds": round(page.ready_seconds, 2)}
+        environment = {**os.environ, "CLUSTERLOOM_CACHE": str(cache_without_surveys(Path(folder)))}
+        first = Page(str(model), options.data, environment)
+        first.close()
+        page = Page(str(model), options.data, environment)
+        result = {
+            "first_page_seconds": round(first.page_seconds, 2),
+            "first_ready_seconds": round(first.ready_seconds, 2),
+            "page_seconds": round(page.page_seconds, 2),
+            "ready_seconds": round(page.ready_seconds, 2),
+        }
         images = page.state()["data"]["images"]
         paths = measure(page, times)
         page.close()
@@ -213,7 +222,7 @@ def main():
         "images": images,
         "data": options.data,
         "paths": paths,
-        "command": " ".join(["python", *sys.argv]),
+        "command": f"python benchmarks/explore.py {Path(options.model).name} {options.data}",
         "date": time.strftime("%Y-%m-%d"),
         "cores": os.cpu_count(),
         "load_average": round(os.getloadavg()[0], 1),

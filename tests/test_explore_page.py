@@ -347,16 +347,17 @@ def test_two_pages_see_each_others_edits(open_page, session, client):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("view", ["map", "gallery", "gallery/1", "generate/1", "try"])
-def test_nothing_is_wider_than_a_narrow_window(open_page, view, scheme):
-    page = open_page(view, NARROW, color_scheme=scheme, has_touch=True)
-    page.wait_for_timeout(400)
-    for tab in ("walk", "dimensions") if view.startswith("generate") else ("",):
-        if tab:
-            page.click(f"#tab-{tab}")
-            page.wait_for_timeout(400)
-        assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
-    assert page.locator("#views").is_visible()
+def test_nothing_is_wider_than_a_narrow_window(open_page, scheme):
+    page = open_page("map", NARROW, color_scheme=scheme, has_touch=True)
+    wait_for_map(page)
+    for view in ("map", "gallery", "gallery/1", "generate/1", "try"):
+        page.evaluate(f"location.hash = '/{view}'")
+        for tab in ("new-images", "walk", "dimensions") if view.startswith("generate") else ("",):
+            if tab:
+                page.click(f"#tab-{tab}")
+            page.wait_for_timeout(250)
+            assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"], (view, tab)
+        assert page.locator("#views").is_visible()
 
 
 CONTRAST = """() => {

@@ -146,10 +146,16 @@ export class Walk {
     this.from = new End("walk-from", "From", changed);
     this.to = new End("walk-to", "To", changed);
     this.redraw = changed;
+    this.shown = false;
     this.large = h("canvas", { class: "large", width: WIDTH, height: HEIGHT, role: "img", "aria-label": "the image at this point of the way" });
     this.position = h("input", { type: "range", id: "walk-position", min: 0, max: STEPS - 1, step: 1, value: 0, "aria-label": "Position on the way", oninput: () => this.#showStep() });
     this.play = h("button", { id: "walk-play", "aria-pressed": "false", onclick: () => this.#toggle() }, "Play");
     this.strip = h("div", { class: "film", "aria-hidden": "true" });
+    store.on("cluster", () => {
+      if (store.cluster === null || !this.shown) return;
+      this.from.cluster.choice.value = String(store.cluster);
+      this.from.setRow(null);
+    });
     this.box.append(
       h("p", { class: "quiet" }, "The straight way between two places in latent space. An image's panel has “Walk from here” and “Walk to here”."),
       h("div", { class: "ends" }, this.from.element, this.to.element),
@@ -158,7 +164,7 @@ export class Walk {
   }
 
   show() {
-    if (this.box.hidden || !store.state) return;
+    if (this.box.closest("[hidden]") || !store.state) return;
     if (!this.shown) this.#chooseEnds();
     this.redraw();
   }
@@ -172,6 +178,7 @@ export class Walk {
   }
 
   async #redraw() {
+    if (this.box.closest("[hidden]")) return; // it is drawn when it is shown
     this.sheet = await postImage("/api/walk", { from: this.from.place, to: this.to.place, steps: STEPS });
     this.strip.replaceChildren(...Array.from({ length: STEPS }, (_, i) => {
       const canvas = cut(this.sheet, i, STEPS);
@@ -221,6 +228,11 @@ export class Dimensions {
     this.cluster = clusterChoice("dimensions-cluster", "Start from");
     this.cluster.choice.addEventListener("change", () => {
       this.row = null;
+      store.lookAtCluster(Number(this.cluster.choice.value));
+      this.show();
+    });
+    store.on("cluster", () => {
+      this.row = null;
       this.show();
     });
     this.base = h("div", { class: "end" });
@@ -240,8 +252,9 @@ export class Dimensions {
   }
 
   show() {
-    if (this.box.hidden || !store.state) return;
+    if (this.box.closest("[hidden]") || !store.state) return;
     if (this.cluster.choice.options.length === 0) this.cluster.fill();
+    if (store.cluster !== null) this.cluster.choice.value = String(store.cluster);
     this.base.replaceChildren(...(this.row === null ? [] : [h("img", { src: imageUrl(this.row), alt: `image in row ${this.row}` })]));
     this.reload();
   }

@@ -139,7 +139,7 @@ export class MapView {
     if (!this.index) return null;
     const { scale, left, top } = this.toScreen;
     const [mapX, mapY] = [(x - left) / scale, 1 - (y - top) / scale];
-    const drawn = this.drawn?.find(({ x: cx, y: cy, half }) => Math.abs(cx - x) <= half && Math.abs(cy - y) <= half);
+    const drawn = this.drawn?.findLast(({ x: cx, y: cy, half }) => Math.abs(cx - x) <= half && Math.abs(cy - y) <= half);
     if (drawn) return drawn.row;
     let nearest = null;
     let least = Infinity;
@@ -297,6 +297,8 @@ export class MapView {
     const half = (side * 0.9) / 2;
     const cell = side / scale; // fixed to the map, so that nothing changes while it is moved
     const chosen = this.#onePerCell(rows, cell);
+    // What is looked at is there in any case, and above the others.
+    for (const row of [store.image, this.hovered]) if (row !== null && rows.includes(row)) chosen.push(row);
     this.thumbnails.want(chosen);
     for (const row of chosen) {
       const x = left + store.positions[2 * row] * scale;
@@ -324,6 +326,24 @@ export class MapView {
       if (!found || distance < found[1]) best.set(key, [row, distance]);
     }
     return [...best.values()].map(([row]) => row);
+  }
+
+  /** A mark around an image: around its thumbnail, or a circle around its dot. */
+  #ring(row, radius, ink) {
+    const { pen } = this;
+    const { scale, left, top } = this.toScreen;
+    const x = left + store.positions[2 * row] * scale;
+    const y = top + (1 - store.positions[2 * row + 1]) * scale;
+    const drawn = this.drawn.findLast((other) => other.row === row);
+    pen.beginPath();
+    if (drawn) pen.rect(x - drawn.half - 3, y - drawn.half - 3, 2 * drawn.half + 6, 2 * drawn.half + 6);
+    else pen.arc(x, y, radius, 0, 7);
+    pen.strokeStyle = getComputedStyle(this.box).getPropertyValue("--panel");
+    pen.lineWidth = 6;
+    pen.stroke();
+    pen.strokeStyle = ink;
+    pen.lineWidth = 2.5;
+    pen.stroke();
   }
 
   #isDimmed(row) {
@@ -378,15 +398,7 @@ export class MapView {
   #drawMarks() {
     const { pen } = this;
     const ink = getComputedStyle(this.box).getPropertyValue("--ink");
-    for (const [row, radius] of [[store.image, 9], [this.hovered, 7]]) {
-      if (row === null) continue;
-      const { scale, left, top } = this.toScreen;
-      pen.strokeStyle = ink;
-      pen.lineWidth = 2;
-      pen.beginPath();
-      pen.arc(left + store.positions[2 * row] * scale, top + (1 - store.positions[2 * row + 1]) * scale, radius, 0, 7);
-      pen.stroke();
-    }
+    for (const [row, radius] of [[store.image, 9], [this.hovered, 7]]) if (row !== null) this.#ring(row, radius, ink);
     if (this.byKeyboard) {
       pen.strokeStyle = ink;
       pen.lineWidth = 1;
