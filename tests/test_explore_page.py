@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 import pytest
 from explore_helpers import HOSTILE, folder_session, served
 
+from clusterloom.explore.session import Session
+
 sync_api = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path")
@@ -402,3 +404,23 @@ def test_text_stands_out_and_everything_has_a_name(open_page, scheme):
         assert page.evaluate("[...document.querySelectorAll('img')].every((i) => i.hasAttribute('alt'))")
         ids = page.evaluate("[...document.querySelectorAll('[id]')].map((e) => e.id)")
         assert len(ids) == len(set(ids))
+
+
+def test_a_model_without_images_shows_what_it_can(browser, session):
+    alone = Session(session.path, None)
+    alone.start(lambda: None)
+    with served(alone) as client:
+        page = browser.new_page(viewport=WIDE)
+        complaints = []
+        page.on("console", lambda m: m.type == "error" and complaints.append(m.text))
+        page.goto(client.address)
+        page.wait_for_selector("#generated canvas")
+        assert not page.locator("#to-map").is_visible()
+        assert not page.locator("#details").is_visible()
+        page.click("#tab-walk")
+        page.wait_for_selector("#walk .film canvas")
+        page.click("#to-try")
+        page.set_input_files("#drop-file", str(session.source / session.collection.images.ids[40]))
+        page.wait_for_selector("#drop-result .pair canvas")
+        page.close()
+    assert complaints == []

@@ -117,7 +117,7 @@ export class GalleryView {
       h("a", { class: "card", href: `#/gallery/${cluster.number}` },
         h("h3", {}, h("i", { class: "dot", style: { background: colour(cluster.number) } }), cluster.title),
         h("p", { class: "quiet" }, count(cluster.size, "image"), cluster.size ? `, mean probability ${percent(cluster.confidence)}` : ""),
-        cluster.typical.length ? h("img", { class: "strip", src: spriteUrl(cluster.typical), alt: `typical images of ${cluster.title}`, loading: "lazy" }) : ""));
+        cluster.typical.length ? h("img", { class: "strip", src: spriteUrl(cluster.typical.slice(0, 12)), alt: `typical images of ${cluster.title}`, loading: "lazy" }) : ""));
     this.box.replaceChildren(h("h2", {}, "All clusters"), h("p", { class: "quiet" }, "The most typical images of each. Choose one to see all of its images, name, merge or split it."), h("div", { class: "cards" }, cards));
     this.head = null;
   }

@@ -34,7 +34,8 @@ let view = null;
 
 function readAddress() {
   const [name, cluster] = location.hash.slice(2).split("/");
-  const wanted = VIEWS.includes(name) ? name : store.state?.has_data ? "map" : "generate";
+  const possible = store.state?.has_data ? VIEWS : ["generate", "try"];
+  const wanted = possible.includes(name) ? name : possible[0];
   if (store.state) store.lookAtCluster(/^\d+$/.test(cluster ?? "") && store.clusterOf(Number(cluster)) ? Number(cluster) : null);
   showView(wanted);
 }
@@ -62,10 +63,9 @@ function showView(name) {
 function showProgress() {
   if (!store.state) return;
   const { ready, has_data: hasData, progress } = store.state;
-  const waits = !ready && (view === "map" || view === "gallery");
+  const waits = hasData && !ready && (view === "map" || view === "gallery");
   byId("progress").hidden = !waits;
-  byId("progress-text").textContent = hasData ? progress : "explore was started without DATA: there are no images to show.";
-  byId("progress-bar").hidden = !hasData;
+  byId("progress-text").textContent = progress;
   byId("gallery").hidden = waits;
   byId("map-frame").hidden = waits;
 }
@@ -92,6 +92,7 @@ function showMaker() {
     byId(`tab-${name}`).tabIndex = name === maker ? 0 : -1;
     byId(name).hidden = name !== maker;
   }
+  byId("cannot").previousElementSibling.hidden = possible.length === 0;
   byId("cannot").textContent = [...new Set(Object.values(missing))].filter(Boolean).join(" ");
   if (maker && view === "generate") makers[maker].show();
 }
@@ -131,6 +132,7 @@ function showHead() {
   byId("export-dir").textContent = state.export_dir;
   byId("search").hidden = !state.has_data;
   byId("edit-tools").hidden = !state.has_data;
+  document.body.classList.toggle("alone", !state.has_data);
 }
 
 byId("skip").addEventListener("click", (event) => {
