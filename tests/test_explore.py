@@ -240,6 +240,8 @@ def test_split_is_shown_before_it_is_taken(client, session):
         ({"op": "move", "rows": ["1"], "to": 1}, "there is no image '1'"),
         ({"op": "move", "rows": [1], "to": 5}, "a new one would be 3"),
         ({"op": "split", "cluster": 0, "rows": list(range(90)), "new": 3}, "not in cluster 0"),
+        ({"op": "name", "cluster": 0, "name": "x", "more": "y" * 1000}, "expected an edit"),
+        ({"op": "undo", "more": 1}, "expected an edit"),
         ({"op": "undo"}, "nothing to undo"),
         ({"op": "redo"}, "nothing to redo"),
         ({"op": "rm -rf"}, "expected an edit"),

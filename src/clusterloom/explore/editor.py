@@ -11,6 +11,10 @@ from clusterloom.explore.journal import Journal
 from clusterloom.explore.sorting import Sorting
 
 
+_UNDO = {"op": "undo"}
+_REDO = {"op": "redo"}
+
+
 class StaleError(ClusterloomError):
     """An edit was meant for a state that is no longer there."""
 
@@ -96,11 +100,11 @@ class Editor:
 
     def _after(self, entry: Mapping[str, Any]) -> Sorting:
         """What the state would be after an entry."""
-        if entry.get("op") == "undo":
+        if entry == _UNDO:
             if not self._done:
                 raise DataError("there is nothing to undo")
             return self._replayed(self._done[:-1])
-        if entry.get("op") == "redo":
+        if entry == _REDO:
             if not self._undone:
                 raise DataError("there is nothing to redo")
             entry = self._undone[-1]
@@ -109,9 +113,9 @@ class Editor:
         return sorting
 
     def _accept(self, entry: Mapping[str, Any], after: Sorting) -> None:
-        if entry.get("op") == "undo":
+        if entry == _UNDO:
             self._undone.append(self._done.pop())
-        elif entry.get("op") == "redo":
+        elif entry == _REDO:
             self._done.append(self._undone.pop())
         else:
             self._done.append(entry)

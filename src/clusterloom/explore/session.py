@@ -46,7 +46,6 @@ class Collection:
     images: ImageSet
     survey: Survey
     editor: Editor
-
     kept: dict[str, tuple[int, Any]] = field(default_factory=dict)
 
     @property

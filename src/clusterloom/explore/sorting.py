@@ -17,6 +17,7 @@ from clusterloom.errors import DataError
 
 MAX_CLUSTERS = 1000
 MAX_NAME = 80
+_NUMBERS = 1 << 16  # what the page's labels can hold
 
 
 class Sorting:
@@ -63,13 +64,13 @@ class Sorting:
             DataError: the edit has another form, or names clusters or images that there are not. Nothing has changed.
         """
         match edit:
-            case {"op": "name", "cluster": cluster, "name": str(name)}:
+            case {"op": "name", "cluster": cluster, "name": str(name), **rest} if not rest:
                 self._name(self.checked(cluster), name)
-            case {"op": "merge", "clusters": list(clusters), "into": into}:
+            case {"op": "merge", "clusters": list(clusters), "into": into, **rest} if not rest:
                 self._merge([self.checked(k) for k in clusters], self.checked(into))
-            case {"op": "split", "cluster": cluster, "rows": list(rows), "new": new}:
+            case {"op": "split", "cluster": cluster, "rows": list(rows), "new": new, **rest} if not rest:
                 self._split(self.checked(cluster), self.rows(rows), new)
-            case {"op": "move", "rows": list(rows), "to": to}:
+            case {"op": "move", "rows": list(rows), "to": to, **rest} if not rest:
                 self._move(self.rows(rows), to)
             case _:
                 raise DataError("expected an edit: name, merge, split or move, with its fields")
@@ -128,8 +129,8 @@ class Sorting:
     def _add(self, number: Any) -> None:
         if not _is_whole(number) or number != self.next_number:
             raise DataError(f"there is no cluster {_shown(number)}; a new one would be {self.next_number}")
-        if len(self.names) >= MAX_CLUSTERS:
-            raise DataError(f"there are {MAX_CLUSTERS} clusters already; merge some first")
+        if len(self.names) >= MAX_CLUSTERS or number >= _NUMBERS:
+            raise DataError(f"there are {len(self.names)} clusters already; merge some first")
         self.names[self.next_number] = ""
         self.next_number += 1
 
