@@ -7,7 +7,7 @@ from clusterloom import AutoencoderClusterer, ConvVAEClusterer, DECClusterer, VA
 from clusterloom.data import ImageSet
 from clusterloom.data.images import RowIds
 from clusterloom.errors import SettingsError
-from clusterloom.survey import Survey, draw_map, joint_features, survey
+from clusterloom.survey import Survey, _landmarks, _placed, draw_map, joint_features, survey
 
 ESTIMATORS = {
     "convvae": ConvVAEClusterer(3, start="random", latent_dim=3, hidden_dim=16, conv_filters=(4,), epochs=2),
@@ -128,8 +128,14 @@ def test_joint_features_weigh_latents_by_their_total_variance():
     assert np.isfinite(joint_features(np.ones((4, 2), np.float32), proba[:4])).all()
 
 
-@pytest.mark.parametrize("n", [300, 4000])
-def test_the_map_keeps_groups_together_and_apart(n):
+@pytest.fixture
+def few_landmarks(monkeypatch):
+    """So that most images are placed among others, in a second instead of several."""
+    monkeypatch.setattr("clusterloom.survey._LANDMARKS", 200)
+
+
+@pytest.mark.parametrize("n", [150, 2000])
+def test_the_map_keeps_groups_together_and_apart(n, few_landmarks):
     features, labels = blobs(n)
     position = draw_map(features, labels)
     assert position.shape == (n, 2)
@@ -138,18 +144,18 @@ def test_the_map_keeps_groups_together_and_apart(n):
     assert (nearest == labels).mean() > 0.99
 
 
-def test_images_that_are_no_landmarks_neither_pile_up_nor_leave_the_group():
+def test_images_that_are_no_landmarks_neither_pile_up_nor_leave_the_group(few_landmarks):
     rng = np.random.default_rng(1)
-    features = rng.standard_normal((6000, 5)).astype(np.float32)
-    position = draw_map(features, np.zeros(6000, np.int64))
-    assert len(np.unique(position.round(4), axis=0)) > 5900
+    features = rng.standard_normal((3000, 5)).astype(np.float32)
+    position = draw_map(features, np.zeros(3000, np.int64))
+    assert len(np.unique(position.round(4), axis=0)) > 2950
     # One round group is drawn as one: its middle is not empty, and neighbours in space are neighbours on the map.
     central = np.linalg.norm(features, axis=1) < 1
     assert np.linalg.norm(position[central] - position.mean(0), axis=1).mean() < 0.3
 
 
-def test_the_map_is_the_same_every_time():
-    features, labels = blobs(3000)
+def test_the_map_is_the_same_every_time(few_landmarks):
+    features, labels = blobs(1000)
     np.testing.assert_array_equal(draw_map(features, labels), draw_map(features, labels))
 
 
@@ -179,6 +185,23 @@ def test_few_images_and_duplicates_have_a_map_without_nan(n):
     assert np.isfinite(position).all()
     assert position.min() >= 0
     assert position.max() <= 1
+
+
+def test_every_cluster_has_landmarks_however_small_it_is(few_landmarks):
+    labels = np.zeros(5000, np.int64)
+    labels[::500] = 1
+    rows = _landmarks(labels)
+    assert len(rows) == len(set(rows.tolist()))
+    assert (labels[rows] == 1).sum() == 10
+    assert 190 <= (labels[rows] == 0).sum() <= 200
+
+
+def test_images_between_two_parts_of_the_map_go_to_one_of_them():
+    landmarks = np.concatenate([np.zeros((20, 3)), np.full((20, 3), 1.0)]) + 0.01 * np.arange(40)[:, None]
+    layout = np.concatenate([np.zeros((20, 2)), np.full((20, 2), 100.0)]) + np.arange(40)[:, None] / 40
+    between = np.linspace(0, 1.4, 41)[:, None] * np.ones((1, 3))
+    position = _placed(between.astype(np.float32), landmarks.astype(np.float32), layout)
+    assert ((abs(position) < 20) | (abs(position - 100) < 20)).all()
 
 
 def test_features_along_one_line_or_in_one_dimension_have_a_map():

@@ -24,13 +24,14 @@ from clusterloom.estimators.base import ImageClusterer
 from clusterloom.estimators.persistence import to_bundle
 from clusterloom.files import write_atomically
 
-_VERSION = 2  # part of every key: raise it when the map is drawn in another way
+_VERSION = 4  # part of every key: raise it when the map is drawn in another way
 _LANDMARKS = 2500
 _LEAST_LANDMARKS = 20  # of a cluster, where it has as many images
 _PERPLEXITY = 25.0
 _ITERATIONS = 500
 _FEWEST_FOR_LAYOUT = 10  # fewer images have no neighbourhoods; their principal axes are the map
-_NEIGHBOURS = 10
+_NEIGHBOURS = 12
+_REACH = 4.0  # landmarks, if they lay on a square grid: neighbours further off lie in another part of the map
 _CHUNK = 4096  # images placed at once
 _LEAST_VARIANCE = 1e-12
 _CATEGORY_WEIGHT = 0.5  # beside latents at 1: clusters lie apart, but not further than their images do
@@ -286,24 +287,37 @@ def _principal_axes(features: np.ndarray) -> np.ndarray:
 
 
 def _placed(features: np.ndarray, landmarks: np.ndarray, layout: np.ndarray) -> np.ndarray:
-    """Places for images among their nearest landmarks, shape (M, 2)."""
+    """Places for images among their nearest landmarks, shape (M, 2).
+
+    Landmarks in another part of the map than the nearest one do not count: in the middle between two parts there
+    would be bridges that nothing stands for.
+    """
     from sklearn.neighbors import NearestNeighbors
 
     finder = NearestNeighbors(n_neighbors=_NEIGHBOURS, algorithm="brute").fit(landmarks)
     neighbours = finder.kneighbors(features, return_distance=False)
+    reach = _REACH * float(np.ptp(layout, axis=0).max()) / len(layout) ** 0.5
     position = np.empty((len(features), 2))
     for start in range(0, len(features), _CHUNK):
         part = slice(start, start + _CHUNK)
-        weights = _affine_weights(landmarks[neighbours[part]] - features[part, None])
-        position[part] = np.einsum("nk,nkd->nd", weights, layout[neighbours[part]])
+        places = layout[neighbours[part]]
+        far = np.linalg.norm(places - places[:, :1], axis=2) > reach
+        weights = _affine_weights(landmarks[neighbours[part]] - features[part, None], far)
+        position[part] = np.einsum("nk,nkd->nd", weights, places)
     return position
 
 
-def _affine_weights(offsets: np.ndarray) -> np.ndarray:
-    """Weights with sum 1 that rebuild an image from its neighbours, as in locally linear embedding, shape (M, k)."""
+def _affine_weights(offsets: np.ndarray, far: np.ndarray) -> np.ndarray:
+    """Weights with sum 1 that rebuild an image from its neighbours, as in locally linear embedding, shape (M, k).
+
+    Args:
+        offsets: From the image to each neighbour, shape (M, k, F).
+        far: Neighbours that get next to no weight, shape (M, k).
+    """
     gram = np.einsum("nkd,nld->nkl", offsets, offsets, optimize=True).astype(np.float64)
-    trace = np.trace(gram, axis1=1, axis2=2)
-    gram += (0.05 * trace + _LEAST_VARIANCE)[:, None, None] * np.eye(gram.shape[1])
+    trace = np.trace(gram, axis1=1, axis2=2)[:, None] + _LEAST_VARIANCE
+    diagonal = np.arange(gram.shape[1])
+    gram[:, diagonal, diagonal] += trace * np.where(far, 1e4, 0.05)
     weights = np.linalg.solve(gram, np.ones((*gram.shape[:2], 1)))[..., 0]
     return weights / weights.sum(1, keepdims=True)
 

@@ -13,7 +13,7 @@ OptionalData = Annotated[
     str | None,
     typer.Argument(
         metavar="[DATA]",
-        help="A folder of images, .npy, .npz, IDX, parquet, or a built-in name. Without it, what the model alone tells.",
+        help="A folder of images, .npy, .npz, IDX, parquet, or a built-in name. Without: what the model alone tells.",
     ),
 ]
 

@@ -10,7 +10,6 @@ from clusterloom.errors import ClusterloomError, DataError
 from clusterloom.explore.journal import Journal
 from clusterloom.explore.sorting import Sorting
 
-
 _UNDO = {"op": "undo"}
 _REDO = {"op": "redo"}
 

@@ -208,7 +208,7 @@ def pictures_of(cluster: Cluster, subject: Subject) -> dict[str, np.ndarray]:
 
 
 def new_images(model: ImageClusterer, cluster: int) -> np.ndarray:
-    """New images of a cluster, always the same, (n, H, W, C); none where the model makes none or the cluster is empty."""
+    """New images of a cluster, always the same, (n, H, W, C); none of an empty one, or where the model makes none."""
     if not isinstance(model, VariationalClusterer) or model.cluster_sizes_[cluster] == 0:
         return np.empty((0, *model.image_shape_), np.float32)
     return model.sample(_number_shown(model.n_clusters_), cluster, random_state=cluster)
@@ -266,7 +266,8 @@ def _member(subject: Subject, row: int, doubt: bool = False) -> Shown:
     assert subject.survey is not None
     proba = subject.survey.proba[row]
     cluster = int(proba.argmax())
-    text = f"image {printable(subject.images.ids[int(row)])}, cluster {cluster} with probability {_percent(proba[cluster])}"
+    name = printable(subject.images.ids[int(row)])
+    text = f"image {name}, cluster {cluster} with probability {_percent(proba[cluster])}"
     caption = ""
     if doubt and len(proba) > 1:
         second = int(np.argsort(-proba, kind="stable")[1])

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
@@ -11,11 +12,12 @@ from clusterloom.survey import Survey
 
 _LONGER_SIDE = 1400  # pixels
 _MARGIN = 24
+_LEAST_SIDE = 300  # of a map without extent in one direction, or in both
 _LARGEST_MARKER = 7  # radius, pixels; many images get small ones, whose shape cannot be seen
 _OPACITIES = (150, 205, 255)  # of a pixel that one, two, or more markers cover
 _CELLS = 48  # of the grid on which the dense parts of a cluster are looked for
 _LEAST_SHARE = 0.2  # a part with fewer of its cluster's images gets no number
-_LABEL_DISTANCE = 34  # the least between two numbers, pixels
+_LABEL_DISTANCE = 50  # the least between two numbers, pixels
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,14 @@ def draw(survey: Survey, styles: Sequence[Style]) -> MapPicture:
         styles: One for each cluster.
     """
     low, high = survey.position.min(0), survey.position.max(0)
-    pixels = np.rint((survey.position - low) * (_LONGER_SIDE - 2 * _MARGIN) + _MARGIN).astype(int)
-    width, height = (np.rint((high - low) * (_LONGER_SIDE - 2 * _MARGIN)) + 2 * _MARGIN).astype(int)
-    pixels[:, 1] = height - 1 - pixels[:, 1]  # pictures count rows downwards
+    scale = _LONGER_SIDE - 2 * _MARGIN
+    size = np.maximum(np.rint((high - low) * scale) + 2 * _MARGIN, _LEAST_SIDE).astype(int)
+    # Pictures count rows downwards.
+    pixels = np.rint((survey.position - (low + high) / 2) * scale * [1, -1] + (size - 1) / 2).astype(int)
+    width, height = size.tolist()
     order = np.random.default_rng(0).permutation(len(survey))
-    points = _raster(pixels[order], survey.labels[order], styles, (int(height), int(width)))
-    return MapPicture(points, _apart(_label_places(pixels, survey.labels), (int(width), int(height))))
+    points = _raster(pixels[order], survey.labels[order], styles, (height, width))
+    return MapPicture(points, _apart(_label_places(pixels, survey.labels), (width, height)))
 
 
 def _raster(pixels: np.ndarray, labels: np.ndarray, styles: Sequence[Style], size: tuple[int, int]) -> Image.Image:
@@ -114,7 +118,7 @@ def _label_places(pixels: np.ndarray, labels: np.ndarray) -> list[Label]:
         counts = np.zeros((_CELLS + 1, _CELLS + 1))
         np.add.at(counts, tuple((members // cell).astype(int).T), 1)
         density = gaussian_filter(counts, 1.0)
-        parts, n_parts = label(density > 0.1 * density.max())
+        parts, n_parts = label(density > 0.2 * density.max())
         centre = gaussian_filter(counts, 3.0)  # smoother, so that a number stands in the middle of an even part
         shares = [counts[parts == part].sum() / len(members) for part in range(1, n_parts + 1)]
         for part, share in enumerate(shares, 1):
@@ -127,20 +131,21 @@ def _label_places(pixels: np.ndarray, labels: np.ndarray) -> list[Label]:
 def _apart(labels: list[Label], size: tuple[int, int]) -> list[Label]:
     """Push numbers that would cover each other apart, and keep them inside the picture."""
     places = np.array([(label.x, label.y) for label in labels])
+    angle = 2.4 * np.arange(len(places))  # the golden angle: numbers on one spot part in all directions
+    places += np.stack([np.cos(angle), np.sin(angle)], 1)
     for _ in range(50):
-        offsets = places[:, None] - places[None]
-        distance = np.hypot(*np.moveaxis(offsets, -1, 0))
-        np.fill_diagonal(distance, np.inf)
-        close = distance < _LABEL_DISTANCE
-        if not close.any():
+        moved = False
+        for i, j in combinations(range(len(places)), 2):
+            offset = places[j] - places[i]
+            distance = float(np.hypot(*offset))
+            if distance < _LABEL_DISTANCE:
+                step = (_LABEL_DISTANCE - distance + 1) / 2 * offset / max(distance, 1e-6)
+                places[i] -= step
+                places[j] += step
+                moved = True
+        places = np.clip(places, _MARGIN, np.array(size) - _MARGIN)
+        if not moved:
             break
-        same = distance < 1e-6
-        offsets[same] = np.array([1.0, 0.0]) * np.sign(
-            np.subtract.outer(range(len(labels)), range(len(labels)))[same, None]
-        )
-        step = np.where(close, (_LABEL_DISTANCE - distance) / 2 / np.maximum(distance, 1), 0)
-        places += (offsets * step[..., None]).sum(1)
-    places = np.clip(places, _MARGIN, np.array(size) - _MARGIN)
     return [Label(label.cluster, *place) for label, place in zip(labels, places.tolist(), strict=True)]
 
 

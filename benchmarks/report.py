@@ -1,0 +1,90 @@
+"""How long `clusterloom report` takes on 70,000 images, and how large the page is.
+
+    python benchmarks/report.py                       # fashion-mnist, about a minute with the model there
+    python benchmarks/report.py --model MODEL --data mnist     # one that `benchmarks/guided.py --keep` left, say
+    python benchmarks/report.py --smoke               # digits, seconds, nothing written
+
+The whole command in a process of its own, with an empty cache of surveys, as a first report is made; then once more
+with the survey in the cache. Without --model a plain VAE is trained for one epoch first: how good a model is makes no
+difference to the time; its size does. Goals: 30 seconds, 10 MB. Processor seconds are there for shared machines.
+
+Results go to benchmarks/results/report.jsonl.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from clusterloom import load_images, load_model
+from clusterloom.data.cache import cache_root
+
+RESULTS = Path(__file__).parent / "results" / "report.jsonl"
+
+
+def report(model, data, out, cache):
+    """Wall-clock and processor seconds of one report."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    start = time.perf_counter()
+    command = [sys.executable, "-m", "clusterloom", "report", str(model), data, "--out", str(out)]
+    subprocess.run(command, check=True, env={**os.environ, "CLUSTERLOOM_CACHE": str(cache)})
+    wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def trained(data, folder):
+    model = folder / "model"
+    command = ["fit", data, "--method", "vae", "--epochs", "1", "--out", str(model)]
+    subprocess.run([sys.executable, "-m", "clusterloom", *command], check=True)
+    return model
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", type=Path, help="a model directory; by default one is trained quickly")
+    parser.add_argument("--data", default="fashion-mnist")
+    parser.add_argument("--smoke", action="store_true", help="digits, nothing written")
+    options = parser.parse_args()
+    data = "digits" if options.smoke else options.data
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        cache = folder / "cache"
+        cache.mkdir()
+        if (cache_root() / "datasets").is_dir():  # fetched images stay, surveys do not
+            (cache / "datasets").symlink_to(cache_root() / "datasets")
+        model = options.model or trained(data, folder)
+        load_before = os.getloadavg()[0]
+        first, first_cpu = report(model, data, folder / "report.html", cache)
+        again, again_cpu = report(model, data, folder / "report.html", cache)
+        named = f" --model {options.model.name}" if options.model else ""
+        result = {
+            "data": data,
+            "images": len(load_images(data)),
+            "estimator": type(load_model(model)).__name__,
+            "seconds": round(first, 2),
+            "processor_seconds": round(first_cpu, 2),
+            "again_seconds": round(again, 2),
+            "again_processor_seconds": round(again_cpu, 2),
+            "page_bytes": (folder / "report.html").stat().st_size,
+            # By name alone: where a model lies on this machine tells nobody anything.
+            "command": f"python benchmarks/report.py --data {data}{named}",
+            "date": time.strftime("%Y-%m-%d"),
+            "cores": os.cpu_count(),
+            "threads": os.environ.get("OMP_NUM_THREADS", "default"),
+            "load_before": round(load_before, 1),  # of other work; on an idle machine about 0
+            "python": platform.python_version(),
+        }
+    print(json.dumps(result))
+    if not options.smoke:
+        with RESULTS.open("a") as file:
+            file.write(json.dumps(result) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,409 @@
+"""The report: what it says, what it needs (nothing), and what a hostile file name can do (nothing)."""
+
+import base64
+import io
+import os
+import re
+
+import html5lib
+import numpy as np
+import pytest
+from PIL import Image
+
+from clusterloom import AutoencoderClusterer, ConvVAEClusterer, DECClusterer, VAEClusterer, load_model
+from clusterloom.cli import run
+from clusterloom.cluster_count import Evidence
+from clusterloom.metrics import calibration_bins, expected_calibration_error
+from clusterloom.report import charts, map_picture
+from clusterloom.report.palette import COLOURS, MARKERS, styles
+from clusterloom.report.thumbnails import thumbnail
+from clusterloom.report.write import percent
+from clusterloom.survey import Survey
+
+HTML = "{http://www.w3.org/1999/xhtml}"
+SVG = "{http://www.w3.org/2000/svg}"
+ESTIMATORS = {
+    "convvae": ConvVAEClusterer(
+        2, start="random", latent_dim=3, hidden_dim=16, conv_filters=(4,), epochs=20, batch_size=8, learning_rate=0.01
+    ),
+    "vae": VAEClusterer(2, latent_dim=3, hidden_dim=16, epochs=20, batch_size=8, learning_rate=0.01),
+    "dec": DECClusterer(2, hidden_dims=(16,), latent_dim=3, pretrain_epochs=1, finetune_epochs=2, epochs=2),
+    "ae-kmeans": AutoencoderClusterer(2, hidden_dims=(16,), latent_dim=3, pretrain_epochs=1, finetune_epochs=2),
+}
+HOSTILE = b"<img src=x onerror=alert(1)>\n\xff&\"'.png"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def own_cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CLUSTERLOOM_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Colour pictures of two kinds in folders of their own; one has a name that is hard on pages."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for i in range(24):
+        kind = ("red & <b>", "blue")[i % 2]
+        (folder / kind).mkdir(exist_ok=True)
+        pixels = rng.integers(0, 60, (16, 16, 3)).astype(np.uint8)
+        pixels[..., 2 * (i % 2)] += 180
+        Image.fromarray(pixels).save(folder / kind / f"{i}.png")
+    os.rename(folder / "blue" / "1.png", os.fsencode(folder / "blue") + b"/" + HOSTILE)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory, pictures):
+    from clusterloom import load_images
+
+    root = tmp_path_factory.mktemp("models")
+    images = load_images(pictures)
+    for name, estimator in ESTIMATORS.items():
+        estimator.set_params(random_state=0).fit(images).save(root / name)
+    return root
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory, models, pictures):
+    """The text of a report with labels."""
+    out = tmp_path_factory.mktemp("out") / "report.html"
+    assert run(["report", str(models / "convvae"), str(pictures), "--out", str(out)]) == 0
+    return out.read_text(encoding="utf-8")
+
+
+def parsed(text):
+    """The document, by a parser that refuses anything that is not well-formed HTML."""
+    return html5lib.HTMLParser(strict=True).parse(text)
+
+
+def words(element):
+    return words_of("".join(element.itertext()))
+
+
+def words_of(text):
+    return " ".join(text.split())
+
+
+def section(document, name):
+    (found,) = [e for e in document.iter() if e.get("id") == name]
+    return found
+
+
+def fails(arguments, text, capsys):
+    capsys.readouterr()
+    assert run([str(a) for a in arguments]) == 2
+    out, err = capsys.readouterr()
+    (line,) = [line for line in err.splitlines() if line.startswith("clusterloom: error: ")]
+    assert text in line
+    assert out == ""
+
+
+def test_the_page_is_well_formed_and_its_identifiers_are_unique(page):
+    document = parsed(page)
+    ids = [e.get("id") for e in document.iter() if e.get("id")]
+    assert len(ids) == len(set(ids))
+    targets = [e.get("href") for e in document.iter(f"{HTML}a")]
+    assert {target[1:] for target in targets} <= set(ids)
+    assert {"#map", "#clusters", "#outliers", "#labels", "#training", "#about"} <= set(targets)
+
+
+def test_the_page_needs_nothing_but_itself(page):
+    document = parsed(page)
+    names = {e.tag.split("}")[-1] for e in document.iter() if isinstance(e.tag, str)}
+    assert not names & {"script", "link", "iframe", "object", "embed", "form", "base", "audio", "video"}
+    for element in document.iter():
+        for name, value in element.attrib.items():
+            assert not str(name).lower().startswith("on")
+            if str(name).split("}")[-1] in ("src", "href", "srcset", "data"):
+                assert value.startswith(("data:image/", "#")), value
+    assert "http://" not in page
+    assert "https://" not in page
+    assert "url(" not in page
+    assert "@import" not in page
+    assert "default-src 'none'" in page
+
+
+def test_every_picture_has_a_text_and_can_be_opened(page):
+    document = parsed(page)
+    images = list(document.iter(f"{HTML}img"))
+    assert len(images) > 30
+    for image in images:
+        assert image.get("alt").startswith(("image ", "new image "))
+        data = base64.b64decode(image.get("src").split(",", 1)[1])
+        assert Image.open(io.BytesIO(data)).size == (16, 16)
+    for drawing in document.iter(f"{SVG}svg"):
+        assert drawing.get("aria-hidden") == "true" or len(drawing.get("aria-label")) > 20
+
+
+def test_names_of_files_and_classes_are_text_and_nothing_else(page):
+    assert "<img src=x" not in page
+    assert "<b>," not in page
+    alts = [image.get("alt") for image in parsed(page).iter(f"{HTML}img")]
+    assert any("<img src=x onerror=alert(1)>\\n\\udcff&\"'.png" in alt for alt in alts)
+    assert any("red & <b>" in words(row) for row in parsed(page).iter(f"{HTML}th"))
+
+
+def test_the_numbers_are_those_of_the_model(models, pictures, tmp_path):
+    from clusterloom import load_images
+
+    model, images = load_model(models / "ae-kmeans"), load_images(pictures)
+    proba = model.predict_proba(images)
+    out = tmp_path / "report.html"
+    assert run(["report", str(models / "ae-kmeans"), str(pictures), "--out", str(out)]) == 0
+    document = parsed(out.read_text(encoding="utf-8"))
+    for k in range(2):
+        members = proba.argmax(1) == k
+        assert members.sum() > 1
+        text = words(section(document, f"cluster-{k}"))
+        assert f"Cluster {k} {members.sum()} images" in text
+        assert words_of(f"mean probability {percent(float(proba[members, k].mean()))}") in text
+    cells = [words(cell) for cell in section(document, "labels").iter(f"{HTML}td")]
+    counts = [cell for cell in cells if cell.isdigit()]
+    assert sum(map(int, counts[:4])) == 24
+    assert "clusterloom" in words(section(document, "about")) or "ConvVAEClusterer(" in words(
+        section(document, "about")
+    )
+
+
+def test_the_same_model_and_images_give_the_same_page(page, models, pictures, tmp_path):
+    assert run(["report", str(models / "convvae"), str(pictures), "--out", str(tmp_path / "again.html")]) == 0
+    assert (tmp_path / "again.html").read_text(encoding="utf-8") == page
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_every_method_has_a_report_with_images_and_without(name, models, pictures, tmp_path):
+    out = tmp_path / "report.html"
+    assert run(["report", str(models / name), str(pictures), "--out", str(out)]) == 0
+    document = parsed(out.read_text(encoding="utf-8"))
+    generates = name in ("convvae", "vae")
+    assert ("makes no new images" in words(section(document, "clusters"))) != generates
+    assert len(list(section(document, "training").iter(f"{SVG}svg"))) >= 1
+    assert run(["report", str(models / name), "--out", str(out)]) == 0
+    document = parsed(out.read_text(encoding="utf-8"))
+    ids = {e.get("id") for e in document.iter()}
+    assert not ids & {"map", "outliers", "labels"}
+    assert {"cluster-0", "cluster-1", "training", "about"} <= ids
+    new = [image for image in document.iter(f"{HTML}img") if image.get("alt").startswith("new image")]
+    assert bool(new) == generates
+
+
+def test_labels_come_from_a_file_where_one_is_given(models, tmp_path):
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "images.npy", rng.integers(0, 256, (24, 16, 16, 3)).astype(np.uint8))
+    out, labels = tmp_path / "report.html", tmp_path / "labels.txt"
+    base = ["report", str(models / "vae"), str(tmp_path / "images.npy"), "--out", str(out)]
+    assert run(base) == 0
+    assert 'id="labels"' not in out.read_text(encoding="utf-8")
+    labels.write_text("cat\n</td>dog\n" * 12)
+    assert run([*base, "--labels", str(labels)]) == 0
+    heads = [words(e) for e in section(parsed(out.read_text(encoding="utf-8")), "labels").iter(f"{HTML}th")]
+    assert {"cat", "</td>dog"} <= set(heads)
+
+
+def test_an_empty_cluster_is_named_as_such(models, pictures, tmp_path):
+    model = load_model(models / "convvae")
+    with np.errstate(all="ignore"):
+        bias = model.network_.category_encoder[-1].bias
+        bias.data[1] = -1e6
+    model.labels_ = np.zeros(24, np.int64)
+    model.cluster_sizes_ = np.array([24, 0])
+    model.save(tmp_path / "empty")
+    out = tmp_path / "report.html"
+    assert run(["report", str(tmp_path / "empty"), str(pictures), "--out", str(out)]) == 0
+    document = parsed(out.read_text(encoding="utf-8"))
+    assert "No image is in this cluster" in words(section(document, "cluster-1"))
+    assert not list(section(document, "cluster-1").iter(f"{HTML}img"))
+
+
+def test_pictures_lie_beside_the_page_and_old_ones_are_gone(models, pictures, tmp_path):
+    folder = tmp_path / "report-pictures"
+    folder.mkdir()
+    (folder / "cluster-77-new.png").write_bytes(b"old")
+    (folder / "mine.txt").write_text("mine")
+    out = tmp_path / "report.html"
+    assert run(["report", str(models / "convvae"), str(pictures), "--out", str(out), "--pictures"]) == 0
+    names = {path.name for path in folder.iterdir()}
+    assert {"map.png", "cluster-0-typical.png", "cluster-0-least-certain.png", "cluster-0-new.png", "mine.txt"} <= names
+    assert "cluster-77-new.png" not in names
+    assert Image.open(folder / "map.png").mode == "RGB"
+
+
+def test_the_page_goes_beside_the_model_and_replaces_an_older_one(models):
+    page = models / "vae.report.html"
+    page.write_text("old")
+    assert run(["report", str(models / "vae")]) == 0
+    assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert {path.name for path in models.iterdir()} == {*ESTIMATORS, "vae.report.html"}
+    page.unlink()
+
+
+def test_what_cannot_be_done_is_said_in_one_line(models, pictures, tmp_path, capsys):
+    model = models / "vae"
+    fails(["report", tmp_path / "none"], "no such model directory", capsys)
+    fails(["report", model, "no-such-data"], "no file, folder or built-in data set", capsys)
+    fails(["report", model, "--out", tmp_path], "is a folder", capsys)
+    fails(["report", model, "--out", tmp_path / "missing" / "report.html"], "does not exist", capsys)
+    fails(["report", model, "--out", tmp_path / "report.pdf"], "ends in .html", capsys)
+    fails(["report", model, "--labels", tmp_path / "labels.txt"], "DATA", capsys)
+    fails(["report", model, pictures, "--labels", tmp_path / "labels.txt"], "labels.txt", capsys)
+    np.save(tmp_path / "other.npy", np.zeros((5, 9, 9), np.uint8))
+    fails(["report", model, tmp_path / "other.npy", "--out", tmp_path / "r.html"], "9", capsys)
+    assert not list(tmp_path.glob("*.html"))
+
+
+def test_forty_clusters_differ_in_colour_or_marker_and_near_ones_in_colour():
+    places = np.stack(np.meshgrid(np.arange(8), np.arange(5)), -1).reshape(-1, 2).astype(float)
+    chosen = styles(places)
+    assert len({(style.colour, style.marker) for style in chosen}) == 40
+    for i, a in enumerate(chosen):
+        for j in range(i):
+            if a.colour == chosen[j].colour:
+                assert np.linalg.norm(places[i] - places[j]) > 1.5
+    assert len(styles(np.zeros((100, 2)))) == 100
+
+
+def test_people_who_see_colours_differently_can_tell_them_apart():
+    # Machado, Oliveira and Fernandes (2009), severity 1: what red-, green- and blue-blind people see.
+    sights = [
+        np.eye(3),
+        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+        [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+    ]
+    rgb = np.array([[int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)] for colour in COLOURS])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    for sight in sights:
+        lab = oklab(np.clip(linear @ np.transpose(sight), 0, 1))
+        distance = np.linalg.norm(lab[:, None] - lab, axis=2) + 9 * np.eye(len(lab))
+        assert distance.min() > 0.09  # neighbours in a good sequence of ten greys are 0.08 apart
+    luminance = linear @ [0.2126, 0.7152, 0.0722]
+    assert ((1.05 / (luminance + 0.05)) > 1.8).all()  # on white
+    assert ((luminance + 0.05) / (0.010 + 0.05) > 2.2).all()  # on the dark surface, #191c1f
+
+
+def oklab(linear):
+    cones = linear @ np.transpose(
+        [
+            [0.4122214708, 0.5363325363, 0.0514459929],
+            [0.2119034982, 0.6806995451, 0.1073969566],
+            [0.0883024619, 0.2817188376, 0.6299787005],
+        ]
+    )
+    return np.cbrt(cones) @ np.transpose(
+        [
+            [0.2104542553, 0.7936177850, -0.0040720468],
+            [1.9779984951, -2.4285922050, 0.4505937099],
+            [0.0259040371, 0.7827717662, -0.8086757660],
+        ]
+    )
+
+
+def test_the_map_shows_every_cluster_in_its_colour_at_its_place():
+    position = np.array([[0.0, 0.0], [1.0, 0.5], [0.5, 0.25]], np.float32)
+    proba = np.eye(3, dtype=np.float32)
+    survey = Survey(proba, np.zeros((3, 2), np.float32), np.zeros(3, np.float32), np.zeros(3, bool), position)
+    drawn = map_picture.draw(survey, styles(position))
+    picture = drawn.points.convert("RGBA")
+    width, height = picture.size
+    assert width == 1400
+    assert height == pytest.approx(1400 / 2, abs=30)
+    # The first cluster is at the lower left: y runs upwards on the map and downwards in a picture.
+    for k, (x, y) in enumerate([(24, height - 25), (width - 25, 24), (width // 2, height // 2)]):
+        assert picture.getpixel((x, y))[:3] == tuple(int(COLOURS[k][i : i + 2], 16) for i in (1, 3, 5))
+        assert picture.getpixel((x, y))[3] > 0
+    assert picture.getpixel((width // 4, 5))[3] == 0
+    assert [label.cluster for label in drawn.labels] == [0, 1, 2]
+
+
+def test_numbers_on_the_map_do_not_cover_each_other():
+    survey = Survey(
+        np.repeat(np.eye(8, dtype=np.float32), 5, 0),
+        np.zeros((40, 2), np.float32),
+        np.zeros(40, np.float32),
+        np.zeros(40, bool),
+        np.full((40, 2), 0.5, np.float32),
+    )
+    labels = map_picture.draw(survey, styles(np.zeros((8, 2)))).labels
+    places = np.array([(label.x, label.y) for label in labels])
+    distance = np.linalg.norm(places[:, None] - places, axis=2) + 1e3 * np.eye(8)
+    assert len(labels) == 8
+    assert distance.min() > 20
+
+
+@pytest.mark.parametrize("shape", MARKERS)
+@pytest.mark.parametrize("radius", [1, 2, 7])
+def test_markers_have_a_shape_and_stay_within_their_radius(shape, radius):
+    stamp = map_picture._stamp(shape, radius)
+    assert len(stamp) >= 4
+    assert abs(stamp).max() <= radius
+
+
+def test_a_cluster_in_two_parts_has_two_numbers():
+    rng = np.random.default_rng(0)
+    position = np.concatenate([rng.normal(0.1, 0.02, (50, 2)), rng.normal(0.9, 0.02, (50, 2))]).astype(np.float32)
+    zeros = np.zeros(100, np.float32)
+    survey = Survey(np.ones((100, 1), np.float32), np.zeros((100, 2), np.float32), zeros, zeros > 0, position)
+    assert len(map_picture.draw(survey, styles(np.zeros((1, 2)))).labels) == 2
+
+
+def test_small_images_are_kept_to_the_last_bit_and_large_ones_made_smaller():
+    rng = np.random.default_rng(0)
+    small = rng.integers(0, 256, (28, 28, 1)).astype(np.uint8)
+    data = base64.b64decode(thumbnail(small).split(",", 1)[1])
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data)).convert("L")), small[..., 0])
+    large = rng.integers(0, 256, (300, 200, 3)).astype(np.uint8)
+    data = base64.b64decode(thumbnail(large).split(",", 1)[1])
+    assert Image.open(io.BytesIO(data)).size == (64, 96)
+
+
+def test_curves_rise_where_values_do_and_break_between_stages():
+    history = [
+        {"epoch": 1, "stage": "a", "loss": 4.0, "kl": 1.0, "seconds": 1},
+        {"epoch": 2, "stage": "a", "loss": 2.0, "kl": 2.0, "seconds": 2},
+        {"epoch": 3, "stage": "b", "loss": 3.0, "match": 3.0, "seconds": 3},
+    ]
+    loss, kl, match = charts.loss_panels(history)
+    assert [panel.name for panel in (loss, kl, match)] == ["loss", "kl", "match"]
+    (first, second) = loss.lines
+    assert first.points == f"0.0,0.0 160.0,{charts.HEIGHT}.0"  # the highest value at the top
+    assert second.single
+    assert not first.single
+    assert loss.bounds == [240.0]
+    assert (kl.first, kl.last, kl.low, kl.high) == (1, 2, 1, 2)
+    assert charts.stage_rows(history) == [("a", 2, 4.0, 2.0), ("b", 1, 3.0, 3.0)]
+    assert charts.loss_panels([{"loss": float("nan")}]) == []
+
+
+def test_the_number_of_clusters_that_was_chosen_is_ringed():
+    evidence = [Evidence(n_clusters=n, modularity=m, stability=0.5) for n, m in ((2, 0.3), (3, 0.9), (4, 0.5))]
+    modularity, stability = charts.evidence_panels(evidence)
+    assert modularity.ring == (charts.WIDTH / 2, 0.0)
+    assert (modularity.x_low, modularity.x_high) == (2, 4)
+    assert stability.low == stability.high == 0.5
+
+
+def test_calibration_bins_hold_all_images_and_make_up_the_error():
+    rng = np.random.default_rng(0)
+    proba = rng.dirichlet([0.4] * 3, 500)
+    labels = np.array([rng.choice(3, p=p) for p in proba])
+    bins = calibration_bins(labels, proba, bins=10)
+    assert sum(b.images for b in bins) == 500
+    for b in bins:
+        assert b.images == 0 or b.low <= b.confidence <= b.high
+    right = sum(b.images * b.accuracy for b in bins) / 500
+    assert right == pytest.approx((proba.argmax(1) == labels).mean())
+    gap = sum(b.images * abs(b.accuracy - b.confidence) for b in bins) / 500
+    assert expected_calibration_error(labels, proba, bins=10) == pytest.approx(gap)
+
+
+def test_python_users_learn_how_to_make_the_model_again(models, tmp_path):
+    out = tmp_path / "report.html"
+    assert run(["report", str(models / "vae"), "--out", str(out)]) == 0
+    about = words(section(parsed(out.read_text(encoding="utf-8")), "about"))
+    (call,) = re.findall(r"VAEClusterer\((.*?)\)\.fit\(images\)", about)
+    assert "n_clusters=2" in call
+    assert "random_state=0" in call
+    assert "category_weight" not in call  # a default
