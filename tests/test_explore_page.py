@@ -20,6 +20,13 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the pat
 
 WIDE, NARROW = {"width": 1400, "height": 900}, {"width": 390, "height": 844}
 ARGUMENTS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+# The page prefers a plain canvas to WebGL in software, which is what there is here.
+ANY_WEBGL = """{
+  const { prototype } = WebGL2RenderingContext;
+  const ask = prototype.getParameter;
+  const isName = (what) => what === prototype.RENDERER || what === 0x9246;
+  prototype.getParameter = function (what) { return isName(what) ? "any" : ask.call(this, what); };
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +62,7 @@ def open_page(browser, client):
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("dialog", lambda dialog: complaints.append(f"dialog: {dialog.message}"))
         page.on("request", lambda request: requests.append(request.url))
+        page.add_init_script(ANY_WEBGL)
         page.add_init_script(
             "addEventListener('securitypolicyviolation', (e) => console.error('policy: ' + e.violatedDirective))"
         )
@@ -115,6 +123,7 @@ def is_drawn(page):
 def test_map_hover_lasso_and_move(open_page, client, session):
     page = open_page("map")
     wait_for_map(page)
+    assert page.evaluate("document.querySelector('#map .points').getContext('webgl2') !== null")
     assert is_drawn(page)
     box = page.locator("#map").bounding_box()
     middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
@@ -188,14 +197,15 @@ def test_map_by_keyboard_and_by_search(open_page, session):
 def test_without_webgl_the_map_is_drawn_all_the_same(open_page):
     page = open_page("gallery")
     page.add_init_script(
-        "const get = HTMLCanvasElement.prototype.getContext;"
+        "{ const get = HTMLCanvasElement.prototype.getContext;"
         "HTMLCanvasElement.prototype.getContext = function (kind, ...rest) {"
-        "  return kind === 'webgl2' ? null : get.call(this, kind, ...rest); };"
+        "  return kind === 'webgl2' ? null : get.call(this, kind, ...rest); }; }"
     )
     page.reload()
     page.wait_for_selector("html[data-started]")
     page.evaluate("location.hash = '/map'")
     wait_for_map(page)
+    assert page.evaluate("document.querySelector('#map .points').getContext('2d') !== null")
     assert is_drawn(page)
 
 

@@ -17,7 +17,7 @@ uniform sampler2D palette;
 uniform float highlight; // a cluster that stands out, or -1
 uniform float anySelected;
 uniform float doubt;     // 1: colour by doubt
-uniform float front;     // second pass: only what stands out
+uniform float front;     // second pass, where something stands out: only that
 uniform vec3 sureColour;
 uniform vec3 doubtfulColour;
 out vec4 colour;
@@ -26,7 +26,6 @@ void main() {
   bool stands = anySelected > 0.5 ? chosen : (highlight < 0.0 || cluster == highlight);
   bool dims = anySelected > 0.5 || highlight >= 0.0;
   if (dims && stands != (front > 0.5)) { gl_Position = vec4(2.0, 2.0, 2.0, 1.0); gl_PointSize = 0.0; return; }
-  if (!dims && front > 0.5) { gl_Position = vec4(2.0, 2.0, 2.0, 1.0); gl_PointSize = 0.0; return; }
   gl_Position = vec4(position * view.xy + view.zw, 0.0, 1.0);
   gl_PointSize = chosen ? size + 1.5 : size;
   vec3 own = texelFetch(palette, ivec2(int(mod(cluster, ${PALETTE}.0)), 0), 0).rgb;
@@ -44,10 +43,21 @@ void main() {
   fragment = vec4(colour.rgb * alpha, alpha);
 }`;
 
+/** Whether WebGL is missing here or done in software; asked of a canvas of its own, for one has one kind of context. */
+function isSlow() {
+  const gl = document.createElement("canvas").getContext("webgl2", { failIfMajorPerformanceCaveat: true });
+  if (!gl) return true;
+  const info = gl.getExtension("WEBGL_debug_renderer_info");
+  const name = String(gl.getParameter(info ? info.UNMASKED_RENDERER_WEBGL : gl.RENDERER));
+  gl.getExtension("WEBGL_lose_context")?.loseContext();
+  return /swiftshader|llvmpipe|softpipe|software|basic render/i.test(name);
+}
+
 export class WebGLPoints {
-  /** A renderer on a canvas; null where there is no WebGL 2. */
+  /** A renderer on a canvas; null where there is no WebGL 2, or one in software, which is slower than a plain canvas. */
   static on(canvas) {
-    const gl = canvas.getContext("webgl2", { antialias: false, alpha: true, premultipliedAlpha: true });
+    if (isSlow()) return null;
+    const gl = canvas.getContext("webgl2", { antialias: false });
     return gl ? new WebGLPoints(canvas, gl) : null;
   }
 
@@ -137,7 +147,8 @@ export class WebGLPoints {
     gl.uniform1f(uniforms.doubt, doubt ? 1 : 0);
     gl.uniform3f(uniforms.sureColour, ...DOUBT_COLOURS.sure.map((v) => v / 255));
     gl.uniform3f(uniforms.doubtfulColour, ...DOUBT_COLOURS.doubtful.map((v) => v / 255));
-    for (const front of [0, 1]) {
+    const dims = anySelected || highlight !== null;
+    for (const front of dims ? [0, 1] : [0]) {
       gl.uniform1f(uniforms.front, front);
       gl.drawArrays(gl.POINTS, 0, this.length);
     }

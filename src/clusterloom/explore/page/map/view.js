@@ -289,7 +289,7 @@ export class MapView {
 
   #drawThumbnails(k) {
     this.drawn = [];
-    const rows = this.showsImages && this.index ? this.#rowsInView() : [];
+    const rows = this.showsImages && !(this.#showsEverything() && store.labels.length > FEW) ? this.#rowsInView() : [];
     if (rows.length === 0 || rows.length > FEW) return;
     const level = Math.floor(Math.log2(k));
     const side = CELL * (k / 2 ** level); // from one to two cells, as the zoom goes from level to level
@@ -305,6 +305,11 @@ export class MapView {
       const y = top + (1 - store.positions[2 * row + 1]) * scale;
       if (this.#drawThumbnail(row, x, y, half)) this.drawn.push({ row, x, y, half });
     }
+  }
+
+  #showsEverything() {
+    const { scale, left, top } = this.toScreen;
+    return left >= 0 && top >= 0 && left + scale <= this.width && top + scale <= this.height;
   }
 
   #rowsInView() {
