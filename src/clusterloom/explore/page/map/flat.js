@@ -5,10 +5,10 @@ import { DOUBT_COLOURS, rgb } from "../colours.js";
 
 const SHADES = 32; // of doubt
 const FAINT = 33; // opacity, of 255, of what is dimmed
-const SOLID = 217;
+const SOLID = 235;
 
-/** A colour as the canvas keeps it in memory: red in the lowest byte. */
-const packed = ([red, green, blue], opacity) => ((opacity << 24) | (blue << 16) | (green << 8) | red) >>> 0;
+/** A colour as the canvas keeps it in memory, red in the lowest byte, without its opacity in the highest. */
+const packed = ([red, green, blue]) => (blue << 16) | (green << 8) | red;
 
 export class FlatPoints {
   constructor(canvas) {
@@ -21,7 +21,7 @@ export class FlatPoints {
   setData(data) {
     this.data = data;
     const clusters = data.labels.reduce((most, label) => Math.max(most, label), 0) + 1;
-    this.colours = Array.from({ length: clusters }, (_, k) => rgb(k));
+    this.colours = Array.from({ length: clusters }, (_, k) => packed(rgb(k)));
   }
 
   draw(toScreen, options) {
@@ -44,7 +44,7 @@ export class FlatPoints {
   #pass({ scale, left, top }, { ratio, size, highlight, doubt, anySelected }, front, opacity) {
     const { positions, labels, confidences, selected } = this.data;
     const { width, height } = this.canvas;
-    const palette = doubt ? doubtShades(opacity) : this.colours.map((colour) => packed(colour, opacity));
+    const palette = doubt ? DOUBT_SHADES : this.colours;
     const side = Math.max(1, Math.round(size * ratio));
     const factor = scale * ratio;
     const [x0, y0] = [left * ratio - side / 2, (top + scale) * ratio - side / 2];
@@ -55,14 +55,19 @@ export class FlatPoints {
       const y = Math.round(y0 - positions[2 * row + 1] * factor);
       if (x < 0 || y < 0 || x + side > width || y + side > height) continue;
       const colour = palette[doubt ? (confidences[row] * SHADES) >> 8 : labels[row]];
-      for (let line = y; line < y + side; line++) this.pixels.fill(colour, line * width + x, line * width + x + side);
+      for (let line = y; line < y + side; line++) this.#add(line * width + x, side, colour, opacity);
+    }
+  }
+
+  /** Colour some pixels, which become more opaque the more points lie on them. */
+  #add(start, count, colour, opacity) {
+    for (let at = start; at < start + count; at++) {
+      this.pixels[at] = colour | (Math.min((this.pixels[at] >>> 24) + opacity, SOLID) << 24);
     }
   }
 }
 
-function doubtShades(opacity) {
-  return Array.from({ length: SHADES }, (_, shade) => {
-    const sure = Math.min(Math.max(((shade + 0.5) / SHADES - 0.45) / 0.55, 0), 1);
-    return packed(DOUBT_COLOURS.sure.map((v, i) => Math.round(v * sure + DOUBT_COLOURS.doubtful[i] * (1 - sure))), opacity);
-  });
-}
+const DOUBT_SHADES = Array.from({ length: SHADES }, (_, shade) => {
+  const sure = Math.min(Math.max(((shade + 0.5) / SHADES - 0.45) / 0.55, 0), 1);
+  return packed(DOUBT_COLOURS.sure.map((v, i) => Math.round(v * sure + DOUBT_COLOURS.doubtful[i] * (1 - sure))));
+});
