@@ -86,7 +86,7 @@ class Collection:
 
     def _rank(self, order: Callable[[int], np.ndarray]) -> np.ndarray:
         rank = np.zeros(len(self.images), np.float32)
-        for rows in map(order, range(self.survey.proba.shape[1])):
+        for rows in map(order, range(self.survey.n_clusters)):
             rank[rows] = np.arange(len(rows)) / max(len(rows) - 1, 1)
         return rank
 
@@ -180,12 +180,10 @@ class Session:
     def _prepare(self, load: Callable[[ImageClusterer], ImageSet], failed: Callable[[], None]) -> None:
         try:
             images = load(self.model)
-            journal = Journal(self.journal_path, self.model_sha256, images.fingerprint())
-            journal.read_new()  # a journal of other images is refused before a minute's work
+            journal_of = (self.journal_path, self.model_sha256, images.fingerprint())
+            Journal(*journal_of).read_new()  # a journal of other images is refused before a minute's work
             found = survey(self.model, images, self._tell)
-            journal = Journal(self.journal_path, self.model_sha256, images.fingerprint())
-            editor = Editor(found.labels, found.proba.shape[1], journal)
-            collection = Collection(images, found, editor)
+            collection = Collection(images, found, Editor(found.labels, found.n_clusters, Journal(*journal_of)))
             self._tell("putting images in order")
             # Made now, so that no first request has to wait for them.
             _ = collection.typical_rank, collection.doubtful_rank, collection.searchable_ids
