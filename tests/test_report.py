@@ -4,6 +4,8 @@ import base64
 import io
 import os
 import re
+import shutil
+from pathlib import Path
 
 import html5lib
 import numpy as np
@@ -240,6 +242,20 @@ def test_the_page_goes_beside_the_model_and_replaces_an_older_one(models):
     page.unlink()
 
 
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_models_of_earlier_formats_have_a_report(version, tmp_path):
+    out = tmp_path / "report.html"
+    assert run(["report", str(Path(__file__).parent / "models" / f"format-{version}"), "--out", str(out)]) == 0
+    assert "cluster-0" in {e.get("id") for e in parsed(out.read_text(encoding="utf-8")).iter()}
+
+
+def test_a_model_in_the_current_folder_gets_its_page_outside_of_itself(models, tmp_path, monkeypatch):
+    shutil.copytree(models / "vae", tmp_path / "mine")
+    monkeypatch.chdir(tmp_path / "mine")
+    assert run(["report", "."]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"mine", "mine.report.html"}
+
+
 def test_what_cannot_be_done_is_said_in_one_line(models, pictures, tmp_path, capsys):
     model = models / "vae"
     fails(["report", tmp_path / "none"], "no such model directory", capsys)
@@ -251,6 +267,9 @@ def test_what_cannot_be_done_is_said_in_one_line(models, pictures, tmp_path, cap
     fails(["report", model, pictures, "--labels", tmp_path / "labels.txt"], "labels.txt", capsys)
     np.save(tmp_path / "other.npy", np.zeros((5, 9, 9), np.uint8))
     fails(["report", model, tmp_path / "other.npy", "--out", tmp_path / "r.html"], "9", capsys)
+    (tmp_path / "r-pictures").write_text("a file")
+    fails(["report", model, "--out", tmp_path / "r.html", "--pictures"], "a file of that name", capsys)
+    fails(["report", "/"], "not a model directory", capsys)
     assert not list(tmp_path.glob("*.html"))
 
 

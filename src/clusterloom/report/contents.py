@@ -24,10 +24,10 @@ from clusterloom.report.thumbnails import raster, thumbnail
 from clusterloom.survey import Survey
 
 METHODS = {
-    "ConvVAEClusterer": "convolutional variational autoencoder with a category encoder",
-    "VAEClusterer": "variational autoencoder of flattened pixels with a category encoder",
+    "ConvVAEClusterer": "a convolutional variational autoencoder with a category encoder",
+    "VAEClusterer": "a variational autoencoder of flattened pixels with a category encoder",
     "DECClusterer": "deep embedded clustering (DEC)",
-    "AutoencoderClusterer": "autoencoder with k-means",
+    "AutoencoderClusterer": "an autoencoder with k-means",
 }
 _SHOWN = 12  # images of each kind for each cluster
 _SHOWN_OF_MANY = 6
@@ -345,7 +345,7 @@ def _about(model: ImageClusterer, recipe: Mapping[str, Any]) -> list[tuple[str, 
     height, width, channels = model.image_shape_
     colours = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
     rows = [
-        ("method", f"{METHODS[type(model).__name__]} ({type(model).__name__})"),
+        ("method", f"{type(model).__name__}, {METHODS[type(model).__name__]}"),
         ("trained on", f"{printable(str(about.get('data', 'an array of images')))}, {about['images']:,} images"),
         ("image size", f"{height} × {width}, {colours}"),
         ("pixels, SHA-256", str(about.get("data_sha256", ""))),

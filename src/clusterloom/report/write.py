@@ -54,8 +54,9 @@ def report(model_path: Path, source: Source | None, options: ReportOptions, cons
         DataError: the images or labels cannot be used, or the page cannot be put where it is to go.
         SettingsError: labels without images.
     """
-    out = options.out or model_path.with_name(f"{model_path.resolve().name}.report.html")
-    _check_target(out)
+    out = options.out or _beside(model_path)
+    folder = out.with_name(out.stem + "-pictures") if options.pictures else None
+    _check_target(out, folder)
     if options.labels is not None and source is None:
         raise SettingsError("--labels says what images show; name the images as DATA too")
     model = load_model(model_path)
@@ -65,8 +66,7 @@ def report(model_path: Path, source: Source | None, options: ReportOptions, cons
     content = contents(subject)
     write_atomically(out, render(content).encode("utf-8", "backslashreplace"))
     console.print(f"report: {printable(str(out))}", soft_wrap=True, highlight=False, markup=False)
-    if options.pictures:
-        folder = out.with_name(out.stem + "-pictures")
+    if folder is not None:
         _write_pictures(folder, subject, content)
         console.print(f"pictures: {printable(str(folder))}", soft_wrap=True, highlight=False, markup=False)
 
@@ -112,7 +112,13 @@ def number(value: float) -> str:
     return f"{value:.2f}" if abs(value) >= 1 or value == 0 else f"{value:.3g}"
 
 
-def _check_target(out: Path) -> None:
+def _beside(model_path: Path) -> Path:
+    """MODEL.report.html, never in the model directory: `.` and `..` are followed to their names first."""
+    named = model_path if model_path.name not in ("", "..") else model_path.resolve()
+    return Path(f"{named}.report.html")
+
+
+def _check_target(out: Path, pictures: Path | None) -> None:
     name = printable(str(out))
     if out.is_dir():
         raise DataError(f"--out {name} is a folder; name the file to write, such as {name}/report.html")
@@ -120,6 +126,8 @@ def _check_target(out: Path) -> None:
         raise DataError(f"--out {name}: expected a name that ends in .html")
     if not out.parent.is_dir():
         raise DataError(f"--out {name}: the folder {printable(str(out.parent))} does not exist")
+    if pictures is not None and pictures.exists() and not pictures.is_dir():
+        raise DataError(f"--pictures go into a folder {printable(str(pictures))}, but a file of that name is there")
 
 
 def _subject(model: ImageClusterer, source: Source | None, labels_file: Path | None, console: Console) -> Subject:
