@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types layers docs slow network postgres clean
+.PHONY: demo test lint types layers docs slow network postgres page clean
 
 demo: $(VENV)/.installed
 	$(BIN)/clusterloom fit digits --out demo/digits --overwrite
@@ -35,6 +35,11 @@ network: $(VENV)/.dev
 
 postgres: $(VENV)/.dev
 	$(BIN)/python -m pytest -m postgres
+
+# The page of `clusterloom explore`, bundled from its sources; only who changes them needs it, and Node.js.
+PAGE := src/clusterloom/explore/page
+page:
+	cd $(PAGE) && npm ci --no-fund --no-audit && npm run --silent build
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("clusterloom needs Python 3.11 or newer; pass PYTHON=...") if sys.version_info < (3, 11) else None'

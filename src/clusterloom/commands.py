@@ -43,6 +43,11 @@ class DataOptions:
     skip_bad: bool = False
     limit: int | None = None
 
+    @property
+    def folder(self) -> Path | None:
+        """The folder that the images come from, if they come from one."""
+        return Path(self.source) if holds_pictures(self.source) and Path(self.source).is_dir() else None
+
     def load(self, console: Console) -> ImageSet:
         """Read the images and say what conversion did to them."""
         images = load_images(

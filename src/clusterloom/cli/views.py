@@ -81,3 +81,33 @@ def export(
         images_for = partial(options.load_for, console=console)
     tell = partial(console.print, soft_wrap=True, highlight=False, markup=False)
     hand_over(model, ExportOptions(to, out, overwrite), images_for, tell)
+
+
+@app.command()
+def explore(
+    model: ModelArgument,
+    data: OptionalData = None,
+    port: Annotated[int, typer.Option(help="Where to listen, on 127.0.0.1; 0 for any free port.", min=0, max=65535)] = (
+        8765
+    ),
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page.")] = True,
+    export_dir: Annotated[
+        Path | None, typer.Option(help="Folder that exports go to. Default: MODEL.exports.", metavar="FOLDER")
+    ] = None,
+    image_size: ImageSize = None,
+    channels: Channels = None,
+    skip_bad: SkipBad = False,
+    limit: Limit = None,
+) -> None:
+    """Open a local page: a map of the images, galleries, corrections of clusters, new images, your own dropped in."""
+    from clusterloom.explore import ServeOptions
+    from clusterloom.explore import explore as serve
+
+    console = talk()
+    folder = None
+    load = None
+    if data is not None:
+        options = data_options(data, image_size, channels, skip_bad, limit)
+        load = partial(options.load_for, console=console)
+        folder = options.folder
+    serve(model, load, ServeOptions(port, browser, folder, export_dir), console)

@@ -1,0 +1,243 @@
+"""Does the local page answer within 100 ms at 70,000 images, and start within five seconds?
+
+    clusterloom fit fashion-mnist --out model
+    python benchmarks/explore.py model fashion-mnist    # about a minute on two cores; --smoke for ten seconds
+
+The page's server runs as users start it, in a process of its own; every path is asked for over HTTP on the loopback
+interface, by one client, one request after the other, on a connection that stays open. The browser's part, drawing,
+is not in these figures. Start-up is the time from the start of the process to the first whole answer with the page,
+and until the map can be asked for: at the first start, which asks the model about every image and draws the map, and at
+a later one, which finds both in the cache.
+
+Results go to benchmarks/results/explore.jsonl.
+"""
+
+import argparse
+import http.client
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from clusterloom.data.cache import cache_root
+
+RESULTS = Path(__file__).parent / "results" / "explore.jsonl"
+
+
+class Page:
+    """A server that was started, and a connection to it."""
+
+    def __init__(self, model, data, environment):
+        began = time.perf_counter()
+        command = [sys.executable, "-m", "clusterloom", "explore", model, data, "--no-browser", "--port", "0"]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+        for line in self.process.stderr:
+            if found := re.search(r"http://127\.0\.0\.1:(\d+)/\?key=(\S+)", line):
+                break
+        else:
+            raise SystemExit("explore did not start")
+        port, key = found.groups()
+        self.connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=600)
+        self.headers = {"Cookie": f"clusterloom-{port}={key}"}
+        text = self.ask("GET", "/").decode()
+        self.page_seconds = time.perf_counter() - began
+        self.headers["X-Clusterloom-Token"] = re.search(r"token&#34;: &#34;([\w-]+)", text)[1]
+        while not self.state()["ready"]:
+            time.sleep(0.02)
+        self.ready_seconds = time.perf_counter() - began
+
+    def ask(self, method, path, body=None, kind="application/json"):
+        if body is not None and not isinstance(body, bytes):
+            body = json.dumps(body).encode()
+        headers = {**self.headers, **({"Content-Type": kind} if body is not None else {})}
+        self.connection.request(method, path, body, headers)
+        answer = self.connection.getresponse()
+        data = answer.read()
+        if answer.status != 200:
+            raise SystemExit(f"{path}: {answer.status} {data[:200]!r}")
+        return data
+
+    def state(self):
+        return json.loads(self.ask("GET", "/api/state"))
+
+    def edit(self, edit):
+        revision = self.state()["revision"]
+        began = time.perf_counter()
+        self.ask("POST", "/api/edit", {"edit": edit, "revision": revision})
+        return time.perf_counter() - began
+
+    def close(self):
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(60)
+
+
+def requests(page):
+    """Name and request of every path, with what varies drawn anew each time."""
+    state = page.state()
+    n = state["data"]["images"]
+    shape = (state["model"]["height"], state["model"]["width"], state["model"]["channels"])
+    clusters = [c["number"] for c in state["clusters"] if c["size"] > 100]
+    rng = np.random.default_rng(0)
+    latent_dim = state["model"]["latent_dim"]
+
+    def row():
+        return int(rng.integers(n))
+
+    def cluster():
+        return int(rng.choice(clusters))
+
+    def picture():
+        buffer = io.BytesIO()
+        pixels = rng.integers(0, 256, (4 * shape[0], 4 * shape[1], 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(buffer, "PNG")
+        return buffer.getvalue()
+
+    def rows(count):
+        return rng.choice(n, min(count, n), replace=False).tolist()
+
+    def offsets():
+        return rng.uniform(-2, 2, latent_dim).tolist()
+
+    return {
+        "page": lambda: ("GET", "/"),
+        "script": lambda: ("GET", "/static/page.js"),
+        "state": lambda: ("GET", "/api/state"),
+        "positions": lambda: ("GET", "/api/positions"),
+        "labels": lambda: ("GET", "/api/labels"),
+        "confidences": lambda: ("GET", "/api/confidences"),
+        "image": lambda: ("GET", f"/image/{row()}.png"),
+        "details of an image": lambda: ("GET", f"/api/images/{row()}"),
+        "sheet of 128 thumbnails": lambda: ("GET", f"/sprites.png?rows={','.join(map(str, rows(128)))}"),
+        "gallery, 120 images": lambda: (
+            "GET",
+            f"/api/clusters/{cluster()}?order={rng.choice(['typical', 'doubtful'])}&start=600&n=120",
+        ),
+        "find by id": lambda: ("GET", f"/api/find?text={row()}"),
+        "similar to one image": lambda: ("POST", "/api/similar", {"rows": rows(1), "n": 60}),
+        "similar to 5,000 images": lambda: ("POST", "/api/similar", {"rows": rows(5000), "n": 60}),
+        "split, shown": lambda: ("POST", "/api/split", {"cluster": cluster()}),
+        "24 new images": lambda: ("POST", "/api/generate", {"cluster": cluster(), "spread": 1, "n": 24, "seed": row()}),
+        "walk, 24 steps": lambda: (
+            "POST",
+            "/api/walk",
+            {"from": {"row": row()}, "to": {"cluster": cluster()}, "steps": 24},
+        ),
+        "latent dimensions, one moved": lambda: (
+            "POST",
+            "/api/latent/image",
+            {"from": {"row": row()}, "offsets": offsets()},
+        ),
+        "latent dimensions, all strips": lambda: ("POST", "/api/latent/strips", {"from": {"cluster": cluster()}}),
+        "picture dropped in": lambda: ("POST", "/api/drop", picture(), "application/octet-stream"),
+    }
+
+
+def edits(page, times):
+    """Milliseconds of each kind of edit, taken back afterwards."""
+    rng = np.random.default_rng(1)
+    n = page.state()["data"]["images"]
+    took = {"edit: name": [], "edit: move 1,000 images": [], "edit: merge": [], "undo": []}
+    for i in range(times):
+        chosen = rng.choice(n, min(1000, n), replace=False).tolist()
+        for name, edit in (
+            ("edit: name", {"op": "name", "cluster": 0, "name": f"name {i}"}),
+            ("edit: move 1,000 images", {"op": "move", "rows": chosen, "to": 1}),
+            ("edit: merge", {"op": "merge", "clusters": [0, 1], "into": 0}),
+        ):
+            took[name].append(page.edit(edit))
+        took["undo"] += [page.edit({"op": "undo"}) for _ in range(3)]
+    return took
+
+
+def summary(seconds):
+    return {
+        "median_ms": round(1000 * statistics.median(seconds), 2),
+        "p95_ms": round(1000 * float(np.percentile(seconds, 95)), 2),
+        "requests": len(seconds),
+    }
+
+
+def measure(page, times):
+    took = {}
+    for name, request in requests(page).items():
+        page.ask(*request())  # the first may import something
+        took[name] = []
+        for _ in range(times):
+            asked = request()
+            began = time.perf_counter()
+            page.ask(*asked)
+            took[name].append(time.perf_counter() - began)
+    return {name: summary(seconds) for name, seconds in {**took, **edits(page, max(times // 4, 2))}.items()}
+
+
+def cache_without_surveys(folder):
+    """A cache with the data of the user's, and no survey."""
+    cache = folder / "cache"
+    cache.mkdir()
+    for entry in cache_root().iterdir():
+        if entry.name != "surveys":
+            (cache / entry.name).symlink_to(entry)
+    return cache
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model")
+    parser.add_argument("data")
+    parser.add_argument("--times", type=int, default=100, help="requests to each path")
+    parser.add_argument("--smoke", action="store_true", help="three requests to each path, nothing written")
+    options = parser.parse_args()
+    times = 3 if options.smoke else options.times
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / "model"  # a copy: the journal of these edits is not the user's
+        shutil.copytree(options.model, model)
+        environment = {**os.environ, "CLUSTERLOOM_CACHE": str(cache_without_surveys(Path(folder)))}
+        first = Page(str(model), options.data, environment)
+        first.close()
+        page = Page(str(model), options.data, environment)
+        result = {
+            "first_page_seconds": round(first.page_seconds, 2),
+            "first_ready_seconds": round(first.ready_seconds, 2),
+            "page_seconds": round(page.page_seconds, 2),
+            "ready_seconds": round(page.ready_seconds, 2),
+        }
+        images = page.state()["data"]["images"]
+        paths = measure(page, times)
+        page.close()
+    result |= {
+        "images": images,
+        "data": options.data,
+        "paths": paths,
+        "command": f"python benchmarks/explore.py {Path(options.model).name} {options.data}",
+        "date": time.strftime("%Y-%m-%d"),
+        "cores": os.cpu_count(),
+        "load_average": round(os.getloadavg()[0], 1),
+        "torch": torch.__version__,
+    }
+    table = Table("path", "median ms", "95th percentile ms", title=f"{images:,} images")
+    for name, row in paths.items():
+        table.add_row(name, f"{row['median_ms']:.1f}", f"{row['p95_ms']:.1f}")
+    console = Console(width=100)
+    console.print(table)
+    console.print({key: value for key, value in result.items() if key != "paths"})
+    if not options.smoke:
+        with RESULTS.open("a") as file:
+            file.write(json.dumps(result) + "\n")
+
+
+if __name__ == "__main__":
+    main()

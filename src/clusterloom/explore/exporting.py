@@ -1,0 +1,170 @@
+"""Files out: labels as tables, images as folders, always into the one folder that was chosen when the page was started.
+
+Nothing that a page sends becomes part of a path. Folders appear whole or not at all.
+"""
+
+import re
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from clusterloom.data.boundary import printable
+from clusterloom.errors import DataError
+from clusterloom.explore.session import Collection
+from clusterloom.files import umask
+from clusterloom.pictures import png_bytes, to_picture
+from clusterloom.tables import prediction_columns, write_table
+
+
+def export_labels(collection: Collection, folder: Path, suffix: str) -> Path:
+    """Write one row per image: where it is now, what that is called, and what the model says.
+
+    Columns: id, cluster, name, changed (whether the model had put it elsewhere), model_cluster, and the others of
+    `clusterloom.tables.prediction_columns`.
+
+    Args:
+        collection: The images.
+        folder: Where to; it is made if need be.
+        suffix: ".csv" or ".parquet".
+
+    Returns:
+        The file.
+
+    Raises:
+        DataError: pyarrow is needed and missing.
+        OSError: the file cannot be written.
+    """
+    sorting, survey = collection.sorting, collection.survey
+    said = prediction_columns(
+        collection.images.ids, {"proba": survey.proba, "score": survey.score, "outlier": survey.outlier}
+    )
+    model_cluster = said.pop("cluster")
+    columns = {
+        "id": said.pop("id"),
+        "cluster": sorting.labels,
+        "name": [sorting.names[k] for k in sorting.labels.tolist()],
+        "changed": sorting.labels != model_cluster,
+        "model_cluster": model_cluster,
+        **said,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    target = _free_name(folder, "labels", suffix)
+    write_table(columns, str(target))
+    return target
+
+
+def export_images(
+    collection: Collection, rows: np.ndarray, folder: Path, source: Path | None, links: bool
+) -> tuple[Path, int]:
+    """Write images into a new folder: copies of the original files, links to them, or PNGs where there are no files.
+
+    Args:
+        collection: The images.
+        rows: Which of them.
+        folder: Where the new folder goes; it is made if need be.
+        source: The folder that the images were read from; None where they came from elsewhere.
+        links: Make symbolic links instead of copies.
+
+    Returns:
+        The new folder, and how many images are in it.
+
+    Raises:
+        DataError: links are wanted and there are no files to link to, or an original is no longer there.
+        OSError: the folder cannot be written.
+    """
+    if links and source is None:
+        raise DataError("there are no files to link to: the images did not come from a folder; export copies")
+    ids = [collection.images.ids[row] for row in rows.tolist()]
+    names = _file_names(ids, ".png" if source is None else None)
+
+    def fill(scratch: Path) -> None:
+        for row, identifier, name in zip(rows.tolist(), ids, names, strict=True):
+            if source is None:
+                (scratch / name).write_bytes(png_bytes(to_picture(collection.images.images[row])))
+            else:
+                _place_file(source, identifier, scratch / name, links)
+
+    return _new_folder(folder, "selection", fill), len(rows)
+
+
+def export_generated(images: np.ndarray, folder: Path) -> Path:
+    """Write new images, shape (N, H, W, C), into a new folder, one PNG each.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+
+    def fill(scratch: Path) -> None:
+        for i, image in enumerate(images):
+            (scratch / f"{i:05d}.png").write_bytes(png_bytes(to_picture(image)))
+
+    return _new_folder(folder, "generated", fill)
+
+
+def _place_file(source: Path, identifier: str, target: Path, link: bool) -> None:
+    # Ids of a folder's images are what the reader found inside it. They were checked then; a link may point elsewhere
+    # by now, and what is no regular file is not opened.
+    path = source / identifier
+    if not path.is_file():
+        raise DataError(f"{printable(identifier)} is no longer in the folder that was read")
+    if link:
+        target.symlink_to(path.absolute())
+    else:
+        shutil.copy2(path, target)
+
+
+def _file_names(ids: list[str], suffix: str | None) -> list[str]:
+    """A name for each file: what the id ends in, with a number where that would come twice.
+
+    Example:
+        >>> _file_names(["a/x.png", "b/x.png", "y.png"], None)
+        ['x.png', 'x-2.png', 'y.png']
+        >>> _file_names(["17", "b\\n.jpg"], ".png")
+        ['17.png', 'b_.jpg.png']
+    """
+    names: list[str] = []
+    taken: set[str] = set()
+    numbers: Counter[str] = Counter()
+    for identifier in ids:
+        # Bytes that are not UTF-8 stay what they are; what a terminal or another system would choke on does not.
+        base = re.sub(r'[\x00-\x1f\x7f<>:"\\|?*]', "_", PurePosixPath(identifier).name) or "_"
+        stem, dot_end = (Path(base).stem, Path(base).suffix) if suffix is None else (base, suffix)
+        name = stem + dot_end
+        while name.lower() in taken:
+            numbers[base] += 1
+            name = f"{stem}-{numbers[base] + 1}{dot_end}"
+        taken.add(name.lower())
+        names.append(name)
+    return names
+
+
+def _new_folder(parent: Path, name: str, fill: Callable[[Path], None]) -> Path:
+    parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=parent, prefix=f".{name}."))
+    try:
+        fill(scratch)
+        scratch.chmod(0o777 & ~umask())
+        target = _free_name(parent, name, "")
+        scratch.rename(target)
+    except BaseException:
+        with suppress(OSError):
+            shutil.rmtree(scratch)
+        raise
+    return target
+
+
+def _free_name(folder: Path, name: str, suffix: str) -> Path:
+    """A name with the time in it that nothing has yet."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    number = 1
+    while True:
+        path = folder / f"{name}-{stamp}{f'-{number}' if number > 1 else ''}{suffix}"
+        if not path.exists() and not path.is_symlink():
+            return path
+        number += 1

@@ -1,0 +1,133 @@
+// The panel beside the views: the image that is looked at, and the images that are chosen.
+
+import { attempt, getJson, imageUrl, postJson } from "./api.js";
+import { colour } from "./colours.js";
+import { byId, count, debounced, h, number, percent, say } from "./dom.js";
+import { Grid } from "./gallery.js";
+import { store } from "./store.js";
+
+const SHOWN = 24;
+
+/** Bars of probabilities: [[cluster, probability], ...]. */
+export function probabilityBars(probabilities) {
+  return h("dl", { class: "bars" }, probabilities.flatMap(([cluster, p]) => [
+    h("dt", {}, h("i", { class: "dot", style: { background: colour(cluster) } }), store.title(cluster)),
+    h("dd", {}, h("span", { class: "track" }, h("span", { style: { width: `${100 * p}%`, background: colour(cluster) } })), h("span", { class: "figure" }, percent(p)))]));
+}
+
+export class Details {
+  /** `go` has the actions that lead to other views: goTo(row), walkFrom(row), walkTo(row), dimensions(row). */
+  constructor(go) {
+    this.go = go;
+    this.imageBox = byId("image-details");
+    this.selectionBox = byId("selection");
+    this.foundBox = byId("found");
+    this.foundGrid = new Grid("Images found");
+    store.on("image", () => this.#showImage());
+    store.on("selection", () => this.#showSelection());
+    store.on("state", () => {
+      this.#showImage();
+      this.#showSelection();
+    });
+    this.#bindSearch();
+  }
+
+  #showImage = debounced(async () => {
+    const row = store.image;
+    if (row === null || !store.ready) return;
+    const details = await attempt(() => getJson(`/api/images/${row}`));
+    if (!details || row !== store.image) return;
+    const { go } = this;
+    const facts = [
+      details.changed && `moved by hand; the model had put it into ${modelTitle(details.model_cluster)}`,
+      details.outlier && "an outlier: the model explains it badly",
+    ].filter(Boolean);
+    this.imageBox.replaceChildren(
+      h("h2", { class: "id" }, details.id),
+      h("img", { class: "large", src: imageUrl(row), alt: `image ${details.id}` }),
+      h("p", {}, h("i", { class: "dot", style: { background: colour(details.cluster) } }), details.title),
+      facts.length ? h("p", { class: "quiet" }, facts.join("; ")) : "",
+      probabilityBars(details.probabilities.filter(([, p], i) => i < 2 || p >= 0.005)),
+      details.score === null ? "" : h("p", { class: "quiet" }, `score ${details.score.toFixed(1)} nats`),
+      h("div", { class: "tools" },
+        h("button", { id: "more-like-this", onclick: () => this.findSimilar([row], `More like ${details.id}`) }, "Find more like this"),
+        h("button", { onclick: () => store.toggle(row) }, store.selected[row] ? "Unselect" : "Select"),
+        h("button", { onclick: () => go.goTo(row) }, "On the map"),
+        ...(store.state.decodes ? [] : [
+          h("button", { onclick: () => go.walkFrom(row) }, "Walk from here"),
+          h("button", { onclick: () => go.walkTo(row) }, "Walk to here"),
+          h("button", { onclick: () => go.dimensions(row) }, "Its dimensions"),
+        ])),
+    );
+  }, 30);
+
+  #showSelection = debounced(() => {
+    if (!store.ready) return;
+    const n = store.selectedCount;
+    const heading = h("h2", {}, n ? `${count(n, "image")} selected` : "Nothing selected");
+    if (n === 0) {
+      this.selectionBox.replaceChildren(heading, h("p", { class: "quiet" },
+        "Draw a lasso on the map (hold Shift), tick images in a gallery, or press Space on one."));
+      return;
+    }
+    const rows = store.selectedRows();
+    const to = h("select", { id: "move-to" }, h("option", { value: "new" }, "a new cluster"),
+      store.state.clusters.map((cluster) => h("option", { value: cluster.number }, cluster.title)));
+    const keep = this.moveTo;
+    if (keep && [...to.options].some((option) => option.value === keep)) to.value = keep;
+    to.addEventListener("change", () => (this.moveTo = to.value));
+    this.selectionBox.replaceChildren(
+      heading,
+      h("div", { class: "grid small" }, rows.slice(0, SHOWN).map((row) => h("div", { class: "tile" }, h("img", { src: imageUrl(row), alt: "" })))),
+      n > SHOWN ? h("p", { class: "quiet" }, `and ${number(n - SHOWN)} more`) : "",
+      h("form", { class: "tools", onsubmit: (event) => this.#move(event, to.value) }, h("label", { for: "move-to" }, "Move to"), to, h("button", { class: "primary" }, "Move")),
+      h("div", { class: "tools" },
+        h("button", { onclick: () => this.findSimilar(store.selectedRows(), `More like these ${number(n)}`) }, "Find more like these"),
+        h("button", { onclick: () => this.#save("copies") }, "Save copies"),
+        store.state.data.linkable ? h("button", { onclick: () => this.#save("links") }, "Save links") : "",
+        h("button", { id: "clear-selection", onclick: () => store.select([]) }, "Clear")),
+    );
+  }, 30);
+
+  async #move(event, value) {
+    event.preventDefault();
+    const rows = store.selectedRows();
+    const to = value === "new" ? store.state.next_number : Number(value);
+    const done = `${count(rows.length, "image")} moved to ${value === "new" ? `cluster ${to}` : store.title(to)}`;
+    if (await store.edit({ op: "move", rows, to }, done)) store.select([]);
+  }
+
+  async #save(how) {
+    const saved = await attempt(() => postJson("/api/save/images", { rows: store.selectedRows(), how }));
+    if (saved) say(`${count(saved.count, "image")} in ${saved.path}`);
+  }
+
+  /** Show images that are most like some others. */
+  async findSimilar(rows, title) {
+    const found = await attempt(() => postJson("/api/similar", { rows, n: 60 }));
+    if (found) this.#showFound(title, found.images);
+  }
+
+  #showFound(title, images) {
+    this.foundGrid.clear();
+    const close = h("button", { class: "quiet", "aria-label": "Close what was found", onclick: () => this.foundBox.replaceChildren() }, "×");
+    const all = h("button", { id: "select-found", onclick: () => store.select(this.foundGrid.rows, true) }, "Select these");
+    this.foundBox.replaceChildren(h("div", { class: "row" }, h("h2", { tabindex: "-1" }, title), close), images.length ? h("div", { class: "tools" }, all) : "", this.foundGrid.element);
+    this.foundGrid.add(images);
+    this.foundBox.querySelector("h2").focus();
+  }
+
+  #bindSearch() {
+    byId("search").addEventListener("submit", async (event) => {
+      event.preventDefault();
+      const text = byId("search-text").value.trim();
+      if (!text || !store.ready) return;
+      const found = await attempt(() => getJson(`/api/find?text=${encodeURIComponent(text)}`));
+      if (!found) return;
+      this.#showFound(`${count(found.total, "image")} with “${text}”${found.total > found.images.length ? `, the first ${found.images.length}` : ""}`, found.images);
+      if (found.images.length > 0) store.lookAt(found.images[0].row);
+    });
+  }
+}
+
+const modelTitle = (number) => store.title(number);

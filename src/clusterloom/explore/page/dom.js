@@ -1,0 +1,69 @@
+// Making elements. Everything becomes text or a property: no string is ever read as HTML.
+
+/** An element: h("button", { class: "quiet", onclick: act, "aria-label": "Close" }, "x"). */
+export function h(tag, props = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(props)) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name === "class") element.className = value;
+    else if (name === "style") Object.assign(element.style, value);
+    else if (value === true) element.setAttribute(name, "");
+    else if (value !== false && value !== null && value !== undefined) element.setAttribute(name, value);
+  }
+  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  return element;
+}
+
+export const byId = (id) => document.getElementById(id);
+
+const counted = new Intl.NumberFormat("en");
+export const count = (n, noun) => `${counted.format(n)} ${noun}${n === 1 ? "" : "s"}`;
+export const number = (n) => counted.format(n);
+export const percent = (p) => (p >= 0.9995 && p < 1 ? "> 99.9 %" : `${(100 * p).toFixed(p < 0.0995 || (p >= 0.985 && p < 1) ? 1 : 0)} %`);
+
+/** Say something in passing: shown for a while, and read out. */
+export function say(text, isError = false) {
+  const line = byId("status");
+  line.textContent = text;
+  line.classList.toggle("error", isError);
+  line.classList.toggle("shown", text !== "");
+  clearTimeout(say.timer);
+  say.timer = setTimeout(() => line.classList.remove("shown"), isError ? 12000 : 6000);
+}
+
+/** Read something out without showing it. */
+export function whisper(text) {
+  byId("whisper").textContent = text;
+}
+
+/** Calls to `act` once they have stopped for so many milliseconds. */
+export function debounced(act, milliseconds) {
+  let timer = 0;
+  return (...values) => {
+    clearTimeout(timer);
+    timer = setTimeout(() => act(...values), milliseconds);
+  };
+}
+
+/** Calls to an async `act`, one at a time; of those that come meanwhile only the last is made. */
+export function latestOnly(act) {
+  let running = false;
+  let waiting = null;
+  return async function call(...values) {
+    if (running) {
+      waiting = values;
+      return;
+    }
+    running = true;
+    try {
+      await act(...values);
+    } finally {
+      running = false;
+      if (waiting) {
+        const next = waiting;
+        waiting = null;
+        call(...next);
+      }
+    }
+  };
+}

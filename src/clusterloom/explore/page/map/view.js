@@ -1,0 +1,453 @@
+// The map: points, thumbnails when close, hover, lasso, and the same by keyboard.
+
+import { select } from "d3-selection";
+import { zoom, zoomIdentity, zoomTransform } from "d3-zoom";
+import KDBush from "kdbush";
+
+import { getJson, imageUrl } from "../api.js";
+import { colour } from "../colours.js";
+import { byId, debounced, h, percent, whisper } from "../dom.js";
+import { store } from "../store.js";
+import { FlatPoints } from "./flat.js";
+import { rowsInside } from "./lasso.js";
+import { WebGLPoints } from "./points.js";
+import { Thumbnails } from "./thumbnails.js";
+
+const MARGIN = 28; // CSS pixels around the whole map
+const TOOLS = 56; // room for the buttons at the top
+const CELL = 38; // side of a thumbnail's cell, CSS pixels, when its zoom level begins; twice that when it ends
+const FEW = 6000; // so many points in view are shown as thumbnails
+const REACH = 14; // how far from a point the pointer may be, CSS pixels
+const STEP = 80;
+
+export class MapView {
+  constructor() {
+    this.box = byId("map");
+    this.overlay = h("canvas", { class: "overlay", "aria-hidden": "true" });
+    this.card = h("div", { class: "hover-card", "aria-hidden": "true", hidden: true });
+    const canvas = h("canvas", { class: "points", "aria-hidden": "true" });
+    this.points = WebGLPoints.on(canvas);
+    this.canvas = canvas;
+    if (this.points) this.points.onrestored = () => this.redraw();
+    else this.points = new FlatPoints(canvas);
+    this.box.append(canvas, this.overlay, this.card);
+    this.pen = this.overlay.getContext("2d");
+    this.thumbnails = new Thumbnails(() => this.redraw());
+    this.lassoing = false;
+    this.showsDoubt = false;
+    this.showsImages = true;
+    this.hovered = null;
+    this.path = null;
+    this.toScreen = { scale: 1, left: 0, top: 0 };
+    this.#bindPointer();
+    this.#bindKeys();
+    this.#bindTools();
+    new ResizeObserver(() => this.#resize()).observe(this.box);
+    store.on("labels", () => this.#take());
+    for (const name of ["state", "cluster", "image"]) store.on(name, () => this.redraw());
+    store.on("selection", () => {
+      if (this.points.data) this.points.setData(this.points.data);
+      this.redraw();
+    });
+  }
+
+  #take() {
+    const { positions, labels, confidences, selected } = store;
+    this.points.setData({ positions, labels, confidences, selected });
+    if (!this.index) {
+      this.index = new KDBush(labels.length, 64, Float32Array);
+      for (let row = 0; row < labels.length; row++) this.index.add(positions[2 * row], positions[2 * row + 1]);
+      this.index.finish();
+      this.box.setAttribute("aria-label", `Map of ${labels.length.toLocaleString("en")} images`);
+    }
+    this.centres = null;
+    this.redraw();
+  }
+
+  #resize() {
+    this.width = this.box.clientWidth;
+    this.height = this.box.clientHeight;
+    this.ratio = Math.min(window.devicePixelRatio || 1, 2);
+    for (const canvas of [this.canvas, this.overlay]) {
+      canvas.width = Math.round(this.width * this.ratio);
+      canvas.height = Math.round(this.height * this.ratio);
+    }
+    const { width, height } = this;
+    if (width && height) this.zoom.extent([[0, 0], [width, height]]).translateExtent([[-width, -height], [2 * width, 2 * height]]);
+    this.redraw();
+  }
+
+  // Pointer
+
+  #bindPointer() {
+    this.zoom = zoom()
+      .scaleExtent([0.7, 400])
+      .filter((event) => !event.button && !(event.type !== "wheel" && (this.lassoing || event.shiftKey)))
+      .on("zoom", () => this.redraw());
+    this.target = select(this.overlay);
+    this.target.call(this.zoom).on("dblclick.zoom", null);
+    const { overlay } = this;
+    overlay.addEventListener("pointermove", (event) => this.#move(event));
+    overlay.addEventListener("pointerleave", () => !this.path && this.#hover(null));
+    overlay.addEventListener("pointerdown", (event) => this.#down(event));
+    overlay.addEventListener("pointerup", (event) => this.#up(event));
+    overlay.addEventListener("pointercancel", () => this.#endLasso());
+    overlay.addEventListener("click", (event) => {
+      const row = this.#rowAt(event.offsetX, event.offsetY);
+      if (row === null || this.justLassoed) return;
+      if (event.ctrlKey || event.metaKey) store.toggle(row);
+      store.lookAt(row);
+    });
+  }
+
+  #down(event) {
+    this.justLassoed = false;
+    if (event.button || !(this.lassoing || event.shiftKey)) return;
+    this.path = [[event.offsetX, event.offsetY]];
+    this.keeps = event.ctrlKey || event.metaKey;
+    this.overlay.setPointerCapture(event.pointerId);
+    this.#hover(null);
+  }
+
+  #move(event) {
+    if (this.path) {
+      this.path.push([event.offsetX, event.offsetY]);
+      this.redraw();
+    } else if (event.buttons === 0) {
+      this.#hover(this.#rowAt(event.offsetX, event.offsetY));
+    }
+  }
+
+  #up() {
+    if (!this.path) return;
+    const path = this.path;
+    this.#endLasso();
+    if (path.length < 3) return;
+    this.justLassoed = true;
+    const { scale, left, top } = this.toScreen;
+    const polygon = path.map(([x, y]) => [(x - left) / scale, 1 - (y - top) / scale]);
+    store.select(rowsInside(store.positions, polygon), this.keeps);
+  }
+
+  #endLasso() {
+    this.path = null;
+    this.redraw();
+  }
+
+  /** The row whose point is nearest to a place on the screen, within reach; null for none. */
+  #rowAt(x, y, reach = REACH) {
+    if (!this.index) return null;
+    const { scale, left, top } = this.toScreen;
+    const [mapX, mapY] = [(x - left) / scale, 1 - (y - top) / scale];
+    const drawn = this.drawn?.findLast(({ x: cx, y: cy, half }) => Math.abs(cx - x) <= half && Math.abs(cy - y) <= half);
+    if (drawn) return drawn.row;
+    let nearest = null;
+    let least = Infinity;
+    for (const row of this.index.within(mapX, mapY, reach / scale)) {
+      const distance = (store.positions[2 * row] - mapX) ** 2 + (store.positions[2 * row + 1] - mapY) ** 2;
+      if (distance < least) [nearest, least] = [row, distance];
+    }
+    return nearest;
+  }
+
+  #hover(row) {
+    if (row === this.hovered) return;
+    this.hovered = row;
+    this.card.hidden = row === null;
+    if (row !== null) this.#fillCard(row);
+    this.redraw();
+  }
+
+  #fillCard(row) {
+    const name = h("span", { class: "id" }, "…");
+    const cluster = store.labels[row];
+    this.card.replaceChildren(
+      h("img", { src: imageUrl(row), alt: "" }),
+      h("div", {}, name, h("span", {}, h("i", { class: "dot", style: { background: colour(cluster) } }), store.title(cluster)),
+        h("span", { class: "quiet" }, percent(store.confidences[row] / 255))),
+    );
+    this.#nameCard(row, name);
+  }
+
+  #nameCard = debounced(async (row, name) => {
+    if (row !== this.hovered) return;
+    const details = await getJson(`/api/images/${row}`).catch(() => null);
+    if (!details) return;
+    name.textContent = details.id;
+    if (this.byKeyboard) whisper(`${details.id}, ${details.title}, ${percent(details.probability)}`);
+  }, 80);
+
+  #placeCard() {
+    if (this.hovered === null) return;
+    const { scale, left, top } = this.toScreen;
+    const x = left + store.positions[2 * this.hovered] * scale;
+    const y = top + (1 - store.positions[2 * this.hovered + 1]) * scale;
+    const flipX = x > this.width - 230;
+    const flipY = y > this.height - 130;
+    this.card.style.transform = `translate(${x}px, ${y}px) translate(${flipX ? "calc(-100% - 18px)" : "18px"}, ${flipY ? "calc(-100% - 18px)" : "18px"})`;
+  }
+
+  // Keyboard
+
+  #bindKeys() {
+    const moves = { ArrowLeft: [STEP, 0], ArrowRight: [-STEP, 0], ArrowUp: [0, STEP], ArrowDown: [0, -STEP] };
+    this.box.addEventListener("keydown", (event) => {
+      if (event.ctrlKey || event.metaKey || event.altKey) return;
+      const k = zoomTransform(this.overlay).k;
+      if (moves[event.key]) this.zoom.translateBy(this.target, moves[event.key][0] / k, moves[event.key][1] / k);
+      else if (event.key === "+" || event.key === "=") this.zoomBy(1.5);
+      else if (event.key === "-") this.zoomBy(1 / 1.5);
+      else if (event.key === "Home" || event.key === "0") this.showAll();
+      else if (event.key === "Enter" && this.hovered !== null) store.lookAt(this.hovered);
+      else if (event.key === " " && this.hovered !== null) store.toggle(this.hovered);
+      else if (event.key === "Escape") store.select([]);
+      else return;
+      event.preventDefault();
+      this.byKeyboard = true;
+      this.#hover(this.#rowAt(this.width / 2, this.height / 2, 60));
+      this.redraw();
+    });
+    this.box.addEventListener("pointerdown", () => (this.byKeyboard = false));
+    this.box.addEventListener("blur", () => {
+      this.byKeyboard = false;
+      this.#hover(null);
+      this.redraw();
+    });
+  }
+
+  zoomBy(factor) {
+    this.zoom.scaleBy(this.target, factor);
+  }
+
+  showAll() {
+    this.zoom.transform(this.target, zoomIdentity);
+  }
+
+  /** Bring a row into the middle, near enough to see it among its neighbours. */
+  goTo(row) {
+    const { scale, left, top } = this.#unzoomed();
+    const x = left + store.positions[2 * row] * scale;
+    const y = top + (1 - store.positions[2 * row + 1]) * scale;
+    const k = Math.max(zoomTransform(this.overlay).k, 12);
+    this.zoom.transform(this.target, zoomIdentity.translate(this.width / 2 - k * x, this.height / 2 - k * y).scale(k));
+  }
+
+  #bindTools() {
+    const pressed = (id, act) => {
+      const button = byId(id);
+      button.addEventListener("click", () => {
+        const on = button.getAttribute("aria-pressed") !== "true";
+        button.setAttribute("aria-pressed", on);
+        act(on);
+        this.redraw();
+      });
+    };
+    byId("zoom-in").addEventListener("click", () => this.zoomBy(1.6));
+    byId("zoom-out").addEventListener("click", () => this.zoomBy(1 / 1.6));
+    byId("zoom-all").addEventListener("click", () => this.showAll());
+    pressed("lasso", (on) => {
+      this.lassoing = on;
+      this.overlay.classList.toggle("lassoing", on);
+    });
+    pressed("by-doubt", (on) => (this.showsDoubt = on));
+    pressed("as-images", (on) => (this.showsImages = on));
+  }
+
+  // Drawing
+
+  redraw() {
+    this.frame ??= requestAnimationFrame(() => {
+      this.frame = null;
+      this.#draw();
+    });
+  }
+
+  #unzoomed() {
+    const scale = Math.max(Math.min(this.width - 2 * MARGIN, this.height - MARGIN - TOOLS), 10);
+    return { scale, left: (this.width - scale) / 2, top: TOOLS + (this.height - TOOLS - MARGIN - scale) / 2 };
+  }
+
+  #draw() {
+    if (!this.width || !this.height || !store.ready) return;
+    const { k, x, y } = zoomTransform(this.overlay);
+    const { scale, left, top } = this.#unzoomed();
+    this.toScreen = { scale: scale * k, left: left * k + x, top: top * k + y };
+    const anySelected = store.selectedCount > 0;
+    const size = Math.min(Math.max(2.6, 130 / Math.sqrt(store.labels.length)) * Math.sqrt(k), 9);
+    const { width, height, ratio } = this;
+    // So many points would cover each other: let them show where they are dense.
+    const alpha = Math.min(Math.max(0.4, 60 / Math.sqrt(store.labels.length)) * Math.sqrt(k), 0.9);
+    this.points.draw(this.toScreen, { width, height, ratio, size, alpha, highlight: store.cluster, doubt: this.showsDoubt, anySelected });
+    this.pen.setTransform(ratio, 0, 0, ratio, 0, 0);
+    this.pen.clearRect(0, 0, width, height);
+    this.#drawThumbnails(k);
+    this.#drawTitles();
+    this.#drawMarks();
+    this.#placeCard();
+    this.box.dataset.drawn = String(this.drawn.length); // how many thumbnails are there, for tests
+  }
+
+  #drawThumbnails(k) {
+    this.drawn = [];
+    const rows = this.showsImages && !(this.#showsEverything() && store.labels.length > FEW) ? this.#rowsInView() : [];
+    if (rows.length === 0 || rows.length > FEW) return;
+    const level = Math.floor(Math.log2(k));
+    const side = CELL * (k / 2 ** level); // from one to two cells, as the zoom goes from level to level
+    const { scale, left, top } = this.toScreen;
+    const half = (side * 0.9) / 2;
+    const cell = side / scale; // fixed to the map, so that nothing changes while it is moved
+    const chosen = this.#onePerCell(rows, cell);
+    // What is looked at is there in any case, and above the others.
+    for (const row of [store.image, this.hovered]) if (row !== null && rows.includes(row)) chosen.push(row);
+    this.thumbnails.want(chosen);
+    for (const row of chosen) {
+      const x = left + store.positions[2 * row] * scale;
+      const y = top + (1 - store.positions[2 * row + 1]) * scale;
+      if (this.#drawThumbnail(row, x, y, half)) this.drawn.push({ row, x, y, half });
+    }
+  }
+
+  #showsEverything() {
+    const { scale, left, top } = this.toScreen;
+    return left >= 0 && top >= 0 && left + scale <= this.width && top + scale <= this.height;
+  }
+
+  #rowsInView() {
+    const { scale, left, top } = this.toScreen;
+    const edge = CELL / scale;
+    return this.index.range(-left / scale - edge, 1 - (this.height - top) / scale - edge, (this.width - left) / scale + edge, 1 + top / scale + edge);
+  }
+
+  /** Of the rows in each cell of the map the one nearest to its middle; of a highlighted cluster or selection first. */
+  #onePerCell(rows, cell) {
+    const best = new Map();
+    for (const row of rows) {
+      const [x, y] = [store.positions[2 * row] / cell, store.positions[2 * row + 1] / cell];
+      const [column, line] = [Math.floor(x), Math.floor(y)];
+      const behind = this.#isDimmed(row) ? 10 : 0;
+      const distance = behind + (x - column - 0.5) ** 2 + (y - line - 0.5) ** 2;
+      const key = column * 1e6 + line;
+      const found = best.get(key);
+      if (!found || distance < found[1]) best.set(key, [row, distance]);
+    }
+    return [...best.values()].map(([row]) => row);
+  }
+
+  /** A mark around an image: around its thumbnail, or a circle around its dot. */
+  #ring(row, radius, ink) {
+    const { pen } = this;
+    const { scale, left, top } = this.toScreen;
+    const x = left + store.positions[2 * row] * scale;
+    const y = top + (1 - store.positions[2 * row + 1]) * scale;
+    const drawn = this.drawn.findLast((other) => other.row === row);
+    pen.beginPath();
+    if (drawn) pen.rect(x - drawn.half - 3, y - drawn.half - 3, 2 * drawn.half + 6, 2 * drawn.half + 6);
+    else pen.arc(x, y, radius, 0, 7);
+    pen.strokeStyle = getComputedStyle(this.box).getPropertyValue("--panel");
+    pen.lineWidth = 6;
+    pen.stroke();
+    pen.strokeStyle = ink;
+    pen.lineWidth = 2.5;
+    pen.stroke();
+  }
+
+  #isDimmed(row) {
+    if (store.selectedCount > 0) return !store.selected[row];
+    return store.cluster !== null && store.labels[row] !== store.cluster;
+  }
+
+  #drawThumbnail(row, x, y, half) {
+    const found = this.thumbnails.find(row);
+    if (!found) return false;
+    const { pen } = this;
+    const longer = Math.max(found.width, found.height);
+    const [w, t] = [(2 * half * found.width) / longer, (2 * half * found.height) / longer];
+    pen.globalAlpha = this.#isDimmed(row) ? 0.3 : 1;
+    pen.imageSmoothingEnabled = w < found.width;
+    pen.drawImage(found.bitmap, found.x, found.y, found.width, found.height, x - w / 2, y - t / 2, w, t);
+    pen.strokeStyle = colour(store.labels[row]);
+    pen.lineWidth = 2;
+    pen.strokeRect(x - w / 2 - 0.5, y - t / 2 - 0.5, w + 1, t + 1);
+    pen.globalAlpha = 1;
+    return true;
+  }
+
+  #drawTitles() {
+    this.centres ??= clusterCentres();
+    const { pen } = this;
+    const { scale, left, top } = this.toScreen;
+    const style = getComputedStyle(this.box);
+    pen.font = "600 12px system-ui, sans-serif";
+    pen.textAlign = "center";
+    pen.textBaseline = "middle";
+    for (const [cluster, [cx, cy]] of this.centres) {
+      if (store.cluster !== null && cluster !== store.cluster) continue;
+      const known = store.clusterOf(cluster);
+      if (!known) continue;
+      const text = known.name || String(cluster);
+      const x = left + cx * scale;
+      const y = top + (1 - cy) * scale;
+      const width = pen.measureText(text).width + 14;
+      pen.fillStyle = style.getPropertyValue("--panel");
+      pen.strokeStyle = colour(cluster);
+      pen.lineWidth = 1.5;
+      pen.beginPath();
+      pen.roundRect(x - width / 2, y - 10, width, 20, 10);
+      pen.fill();
+      pen.stroke();
+      pen.fillStyle = style.getPropertyValue("--ink");
+      pen.fillText(text, x, y + 0.5);
+    }
+  }
+
+  #drawMarks() {
+    const { pen } = this;
+    const ink = getComputedStyle(this.box).getPropertyValue("--ink");
+    for (const [row, radius] of [[store.image, 9], [this.hovered, 7]]) if (row !== null) this.#ring(row, radius, ink);
+    if (this.byKeyboard) {
+      pen.strokeStyle = ink;
+      pen.lineWidth = 1;
+      pen.beginPath();
+      pen.moveTo(this.width / 2 - 10, this.height / 2);
+      pen.lineTo(this.width / 2 + 10, this.height / 2);
+      pen.moveTo(this.width / 2, this.height / 2 - 10);
+      pen.lineTo(this.width / 2, this.height / 2 + 10);
+      pen.stroke();
+    }
+    if (this.path) {
+      pen.strokeStyle = ink;
+      pen.lineWidth = 1.5;
+      pen.setLineDash([5, 4]);
+      pen.beginPath();
+      this.path.forEach(([x, y], i) => (i ? pen.lineTo(x, y) : pen.moveTo(x, y)));
+      pen.closePath();
+      pen.globalAlpha = 0.12;
+      pen.fillStyle = ink;
+      pen.fill();
+      pen.globalAlpha = 1;
+      pen.stroke();
+      pen.setLineDash([]);
+    }
+  }
+}
+
+/** Where to write a cluster's name: among its images, at the one nearest to the median of their places. */
+function clusterCentres() {
+  const rows = new Map();
+  store.labels.forEach((label, row) => (rows.get(label) ?? rows.set(label, []).get(label)).push(row));
+  const centres = new Map();
+  for (const [label, members] of rows) {
+    const step = Math.ceil(members.length / 500);
+    const sample = members.filter((_, i) => i % step === 0);
+    const [mx, my] = [0, 1].map((axis) => sample.map((row) => store.positions[2 * row + axis]).sort((a, b) => a - b)[sample.length >> 1]);
+    let nearest = [mx, my];
+    let least = Infinity;
+    for (const row of sample) {
+      const [x, y] = [store.positions[2 * row], store.positions[2 * row + 1]];
+      const distance = (x - mx) ** 2 + (y - my) ** 2;
+      if (distance < least) [nearest, least] = [[x, y], distance];
+    }
+    centres.set(label, nearest);
+  }
+  return centres;
+}

@@ -1,0 +1,206 @@
+// The page put together: views by address, the list of clusters, undo, export, and the server's progress.
+
+import { attempt, postJson, spriteUrl } from "./api.js";
+import { colour } from "./colours.js";
+import { Details } from "./details.js";
+import { byId, count, h, number, say } from "./dom.js";
+import { Drop } from "./drop.js";
+import { GalleryView } from "./gallery.js";
+import { Dimensions, NewImages, Walk } from "./generate.js";
+import { MapView } from "./map/view.js";
+import { store } from "./store.js";
+
+const VIEWS = ["map", "gallery", "generate", "try"];
+const WAIT_MS = 400;
+const POLL_MS = 4000;
+
+const map = new MapView();
+const gallery = new GalleryView();
+const makers = { "new-images": new NewImages(), walk: new Walk(), dimensions: new Dimensions() };
+new Drop(() => openView("try"));
+new Details({
+  goTo: (row) => {
+    openView("map");
+    requestAnimationFrame(() => requestAnimationFrame(() => map.goTo(row)));
+  },
+  walkFrom: (row) => openMaker("walk", () => makers.walk.from.setRow(row)),
+  walkTo: (row) => openMaker("walk", () => makers.walk.to.setRow(row)),
+  dimensions: (row) => openMaker("dimensions", () => makers.dimensions.setRow(row)),
+});
+
+// Views. The address is #/view, or #/view/cluster; without the stroke it would name, and focus, an element.
+
+let view = null;
+
+function readAddress() {
+  const [name, cluster] = location.hash.slice(2).split("/");
+  const possible = store.state?.has_data ? VIEWS : ["generate", "try"];
+  const wanted = possible.includes(name) ? name : possible[0];
+  if (store.state) store.lookAtCluster(/^\d+$/.test(cluster ?? "") && store.clusterOf(Number(cluster)) ? Number(cluster) : null);
+  showView(wanted);
+}
+
+function openView(name) {
+  const address = `#/${name}${store.cluster === null ? "" : `/${store.cluster}`}`;
+  if (location.hash === address) showView(name);
+  else location.hash = address;
+}
+
+function showView(name) {
+  const changed = view !== name;
+  view = name;
+  document.body.dataset.view = name;
+  for (const other of VIEWS) {
+    byId(`view-${other}`).hidden = other !== name;
+    byId(`to-${other}`).setAttribute("aria-current", other === name ? "page" : "false");
+  }
+  showProgress();
+  if (changed) byId("main").scrollTop = 0;
+  if (name === "gallery") gallery.show();
+  if (name === "generate") showMaker();
+}
+
+function showProgress() {
+  if (!store.state) return;
+  const { ready, has_data: hasData, progress } = store.state;
+  const waits = hasData && !ready && (view === "map" || view === "gallery");
+  byId("progress").hidden = !waits;
+  byId("progress-text").textContent = progress;
+  byId("gallery").hidden = waits;
+  byId("map-frame").hidden = waits;
+}
+
+// Ways of making images, as tabs.
+
+let maker = "new-images";
+
+function openMaker(name, then) {
+  maker = name;
+  openView("generate");
+  showMaker();
+  then?.();
+}
+
+function showMaker() {
+  const { generates, decodes } = store.state ?? { generates: "", decodes: "" };
+  const missing = { "new-images": generates, walk: decodes, dimensions: decodes };
+  const possible = Object.keys(makers).filter((name) => !missing[name]);
+  if (!possible.includes(maker)) maker = possible[0] ?? null;
+  for (const name of Object.keys(makers)) {
+    byId(`tab-${name}`).hidden = !possible.includes(name);
+    byId(`tab-${name}`).setAttribute("aria-selected", name === maker);
+    byId(`tab-${name}`).tabIndex = name === maker ? 0 : -1;
+    byId(name).hidden = name !== maker;
+  }
+  byId("cannot").previousElementSibling.hidden = possible.length === 0;
+  byId("cannot").textContent = [...new Set(Object.values(missing))].filter(Boolean).join(" ");
+  if (maker && view === "generate") makers[maker].show();
+}
+
+const tabs = [...document.querySelectorAll('[role="tab"]')];
+for (const tab of tabs) {
+  tab.addEventListener("click", () => openMaker(tab.getAttribute("aria-controls")));
+  tab.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!step) return;
+    const shown = tabs.filter((other) => !other.hidden);
+    const next = shown[(shown.indexOf(tab) + step + shown.length) % shown.length];
+    next.focus();
+    next.click();
+  });
+}
+
+// The list of clusters.
+
+function showClusters() {
+  const { state } = store;
+  const item = (cluster) => h("li", {}, h("a", { href: `#/${view}${cluster ? `/${cluster.number}` : ""}`, "aria-current": (cluster?.number ?? null) === store.cluster ? "true" : "false" },
+    h("i", { class: "dot", style: { background: cluster ? colour(cluster.number) : "transparent" } }),
+    h("span", { class: "title" }, cluster ? cluster.title : "All clusters"),
+    cluster?.size === undefined ? (cluster ? "" : h("span", { class: "figure" }, state.data ? number(state.data.images) : "")) : h("span", { class: "figure" }, number(cluster.size)),
+    cluster?.typical?.length ? h("img", { src: spriteUrl(cluster.typical.slice(0, 6)), alt: "" }) : ""));
+  byId("cluster-list").replaceChildren(item(null), ...state.clusters.map(item));
+}
+
+function showHead() {
+  const { state } = store;
+  const { model } = state;
+  byId("subtitle").textContent = state.data ? `${state.data.name}, ${count(state.data.images, "image")}` : model.trained_on;
+  byId("undo").disabled = !state.can_undo;
+  byId("redo").disabled = !state.can_redo;
+  for (const button of document.querySelectorAll("[data-save]")) button.disabled = !state.ready;
+  byId("export-dir").textContent = state.export_dir;
+  byId("search").hidden = !state.has_data;
+  byId("edit-tools").hidden = !state.has_data;
+  document.body.classList.toggle("alone", !state.has_data);
+}
+
+byId("skip").addEventListener("click", (event) => {
+  event.preventDefault(); // addresses are views
+  byId("main").focus();
+});
+
+// Undo, redo, export.
+
+byId("undo").addEventListener("click", () => store.edit({ op: "undo" }, "Undone"));
+byId("redo").addEventListener("click", () => store.edit({ op: "redo" }, "Done again"));
+document.addEventListener("keydown", (event) => {
+  if (!(event.ctrlKey || event.metaKey) || event.target.matches("input[type=text], input[type=search]") || !store.ready) return;
+  const key = event.key.toLowerCase();
+  if (key === "z" && !event.shiftKey) byId("undo").click();
+  else if ((key === "z" && event.shiftKey) || key === "y") byId("redo").click();
+  else return;
+  event.preventDefault();
+});
+for (const button of document.querySelectorAll("[data-save]")) {
+  button.addEventListener("click", async () => {
+    const saved = await attempt(() => postJson("/api/save/labels", { format: button.dataset.save }));
+    button.closest("details").open = false;
+    if (saved) say(`Labels of ${count(saved.count, "image")} in ${saved.path}`);
+  });
+}
+document.addEventListener("click", (event) => {
+  for (const menu of document.querySelectorAll("details.menu[open]")) if (!menu.contains(event.target)) menu.open = false;
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  for (const menu of document.querySelectorAll("details.menu[open]")) {
+    menu.open = false;
+    menu.querySelector("summary").focus();
+  }
+});
+
+// The server's word.
+
+store.on("state", () => {
+  showHead();
+  showClusters();
+  showProgress();
+});
+store.on("cluster", () => {
+  showClusters();
+  document.querySelectorAll("#views a").forEach((link) => {
+    const name = link.id.slice(3);
+    link.href = `#/${name}${store.cluster === null ? "" : `/${store.cluster}`}`;
+  });
+});
+window.addEventListener("hashchange", () => {
+  readAddress();
+  showClusters();
+});
+
+async function watch() {
+  const wasReady = store.ready;
+  if (document.visibilityState === "visible") await attempt(() => store.refresh());
+  if (store.ready && !wasReady) readAddress();
+  const waits = !store.state || (store.state.has_data && !store.state.ready);
+  setTimeout(watch, waits ? WAIT_MS : POLL_MS);
+}
+
+await attempt(() => store.refresh());
+if (store.state) {
+  readAddress();
+  showClusters();
+}
+setTimeout(watch, WAIT_MS);
+document.documentElement.dataset.started = "true";

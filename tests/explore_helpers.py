@@ -1,0 +1,137 @@
+"""A real server for tests of the local page, and a client that speaks plain HTTP to it."""
+
+import http.client
+import json
+import threading
+import time
+from contextlib import contextmanager
+
+import numpy as np
+from PIL import Image
+
+from clusterloom import ConvVAEClusterer
+from clusterloom.data import load_images
+from clusterloom.explore.app import build_app
+from clusterloom.explore.server import _config, _listen, _Server
+from clusterloom.explore.session import Session
+
+HOSTILE = ["<img src=x onerror=alert(1)>.png", '" onload="alert(2).png', "&amp;{{7*7}}.png"]
+
+
+def make_folder(folder, n=90):
+    """Colour pictures of three kinds, in sub-folders, some with names that are hard on pages."""
+    rng = np.random.default_rng(0)
+    for i in range(n):
+        kind = i % 3
+        pixels = rng.integers(0, 70, (24, 24, 3)).astype(np.uint8)
+        pixels[..., kind] += 170
+        pixels[4 + 4 * kind : 12 + 4 * kind, 6:18] = 250 - 60 * kind
+        name = HOSTILE[i] if i < len(HOSTILE) else f"picture {i}.png"
+        (folder / f"kind {kind}").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(folder / f"kind {kind}" / name)
+    return folder
+
+
+def fit_small(images, n_clusters=3):
+    network = {"latent_dim": 4, "hidden_dim": 16, "conv_filters": (8,), "conv_kernels": (3,)}
+    training = {"start": "random", "epochs": 20, "batch_size": 16, "reconstruction_weight": 1.0, "random_state": 1}
+    model = ConvVAEClusterer(n_clusters, **network, **training).fit(images)
+    assert model.cluster_sizes_.min() > 9, "tests of the page want images in every cluster"
+    return model
+
+
+def folder_session(tmp_path, name="model"):
+    folder = make_folder(tmp_path / "pictures")
+    images = load_images(folder)
+    fit_small(images).save(tmp_path / name)
+    session = Session(tmp_path / name, lambda model: load_images(folder), source=folder)
+    session.start(lambda: None)
+    assert session.wait(120)
+    assert session.error is None, session.error
+    return session
+
+
+@contextmanager
+def served(session):
+    listener = _listen(0)
+    app = build_app(session, listener.getsockname()[1])
+    started = threading.Event()
+    server = _Server(_config(app), started.set)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    assert started.wait(30)
+    try:
+        yield Client(app, listener.getsockname()[1])
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        listener.close()
+
+
+class Client:
+    """What the page sends; any header can be replaced, and None leaves it out."""
+
+    def __init__(self, app, port):
+        self.app, self.port = app, port
+        self.host = f"127.0.0.1:{port}"
+
+    @property
+    def address(self):
+        return f"http://{self.host}/?key={self.app.key}"
+
+    def request(self, method, path, body=None, **headers):
+        given = {
+            "Host": self.host,
+            "Cookie": f"clusterloom-{self.port}={self.app.key}",
+            "X-Clusterloom-Token": self.app.token if method != "GET" else None,
+            "Content-Type": "application/json" if body is not None else None,
+            **{name.replace("_", "-"): value for name, value in headers.items()},
+        }
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
+            if body is not None and "Content-Length" not in given and "Transfer-Encoding" not in given:
+                given["Content-Length"] = str(len(body))
+            for name, value in given.items():
+                if value is not None:
+                    connection.putheader(name, value)
+            connection.endheaders()
+            if body is not None:
+                connection.send(body)
+            answer = connection.getresponse()
+            return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
+        finally:
+            connection.close()
+
+    def get(self, path, **headers):
+        return self.request("GET", path, **headers)
+
+    def get_json(self, path):
+        status, _, body = self.get(path)
+        assert status == 200, (status, body)
+        return json.loads(body)
+
+    def post(self, path, values, **headers):
+        return self.request("POST", path, json.dumps(values).encode(), **headers)
+
+    def post_json(self, path, values):
+        status, _, body = self.post(path, values)
+        assert status == 200, (status, body)
+        return json.loads(body)
+
+    def edit(self, edit):
+        return self.post_json("/api/edit", {"edit": edit, "revision": self.get_json("/api/state")["revision"]})
+
+    def refused(self, path, values, status=400):
+        got, _, body = self.post(path, values)
+        assert got == status, (got, body)
+        error = json.loads(body)["error"]
+        assert "\n" not in error
+        return error
+
+
+def wait_until(condition, seconds=30):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.05)

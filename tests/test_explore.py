@@ -1,0 +1,844 @@
+"""The local page's server: what it answers, what it keeps, and what it refuses."""
+
+import contextlib
+import csv
+import io
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from explore_helpers import HOSTILE, folder_session, served, wait_until
+from PIL import Image
+
+from clusterloom import DECClusterer
+from clusterloom.cli import run
+from clusterloom.data import ImageSet
+from clusterloom.data.images import RowIds
+from clusterloom.errors import DataError
+from clusterloom.explore.editor import Editor, StaleError
+from clusterloom.explore.exporting import export_images
+from clusterloom.explore.journal import Journal
+from clusterloom.explore.session import Session
+from clusterloom.explore.splitting import split_in_two
+
+PAGE = Path(__file__).parents[1] / "src" / "clusterloom" / "explore" / "page"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def own_cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CLUSTERLOOM_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory, own_cache):
+    return folder_session(tmp_path_factory.mktemp("explore"), 'model "<b>x')
+
+
+@pytest.fixture(scope="module")
+def client(session):
+    with served(session) as client:
+        yield client
+
+
+@pytest.fixture(autouse=True)
+def as_before(request):
+    """Edits of one test are not there in the next."""
+    yield
+    if "session" in request.fixturenames:
+        session = request.getfixturevalue("session")
+        session.journal_path.unlink(missing_ok=True)
+        collection = session.collection
+        journal = Journal(session.journal_path, session.model_sha256, collection.images.fingerprint())
+        editor = Editor(collection.survey.labels, session.model.n_clusters_, journal)
+        object.__setattr__(collection, "editor", editor)
+        collection.kept.clear()
+        shutil.rmtree(session.export_dir, ignore_errors=True)
+
+
+def png_of(body):
+    return np.asarray(Image.open(io.BytesIO(body)))
+
+
+# What is there
+
+
+def test_page_holds_the_token_and_escapes_names(client, session):
+    status, headers, body = client.get("/")
+    text = body.decode()
+    assert status == 200
+    assert client.app.token in text
+    assert client.app.key not in text
+    assert "&lt;b&gt;x" in text
+    assert "<b>x" not in text
+    policy = headers["content-security-policy"]
+    assert "unsafe" not in policy
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["cache-control"] == "no-store"
+    # Nothing inline that the policy would stop, and nothing from elsewhere.
+    assert not re.search(r"<script(?![^>]*\bsrc=)|\son\w+=|\sstyle=|https?://", text)
+
+
+def test_key_becomes_a_cookie_and_leaves_the_address(client):
+    status, headers, _ = client.get(f"/?key={client.app.key}", Cookie=None)
+    assert (status, headers["location"]) == (303, "/")
+    assert "HttpOnly" in headers["set-cookie"]
+    assert "samesite=lax" in headers["set-cookie"].lower()
+    assert client.get("/?key=guess", Cookie=None)[0] == 403
+
+
+def test_state_counts_what_the_survey_found(client, session):
+    state = client.get_json("/api/state")
+    assert state["ready"]
+    assert [c["size"] for c in state["clusters"]] == session.collection.survey.sizes.tolist()
+    assert state["data"]["images"] == 90
+    assert state["data"]["linkable"]
+    assert state["revision"] == 0
+    assert not state["can_undo"]
+    for cluster in state["clusters"]:
+        assert cluster["typical"] == session.collection.survey.typical(cluster["number"], 16).tolist()
+
+
+def test_map_data_are_the_surveys(client, session):
+    survey = session.collection.survey
+    positions = np.frombuffer(client.get("/api/positions")[2], "<f4").reshape(-1, 2)
+    np.testing.assert_array_equal(positions, survey.position)
+    np.testing.assert_array_equal(np.frombuffer(client.get("/api/labels")[2], "<u2"), survey.labels)
+    confidences = np.frombuffer(client.get("/api/confidences")[2], "u1")
+    np.testing.assert_allclose(confidences / 255, survey.confidence, atol=0.002)
+
+
+def test_images_alone_and_on_sheets(client, session):
+    images = session.collection.images.images
+    np.testing.assert_array_equal(png_of(client.get("/image/5.png")[2]), images[5])
+    rows = [*range(20), 7]
+    sheet = png_of(client.get(f"/sprites.png?rows={','.join(map(str, rows))}")[2])
+    assert sheet.shape == (48, 16 * 24, 3)
+    np.testing.assert_array_equal(sheet[24:, 4 * 24 : 5 * 24], images[7])
+    np.testing.assert_array_equal(sheet[:24, 3 * 24 : 4 * 24], images[3])
+    assert "immutable" in client.get(f"/image/5.png?v={session.version}")[1]["cache-control"]
+    assert client.get("/image/5.png?v=another")[1]["cache-control"] == "no-store"
+
+
+def test_large_images_are_scaled_down_for_sheets():
+    from clusterloom.explore.looking import thumbnails
+
+    images = np.zeros((2, 40, 160, 1), np.uint8)
+    images[1] = 200
+    small = thumbnails(images, np.array([1, 0]))
+    assert small.shape == (2, 16, 64, 1)
+    assert (small[0] == 200).all()
+
+
+def test_details_of_an_image(client, session):
+    survey = session.collection.survey
+    row = next(i for i, id_ in enumerate(session.collection.images.ids) if HOSTILE[0] in id_)
+    details = client.get_json(f"/api/images/{row}")
+    assert details["id"] == f"kind 0/{HOSTILE[0]}"
+    assert details["cluster"] == survey.labels[row] == details["probabilities"][0][0]
+    assert details["probabilities"][0][1] == pytest.approx(survey.confidence[row])
+    assert details["score"] == pytest.approx(survey.score[row])
+
+
+def test_gallery_pages_follow_the_survey(client, session):
+    survey = session.collection.survey
+    cluster = int(survey.sizes.argmax())
+    for order in ("typical", "doubtful"):
+        pages = [client.get_json(f"/api/clusters/{cluster}?order={order}&start={s}&n=7") for s in (0, 7)]
+        rows = [image["row"] for page in pages for image in page["images"]]
+        assert rows == getattr(survey, order)(cluster, 14).tolist()
+        assert pages[0]["total"] == survey.sizes[cluster]
+    assert client.get_json(f"/api/clusters/{cluster}?order=typical&start=5000")["images"] == []
+
+
+def test_find_by_id_and_by_likeness(client, session):
+    found = client.get_json("/api/find?text=PICTURE%208")
+    assert {image["id"].split("/")[1] for image in found["images"]} == {f"picture {i}.png" for i in (8, *range(80, 90))}
+    similar = client.post_json("/api/similar", {"rows": [3, 9], "n": 5})
+    assert [i["row"] for i in similar["images"]] == session.collection.survey.similar(np.array([3, 9]), 5).tolist()
+    assert len(client.post_json("/api/similar", {"rows": list(range(90)), "n": 5})["images"]) == 0
+
+
+# Edits and their journal
+
+
+def test_edits_change_the_clusters_and_can_be_undone(client, session):
+    labels = session.collection.survey.labels
+    first = np.flatnonzero(labels == 0)
+    state = client.edit({"op": "name", "cluster": 0, "name": "  red \n things "})
+    assert state["clusters"][0]["title"] == "red things"
+    state = client.edit({"op": "move", "rows": first[:4].tolist(), "to": 1})
+    assert [c["changed"] for c in state["clusters"]] == [0, 4, 0]
+    assert client.get_json(f"/api/images/{first[0]}")["changed"]
+    state = client.edit({"op": "move", "rows": first[:2].tolist(), "to": 3})
+    assert [c["number"] for c in state["clusters"]] == [0, 1, 2, 3]
+    assert state["clusters"][3]["size"] == 2
+    state = client.edit({"op": "merge", "clusters": [0, 2], "into": 2})
+    assert [c["number"] for c in state["clusters"]] == [1, 2, 3]
+    assert state["clusters"][1]["title"] == "red things"
+    now = np.frombuffer(client.get("/api/labels")[2], "<u2")
+    assert (now[first[:2]] == 3).all()
+    assert (now[first[4:]] == 2).all()
+    for _ in range(4):
+        state = client.edit({"op": "undo"})
+    assert not state["can_undo"]
+    np.testing.assert_array_equal(np.frombuffer(client.get("/api/labels")[2], "<u2"), labels)
+    assert state["clusters"][0]["title"] == "cluster 0"
+    for _ in range(4):
+        state = client.edit({"op": "redo"})
+    np.testing.assert_array_equal(np.frombuffer(client.get("/api/labels")[2], "<u2"), now)
+    assert not state["can_redo"]
+    client.edit({"op": "undo"})
+    assert not client.edit({"op": "name", "cluster": 1, "name": "x"})["can_redo"]
+
+
+def test_split_is_shown_before_it_is_taken(client, session):
+    survey = session.collection.survey
+    state = client.edit({"op": "merge", "clusters": [0, 1], "into": 0})
+    preview = client.post_json("/api/split", {"cluster": 0})
+    assert client.get_json("/api/state")["revision"] == state["revision"]
+    members = np.flatnonzero(survey.labels < 2)
+    assert sum(preview["sizes"]) == len(members)
+    assert len(preview["rows"]) == preview["sizes"][1]
+    # The two that were merged are told apart again.
+    second = np.isin(members, preview["rows"])
+    agreement = max((second == (survey.labels[members] == k)).mean() for k in (0, 1))
+    assert agreement > 0.9
+    state = client.edit({"op": "split", "cluster": 0, "rows": preview["rows"], "new": 3})
+    assert [c["size"] for c in state["clusters"] if c["number"] in (0, 3)] == preview["sizes"]
+
+
+@pytest.mark.parametrize(
+    ("edit", "text"),
+    [
+        ({"op": "name", "cluster": 7, "name": "x"}, "there is no cluster 7"),
+        ({"op": "name", "cluster": True, "name": "x"}, "there is no cluster True"),
+        ({"op": "name", "cluster": 0, "name": "x" * 81}, "at most 80"),
+        ({"op": "name", "cluster": 0, "name": "a\u202eb"}, "printable"),
+        ({"op": "name", "cluster": 0}, "expected an edit"),
+        ({"op": "merge", "clusters": [0], "into": 0}, "at least two"),
+        ({"op": "merge", "clusters": [0, 1], "into": 2}, "at least two"),
+        ({"op": "move", "rows": [], "to": 1}, "no images"),
+        ({"op": "move", "rows": [90], "to": 1}, "there is no image 90"),
+        ({"op": "move", "rows": [-1], "to": 1}, "there is no image -1"),
+        ({"op": "move", "rows": ["1"], "to": 1}, "there is no image '1'"),
+        ({"op": "move", "rows": [1], "to": 5}, "a new one would be 3"),
+        ({"op": "split", "cluster": 0, "rows": list(range(90)), "new": 3}, "not in cluster 0"),
+        ({"op": "name", "cluster": 0, "name": "x", "more": "y" * 1000}, "expected an edit"),
+        ({"op": "undo", "more": 1}, "expected an edit"),
+        ({"op": "undo"}, "nothing to undo"),
+        ({"op": "redo"}, "nothing to redo"),
+        ({"op": "rm -rf"}, "expected an edit"),
+        ({}, "expected an edit"),
+    ],
+)
+def test_impossible_edits_leave_no_trace(client, session, edit, text):
+    assert text in client.refused("/api/edit", {"edit": edit, "revision": 0})
+    assert not session.journal_path.exists()
+
+
+def test_an_edit_of_what_is_no_longer_there_is_refused(client):
+    client.edit({"op": "name", "cluster": 0, "name": "first"})
+    error = client.refused("/api/edit", {"edit": {"op": "name", "cluster": 0, "name": "x"}, "revision": 0}, 409)
+    assert "changed meanwhile" in error
+    assert client.get_json("/api/state")["clusters"][0]["name"] == "first"
+
+
+def journal_of(path):
+    return Journal(path, "m" * 64, "d" * 64)
+
+
+def editor_of(path, labels=None):
+    return Editor(np.arange(12) % 3 if labels is None else labels, 3, journal_of(path))
+
+
+def test_journal_gives_the_state_again(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    editor = editor_of(path)
+    assert not path.exists()
+    editor.edit({"op": "move", "rows": [0, 3], "to": 3}, 0)
+    editor.edit({"op": "name", "cluster": 3, "name": "größer"}, 1)
+    editor.edit({"op": "undo"}, 2)
+    again = editor_of(path)
+    np.testing.assert_array_equal(again.sorting.labels, editor.sorting.labels)
+    assert again.sorting.names == editor.sorting.names
+    assert (again.revision, again.can_undo, again.can_redo) == (3, True, True)
+    lines = path.read_text().splitlines()
+    assert len(lines) == 4
+    assert all(isinstance(json.loads(line), dict) for line in lines)
+
+
+@pytest.mark.parametrize("torn", [b'{"op": "move", "ro', b"{", b"\xff\x00", b'{"op":"name","cluster":1,"name":"late"}'])
+def test_a_torn_last_line_is_dropped_and_written_over(tmp_path, torn):
+    path = tmp_path / "journal.jsonl"
+    editor_of(path).edit({"op": "name", "cluster": 0, "name": "kept"}, 0)
+    with path.open("ab") as file:
+        file.write(torn)
+    editor = editor_of(path)
+    assert editor.sorting.names[0] == "kept"
+    assert editor.revision == 1
+    editor.edit({"op": "name", "cluster": 1, "name": "next"}, 1)
+    assert [json.loads(line).get("name") for line in path.read_text().splitlines()] == [None, "kept", "next"]
+
+
+def test_a_torn_first_line_is_no_journal_yet(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(b'{"clusterloom_jour')
+    editor = editor_of(path)
+    editor.edit({"op": "name", "cluster": 1, "name": "x"}, 0)
+    assert editor_of(path).sorting.names[1] == "x"
+
+
+def test_foreign_and_damaged_journals_are_refused(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    editor_of(path).edit({"op": "name", "cluster": 0, "name": "x"}, 0)
+    with pytest.raises(DataError, match="belongs to another model"):
+        Journal(path, "n" * 64, "d" * 64).read_new()
+    with pytest.raises(DataError, match="belongs to other images"):
+        Journal(path, "m" * 64, "e" * 64).read_new()
+    good = path.read_bytes()
+    path.write_bytes(good + b"garbage\n" + b'{"op":"undo"}\n')
+    with pytest.raises(DataError, match="line 3: not a JSON object"):
+        editor_of(path)
+    path.write_bytes(good + b'{"op":"name","cluster":99,"name":"x"}\n')
+    with pytest.raises(DataError, match="line 3: there is no cluster 99"):
+        editor_of(path)
+    path.write_bytes(b'{"some":"thing"}\n')
+    with pytest.raises(DataError, match="not a journal"):
+        editor_of(path)
+
+
+def test_two_processes_share_a_journal(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    one, two = editor_of(path), editor_of(path)
+    one.edit({"op": "name", "cluster": 0, "name": "one"}, 0)
+    with pytest.raises(StaleError):
+        two.edit({"op": "name", "cluster": 0, "name": "two"}, 0)
+    assert two.sorting.names[0] == "one"
+    two.edit({"op": "name", "cluster": 0, "name": "two"}, two.revision)
+    one.refresh()
+    assert one.sorting.names[0] == "two"
+
+
+def test_many_writers_at_once_corrupt_nothing(tmp_path):
+    """Two editors, as two processes would have, with three threads each."""
+    path = tmp_path / "journal.jsonl"
+    editors = [editor_of(path), editor_of(path)]
+    made = []
+
+    def work(number):
+        editor = editors[number % 2]
+        for i in range(15):
+            while True:
+                try:
+                    editor.edit({"op": "name", "cluster": number % 3, "name": f"{number}-{i}"}, editor.revision)
+                    made.append(1)
+                    break
+                except StaleError:
+                    editor.refresh()
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 90
+    assert len(path.read_text().splitlines()) == 91
+    again = editor_of(path)
+    for editor in editors:
+        editor.refresh()
+        assert editor.sorting.names == again.sorting.names
+
+
+def test_a_full_disk_changes_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "journal.jsonl"
+    editor = editor_of(path)
+    editor.edit({"op": "name", "cluster": 0, "name": "kept"}, 0)
+    before = path.read_bytes()
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            editor.edit({"op": "name", "cluster": 0, "name": "lost"}, 1)
+    assert path.read_bytes() == before
+    assert editor.sorting.names[0] == "kept"
+    editor.edit({"op": "name", "cluster": 0, "name": "later"}, 1)
+    assert editor_of(path).sorting.names[0] == "later"
+
+
+def test_splitting_finds_two_blobs_and_refuses_what_has_none():
+    rng = np.random.default_rng(0)
+    latents = rng.standard_normal((300, 5)).astype(np.float32)
+    latents[:100, 2] += 9
+    second = split_in_two(latents)
+    assert second.sum() == pytest.approx(100, abs=3)
+    assert second[:100].mean() > 0.98
+    np.testing.assert_array_equal(second, split_in_two(latents))
+    with pytest.raises(DataError, match="at least 4"):
+        split_in_two(latents[:3])
+    with pytest.raises(DataError, match="all alike"):
+        split_in_two(np.zeros((50, 5), np.float32))
+
+
+# Files out
+
+
+def test_labels_with_names_and_corrections(client, session):
+    labels = session.collection.survey.labels
+    row = int(np.flatnonzero(labels == 0)[0])
+    client.edit({"op": "name", "cluster": 1, "name": "blue, or so"})
+    client.edit({"op": "move", "rows": [row], "to": 1})
+    saved = client.post_json("/api/save/labels", {"format": "csv"})
+    path = Path(saved["path"])
+    assert path.parent == session.export_dir
+    rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+    assert len(rows) == 90
+    assert (rows[row]["cluster"], rows[row]["name"], rows[row]["changed"]) == ("1", "blue, or so", "true")
+    assert rows[row]["model_cluster"] == "0"
+    assert [r["model_cluster"] for r in rows] == [str(k) for k in labels]
+    assert sum(r["changed"] == "true" for r in rows) == 1
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = parquet.read_table(client.post_json("/api/save/labels", {"format": "parquet"})["path"]).to_pydict()
+    assert table["cluster"] == [int(r["cluster"]) for r in rows]
+    assert table["name"] == [r["name"] for r in rows]
+
+
+def test_selections_as_copies_and_links(client, session):
+    ids = session.collection.images.ids
+    rows = [0, 31, 62]
+    for how in ("copies", "links"):
+        folder = Path(client.post_json("/api/save/images", {"rows": rows, "how": how})["path"])
+        files = sorted(folder.iterdir())
+        assert len(files) == 3
+        assert all(file.is_symlink() == (how == "links") for file in files)
+        originals = {(session.source / ids[row]).read_bytes() for row in rows}
+        assert {file.read_bytes() for file in files} == originals
+    assert not [path for path in session.export_dir.iterdir() if path.name.startswith(".")]
+
+
+def test_selections_of_arrays_become_pictures(session, tmp_path):
+    folder, count = export_images(session.collection, np.array([4, 2]), tmp_path / "new", None, links=False)
+    assert count == 2
+    name = Path(session.collection.images.ids[2]).name
+    pixels = np.asarray(Image.open(next(f for f in folder.iterdir() if f.name.startswith(name[:6]))))
+    assert any((pixels == session.collection.images.images[row]).all() for row in (2, 4))
+    with pytest.raises(DataError, match="no files to link to"):
+        export_images(session.collection, np.array([4]), tmp_path, None, links=True)
+
+
+def test_a_vanished_original_leaves_no_half_folder(client, session):
+    victim = session.source / session.collection.images.ids[5]
+    data = victim.read_bytes()
+    victim.unlink()
+    try:
+        assert "no longer in the folder" in client.refused("/api/save/images", {"rows": [4, 5], "how": "copies"})
+        assert not session.export_dir.exists() or not list(session.export_dir.iterdir())
+    finally:
+        victim.write_bytes(data)
+
+
+# New images
+
+
+def test_new_images_repeat_and_belong_to_their_cluster(client, session):
+    values = {"cluster": 1, "spread": 1, "n": 16, "seed": 5}
+    sheet = client.post("/api/generate", values)[2]
+    assert sheet == client.post("/api/generate", values)[2]
+    assert sheet != client.post("/api/generate", {**values, "seed": 6})[2]
+    images = png_of(sheet).reshape(24, 16, 24, 3).swapaxes(0, 1)
+    assert (session.model.predict(images) == 1).mean() > 0.7
+    middle = png_of(client.post("/api/generate", {**values, "spread": 0})[2]).reshape(24, 16, 24, 3).swapaxes(0, 1)
+    assert (middle == middle[:1]).all()
+    np.testing.assert_allclose(middle[0] / 255, session.model.sample(1, 1, spread=0)[0], atol=0.003)
+
+
+def test_new_images_follow_corrections(client, session):
+    rows = np.flatnonzero(session.collection.survey.labels == 2)[:5].tolist()
+    client.edit({"op": "move", "rows": rows, "to": 3})
+    mean = session.collection.survey.latents[rows].mean(0, keepdims=True)
+    sheet = png_of(client.post("/api/generate", {"cluster": 3, "spread": 0, "n": 1})[2])
+    np.testing.assert_allclose(sheet / 255, session.model.decode(mean)[0], atol=0.003)
+    client.edit({"op": "merge", "clusters": [0, 3], "into": 0})
+    assert client.post("/api/generate", {"cluster": 0, "spread": 1, "n": 4})[0] == 200
+    assert "there is no cluster 3" in client.refused("/api/generate", {"cluster": 3, "spread": 1, "n": 4})
+
+
+def test_saved_images_are_those_that_were_shown(client, session):
+    values = {"cluster": 0, "spread": 1.2, "n": 4}
+    sheets = [png_of(client.post("/api/generate", {**values, "seed": s})[2]) for s in (3, 4)]
+    saved = client.post_json("/api/save/generated", {**values, "seeds": [3, 4]})
+    files = sorted(Path(saved["path"]).iterdir())
+    assert len(files) == saved["count"] == 8
+    np.testing.assert_array_equal(np.asarray(Image.open(files[5])), sheets[1][:, 24:48])
+
+
+def test_walks_and_dimensions(client, session):
+    latents = session.collection.survey.latents
+    way = png_of(client.post("/api/walk", {"from": {"row": 0}, "to": {"row": 7}, "steps": 5})[2])
+    assert way.shape == (24, 5 * 24, 3)
+    expected = session.model.decode(np.stack([latents[0], (latents[0] + latents[7]) / 2, latents[7]]))
+    for step, image in zip((0, 2, 4), expected, strict=True):
+        np.testing.assert_allclose(way[:, step * 24 : step * 24 + 24] / 255, image, atol=0.003)
+    image = png_of(client.post("/api/latent/image", {"from": {"row": 7}, "offsets": [0, 1.5, 0, 0]})[2])
+    moved = latents[7] + np.array([0, 1.5, 0, 0], np.float32) * latents.std(0)
+    np.testing.assert_allclose(image / 255, session.model.decode(moved[None])[0], atol=0.003)
+    strips = client.post_json("/api/latent/strips", {"from": {"cluster": 1}})
+    assert sorted(strips["dimensions"]) == [0, 1, 2, 3]
+    assert strips["dimensions"][0] == latents.std(0).argmax()
+    assert len(strips["sheet"]) > 100
+
+
+def test_a_dropped_image_is_recognised(client, session):
+    collection = session.collection
+    for row in (0, 40):
+        body = (session.source / collection.images.ids[row]).read_bytes()
+        status, _, answer = client.request("POST", "/api/drop", body, Content_Type="application/octet-stream")
+        said = json.loads(answer)
+        assert status == 200
+        assert said["cluster"] == collection.survey.labels[row]
+        assert said["probabilities"][0][1] == pytest.approx(collection.survey.confidence[row], abs=1e-4)
+        assert said["nearest"][0]["row"] == row
+    jpeg = io.BytesIO()
+    Image.new("RGBA", (300, 200), (250, 20, 20, 128)).convert("RGB").save(jpeg, "JPEG")
+    said = json.loads(client.request("POST", "/api/drop", jpeg.getvalue())[2])
+    assert "scaled to fit" in said["steps"]
+
+
+# Attacks; hard cases 22 to 25
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/image/..%2f..%2fetc%2fpasswd",
+        "/image/..%2f..%2f..%2fetc%2fpasswd.png",
+        "/image/../../../etc/passwd",
+        "/image//etc/passwd",
+        "/image/%2fetc%2fpasswd.png",
+        "/image/picture%201.png",
+        "/image/kind%200/picture%203.png",
+        "/image/-1.png",
+        "/image/90.png",
+        "/image/1e1.png",
+        "/image/%31%00.png",
+        "/image/٣.png".encode().decode("latin-1"),
+        f"/image/{'9' * 5000}.png",
+        "/static/..%2fpage%2fpage.js",
+        "/static/../app.py",
+        "/static/%2e%2e/app.py",
+        "/static/",
+        "/static//etc/passwd",
+        "/api/images/..%2f1",
+        "/etc/passwd",
+        "//etc/passwd",
+    ],
+)
+def test_paths_lead_nowhere(client, path):
+    """Hard case 22: images are addressed by number alone; nothing in an address is ever a path."""
+    with socket.create_connection(("127.0.0.1", client.port), timeout=20) as connection:
+        cookie = f"Cookie: clusterloom-{client.port}={client.app.key}\r\n"
+        request = f"GET {path} HTTP/1.1\r\nHost: {client.host}\r\n{cookie}Connection: close\r\n\r\n"
+        connection.sendall(request.encode("latin-1"))
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer.split(b" ", 2)[1] in (b"404", b"400")
+    assert b"root:" not in answer
+
+
+def test_links_in_the_data_folder_are_not_followed_from_outside(client, session):
+    (session.source / "secret.png").symlink_to("/etc/passwd")
+    try:
+        assert client.get("/image/secret.png")[0] == 404
+        assert client.get("/static/secret.png")[0] == 404
+    finally:
+        (session.source / "secret.png").unlink()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "evil.example"},
+        {"Host": "evil.example:8000"},
+        {"Host": "127.0.0.1.evil.example"},
+        {"Host": "localhost.evil.example:80"},
+        {"Host": ""},
+        {"Host": None},
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:1"},
+        {"Sec_Fetch_Site": "cross-site"},
+        {"Sec_Fetch_Site": "same-site"},
+        {"Cookie": None},
+        {"Cookie": "clusterloom-1=x"},
+        {"X_Clusterloom_Token": None},
+        {"X_Clusterloom_Token": "guess"},
+        {"X_Clusterloom_Token": "ü"},
+    ],
+)
+def test_strangers_are_refused(client, session, headers):
+    """Hard case 23."""
+    edit = {"edit": {"op": "name", "cluster": 0, "name": "hacked"}, "revision": 0}
+    status, answered, _ = client.post("/api/edit", edit, **headers)
+    assert status in (400, 403, 421)
+    assert "access-control-allow-origin" not in answered
+    assert not session.journal_path.exists()
+    if not set(headers) & {"X_Clusterloom_Token"}:
+        assert client.get("/api/state", **headers)[0] in (400, 403, 421)
+
+
+def test_own_names_are_answered(client):
+    for host in (f"localhost:{client.port}", f"127.0.0.1:{client.port}", f"[::1]:{client.port}", "localhost:9000"):
+        assert client.get("/api/state", Host=host, Origin=f"http://{host}")[0] == 200
+    assert client.get("/", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="navigate")[0] == 200
+
+
+def test_preflights_and_other_methods_are_refused(client):
+    assert client.request("OPTIONS", "/api/edit", X_Clusterloom_Token=None)[0] == 403
+    assert client.request("PUT", "/api/edit")[0] == 405
+    assert client.request("DELETE", "/image/1.png")[0] == 405
+    assert client.get("/api/edit")[0] == 405
+
+
+def test_it_listens_on_loopback_alone(client):
+    listening = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    addresses = {line[1] for line in listening if line[1].endswith(f":{client.port:04X}") and line[3] == "0A"}
+    assert addresses == {f"0100007F:{client.port:04X}"}
+
+
+def peak_mb():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("path", ["/api/drop", "/api/edit", "/api/nothing"])
+def test_a_gigabyte_is_refused_while_it_comes(client, path, chunked):
+    """Hard case 24: refused early, memory flat."""
+    before = peak_mb()
+    sent = 0
+    head = f"POST {path} HTTP/1.1\r\nHost: {client.host}\r\nCookie: clusterloom-{client.port}={client.app.key}\r\n"
+    head += f"X-Clusterloom-Token: {client.app.token}\r\nContent-Type: application/json\r\n"
+    head += "Transfer-Encoding: chunked\r\n\r\n" if chunked else f"Content-Length: {1 << 30}\r\n\r\n"
+    block = b"a" * (1 << 18)
+    framed = b"%x\r\n%s\r\n" % (len(block), block) if chunked else block
+    answer = b""
+    with socket.create_connection(("127.0.0.1", client.port), timeout=20) as connection:
+        connection.sendall(head.encode())
+        try:
+            while sent < 1 << 30:
+                connection.sendall(framed)
+                sent += len(block)
+        except OSError:
+            pass
+        try:
+            answer = connection.recv(65536)
+        except OSError:
+            answer = b"HTTP/1.1 413 "  # the connection was cut while more was coming
+    assert answer.split(b" ", 2)[1] in (b"413", b"404")
+    assert sent < 64 << 20
+    assert peak_mb() - before < 120
+    assert client.get("/api/state")[0] == 200
+
+
+def test_a_body_that_is_longer_than_it_says_is_cut(client):
+    status, _, _ = client.request("POST", "/api/drop", b"abc", Content_Length="-5")
+    assert status in (400, 413)
+
+
+def test_forms_ranges_and_odd_bodies_are_refused(client):
+    """Hard case 24."""
+    fields = "&".join(f"f{i}={i}" for i in range(10_000)).encode()
+    for kind in ("application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/plain"):
+        assert client.request("POST", "/api/edit", fields, Content_Type=kind)[0] == 400
+    assert client.get("/image/1.png", Range=",".join(f"bytes={i}-{i + 1}" for i in range(900)))[0] == 416
+    with contextlib.suppress(ConnectionResetError):  # it does not wait for the rest of such a head
+        assert client.get("/image/1.png", X_Long="x" * 200_000)[0] in (400, 431)
+    for body in (b"", b"[]", b"7", b'"x"', b"{", b"\xff\xfe", b"[" * 200_000, b'{"edit":' * 50_000, b"NaN"):
+        assert client.request("POST", "/api/edit", body)[0] == 400
+    assert client.get("/api/state?" + "&".join(f"a{i}=1" for i in range(5000)))[0] in (200, 400)
+
+
+@pytest.mark.parametrize(
+    ("path", "values"),
+    [
+        ("/api/generate", {"cluster": 0, "spread": "1"}),
+        ("/api/generate", {"cluster": 0, "spread": 1e9}),
+        ("/api/generate", {"cluster": 0, "spread": True}),
+        ("/api/generate", {"cluster": 0, "spread": 1, "n": 10**9}),
+        ("/api/generate", {"cluster": -1, "spread": 1}),
+        ("/api/generate", {"cluster": 0, "spread": 1, "seed": -1}),
+        ("/api/walk", {"from": {"row": 0}, "to": {"row": 10**12}}),
+        ("/api/walk", {"from": {"row": 0}, "to": "x"}),
+        ("/api/walk", {"from": {"row": 0}, "to": {"row": 1}, "steps": 10**6}),
+        ("/api/latent/image", {"from": {"row": 0}, "offsets": [0, 0, 0]}),
+        ("/api/latent/image", {"from": {"row": 0}, "offsets": [0, 0, 0, 1e300]}),
+        ("/api/latent/image", {"from": {"row": 0}, "offsets": {"0": 1}}),
+        ("/api/latent/strips", {"from": {}}),
+        ("/api/similar", {"rows": [0], "n": 10**6}),
+        ("/api/similar", {"rows": "0"}),
+        ("/api/split", {"cluster": [0]}),
+        ("/api/save/labels", {"format": "/etc/passwd"}),
+        ("/api/save/labels", {"format": "../x.csv"}),
+        ("/api/save/images", {"rows": [0], "how": "move"}),
+        ("/api/save/images", {"rows": [1.5], "how": "copies"}),
+        ("/api/save/generated", {"cluster": 0, "spread": 1, "n": 4, "seeds": list(range(1000))}),
+    ],
+)
+def test_values_out_of_range_are_refused(client, session, path, values):
+    client.refused(path, values)
+    assert not session.export_dir.exists()
+
+
+def test_non_finite_numbers_are_refused(client):
+    for body in (b'{"cluster":0,"spread":NaN}', b'{"cluster":0,"spread":Infinity}'):
+        assert client.request("POST", "/api/generate", body)[0] == 400
+
+
+def bomb():
+    buffer = io.BytesIO()
+    Image.fromarray(np.zeros((1, 1), np.uint8)).save(buffer, "PNG")
+    data = bytearray(buffer.getvalue())
+    data[16:24] = struct.pack(">II", 20000, 20000)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    return bytes(data)
+
+
+def tiff():
+    buffer = io.BytesIO()
+    Image.new("L", (8, 8)).save(buffer, "TIFF")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (bomb(), "89,478,485 pixels"),
+        (tiff(), "not one of the formats"),
+        (b"<svg onload=alert(1)>", "not one of the formats"),
+        (b"\x89PNG\r\n\x1a\n" + b"\0" * 50, "cannot be read"),
+        (b"", "empty"),
+    ],
+)
+def test_bad_pictures_are_refused(client, body, text):
+    status, _, answer = client.request("POST", "/api/drop", body)
+    assert status == 400
+    assert text in json.loads(answer)["error"]
+
+
+# Other models, and the command
+
+
+def test_without_data_the_model_alone_is_shown(session):
+    alone = Session(session.path, None)
+    alone.start(lambda: None)
+    with served(alone) as client:
+        state = client.get_json("/api/state")
+        assert not state["has_data"]
+        assert len(state["clusters"]) == 3
+        assert client.post("/api/generate", {"cluster": 1, "spread": 1, "n": 4})[0] == 200
+        assert client.post("/api/walk", {"from": {"cluster": 0}, "to": {"cluster": 1}})[0] == 200
+        strips = client.post_json("/api/latent/strips", {"from": {"cluster": 1}})
+        assert min(strips["deviations"]) > 0
+        body = (session.source / session.collection.images.ids[0]).read_bytes()
+        assert json.loads(client.request("POST", "/api/drop", body)[2])["nearest"] == []
+        for path in ("/image/0.png", "/api/positions", "/api/clusters/0?order=typical", "/api/find?text=a"):
+            status, _, answer = client.get(path)
+            assert status == 503
+            assert "without DATA" in json.loads(answer)["error"]
+
+
+def test_methods_that_cannot_generate_say_why(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 90, (40, 8, 8, 1)).astype(np.uint8)
+    pixels[::2, :4] += 150
+    images = ImageSet(pixels, RowIds(range(40)), None, (), "halves", ())
+    small = {"hidden_dims": (16,), "latent_dim": 3, "pretrain_epochs": 1, "finetune_epochs": 1, "epochs": 1}
+    DECClusterer(2, **small, random_state=0).fit(images).save(tmp_path / "dec")
+    session = Session(tmp_path / "dec", lambda model: images)
+    session.start(lambda: None)
+    assert session.wait(60)
+    with served(session) as client:
+        state = client.get_json("/api/state")
+        assert "DECClusterer learns no distribution" in state["generates"]
+        assert "learns no distribution" in client.refused("/api/generate", {"cluster": 0, "spread": 1})
+        assert "decoder" in client.refused("/api/walk", {"from": {"row": 0}, "to": {"row": 1}})
+        assert client.get("/image/3.png")[0] == 200
+        picture = io.BytesIO()
+        Image.fromarray(pixels[3, ..., 0]).save(picture, "PNG")
+        said = json.loads(client.request("POST", "/api/drop", picture.getvalue())[2])
+        assert said["rebuilt"] == ""
+        assert said["nearest"][0]["row"] == 3
+
+
+def one_line(arguments, text, capsys):
+    capsys.readouterr()
+    assert run([str(a) for a in arguments]) == 2
+    err = capsys.readouterr().err
+    (line,) = [line for line in err.splitlines() if line.startswith("clusterloom: error: ")]
+    assert text in line
+    assert "Traceback" not in err
+
+
+def test_bad_input_is_one_line_and_status_2(session, tmp_path, capsys):
+    start = ["explore", session.path, "--no-browser", "--port", 0]
+    one_line([*start, tmp_path / "nowhere"], "there is no file, folder or built-in data set", capsys)
+    one_line([*start, "digits"], "expects (24, 24, 3)", capsys)
+    one_line(["explore", tmp_path, session.source, "--no-browser"], "config.json is missing", capsys)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        one_line(["explore", session.path, "--no-browser", "--port", port], f"port {port} cannot be used", capsys)
+    one_line(["explore", session.path, "--port", 70000], "--port", capsys)
+    session.journal_path.write_text('{"clusterloom_journal":1,"model_sha256":"x","data_sha256":"y"}\n')
+    one_line([*start, session.source], "belongs to another model", capsys)
+
+
+@pytest.mark.parametrize("with_data", [True, False])
+def test_ctrl_c_ends_it_cleanly(session, with_data):
+    data = [str(session.source)] if with_data else []
+    command = [sys.executable, "-m", "clusterloom", "explore", str(session.path), *data, "--no-browser", "--port", "0"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    lines = []
+    reader = threading.Thread(target=lambda: lines.extend(iter(process.stderr.readline, "")), daemon=True)
+    reader.start()
+    wait_until(lambda: any("http://127.0.0.1:" in line for line in lines) or process.poll() is not None, 120)
+    address = re.search(r"http://127\.0\.0\.1:(\d+)/\?key=([\w-]+)$", "".join(lines), re.M)
+    assert address, lines
+    with socket.create_connection(("127.0.0.1", int(address[1])), timeout=30) as connection:
+        connection.sendall(f"GET /?key={address[2]} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        assert b"303" in connection.recv(200)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+    reader.join(5)
+    assert "Traceback" not in "".join(lines)
+    assert process.stdout.read() == ""
+
+
+@pytest.mark.skipif(shutil.which("node") is None or shutil.which("npm") is None, reason="node and npm are not here")
+def test_the_bundle_is_what_the_sources_give(tmp_path):
+    """`make page` has been run since the page's sources were changed."""
+    page = tmp_path / "page"
+    shutil.copytree(PAGE, page, ignore=shutil.ignore_patterns("node_modules"))
+    if (PAGE / "node_modules" / ".bin" / "esbuild").exists():
+        (page / "node_modules").symlink_to(PAGE / "node_modules")
+    elif subprocess.run(["npm", "ci", "--ignore-scripts"], cwd=page, capture_output=True, check=False).returncode:
+        pytest.skip("the page's packages cannot be fetched")
+    (tmp_path / "out").mkdir()
+    subprocess.run(["node", "build.mjs", str(tmp_path / "out")], cwd=page, check=True, capture_output=True)
+    for file in (tmp_path / "out").iterdir():
+        assert file.read_bytes() == (PAGE.parent / "static" / file.name).read_bytes(), f"{file.name}: run make page"

@@ -1,0 +1,436 @@
+"""The local page in a real browser: Debian's Chromium through the main paths, wide and narrow.
+
+Skipped where no Chromium is on the path; none is ever downloaded.
+"""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from explore_helpers import HOSTILE, folder_session, served
+
+from clusterloom.explore.session import Session
+
+sync_api = pytest.importorskip("playwright.sync_api")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path")
+
+WIDE, NARROW = {"width": 1400, "height": 900}, {"width": 390, "height": 844}
+ARGUMENTS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+# The page prefers a plain canvas to WebGL in software, which is what there is here.
+ANY_WEBGL = """{
+  const { prototype } = WebGL2RenderingContext;
+  const ask = prototype.getParameter;
+  const isName = (what) => what === prototype.RENDERER || what === 0x9246;
+  prototype.getParameter = function (what) { return isName(what) ? "any" : ask.call(this, what); };
+}"""
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CLUSTERLOOM_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield folder_session(tmp_path_factory.mktemp("page"), "model <b>")
+
+
+@pytest.fixture(scope="module")
+def client(session):
+    with served(session) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser, client):
+    """Opens the page as a user does; afterwards: no error, no violation of the policy, no request off the host."""
+    pages, complaints, requests = [], [], []
+
+    def open_page(view="map", size=WIDE, **options):
+        context = browser.new_context(viewport=size, reduced_motion="reduce", **options)
+        page = context.new_page()
+        page.on("console", lambda m: m.type in ("error", "warning") and complaints.append(m.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("dialog", lambda dialog: complaints.append(f"dialog: {dialog.message}"))
+        page.on("request", lambda request: requests.append(request.url))
+        page.add_init_script(ANY_WEBGL)
+        page.add_init_script(
+            "addEventListener('securitypolicyviolation', (e) => console.error('policy: ' + e.violatedDirective))"
+        )
+        page.goto(client.address)
+        page.wait_for_selector("html[data-started]")
+        page.evaluate(f"location.hash = '/{view}'")
+        page.wait_for_selector(f"body[data-view={view.split('/')[0]}]")
+        pages.append(page)
+        return page
+
+    yield open_page
+    for page in pages:
+        page.context.close()
+    # A renderer in software says how slow it is; that is no complaint of ours.
+    # A refusal that a test provokes is no complaint either.
+    known = ("GPU stall", "GL Driver Message", "status of 400")
+    assert [c for c in complaints if not any(text in c for text in known)] == []
+    assert requests
+    hosts = {urlsplit(url).netloc for url in requests if not url.startswith(("data:", "blob:"))}
+    assert hosts == {client.host}
+
+
+def until(page, expression, arg=None):
+    """Wait until an expression is true. The browser's own waiting needs `eval`, which the page's policy forbids."""
+    for _ in range(300):
+        if page.evaluate(expression, arg):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(f"never true: {expression}")
+
+
+def labels_of(client):
+    return client.get("/api/labels")[2]
+
+
+def said(page, text):
+    until(page, "(text) => document.getElementById('status').textContent.includes(text)", arg=text)
+
+
+def wait_for_map(page):
+    until(page, "Number(document.getElementById('map').dataset.drawn) > 5")
+
+
+def is_drawn(page):
+    """Whether the points' canvas has something on it."""
+    return page.evaluate(
+        """async () => {
+          const canvas = document.querySelector("#map .points");
+          const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d");
+          await new Promise((done) => { document.getElementById("by-doubt").click(); requestAnimationFrame(() => {
+            copy.drawImage(canvas, 0, 0); done(); }); });
+          document.getElementById("by-doubt").click();
+          return copy.getImageData(0, 0, canvas.width, canvas.height).data.some((v) => v > 0);
+        }"""
+    )
+
+
+def test_map_hover_lasso_and_move(open_page, client, session):
+    page = open_page("map")
+    wait_for_map(page)
+    assert page.evaluate("document.querySelector('#map .points').getContext('webgl2') !== null")
+    assert is_drawn(page)
+    box = page.locator("#map").bounding_box()
+    middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    # Over the thumbnails one after the other, until a card appears.
+    page.mouse.move(*middle)
+    positions = session.collection.survey.position
+    side = min(box["width"], box["height"])
+    for x, y in positions[:20].astype(float):
+        page.mouse.move(middle[0] + (x - 0.5) * (side - 90), middle[1] - (y - 0.5) * (side - 90))
+        if page.locator(".hover-card").is_visible():
+            break
+    until(page, "!['', '…'].includes(document.querySelector('.hover-card .id').textContent)")
+    assert re.search(r"kind \d/", page.locator(".hover-card .id").inner_text())
+    assert "%" in page.locator(".hover-card").inner_text()
+    # A lasso around everything, and one around a half.
+    page.click("#lasso")
+    corners = [(4, 50), (box["width"] - 4, 50), (box["width"] - 4, box["height"] - 4), (4, box["height"] - 4)]
+    chosen = "parseInt(document.querySelector('#selection h2').textContent)"
+    for width, expected in ((1, f"{chosen} === 90"), (0.5, f"{chosen} >= 5 && {chosen} < 90")):
+        page.mouse.move(box["x"] + corners[0][0], box["y"] + corners[0][1])
+        page.mouse.down()
+        for x, y in corners[1:]:
+            page.mouse.move(box["x"] + max(4, x * width), box["y"] + y, steps=4)
+        page.mouse.up()
+        until(page, expected)
+    page.click("#lasso")
+    # What is chosen becomes a new cluster; undo brings it back.
+    before = labels_of(client)
+    page.select_option("#move-to", "new")
+    page.click("#selection button.primary")
+    said(page, "moved to cluster 3")
+    assert labels_of(client).count(b"\x03\x00") >= 1
+    assert page.locator("#cluster-list li").count() == 5
+    page.click("#undo")
+    said(page, "Undone")
+    assert labels_of(client) == before
+    page.click("#redo")
+    said(page, "Done again")
+    page.keyboard.press("Control+z")
+    until(page, "document.getElementById('undo').disabled")
+    assert labels_of(client) == before
+
+
+def test_map_by_keyboard_and_by_search(open_page, session):
+    page = open_page("map")
+    wait_for_map(page)
+    page.focus("#map")
+    page.keyboard.press("+")
+    for _ in range(3):
+        page.keyboard.press("+")
+    page.wait_for_timeout(200)
+    page.fill("#search-text", "picture 33")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#found .tile")
+    page.wait_for_selector("#image-details h2:has-text('picture 33.png')")
+    page.get_by_role("button", name="On the map").click()
+    page.wait_for_timeout(300)
+    page.focus("#map")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowRight")
+    until(page, "document.getElementById('whisper').textContent.includes('kind')")
+    page.keyboard.press("Space")
+    page.wait_for_selector("#selection h2:has-text('1 image selected')")
+    page.keyboard.press("Enter")
+    page.wait_for_timeout(200)
+    assert page.locator("#image-details h2").inner_text() in page.locator("#whisper").inner_text()
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#selection h2:has-text('Nothing selected')")
+
+
+def test_without_webgl_the_map_is_drawn_all_the_same(open_page):
+    page = open_page("gallery")
+    page.add_init_script(
+        "{ const get = HTMLCanvasElement.prototype.getContext;"
+        "HTMLCanvasElement.prototype.getContext = function (kind, ...rest) {"
+        "  return kind === 'webgl2' ? null : get.call(this, kind, ...rest); }; }"
+    )
+    page.reload()
+    page.wait_for_selector("html[data-started]")
+    page.evaluate("location.hash = '/map'")
+    wait_for_map(page)
+    assert page.evaluate("document.querySelector('#map .points').getContext('2d') !== null")
+    assert is_drawn(page)
+
+
+def test_gallery_scrolls_names_merges_and_splits(open_page, client, session):
+    largest = int(session.collection.survey.sizes.argmax())
+    other = (largest + 1) % 3
+    page = open_page(f"gallery/{largest}")
+    page.wait_for_selector("#gallery .tile")
+    page.fill("#cluster-name", "<b>bags</b>")
+    page.click("text=Rename")
+    said(page, "is called “<b>bags</b>”")
+    page.wait_for_selector("#cluster-list .title:has-text('<b>bags</b>')")
+    page.select_option("#merge-with", str(other))
+    page.get_by_role("button", name="Merge", exact=True).click()
+    said(page, "is now part of <b>bags</b>")
+    size = int((session.collection.sorting.labels == largest).sum())
+    page.wait_for_selector(f"#gallery h2:has-text('{size} images')")
+    page.wait_for_selector("#gallery .tile")
+    page.locator(".sentinel").scroll_into_view_if_needed()
+    page.wait_for_selector(f"text={size} of {size} images shown")
+    assert page.locator("#gallery .tile").count() == size
+    page.click("#split")
+    page.wait_for_selector("dialog[open] .halves .tile")
+    assert page.locator("dialog .halves section").count() == 2
+    page.get_by_role("button", name="Split", exact=True).click()
+    said(page, "has been split; cluster 3 is new")
+    assert sorted(session.collection.sorting.names) == sorted({largest, 3, *range(3)} - {other})
+    for _ in range(3):
+        revision = page.evaluate("document.getElementById('status').textContent = ''")
+        page.click("#undo")
+        said(page, "Undone")
+    assert revision == ""
+    assert labels_of(client) == session.collection.survey.labels.astype("<u2").tobytes()
+
+
+def test_gallery_by_keyboard_and_find_similar(open_page, session):
+    page = open_page("gallery/0")
+    page.wait_for_selector("#gallery .tile")
+    page.check("input[value=doubtful]", force=True)
+    until(page, "document.querySelector('#gallery .tile') !== null")
+    page.wait_for_timeout(200)
+    page.focus("#gallery .tile[tabindex='0']")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Space")
+    page.wait_for_selector("#selection h2:has-text('1 image selected')")
+    row = int(page.evaluate("document.activeElement.dataset.row"))
+    assert row == session.collection.survey.doubtful(0)[1]
+    page.keyboard.press("Enter")
+    page.click("#more-like-this")
+    page.wait_for_selector("#found .tile")
+    rows = [int(t.get_attribute("data-row")) for t in page.locator("#found .tile").all()]
+    assert rows == session.collection.survey.similar([row], 60).tolist()
+    page.click("#select-found")
+    page.wait_for_selector("#selection h2:has-text('61 images selected')")
+    page.click("#clear-selection")
+    page.wait_for_selector("#selection h2:has-text('Nothing selected')")
+
+
+def test_hostile_names_are_text(open_page):
+    """Hard case 25: a dialog, or a request for x, would be a complaint."""
+    page = open_page("gallery/0")
+    page.fill("#search-text", "onerror")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#image-details h2:has-text('onerror')")
+    assert page.locator("#image-details h2").inner_text() == f"kind 0/{HOSTILE[0]}"
+    assert page.locator("img[src='x']").count() == 0
+    assert page.locator("header h1").inner_text() == "model <b>"
+
+
+def test_generate_walk_and_dimensions(open_page, session):
+    page = open_page("generate/1")
+    page.wait_for_selector("#generated canvas")
+    assert page.locator("#generated canvas").count() == 24
+    pixels = "document.querySelector('#generated canvas').toDataURL()"
+    before = page.evaluate(pixels)
+    page.locator("#spread").fill("0.2")
+    until(page, f"{pixels} !== {json.dumps(before)}")
+    page.click("#more")
+    until(page, "document.querySelectorAll('#generated canvas').length === 48")
+    page.click("#save-generated")
+    said(page, "48 new images in")
+    saved = Path(page.locator("#status").inner_text().split(" in ", 1)[1])
+    assert len(list(saved.iterdir())) == 48
+    page.click("#tab-walk")
+    page.wait_for_selector("#walk .film canvas")
+    large = "document.querySelector('#walk .large').toDataURL()"
+    start = page.evaluate(large)
+    page.locator("#walk-position").fill("23")
+    until(page, f"{large} !== {json.dumps(start)}")
+    page.click("#walk-play")
+    until(page, "Number(document.getElementById('walk-position').value) < 22")
+    page.click("#walk-play")
+    page.click("#tab-dimensions")
+    page.wait_for_selector("#dimensions li canvas")
+    assert page.locator("#dimensions li").count() == 4
+    moved = "document.getElementById('latent-image').toDataURL()"
+    page.wait_for_timeout(200)
+    start = page.evaluate(moved)
+    page.locator("#dimensions input[type=range]").first.fill("2.5")
+    until(page, f"{moved} !== {json.dumps(start)}")
+
+
+def test_a_walk_between_two_images(open_page):
+    page = open_page("gallery/0")
+    page.wait_for_selector("#gallery .tile")
+    for index, name in ((0, "Walk from here"), (3, "Walk to here")):
+        page.evaluate("location.hash = '/gallery/0'")
+        page.locator("#gallery .tile").nth(index).click()
+        page.get_by_role("button", name=name).click()
+        page.wait_for_selector("#walk .film canvas")
+    assert page.locator("#walk .end img").count() == 2
+
+
+def test_a_picture_dropped_in(open_page, session):
+    page = open_page("try")
+    row = 40
+    page.set_input_files("#drop-file", str(session.source / session.collection.images.ids[row]))
+    page.wait_for_selector("#drop-result .pair canvas")
+    assert page.locator("#drop-result .pair canvas").count() == 2
+    assert page.locator("#drop-result .tile").first.get_attribute("data-row") == str(row)
+    assert f"cluster {session.collection.survey.labels[row]}" in page.locator("#drop-result h2").inner_text()
+    page.set_input_files("#drop-file", {"name": "x.png", "mimeType": "image/png", "buffer": b"nothing of the kind"})
+    said(page, "not one of the formats")
+    page.wait_for_timeout(100)
+
+
+def test_export_from_the_page(open_page, session):
+    page = open_page("gallery/0")
+    page.wait_for_selector("#gallery .tile")
+    page.click("summary")
+    page.click("[data-save=csv]")
+    said(page, "Labels of 90 images in")
+    assert Path(page.locator("#status").inner_text().split(" in ", 1)[1]).read_text().count("\n") == 91
+    page.locator("#gallery .tile .tick").first.click()
+    page.get_by_role("button", name="Save links").click()
+    said(page, "1 image in")
+    (link,) = Path(page.locator("#status").inner_text().split(" in ", 1)[1]).iterdir()
+    assert link.is_symlink()
+
+
+def test_two_pages_see_each_others_edits(open_page, session, client):
+    one, two = open_page("gallery/0"), open_page("gallery/0")
+    for page in (one, two):
+        page.wait_for_selector("#gallery .tile")
+    one.fill("#cluster-name", "first")
+    one.click("text=Rename")
+    said(one, "is called “first”")
+    two.wait_for_selector("#cluster-list .title:has-text('first')", timeout=15000)
+    one.click("#undo")
+    said(one, "Undone")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_is_wider_than_a_narrow_window(open_page, scheme):
+    page = open_page("map", NARROW, color_scheme=scheme, has_touch=True)
+    wait_for_map(page)
+    for view in ("map", "gallery", "gallery/1", "generate/1", "try"):
+        page.evaluate(f"location.hash = '/{view}'")
+        for tab in ("new-images", "walk", "dimensions") if view.startswith("generate") else ("",):
+            if tab:
+                page.click(f"#tab-{tab}")
+            page.wait_for_timeout(250)
+            assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"], (view, tab)
+        assert page.locator("#views").is_visible()
+
+
+CONTRAST = """() => {
+  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const rgb = (text) => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = text; canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data]; };
+  const light = ([r, g, b]) => { const f = (v) => ((v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * f(r) + 0.7152 * f(g) + 0.0722 * f(b); };
+  const ground = (e) => { for (; e; e = e.parentElement) { const c = rgb(getComputedStyle(e).backgroundColor);
+    if (c[3] === 255) return c; } return [255, 255, 255, 255]; };
+  const bad = [];
+  for (const e of document.querySelectorAll("body *")) {
+    const text = [...e.childNodes].filter((n) => n.nodeType === 3).map((n) => n.textContent.trim()).join("");
+    const seen = e.checkVisibility({ visibilityProperty: true, opacityProperty: true });
+    if (!text || !seen || e.closest(":disabled, .unseen, option")) continue;
+    const [a, b] = [light(rgb(getComputedStyle(e).color)), light(ground(e))].sort((x, y) => y - x);
+    const contrast = (a + 0.05) / (b + 0.05);
+    if (contrast < 4.5) bad.push(`${text.slice(0, 30)}: ${contrast.toFixed(2)}`);
+  }
+  return bad;
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_and_everything_has_a_name(open_page, scheme):
+    page = open_page("gallery/0", color_scheme=scheme)
+    page.wait_for_selector("#gallery .tile")
+    page.locator("#gallery .tile").first.click()
+    page.wait_for_selector("#image-details dl")
+    page.locator("#gallery .tile .tick").nth(1).click()
+    page.wait_for_selector("#selection form")
+    for view in ("map", "gallery/0", "gallery", "generate/0", "try"):
+        page.evaluate(f"location.hash = '/{view}'")
+        page.wait_for_timeout(150)
+        assert page.evaluate(CONTRAST) == []
+        unnamed = page.evaluate(
+            """() => [...document.querySelectorAll("button, a, input, select, [role=option], [role=tab]")]
+                .filter((e) => e.checkVisibility())
+                .filter((e) => !(e.textContent.trim() || e.ariaLabel || e.labels?.length)).map((e) => e.outerHTML)"""
+        )
+        assert unnamed == []
+        assert page.evaluate("[...document.querySelectorAll('img')].every((i) => i.hasAttribute('alt'))")
+        ids = page.evaluate("[...document.querySelectorAll('[id]')].map((e) => e.id)")
+        assert len(ids) == len(set(ids))
+
+
+def test_a_model_without_images_shows_what_it_can(browser, session):
+    alone = Session(session.path, None)
+    alone.start(lambda: None)
+    with served(alone) as client:
+        page = browser.new_page(viewport=WIDE)
+        complaints = []
+        page.on("console", lambda m: m.type == "error" and complaints.append(m.text))
+        page.goto(client.address)
+        page.wait_for_selector("#generated canvas")
+        assert not page.locator("#to-map").is_visible()
+        assert not page.locator("#details").is_visible()
+        page.click("#tab-walk")
+        page.wait_for_selector("#walk .film canvas")
+        page.click("#to-try")
+        page.set_input_files("#drop-file", str(session.source / session.collection.images.ids[40]))
+        page.wait_for_selector("#drop-result .pair canvas")
+        page.close()
+    assert complaints == []
