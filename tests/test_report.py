@@ -4,6 +4,8 @@ import base64
 import io
 import os
 import re
+import shutil
+from pathlib import Path
 
 import html5lib
 import numpy as np
@@ -240,6 +242,20 @@ def test_the_page_goes_beside_the_model_and_replaces_an_older_one(models):
     page.unlink()
 
 
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_models_of_earlier_formats_have_a_report(version, tmp_path):
+    out = tmp_path / "report.html"
+    assert run(["report", str(Path(__file__).parent / "models" / f"format-{version}"), "--out", str(out)]) == 0
+    assert "cluster-0" in {e.get("id") for e in parsed(out.read_text(encoding="utf-8")).iter()}
+
+
+def test_a_model_in_the_current_folder_gets_its_page_outside_of_itself(models, tmp_path, monkeypatch):
+    shutil.copytree(models / "vae", tmp_path / "mine")
+    monkeypatch.chdir(tmp_path / "mine")
+    assert run(["report", "."]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"mine", "mine.report.html"}
+
+
 def test_what_cannot_be_done_is_said_in_one_line(models, pictures, tmp_path, capsys):
     model = models / "vae"
     fails(["report", tmp_path / "none"], "no such model directory", capsys)
@@ -251,6 +267,9 @@ def test_what_cannot_be_done_is_said_in_one_line(models, pictures, tmp_path, cap
     fails(["report", model, pictures, "--labels", tmp_path / "labels.txt"], "labels.txt", capsys)
     np.save(tmp_path / "other.npy", np.zeros((5, 9, 9), np.uint8))
     fails(["report", model, tmp_path / "other.npy", "--out", tmp_path / "r.html"], "9", capsys)
+    (tmp_path / "r-pictures").write_text("a file")
+    fails(["report", model, "--out", tmp_path / "r.html", "--pictures"], "a file of that name", capsys)
+    fails(["report", "/"], "not a model directory", capsys)
     assert not list(tmp_path.glob("*.html"))
 
 
@@ -278,7 +297,7 @@ def test_people_who_see_colours_differently_can_tell_them_apart():
     for sight in sights:
         lab = oklab(np.clip(linear @ np.transpose(sight), 0, 1))
         distance = np.linalg.norm(lab[:, None] - lab, axis=2) + 9 * np.eye(len(lab))
-        assert distance.min() > 0.09  # neighbours in a good sequence of ten greys are 0.08 apart
+        assert distance.min() > 0.09
     luminance = linear @ [0.2126, 0.7152, 0.0722]
     assert ((1.05 / (luminance + 0.05)) > 1.8).all()  # on white
     assert ((luminance + 0.05) / (0.010 + 0.05) > 2.2).all()  # on the dark surface, #191c1f

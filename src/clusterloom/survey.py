@@ -82,7 +82,7 @@ class Survey:
 
     @cached_property
     def features(self) -> np.ndarray:
-        """What images are compared by: latents beside category probabilities, shape (N, D + K), float32.
+        """Latents beside category probabilities, by which images are compared, shape (N, D + K), float32.
 
         See `joint_features`.
         """

@@ -22,7 +22,7 @@ app = typer.Typer()
 OptionalData = Annotated[
     str | None,
     typer.Argument(
-        metavar="[DATA]",
+        metavar="DATA",
         help="A folder of images, .npy, .npz, IDX, parquet, or a built-in name. Without: what the model alone tells.",
     ),
 ]

@@ -1,8 +1,7 @@
 """What the page says, worked out from a model and a survey, before any of it is laid out."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -19,21 +18,18 @@ from clusterloom.metrics import (
     sampled_silhouette_score,
 )
 from clusterloom.report import charts, map_picture
+from clusterloom.report.making import METHODS, about_rows, python_call, settings_rows
 from clusterloom.report.palette import Style, styles
 from clusterloom.report.thumbnails import raster, thumbnail
 from clusterloom.survey import Survey
 
-METHODS = {
-    "ConvVAEClusterer": "convolutional variational autoencoder with a category encoder",
-    "VAEClusterer": "variational autoencoder of flattened pixels with a category encoder",
-    "DECClusterer": "deep embedded clustering (DEC)",
-    "AutoencoderClusterer": "autoencoder with k-means",
-}
 _SHOWN = 12  # images of each kind for each cluster
 _SHOWN_OF_MANY = 6
 _MANY_CLUSTERS = 24
 _OUTLIERS = 24
-_NOT_SETTINGS = {"run_dir", "resume", "tracker", "verbose"}
+_CLASSES = 3  # named of each cluster
+_LEAST_CLASS = 0.005  # share of a cluster's images that is worth a name
+_PIXELATED = 48  # pixels; images up to this size are enlarged without smoothing
 
 
 @dataclass(frozen=True)
@@ -45,13 +41,20 @@ class Labels:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """Images, what the model says of them, and their labels if there are any."""
+
+    images: ImageSet
+    survey: Survey
+    labels: Labels | None = None
+
+
+@dataclass(frozen=True)
 class Subject:
-    """What a report is about: a model, and where there are images what it says of them and their labels."""
+    """What a report is about: a model, and images if some were given."""
 
     model: ImageClusterer
-    images: ImageSet | None = None
-    survey: Survey | None = None
-    labels: Labels | None = None
+    seen: Seen | None = None
 
 
 @dataclass(frozen=True)
@@ -80,24 +83,24 @@ class Cluster:
         style: How it is drawn.
         images: How many it has, of the report's images or else of the training images.
         share: Of all images.
+        new: New images that the model made of it.
         confidence: Mean probability of its images; None without data or where it is empty.
         next: The cluster that its images would go to next, or None.
         classes: The most frequent classes of its images, with their share of them.
         typical: Its most typical images.
         doubtful: Its least certain ones.
-        new: New images that the model made of it.
     """
 
     number: int
     style: Style
     images: int
     share: float
-    confidence: float | None
-    next: int | None
-    classes: list[tuple[str, float]]
-    typical: list[Shown]
-    doubtful: list[Shown]
     new: list[Shown]
+    confidence: float | None = None
+    next: int | None = None
+    classes: list[tuple[str, float]] = field(default_factory=list)
+    typical: list[Shown] = field(default_factory=list)
+    doubtful: list[Shown] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -135,10 +138,8 @@ class Contents:
 
     data: str
     method: str
-    class_name: str
     n_images: int
     trained_on: int
-    image_shape: tuple[int, int, int]
     pixelated: bool
     clusters: list[Cluster]
     map: Map | None
@@ -166,45 +167,42 @@ def contents(subject: Subject) -> Contents:
     Args:
         subject: Without images, the page has only what the model itself tells.
     """
-    model, survey = subject.model, subject.survey
+    model, seen = subject.model, subject.seen
+    survey = None if seen is None else seen.survey
+    shown = _styles(model, survey)
     recipe = model.about_.get("recipe", {})
     command = model.about_.get("command")
-    shown = _styles(subject)
     return Contents(
-        data=subject.images.name if subject.images is not None else str(model.about_.get("data", "an array of images")),
+        data=str(model.about_.get("data", "an array of images")) if seen is None else seen.images.name,
         method=METHODS[type(model).__name__],
-        class_name=type(model).__name__,
-        n_images=len(survey) if survey is not None else int(model.about_["images"]),
+        n_images=int(model.about_["images"]) if survey is None else len(survey),
         trained_on=int(model.about_["images"]),
-        image_shape=model.image_shape_,
-        pixelated=max(model.image_shape_[:2]) <= 48,
-        clusters=[_cluster(subject, k, shown[k]) for k in range(model.n_clusters_)],
-        map=_map(survey, shown),
+        pixelated=max(model.image_shape_[:2]) <= _PIXELATED,
+        clusters=_clusters(model, seen, shown),
+        map=None if survey is None else _map(survey, shown),
         confidence=None if survey is None else float(survey.confidence.mean()),
         n_outliers=None if survey is None else int(survey.outlier.sum()),
-        outliers=_outliers(subject),
+        outliers=[] if seen is None else _outliers(seen),
         silhouette=None if survey is None else sampled_silhouette_score(survey.latents, survey.labels),
-        evaluation=_evaluation(subject),
+        evaluation=None if seen is None or seen.labels is None else _evaluation(seen.survey, seen.labels),
         generates=isinstance(model, VariationalClusterer),
         panels=charts.loss_panels(model.history_),
         stages=charts.stage_rows(model.history_),
         evidence=charts.evidence_panels([Evidence(**e) for e in recipe.get("count_evidence", [])]),
-        command=command or _python(model),
+        command=command or python_call(model),
         is_python=command is None,
         stopped=str(model.about_.get("stopped", "")),
-        about=_about(model, recipe),
-        settings=[(k, _plain(v)) for k, v in sorted(model.get_params().items()) if k not in _NOT_SETTINGS],
+        about=about_rows(model, recipe),
+        settings=settings_rows(model),
         versions=[(str(k), str(v)) for k, v in model.about_["versions"].items()],
-        notes=subject.images.notes if subject.images is not None else (),
+        notes=() if seen is None else seen.images.notes,
     )
 
 
-def pictures_of(cluster: Cluster, subject: Subject) -> dict[str, np.ndarray]:
+def pictures_of(cluster: Cluster, images: ImageSet) -> dict[str, np.ndarray]:
     """The images that the page shows of a cluster, by kind, each (n, H, W, C); kinds without any are left out."""
-    if subject.images is None:
-        return {}
     kinds = {"typical": cluster.typical, "least-certain": cluster.doubtful}
-    return {name: subject.images.images[[one.row for one in shown]] for name, shown in kinds.items() if shown}
+    return {name: images.images[[one.row for one in shown]] for name, shown in kinds.items() if shown}
 
 
 def new_images(model: ImageClusterer, cluster: int) -> np.ndarray:
@@ -218,64 +216,64 @@ def _number_shown(n_clusters: int) -> int:
     return _SHOWN if n_clusters <= _MANY_CLUSTERS else _SHOWN_OF_MANY
 
 
-def _styles(subject: Subject) -> list[Style]:
-    survey, n_clusters = subject.survey, subject.model.n_clusters_
-    middles = np.zeros((n_clusters, 2))
+def _styles(model: ImageClusterer, survey: Survey | None) -> list[Style]:
+    middles = np.zeros((model.n_clusters_, 2))
     if survey is not None:
         for k in np.flatnonzero(survey.sizes):
             middles[k] = np.median(survey.position[survey.labels == k], 0)
     return styles(middles)
 
 
-def _cluster(subject: Subject, k: int, style: Style) -> Cluster:
-    model, survey = subject.model, subject.survey
-    sizes = model.cluster_sizes_ if survey is None else survey.sizes
-    n = _number_shown(model.n_clusters_)
-    new = [Shown(thumbnail(image), f"new image {i} of cluster {k}") for i, image in enumerate(new_images(model, k), 1)]
-    if survey is None:
-        return Cluster(k, style, int(sizes[k]), _share(sizes, k), None, None, [], [], [], new)
-    nearest = int(survey.nearest_clusters()[k])
-    return Cluster(
-        number=k,
-        style=style,
-        images=int(sizes[k]),
-        share=_share(sizes, k),
-        confidence=float(survey.confidence[survey.labels == k].mean()) if sizes[k] else None,
+def _clusters(model: ImageClusterer, seen: Seen | None, shown: Sequence[Style]) -> list[Cluster]:
+    sizes = model.cluster_sizes_ if seen is None else seen.survey.sizes
+    shares = (sizes / max(sizes.sum(), 1)).tolist()
+    bare = [
+        Cluster(number=k, style=style, images=int(sizes[k]), share=shares[k], new=_new(model, k))
+        for k, style in enumerate(shown)
+    ]
+    if seen is None:
+        return bare
+    nearest = seen.survey.nearest_clusters().tolist()
+    return [_with_members(cluster, seen, nearest[cluster.number]) for cluster in bare]
+
+
+def _new(model: ImageClusterer, k: int) -> list[Shown]:
+    return [Shown(thumbnail(image), f"new image {i} of cluster {k}") for i, image in enumerate(new_images(model, k), 1)]
+
+
+def _with_members(cluster: Cluster, seen: Seen, nearest: int) -> Cluster:
+    k, survey = cluster.number, seen.survey
+    n = _number_shown(survey.n_clusters)
+    return replace(
+        cluster,
+        confidence=float(survey.confidence[survey.labels == k].mean()) if cluster.images else None,
         next=nearest if nearest >= 0 else None,
-        classes=_classes(subject, k),
-        typical=[_member(subject, row) for row in survey.typical(k, n)],
-        doubtful=[_member(subject, row, doubt=True) for row in survey.doubtful(k, n)],
-        new=new,
+        classes=[] if seen.labels is None else _classes(survey, seen.labels, k),
+        typical=[_member(seen, row) for row in survey.typical(k, n)],
+        doubtful=[_member(seen, row, doubt=True) for row in survey.doubtful(k, n)],
     )
 
 
-def _share(sizes: np.ndarray, k: int) -> float:
-    return float(sizes[k] / max(sizes.sum(), 1))
+def _classes(survey: Survey, labels: Labels, k: int) -> list[tuple[str, float]]:
+    """The most frequent classes of a cluster's images, and their share of them."""
+    counts = np.bincount(labels.numbers[survey.labels == k], minlength=len(labels.names))
+    order = [c for c in np.argsort(-counts, kind="stable")[:_CLASSES] if counts[c] >= _LEAST_CLASS * counts.sum() > 0]
+    return [(labels.names[c], float(counts[c] / counts.sum())) for c in order]
 
 
-def _classes(subject: Subject, k: int, at_most: int = 3) -> list[tuple[str, float]]:
-    if subject.labels is None or subject.survey is None:
-        return []
-    counts = np.bincount(subject.labels.numbers[subject.survey.labels == k], minlength=len(subject.labels.names))
-    order = [c for c in np.argsort(-counts, kind="stable")[:at_most] if counts[c] >= 0.005 * counts.sum() > 0]
-    return [(subject.labels.names[c], float(counts[c] / counts.sum())) for c in order]
-
-
-def _member(subject: Subject, row: int, doubt: bool = False) -> Shown:
-    assert subject.images is not None
-    assert subject.survey is not None
-    proba = subject.survey.proba[row]
+def _member(seen: Seen, row: int, doubt: bool = False) -> Shown:
+    proba = seen.survey.proba[row]
     cluster = int(proba.argmax())
-    name = printable(subject.images.ids[int(row)])
+    name = printable(seen.images.ids[int(row)])
     text = f"image {name}, cluster {cluster} with probability {_percent(proba[cluster])}"
     caption = ""
     if doubt and len(proba) > 1:
         second = int(np.argsort(-proba, kind="stable")[1])
         text += f", cluster {second} with {_percent(proba[second])}"
         caption = f"{_percent(proba[cluster])} → {second}".replace(" %", "")
-    if subject.labels is not None:
-        text += f"; labelled {subject.labels.names[subject.labels.numbers[row]]}"
-    return Shown(thumbnail(subject.images.images[row]), text, caption, int(row))
+    if seen.labels is not None:
+        text += f"; labelled {seen.labels.names[seen.labels.numbers[row]]}"
+    return Shown(thumbnail(seen.images.images[row]), text, caption, int(row))
 
 
 def _percent(share: float) -> str:
@@ -283,32 +281,25 @@ def _percent(share: float) -> str:
     return ">99 %" if 0.995 <= share < 1 else f"{share:.0%}".replace("%", " %")
 
 
-def _map(survey: Survey | None, shown: Sequence[Style]) -> Map | None:
-    if survey is None:
-        return None
+def _map(survey: Survey, shown: Sequence[Style]) -> Map:
     drawn = map_picture.draw(survey, shown)
     return Map(*drawn.points.size, raster(drawn.points), drawn.labels)
 
 
-def _outliers(subject: Subject) -> list[Shown]:
-    if subject.survey is None:
-        return []
-    flagged = np.flatnonzero(subject.survey.outlier)
-    order = flagged[np.argsort(subject.survey.score[flagged], kind="stable")][:_OUTLIERS]
-    return [_outlier(subject, int(row)) for row in order]
+def _outliers(seen: Seen) -> list[Shown]:
+    flagged = np.flatnonzero(seen.survey.outlier)
+    order = flagged[np.argsort(seen.survey.score[flagged], kind="stable")][:_OUTLIERS]
+    return [_outlier(seen, int(row)) for row in order]
 
 
-def _outlier(subject: Subject, row: int) -> Shown:
-    assert subject.survey is not None
-    member = _member(subject, row)
-    score = float(subject.survey.score[row])
-    return Shown(member.uri, f"{member.text}; score {score:,.1f} nats", f"cluster {subject.survey.labels[row]}", row)
+def _outlier(seen: Seen, row: int) -> Shown:
+    member = _member(seen, row)
+    text = f"{member.text}; score {float(seen.survey.score[row]):,.1f} nats"
+    return replace(member, text=text, caption=f"cluster {seen.survey.labels[row]}")
 
 
-def _evaluation(subject: Subject) -> Evaluation | None:
-    if subject.labels is None or subject.survey is None:
-        return None
-    true, names, survey = subject.labels.numbers, subject.labels.names, subject.survey
+def _evaluation(survey: Survey, labels: Labels) -> Evaluation:
+    true, names = labels.numbers, labels.names
     counts = np.zeros((len(names), survey.n_clusters), np.int64)
     np.add.at(counts, (true, survey.labels), 1)
     table = per_class_table(true, survey.labels)
@@ -326,63 +317,5 @@ def _evaluation(subject: Subject) -> Evaluation | None:
             )
             for row in table
         ],
-        bars=charts.calibration_bars(calibration_bins(true, survey.proba, bins=10)),
+        bars=charts.calibration_bars(calibration_bins(true, survey.proba)),
     )
-
-
-def _python(model: ImageClusterer) -> str:
-    """What makes the model again in Python: the parameters that are not the defaults, and the seed."""
-    defaults = type(model)().get_params()
-    changed = {k: v for k, v in model.get_params().items() if k not in _NOT_SETTINGS and v != defaults[k]}
-    changed |= {"random_state": model.about_["seed"]}
-    arguments = ", ".join(f"{name}={value!r}" for name, value in changed.items())
-    return f"{type(model).__name__}({arguments}).fit(images)"
-
-
-def _about(model: ImageClusterer, recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Rows of the table on how the model came to be."""
-    about = model.about_
-    height, width, channels = model.image_shape_
-    colours = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
-    rows = [
-        ("method", f"{METHODS[type(model).__name__]} ({type(model).__name__})"),
-        ("trained on", f"{printable(str(about.get('data', 'an array of images')))}, {about['images']:,} images"),
-        ("image size", f"{height} × {width}, {colours}"),
-        ("pixels, SHA-256", str(about.get("data_sha256", ""))),
-        ("clusters", str(model.n_clusters_)),
-        ("seed", str(about["seed"])),
-        ("epochs", f"{len(model.history_):,}"),
-        ("time", _duration(float(about["seconds"]))),
-        ("device", f"{about['device']}, {about['precision']}, {_counted(about['threads'], 'thread')}"),
-        ("processes", str(about["processes"])),
-    ]
-    views = ", ".join(f"{name.replace('_', ' ')} {_plain(v)}" for name, v in recipe.get("views", {}).items() if v)
-    stages = ", ".join(f"{name} {_duration(s)}" for name, s in recipe.get("stage_seconds", {}).items())
-    rows += [("views, chosen from the images", views), ("time of each stage", stages)]
-    return [(name, value) for name, value in rows if value]
-
-
-def _counted(n: int, what: str) -> str:
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"
-
-
-def _duration(seconds: float) -> str:
-    """Seconds as people say them.
-
-    Example:
-        >>> _duration(3.21), _duration(75), _duration(7384)
-        ('3.2 s', '1 min 15 s', '2 h 3 min')
-    """
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def _plain(value: Any) -> str:
-    """A setting as Python writes it, numbers to four digits."""
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, list | tuple):
-        return "(" + ", ".join(_plain(v) for v in value) + ")"
-    return repr(value)

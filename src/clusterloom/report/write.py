@@ -17,7 +17,7 @@ from clusterloom.estimators.load import load_model
 from clusterloom.files import write_atomically
 from clusterloom.pictures import image_grid, png_bytes
 from clusterloom.report import charts, map_picture
-from clusterloom.report.contents import Contents, Labels, Subject, contents, new_images, pictures_of
+from clusterloom.report.contents import Contents, Labels, Seen, Subject, contents, new_images, pictures_of
 from clusterloom.survey import survey
 from clusterloom.tables import read_labels
 
@@ -54,8 +54,9 @@ def report(model_path: Path, source: Source | None, options: ReportOptions, cons
         DataError: the images or labels cannot be used, or the page cannot be put where it is to go.
         SettingsError: labels without images.
     """
-    out = options.out or model_path.with_name(f"{model_path.resolve().name}.report.html")
-    _check_target(out)
+    out = options.out or _beside(model_path)
+    folder = out.with_name(out.stem + "-pictures") if options.pictures else None
+    _check_target(out, folder)
     if options.labels is not None and source is None:
         raise SettingsError("--labels says what images show; name the images as DATA too")
     model = load_model(model_path)
@@ -65,8 +66,7 @@ def report(model_path: Path, source: Source | None, options: ReportOptions, cons
     content = contents(subject)
     write_atomically(out, render(content).encode("utf-8", "backslashreplace"))
     console.print(f"report: {printable(str(out))}", soft_wrap=True, highlight=False, markup=False)
-    if options.pictures:
-        folder = out.with_name(out.stem + "-pictures")
+    if folder is not None:
         _write_pictures(folder, subject, content)
         console.print(f"pictures: {printable(str(folder))}", soft_wrap=True, highlight=False, markup=False)
 
@@ -112,7 +112,13 @@ def number(value: float) -> str:
     return f"{value:.2f}" if abs(value) >= 1 or value == 0 else f"{value:.3g}"
 
 
-def _check_target(out: Path) -> None:
+def _beside(model_path: Path) -> Path:
+    """MODEL.report.html, never in the model directory: `.` and `..` are followed to their names first."""
+    named = model_path if model_path.name not in ("", "..") else model_path.resolve()
+    return Path(f"{named}.report.html")
+
+
+def _check_target(out: Path, pictures: Path | None) -> None:
     name = printable(str(out))
     if out.is_dir():
         raise DataError(f"--out {name} is a folder; name the file to write, such as {name}/report.html")
@@ -120,6 +126,8 @@ def _check_target(out: Path) -> None:
         raise DataError(f"--out {name}: expected a name that ends in .html")
     if not out.parent.is_dir():
         raise DataError(f"--out {name}: the folder {printable(str(out.parent))} does not exist")
+    if pictures is not None and pictures.exists() and not pictures.is_dir():
+        raise DataError(f"--pictures go into a folder {printable(str(pictures))}, but a file of that name is there")
 
 
 def _subject(model: ImageClusterer, source: Source | None, labels_file: Path | None, console: Console) -> Subject:
@@ -129,7 +137,7 @@ def _subject(model: ImageClusterer, source: Source | None, labels_file: Path | N
     labels = None if images.labels is None else Labels(images.labels, images.class_names)
     if labels_file is not None:
         labels = Labels(*read_labels(labels_file, images.ids))
-    return Subject(model, images, survey(model, images, _teller(console)), labels)
+    return Subject(model, Seen(images, survey(model, images, _teller(console)), labels))
 
 
 def _teller(console: Console) -> Callable[[str], None]:
@@ -145,14 +153,15 @@ def _write_pictures(folder: Path, subject: Subject, content: Contents) -> None:
     folder.mkdir(exist_ok=True)
     for old in folder.glob("cluster-*.png"):
         old.unlink()
-    if subject.survey is not None:
-        drawn = map_picture.draw(subject.survey, [cluster.style for cluster in content.clusters])
+    model, seen = subject.model, subject.seen
+    if seen is not None:
+        drawn = map_picture.draw(seen.survey, [cluster.style for cluster in content.clusters])
         write_atomically(folder / "map.png", png_bytes(map_picture.with_labels(drawn)))
-    if subject.images is not None and content.outliers:
-        rows = [one.row for one in content.outliers]
-        write_atomically(folder / "outliers.png", png_bytes(image_grid([subject.images.images[rows]])))
+        if content.outliers:
+            rows = [one.row for one in content.outliers]
+            write_atomically(folder / "outliers.png", png_bytes(image_grid([seen.images.images[rows]])))
     for cluster in content.clusters:
-        shown = pictures_of(cluster, subject)
-        made = new_images(subject.model, cluster.number)
+        shown = {} if seen is None else pictures_of(cluster, seen.images)
+        made = new_images(model, cluster.number)
         for kind, images in {**shown, **({"new": made} if len(made) else {})}.items():
             write_atomically(folder / f"cluster-{cluster.number}-{kind}.png", png_bytes(image_grid([images])))
