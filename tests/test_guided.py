@@ -271,10 +271,21 @@ def test_a_guide_refines_what_it_is_given_and_keeps_the_numbers():
     assert np.array_equal(refined, (labels + 1) % 4)
 
 
-def test_the_mixture_that_divides_the_graph_best_is_taken():
-    guide = guide_of(blobs(400, 6)[0], 4, seed=0)
-    assert len(guide.finalists) > 1
-    assert guide.finalists[0][1] == max(modularity for _, modularity in guide.finalists)
+def test_of_almost_equally_likely_mixtures_the_one_that_divides_the_graph_best_is_taken(monkeypatch):
+    points = blobs(400, 6)[0]
+    strict, free = [], []
+    for limit, found in ((0.1, strict), (math.inf, free)):
+        monkeypatch.setattr(guide_module, "_ALMOST_NATS", limit)
+        for seed in range(4):
+            found.append(guide_of(points, 4, seed).finalists)
+    for finalists in strict:
+        assert len(finalists) > 1
+        likeliest = max(likely for likely, _ in finalists)
+        allowed = [divides for likely, divides in finalists if likely >= likeliest - 0.1]
+        assert finalists[0][0] >= likeliest - 0.1
+        assert finalists[0][1] == max(allowed)
+    assert all(f[0][1] == max(divides for _, divides in f) for f in free)
+    assert any(a[0] != b[0] for a, b in zip(strict, free, strict=True))  # the limit decides somewhere
 
 
 def test_a_large_graph_is_almost_that_of_an_exact_search(monkeypatch):

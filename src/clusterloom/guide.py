@@ -23,6 +23,7 @@ _START_POINTS = 20_000  # points that a start is tried on
 _FINALISTS = 12  # most likely starts that are carried on with all points
 _GRAPH_POINTS = 12_000
 _GRAPH_NEIGHBOURS = 15
+_ALMOST_NATS = 0.1  # a mixture less likely by no more than that may be taken for how it divides the graph
 _SAME_NATS = 1e-3  # starts whose log-likelihoods differ by less have found the same mixture
 _TINY = 10 * _NEIGHBOURS  # fewer points have no graph worth the name; they are clustered as they are
 
@@ -46,8 +47,9 @@ def make_guide(
 ) -> Guide:
     """Cluster points by the density of their layout: a mixture of Gaussians with full covariances, from many starts.
 
-    The best mixtures can be almost equally likely in the layout, which has lost the points' distances. So of the twelve
-    most likely ones that one is kept which divides the neighbour graph of the points themselves best (`modularity`).
+    The best mixtures can be almost equally likely in the layout, which has lost the points' distances. So of those
+    within 0.1 nats of the most likely one that one is kept which divides the neighbour graph of the points themselves
+    best (`modularity`).
 
     Args:
         points: Shape (N, D).
@@ -68,7 +70,9 @@ def make_guide(
     # Of all points: on a sample neighbours lie so far away that mixtures which differ by ten points look alike.
     graph = neighbour_graph(points, seed)
     judged = [(m.lower_bound_, modularity(graph, m.predict(places)), m) for m in candidates]
-    judged.sort(key=lambda candidate: -candidate[1])
+    # Full covariances fit a handful of points so well that their likelihood tells nothing.
+    lowest = max(likely for likely, _, _ in judged) - _ALMOST_NATS if len(points) >= _TINY else -np.inf
+    judged.sort(key=lambda candidate: (candidate[0] < lowest, -candidate[1]))
     q = judged[0][2].predict_proba(places).astype(np.float32)
     q = q[:, np.argsort(-np.bincount(q.argmax(1), minlength=n_clusters), kind="stable")]
     finalists = tuple((float(likely), divides) for likely, divides, _ in judged)

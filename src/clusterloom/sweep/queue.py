@@ -144,7 +144,7 @@ class Queue:
 def _study(url: str, name: str, grace_seconds: int, create: bool) -> "optuna.Study":
     try:
         import optuna
-        from sqlalchemy.exc import SQLAlchemyError
+        from sqlalchemy.exc import IntegrityError, SQLAlchemyError
     except ImportError:
         raise SettingsError("sweeps need Optuna: pip install 'clusterloom[sweep]'") from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -155,7 +155,8 @@ def _study(url: str, name: str, grace_seconds: int, create: bool) -> "optuna.Stu
             raise SettingsError(f"there is no sweep {name!r} yet") from None
         except (SQLAlchemyError, ImportError, ValueError) as error:
             # Workers that start together on an empty database make its tables at the same time; all but one fail.
-            if "already exists" in str(error) and attempt < _ATTEMPTS - 1:
+            raced = isinstance(error, IntegrityError) or "already exists" in str(error)
+            if raced and attempt < _ATTEMPTS - 1:
                 time.sleep(0.5 + attempt)
                 continue
             why = " ".join(str(error).split())[:200]
