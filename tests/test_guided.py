@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 from clusterloom import ConvVAEClusterer, SettingsError, losses
 from clusterloom import guide as guide_module
 from clusterloom.estimators import guided
-from clusterloom.guide import layout, make_guide, neighbour_graph, sampled_graph
+from clusterloom.guide import layout, make_guide, refined_guide, sampled_graph, shared_nats
 from clusterloom.metrics import clustering_accuracy_score, expected_calibration_error
 from clusterloom.networks.conv import ConvNetwork, ConvSettings
 from clusterloom.networks.guided import GuidedObjective, Representation
@@ -249,8 +249,9 @@ def blobs(n=400, k=4, seed=0):
     return (12 * np.eye(k, 16)[labels] + rng.standard_normal((n, 16))).astype(np.float32), labels
 
 
-def guide_of(points, n_clusters, seed, first_q=None):
-    return make_guide(points, layout(points, seed), n_clusters, seed, first_q)
+def guide_of(points, n_clusters, seed):
+    views = tuple(points + np.random.default_rng(i).standard_normal(points.shape).astype(np.float32) for i in (1, 2))
+    return make_guide(points, layout(points, seed), n_clusters, seed, views)
 
 
 @pytest.mark.parametrize("n", [60, 400])
@@ -267,11 +268,11 @@ def test_a_guide_refines_what_it_is_given_and_keeps_the_numbers():
     points, labels = blobs()
     q = np.eye(4, dtype=np.float32)[(labels + 1) % 4]
     q[:20] = 0.25
-    refined = guide_of(points, 4, seed=0, first_q=q).q.argmax(1)
+    refined = refined_guide(layout(points, 0), q, seed=0).q.argmax(1)
     assert np.array_equal(refined, (labels + 1) % 4)
 
 
-def test_of_almost_equally_likely_mixtures_the_one_that_divides_the_graph_best_is_taken(monkeypatch):
+def test_of_almost_equally_likely_mixtures_the_one_that_tells_most_of_views_is_taken(monkeypatch):
     points = blobs(400, 6)[0]
     strict, free = [], []
     for limit, found in ((0.1, strict), (math.inf, free)):
@@ -281,28 +282,50 @@ def test_of_almost_equally_likely_mixtures_the_one_that_divides_the_graph_best_i
     for finalists in strict:
         assert len(finalists) > 1
         likeliest = max(likely for likely, _ in finalists)
-        allowed = [divides for likely, divides in finalists if likely >= likeliest - 0.1]
+        allowed = [shared for likely, shared in finalists if likely >= likeliest - 0.1]
         assert finalists[0][0] >= likeliest - 0.1
         assert finalists[0][1] == max(allowed)
-    assert all(f[0][1] == max(divides for _, divides in f) for f in free)
+    assert all(f[0][1] == max(shared for _, shared in f) for f in free)
     assert any(a[0] != b[0] for a, b in zip(strict, free, strict=True))  # the limit decides somewhere
 
 
-def test_a_large_graph_is_almost_that_of_an_exact_search(monkeypatch):
+def test_views_that_cross_a_border_speak_against_it():
+    """Six blobs, of which views swap three pairs: of mixtures of three clusters that with one pair each is taken."""
+    points, labels = blobs(600, 6)
+    partner = np.array([np.flatnonzero(labels == (label ^ 1))[i % 60] for i, label in enumerate(labels)])
+    guide = make_guide(points, layout(points, 0), 3, 0, (points, points[partner]))
+    best = max(shared for _, shared in guide.finalists)
+    assert guide.finalists[0][1] == best
+    pairs = guide.q.argmax(1)
+    told = shared_nats(pairs, pairs[partner], 3)
+    assert told == pytest.approx(best, abs=0.02)
+
+
+def test_shared_nats_of_hand_worked_tables():
+    rng = np.random.default_rng(0)
+    first = rng.integers(0, 4, 40_000)
+    assert shared_nats(first, first, 4) == pytest.approx(math.log(4), abs=1e-3)
+    assert shared_nats(first, rng.integers(0, 4, 40_000), 4) == pytest.approx(0, abs=1e-3)
+    assert shared_nats(first, np.zeros_like(first), 4) == pytest.approx(0, abs=1e-12)
+    half = np.where(rng.random(40_000) < 0.5, first, first ^ 1)  # the pair is kept, which of the two is not
+    assert shared_nats(first, half, 4) == pytest.approx(math.log(2), abs=1e-3)
+
+
+def test_nearest_points_of_many_are_almost_those_of_an_exact_search(monkeypatch):
     points, _ = blobs(900, 6)
-    points[:30] = points[0]  # points that are their own nearest neighbour only by luck
-    exact = neighbour_graph(points, seed=0)
+    queries = blobs(300, 6, seed=1)[0]
+    (exact,) = guide_module._nearest(points, (queries,), seed=0)
     monkeypatch.setattr(guide_module, "_GRAPH_POINTS", 100)
     threads = torch.get_num_threads()
-    found = neighbour_graph(points, seed=0)
+    found, again = guide_module._nearest(points, (queries, queries), seed=0)
     assert torch.get_num_threads() == threads
-    assert found.diagonal().sum() == 0
-    assert (found != found.T).nnz == 0
-    assert set(np.unique(found.data)) == {1.0}
-    apart = found[30:, 30:]
-    assert apart.multiply(exact[30:, 30:]).nnz > 0.97 * exact[30:, 30:].nnz
-    assert (found != neighbour_graph(points, seed=0)).nnz == 0
-    assert len(sampled_graph(points, 0)[0]) == 100
+    assert np.array_equal(found, again)
+    assert np.mean([np.isin(a, b).mean() for a, b in zip(found, exact, strict=True)]) > 0.95
+    assert np.array_equal(found, guide_module._nearest(points, (queries,), seed=0)[0])
+    rows, graph = sampled_graph(points, 0)
+    assert len(rows) == 100
+    assert graph.diagonal().sum() == 0
+    assert (graph != graph.T).nnz == 0
 
 
 def test_one_cluster_and_one_point():
@@ -376,8 +399,9 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path, monkeypatch, fitt
 
 def test_guides_are_not_made_twice(tmp_path, monkeypatch):
     calls = []
-    make = guided.make_guide
-    monkeypatch.setattr(guided, "make_guide", lambda *a, **k: (calls.append(1), make(*a, **k))[1])
+    for name in ("make_guide", "refined_guide"):
+        make = getattr(guided, name)
+        monkeypatch.setattr(guided, name, lambda *a, make=make: (calls.append(1), make(*a))[1])
     for _ in range(2):
         ConvVAEClusterer(**QUICK, run_dir=str(tmp_path), resume=True).fit(digits())
     assert len(calls) == 2

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
-from sklearn.neighbors import kneighbors_graph
+from sklearn.neighbors import NearestNeighbors, kneighbors_graph
 
 from clusterloom.device import threads_kept
 
@@ -23,7 +23,7 @@ _START_POINTS = 20_000  # points that a start is tried on
 _FINALISTS = 12  # most likely starts that are carried on with all points
 _GRAPH_POINTS = 12_000
 _GRAPH_NEIGHBOURS = 15
-_ALMOST_NATS = 0.1  # a mixture less likely by no more than that may be taken for how it divides the graph
+_ALMOST_NATS = 0.1  # a mixture less likely by no more than that may be taken for what its clusters tell of views
 _SAME_NATS = 1e-3  # starts whose log-likelihoods differ by less have found the same mixture
 _TINY = 10 * _NEIGHBOURS  # fewer points have no graph worth the name; they are clustered as they are
 
@@ -34,8 +34,8 @@ class Guide:
 
     Attributes:
         q: Probability of every cluster for each point, shape (N, K), float32.
-        finalists: For each mixture that was compared, its log-likelihood in the layout and its modularity, the one that
-            was kept first; none where there was one start.
+        finalists: For each mixture that was compared, its log-likelihood in the layout and its `shared_nats`, the one
+            that was kept first.
     """
 
     q: np.ndarray
@@ -43,81 +43,106 @@ class Guide:
 
 
 def make_guide(
-    points: np.ndarray, places: np.ndarray, n_clusters: int, seed: int, first_q: np.ndarray | None = None
+    points: np.ndarray, places: np.ndarray, n_clusters: int, seed: int, views: tuple[np.ndarray, np.ndarray]
 ) -> Guide:
     """Cluster points by the density of their layout: a mixture of Gaussians with full covariances, from many starts.
 
     The best mixtures can be almost equally likely in the layout, which has lost the points' distances. So of those
-    within 0.1 nats of the most likely one that one is kept which divides the neighbour graph of the points themselves
-    best (`modularity`).
+    within 0.1 nats of the most likely one that one is kept whose clusters say most of an image whichever view of it is
+    seen: a view belongs to the cluster of most of its 15 nearest points, and the information that the clusters of an
+    image's two views share is to be the highest (`shared_nats`).
 
     Args:
         points: Shape (N, D).
         places: Their `layout`, shape (N, d).
         n_clusters: K, at most N.
         seed: Fixes everything; the same seed gives the same guide.
-        first_q: Assignments (N, K) to refine, as the mixture's only start; None tries many.
+        views: Points of two views of each of some images, shape (M, D) each.
 
     Returns:
-        The guide; its clusters are numbered by falling size, or as in `first_q`.
+        The guide; its clusters are numbered by falling size.
     """
     if n_clusters == 1:
         return Guide(np.ones((len(points), 1), np.float32), ((0.0, 0.0),))
-    if first_q is not None:
-        refined = _refined(places, first_q, seed)
-        return Guide(refined.predict_proba(places).astype(np.float32), ())
     candidates = _likely_mixtures(places, n_clusters, np.random.default_rng(seed))
-    # Of all points: on a sample neighbours lie so far away that mixtures which differ by ten points look alike.
-    graph = neighbour_graph(points, seed)
-    judged = [(m.lower_bound_, modularity(graph, m.predict(places)), m) for m in candidates]
+    first, second = _nearest(points, views, seed)
+    judged = []
+    for mixture in candidates:
+        labels = mixture.predict(places)
+        clusters = _majority(labels[first], n_clusters), _majority(labels[second], n_clusters)
+        shared = shared_nats(*clusters, n_clusters)
+        judged.append((mixture.lower_bound_, shared, mixture))
     # Full covariances fit a handful of points so well that their likelihood tells nothing.
     lowest = max(likely for likely, _, _ in judged) - _ALMOST_NATS if len(points) >= _TINY else -np.inf
     judged.sort(key=lambda candidate: (candidate[0] < lowest, -candidate[1]))
     q = judged[0][2].predict_proba(places).astype(np.float32)
     q = q[:, np.argsort(-np.bincount(q.argmax(1), minlength=n_clusters), kind="stable")]
-    finalists = tuple((float(likely), divides) for likely, divides, _ in judged)
-    return Guide(q, finalists)
+    return Guide(q, tuple((float(likely), shared) for likely, shared, _ in judged))
 
 
-def neighbour_graph(points: np.ndarray, seed: int) -> csr_array:
-    """Who is among the 15 nearest neighbours of whom, in either direction.
-
-    Beyond 12,000 points neighbours are found by descent (Dong, Charikar and Li, 2011), which misses a few.
-
-    Args:
-        points: Shape (N, D), Euclidean.
-        seed: Of the descent.
+def refined_guide(places: np.ndarray, q: np.ndarray, seed: int) -> Guide:
+    """The mixture that maximising the likelihood of places (N, d) from soft assignments (N, K) leads to.
 
     Returns:
-        Ones, shape (N, N), symmetric.
+        The guide; its clusters keep their numbers.
     """
-    n_neighbours = min(_GRAPH_NEIGHBOURS, len(points) - 1)
+    if q.shape[1] == 1:
+        return Guide(np.ones((len(places), 1), np.float32), ((0.0, 0.0),))
+    return Guide(_refined(places, q, seed).predict_proba(places).astype(np.float32), ())
+
+
+def shared_nats(first: np.ndarray, second: np.ndarray, n_clusters: int) -> float:
+    """Mutual information of the clusters of two views of the same images, in nats.
+
+    It asks for clusters that are alike in both, and for many of them: it is at most the logarithm of their number. Ji,
+    Henriques and Vedaldi (2019) train networks on it; here it compares clusterings that are there.
+
+    Args:
+        first: Clusters of the first view of each image, shape (M,).
+        second: Of the second one, shape (M,).
+        n_clusters: K.
+
+    Example:
+        >>> round(shared_nats(np.array([0, 1, 0, 1]), np.array([1, 0, 1, 0]), 2), 4)  # ln 2
+        0.6931
+    """
+    joint = np.zeros((n_clusters, n_clusters))
+    np.add.at(joint, (first, second), 1 / len(first))
+    expected = joint.sum(1, keepdims=True) * joint.sum(0)
+    seen = joint > 0
+    return float((joint[seen] * np.log(joint[seen] / expected[seen])).sum())
+
+
+def _majority(labels: np.ndarray, n_clusters: int) -> np.ndarray:
+    """The most frequent cluster in each row of (M, n) labels; the lowest of equals."""
+    return np.stack([(labels == k).sum(1) for k in range(n_clusters)]).argmax(0)
+
+
+def _nearest(points: np.ndarray, queries: tuple[np.ndarray, ...], seed: int) -> list[np.ndarray]:
+    """Rows of the 15 points (N, D) that are nearest to each query (M, D), shape (M, 15).
+
+    Beyond 12,000 points they are found by descent (Dong, Charikar and Li, 2011), which misses a few.
+    """
+    n_neighbours = min(_GRAPH_NEIGHBOURS, len(points))
     if len(points) <= _GRAPH_POINTS:
-        graph = kneighbors_graph(points, n_neighbours)
-    else:
-        graph = _descended(points, n_neighbours, seed)
-    return csr_array(graph.maximum(graph.T))
-
-
-def _descended(points: np.ndarray, n_neighbours: int, seed: int) -> csr_array:
+        exact = NearestNeighbors(n_neighbors=n_neighbours).fit(points)
+        return [exact.kneighbors(some, return_distance=False) for some in queries]
     from pynndescent import NNDescent
 
     with threads_kept():
-        # One more, for a point is its own nearest neighbour.
-        found = NNDescent(points, n_neighbors=n_neighbours + 1, random_state=seed % 2**32, n_jobs=1).neighbor_graph[0]
-    rows, nearest = np.repeat(np.arange(len(points)), found.shape[1]), found.ravel()
-    real = (nearest != rows) & (nearest >= 0)  # -1 stands for a neighbour that was not found
-    return csr_array((np.ones(int(real.sum())), (rows[real], nearest[real])), shape=(len(points), len(points)))
+        index = NNDescent(points, n_neighbors=n_neighbours + 1, random_state=seed % 2**32, n_jobs=1)
+        return [index.query(some, k=n_neighbours)[0] for some in queries]
 
 
 def sampled_graph(points: np.ndarray, seed: int) -> tuple[np.ndarray, csr_array]:
-    """The `neighbour_graph` of at most 12,000 of the points, where a coarse view of them will do.
+    """Who is among the 15 nearest neighbours of whom, in either direction, among at most 12,000 of the points (N, D).
 
     Returns:
-        Rows of these points, shape (M,), and the graph, shape (M, M).
+        Rows of these points, shape (M,), and the graph, ones, shape (M, M), symmetric.
     """
     rows = np.random.default_rng(seed).permutation(len(points))[:_GRAPH_POINTS]
-    return rows, neighbour_graph(points[rows], seed)
+    graph = kneighbors_graph(points[rows], min(_GRAPH_NEIGHBOURS, len(rows) - 1))
+    return rows, csr_array(graph.maximum(graph.T))
 
 
 def modularity(graph: csr_array, labels: np.ndarray) -> float:

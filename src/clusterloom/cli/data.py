@@ -18,8 +18,11 @@ def data_list() -> None:
 
 
 @app.command("fetch")
-def data_fetch(name: Annotated[str, typer.Argument(help="mnist or fashion-mnist.")]) -> None:
-    """Download a data set, check it against its known SHA-256, and keep it for later."""
+def data_fetch(
+    names: Annotated[list[str], typer.Argument(help="mnist or fashion-mnist, or both.", metavar="NAME...")],
+) -> None:
+    """Download data sets, check them against their known SHA-256, and keep them for later."""
     from clusterloom.data import fetch
 
-    print(fetch(name, report=lambda line: print(line, file=sys.stderr)))
+    for name in names:
+        print(fetch(name, report=lambda line: print(line, file=sys.stderr)))

@@ -77,8 +77,8 @@ def _recipe_rows(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
         *((f"- {stage}, seconds", f"{seconds:,.0f}") for stage, seconds in recipe["stage_seconds"].items()),
         ("views, chosen from the images", views),
         *(
-            ("first clusters", f"the best of {len(candidates)} mixtures (modularity {best}, {likely} nats)")
-            for likely, best in candidates[:1]
+            ("first clusters", f"the best of {len(candidates)} mixtures ({likely} nats; two views share {shared})")
+            for likely, shared in candidates[:1]
         ),
     ]
 

@@ -21,13 +21,15 @@ import torch
 from torch import Tensor, nn
 
 from clusterloom.cluster_count import Evidence, best_count, cluster_count_evidence
-from clusterloom.guide import MAX_POINTS, layout, make_guide
+from clusterloom.guide import MAX_POINTS, Guide, layout, make_guide, refined_guide
 from clusterloom.inference import apply_in_batches
 from clusterloom.networks.guided import GuidedObjective, Representation
 from clusterloom.networks.vae import ClusterVAE
 from clusterloom.training.loop import DivergedError, TrainingPlan
 from clusterloom.training.run import Run
-from clusterloom.views import ViewSettings, are_signs, choose_views, widened
+from clusterloom.views import ViewSettings, are_signs, choose_views, random_views, widened
+
+_VIEWED = 20_000  # images whose views judge the first guide
 
 
 @dataclass(frozen=True)
@@ -79,14 +81,15 @@ def train_guided(
     evidence = _choose_count(network, run, points, places, plan.seed, fewest_clusters)
     n_clusters = network.settings.n_clusters
     run.note(f"guide: mixtures of {n_clusters} clusters")
-    first = run.once("guide-1", lambda: _guide_arrays(points, places, n_clusters, plan.seed))
+    viewed = _points_of_views(where, some, run, views, plan.seed)
+    first = run.once("guide-1", lambda: _arrays(make_guide(points, places, n_clusters, plan.seed, viewed)))
     # The first guide is doubted, and the model is to find what its clusters have in common under changes of all sorts.
     first_plan, second_plan = replace(plan, epochs=epochs.first_fit), replace(plan, epochs=epochs.second_fit)
     fit(network, run, some, first_plan, widened(views), "fit-1", first["q"], label_smoothing=0.1)
 
     hidden, own_q = _of_all(partial(_category_hidden, network), some, run), _of_all(network.assign, some, run)
     run.note(f"second guide: neighbour graph of {len(points):,} images")
-    second = run.once("guide-2", lambda: _guide_arrays(hidden, layout(hidden, plan.seed), n_clusters, plan.seed, own_q))
+    second = run.once("guide-2", lambda: _arrays(refined_guide(layout(hidden, plan.seed), own_q, plan.seed)))
     q = second["q"]
     if some is not images:  # the guide knows the sample alone; of the other images the model must judge
         q = _of_all(network.assign, images, run)
@@ -96,7 +99,7 @@ def train_guided(
     _refit_classes(network, images, run)
     return {
         "views": vars(views),
-        # Log-likelihood in the layout and modularity of the graph of points, the one that was taken first.
+        # Log-likelihood in the layout and nats that two views share, the one that was taken first.
         "candidates": np.round(first["finalists"], 4).tolist(),
         **({"count_evidence": [vars(e) for e in evidence]} if evidence else {}),
         "stage_seconds": {stage: round(seconds, 1) for stage, seconds in run.stage_seconds.items()},
@@ -223,10 +226,22 @@ def _choose_count(
     return evidence
 
 
-def _guide_arrays(
-    points: np.ndarray, places: np.ndarray, n_clusters: int, seed: int, first_q: np.ndarray | None = None
-) -> Any:
-    guide = make_guide(points, places, n_clusters, seed, first_q)
+def _points_of_views(
+    where: Callable[[Tensor], Tensor], images: Any, run: Run, views: ViewSettings, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Points of two random views of each of at most 20,000 images, shape (M, D) each; every process calls it."""
+    some: Any = ImageRows(images, np.random.default_rng(seed).permutation(len(images))[:_VIEWED])
+    generator = torch.Generator().manual_seed(seed)
+
+    def points(x: Tensor) -> tuple[Tensor, ...]:
+        numbers = torch.randn(2, len(x), views.numbers, generator=generator).to(x.device)
+        return tuple(where(random_views(x, of_view, views)) for of_view in numbers)
+
+    first, second = apply_in_batches(points, some, run.compute)
+    return first, second
+
+
+def _arrays(guide: Guide) -> dict[str, np.ndarray]:
     return {"q": guide.q, "finalists": np.array(guide.finalists)}
 
 

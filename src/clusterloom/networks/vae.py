@@ -193,7 +193,7 @@ class ClusterVAE(nn.Module):
 
     def posterior_of(self, hidden: Tensor) -> Posterior:
         """q(z|x) from the hidden layer (B, hidden_dim). No activation: log-variances may be negative."""
-        mu, log_var = self.posterior(hidden).chunk(2, 1)
+        mu, log_var = _in_float32(self.posterior, hidden).chunk(2, 1)
         return Posterior(mu, log_var)
 
     def latents(self, x: Tensor) -> Tensor:
@@ -202,7 +202,7 @@ class ClusterVAE(nn.Module):
 
     def category_logits(self, features: Tensor, z: Tensor) -> Tensor:
         """Logits of q(y|x) or q(y|z), shape (B, K), from features (B, F) and latents (B, D)."""
-        return self.category_encoder(features if self.settings.category_input == "features" else z)
+        return _in_float32(self.category_encoder[-1], self.category_hidden(features, z))
 
     def category_hidden(self, features: Tensor, z: Tensor) -> Tensor:
         """The category encoder's hidden layer, shape (B, hidden_dim), from features (B, F) and latents (B, D)."""
@@ -211,13 +211,13 @@ class ClusterVAE(nn.Module):
     def decode(self, z: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1] from latents (B, D)."""
         decoded = unflatten_channels_last(self.decoder(z), self._decoded_shape)
-        return torch.sigmoid(decoded if self.transposed is None else self.transposed(F.relu(decoded)))
+        return torch.sigmoid((decoded if self.transposed is None else self.transposed(F.relu(decoded))).float())
 
     def assign(self, x: Tensor) -> Tensor:
         """Soft assignments (B, K) of images (B, C, H, W), at the posterior mean; nothing else is computed."""
         features = self.features(x)
-        reads_latent = self.settings.category_input == "latent"
-        return self.category_encoder(self.encode(features).mu if reads_latent else features).softmax(1)
+        z = self.encode(features).mu if self.settings.category_input == "latent" else features
+        return self.category_logits(features, z).softmax(1)
 
     def refit_classes(self, q: Tensor, mu: Tensor, log_var: Tensor) -> None:
         """Set class means and covariances to those of the latents of all images, for sampling.
@@ -304,3 +304,13 @@ class ClusterVAE(nn.Module):
         if self.settings.category_formula == "entropy":
             return losses.category_loss(log_q)
         return losses.printed_category_loss(log_q)
+
+
+def _in_float32(head: nn.Module, x: Tensor) -> Tensor:
+    """A small last layer in full precision also under autocast.
+
+    Classes tell their images apart by differences of z and of logits that bfloat16, with its eight binary digits,
+    rounds away; `benchmarks/bf16.py` has what that does.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        return head(x.float())

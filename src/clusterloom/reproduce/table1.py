@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from rich.table import Table
@@ -49,6 +50,9 @@ ROWS = (
     Row("fashion-mnist", 70, 5, 512, (161.70, 163.41), (64.54, 64.8)),
     Row("fashion-mnist", 100, 5, 512, (178.10, 180.82), (66.08, 65.67)),
 )
+
+
+MISS = 5  # points below the printed accuracy from which on a row counts as missed
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,17 @@ def table(rows: Sequence[Row], reading: Reading, extent: Extent, records: Record
                 *(spread([100 * r[f"{name}_{part}"] for r in runs], 1, best=True) for name in ("accuracy", "purity")),
             )
     return result
+
+
+def misses(rows: Sequence[Row], reading: Reading, extent: Extent, records: Records) -> list[tuple[Row, float]]:
+    """Rows whose mean test accuracy is more than `MISS` points below the printed one, and by how many points."""
+    found = []
+    for row in rows:
+        if runs := records.matching(**_identity(row, reading, extent)):
+            short = row.accuracies[1] - 100 * mean(r["accuracy_test"] for r in runs)
+            if short > MISS:
+                found.append((row, short))
+    return found
 
 
 def chosen_rows(text: str | None) -> tuple[Row, ...]:
