@@ -21,7 +21,7 @@ class Compute:
 
     Attributes:
         device: Where models and batches live.
-        precision: "fp32", or "bf16" for autocast to bfloat16 (weights and losses stay float32).
+        precision: "fp32", or "bf16" for autocast to bfloat16 (weights, heads and losses stay float32).
     """
 
     device: torch.device

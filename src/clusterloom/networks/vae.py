@@ -310,7 +310,7 @@ def _in_float32(head: nn.Module, x: Tensor) -> Tensor:
     """A small last layer in full precision also under autocast.
 
     Classes tell their images apart by differences of z and of logits that bfloat16, with its eight binary digits,
-    rounds away; `benchmarks/bf16.py` has what that does.
+    rounds away: clusters die of that.
     """
     with torch.autocast(x.device.type, enabled=False):
         return head(x.float())
