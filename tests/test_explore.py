@@ -32,6 +32,7 @@ from clusterloom.explore.exporting import export_images
 from clusterloom.explore.journal import Journal
 from clusterloom.explore.session import Session
 from clusterloom.explore.splitting import split_in_two
+from clusterloom.report.contents import Seen, Subject, contents
 
 PAGE = Path(__file__).parents[1] / "src" / "clusterloom" / "explore" / "page"
 
@@ -113,6 +114,21 @@ def test_state_counts_what_the_survey_found(client, session):
     assert not state["can_undo"]
     for cluster in state["clusters"]:
         assert cluster["typical"] == session.collection.survey.typical(cluster["number"], 16).tolist()
+
+
+def test_a_cluster_looks_as_in_the_report_whatever_is_edited(client, session):
+    collection = session.collection
+    report = contents(Subject(session.model, Seen(collection.images, collection.survey)))
+    in_report = [[cluster.style.hex, cluster.style.shape] for cluster in report.clusters]
+    assert client.get_json("/api/state")["styles"] == in_report
+    assert len({colour for colour, _ in in_report}) == 3
+    rows = np.flatnonzero(collection.survey.labels == 0)
+    client.edit({"op": "move", "rows": rows[:4].tolist(), "to": 3})
+    state = client.edit({"op": "merge", "clusters": [0, 2], "into": 2})
+    assert [c["number"] for c in state["clusters"]] == [1, 2, 3]
+    assert state["styles"][:3] == in_report
+    assert state["styles"][3] not in in_report
+    assert len(state["styles"]) == 4
 
 
 def test_map_data_are_the_surveys(client, session):
@@ -751,7 +767,7 @@ def test_without_data_the_model_alone_is_shown(session):
     with served(alone) as client:
         state = client.get_json("/api/state")
         assert not state["has_data"]
-        assert len(state["clusters"]) == 3
+        assert len(state["clusters"]) == len(state["styles"]) == 3
         assert client.post("/api/generate", {"cluster": 1, "spread": 1, "n": 4})[0] == 200
         assert client.post("/api/walk", {"from": {"cluster": 0}, "to": {"cluster": 1}})[0] == 200
         strips = client.post_json("/api/latent/strips", {"from": {"cluster": 1}})

@@ -20,9 +20,10 @@ export class FlatPoints {
 
   setData(data) {
     this.data = data;
-    const clusters = data.labels.reduce((most, label) => Math.max(most, label), 0) + 1;
-    this.colours = Array.from({ length: clusters }, (_, k) => packed(rgb(k)));
+    this.colours = Array.from({ length: data.clusters }, (_, k) => packed(rgb(k)));
   }
+
+  setSelected() {}
 
   draw(toScreen, options) {
     const { canvas, context } = this;

@@ -5,7 +5,7 @@ import { zoom, zoomIdentity, zoomTransform } from "d3-zoom";
 import KDBush from "kdbush";
 
 import { getJson, imageUrl } from "../api.js";
-import { colour } from "../colours.js";
+import { colour, dot } from "../colours.js";
 import { byId, debounced, h, percent, whisper } from "../dom.js";
 import { store } from "../store.js";
 import { FlatPoints } from "./flat.js";
@@ -46,14 +46,15 @@ export class MapView {
     store.on("labels", () => this.#take());
     for (const name of ["state", "cluster", "image"]) store.on(name, () => this.redraw());
     store.on("selection", () => {
-      if (this.points.data) this.points.setData(this.points.data);
+      this.points.setSelected();
       this.redraw();
     });
   }
 
   #take() {
     const { positions, labels, confidences, selected } = store;
-    this.points.setData({ positions, labels, confidences, selected });
+    const clusters = labels.reduce((most, label) => Math.max(most, label), 0) + 1;
+    this.points.setData({ positions, labels, confidences, selected, clusters });
     if (!this.index) {
       this.index = new KDBush(labels.length, 64, Float32Array);
       for (let row = 0; row < labels.length; row++) this.index.add(positions[2 * row], positions[2 * row + 1]);
@@ -163,7 +164,7 @@ export class MapView {
     const cluster = store.labels[row];
     this.card.replaceChildren(
       h("img", { src: imageUrl(row), alt: "" }),
-      h("div", {}, name, h("span", {}, h("i", { class: "dot", style: { background: colour(cluster) } }), store.title(cluster)),
+      h("div", {}, name, h("span", {}, dot(cluster), store.title(cluster)),
         h("span", { class: "quiet" }, percent(store.confidences[row] / 255))),
     );
     this.#nameCard(row, name);
