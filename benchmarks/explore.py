@@ -47,6 +47,7 @@ class Page:
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
         for line in self.process.stderr:
             if found := re.search(r"http://127\.0\.0\.1:(\d+)/\?key=(\S+)", line):
+                self.address = found[0]
                 break
         else:
             raise SystemExit("explore did not start")

@@ -845,6 +845,29 @@ def test_ctrl_c_ends_it_cleanly(session, with_data):
     assert process.stdout.read() == ""
 
 
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not here")
+@pytest.mark.parametrize("scale", [300, 800, 5000])
+def test_names_on_the_map_do_not_cover_each_other(scale):
+    rng = np.random.default_rng(0)
+    places = np.concatenate([rng.uniform(0, 1, (12, 2)), rng.normal(0.5, 0.01, (12, 2))])
+    titles = [{"number": k, "x": x, "y": y, "width": 21 + 40 * (k % 3)} for k, (x, y) in enumerate(places.tolist())]
+    script = f"import {{ placed }} from {json.dumps(str(PAGE / 'map' / 'titles.js'))};"
+    script += f"console.log(JSON.stringify(placed({json.dumps(titles)}, {scale})));"
+    command = ["node", "--input-type=module", "-e", script]
+    found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert len(found) > 16
+    own = np.array([[t["x"] * scale, (1 - t["y"]) * scale] for t in found])
+    size = np.array([[t["width"], t["height"]] for t in found])
+    middle = np.array([[t["left"], t["top"]] for t in found]) + size / 2
+    np.testing.assert_allclose(middle[0], own[0])  # the first stays where it belongs
+    assert np.linalg.norm(middle - own, axis=1).max() < 49
+    for i in range(len(found)):
+        for j in range(i):
+            assert (abs(middle[i] - middle[j]) >= (size[i] + size[j]) / 2).any()
+    if scale == 5000:
+        assert len(found) == 24  # near enough, all have room
+
+
 @pytest.mark.skipif(shutil.which("node") is None or shutil.which("npm") is None, reason="node and npm are not here")
 def test_the_bundle_is_what_the_sources_give(tmp_path):
     """`make page` has been run since the page's sources were changed."""
