@@ -168,16 +168,22 @@ def test_map_hover_lasso_and_move(open_page, client, session):
     assert labels_of(client) == before
 
 
-def test_the_pointer_finds_the_nearest_point_far_and_near(open_page, session):
-    page = open_page("map")
-    wait_for_map(page)
-    page.click("#as-images")  # dots alone
+def places_on(page, session):
+    """The map's box, and where in it each image lies while all of them are shown, shape (N, 2)."""
     box = page.locator("#map").bounding_box()
     position = session.collection.survey.position.astype(float)
     # As view.js lays it out: room for the buttons above, a margin below and on both sides.
     side = min(box["width"] - 56, box["height"] - 84)
     corner = np.array([(box["width"] - side) / 2, 56 + (box["height"] - 84 - side) / 2])
-    places = corner + side * np.stack([position[:, 0], 1 - position[:, 1]], 1)
+    return box, corner + side * np.stack([position[:, 0], 1 - position[:, 1]], 1)
+
+
+def test_the_pointer_finds_the_nearest_point_far_and_near(open_page, session):
+    page = open_page("map")
+    wait_for_map(page)
+    page.click("#as-images")  # dots alone
+    until(page, "document.getElementById('map').dataset.drawn === '0'")
+    box, places = places_on(page, session)
     rng = np.random.default_rng(0)
     for zoom in (1, 4):
         if zoom > 1:
@@ -203,7 +209,7 @@ def test_the_pointer_finds_the_nearest_point_far_and_near(open_page, session):
     until(page, "document.querySelector('.hover-card').hidden")
 
 
-def test_pointing_draws_no_points_anew_and_moving_does(open_page):
+def test_pointing_draws_no_points_anew_and_moving_does(open_page, session):
     page = open_page("gallery")
     page.add_init_script(
         "{ const { prototype } = WebGL2RenderingContext; const draw = prototype.drawArrays; window.draws = 0;"
@@ -213,27 +219,31 @@ def test_pointing_draws_no_points_anew_and_moving_does(open_page):
     page.wait_for_selector("html[data-started]")
     page.evaluate("location.hash = '/map'")
     wait_for_map(page)
-    box = page.locator("#map").bounding_box()
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    page.mouse.move(x, y)
+    box, places = places_on(page, session)
+    places += [box["x"], box["y"]]
+    page.mouse.move(*places[0])
     page.wait_for_timeout(300)
     before = page.evaluate("window.draws")
     assert before > 0
     cards = set()
-    for step in range(40):
-        page.mouse.move(x + 8 * (step - 20), y + 6 * (step - 20))
+    for place in places[:40]:
+        page.mouse.move(*place)
         cards.add(page.evaluate("document.querySelector('.hover-card img')?.src"))
     page.wait_for_timeout(100)
     assert len(cards) > 2
     assert page.evaluate("window.draws") == before
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.mouse.down()
-    page.mouse.move(x, y, steps=4)
+    page.mouse.move(box["x"] + box["width"] / 2 + 9, box["y"] + box["height"] / 2, steps=3)
     page.mouse.up()
     until(page, f"window.draws > {before}")
+    page.wait_for_timeout(300)
     before = page.evaluate("window.draws")
-    page.focus("#map")
-    page.keyboard.press(" ")  # a selection changes how points look
-    until(page, f"window.draws > {before}")
+    page.keyboard.down("Control")
+    page.mouse.click(places[0][0] + 9, places[0][1])
+    page.keyboard.up("Control")
+    page.wait_for_selector("#selection h2:has-text('1 image selected')")
+    until(page, f"window.draws > {before}")  # what is selected looks different
 
 
 def test_map_by_keyboard_and_by_search(open_page, session):
