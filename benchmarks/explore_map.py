@@ -1,6 +1,6 @@
 """Is the local page's map of 100,000 images smooth: moved, zoomed, pointed at, and drawn around?
 
-    python benchmarks/explore_map.py --keep FOLDER    # some minutes, most of them for the model; --smoke for one minute
+    python benchmarks/explore_map.py --keep FOLDER    # some minutes, most of them for the model; --smoke for a short one
 
 Needs Playwright (a test dependency) and Debian's `chromium`. The images are MNIST's 70,000 and the first 30,000 of
 Fashion-MNIST, the model a short fit of 20 clusters on 20,000 of them; both are made in FOLDER, or found there.
@@ -144,11 +144,11 @@ def gestures(shown, steps):
     return {
         "move, all": lambda: shown.drag(steps),
         "point, all": lambda: shown.point(steps),
-        "zoom in": lambda: shown.wheel(50),
+        "zoom in": lambda: shown.wheel(5 * steps // 12),
         "move, thumbnails": lambda: shown.drag(steps),
         "point, thumbnails": lambda: shown.point(steps),
-        "zoom out": lambda: shown.wheel(-50),
-        "zoom in halfway": lambda: shown.wheel(20),
+        "zoom out": lambda: shown.wheel(-5 * steps // 12),
+        "zoom in halfway": lambda: shown.wheel(steps // 6),
         "move, halfway": lambda: shown.drag(steps),
         "lasso": lambda: (shown.show_all(), shown.lasso(2 * steps, LASSOED)),
         "move, selected": lambda: shown.drag(steps),
@@ -240,7 +240,7 @@ def main():
             with sync_playwright() as playwright:
                 for kind, arguments in KINDS.items():
                     browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", *arguments])
-                    steps = 20 if options.smoke else 120
+                    steps = 6 if options.smoke else 120
                     kinds[kind] = measure(browser, server.address, positions, kind == "webgl", steps)
                     version = browser.version
                     browser.close()
