@@ -1,6 +1,6 @@
 """Is the local page's map of 100,000 images smooth: moved, zoomed, pointed at, and drawn around?
 
-    python benchmarks/explore_map.py --keep FOLDER    # some minutes, most of them for the model; --smoke for a short one
+    python benchmarks/explore_map.py --keep FOLDER    # some minutes, most of them for the model; or --smoke
 
 Needs Playwright (a test dependency) and Debian's `chromium`. The images are MNIST's 70,000 and the first 30,000 of
 Fashion-MNIST, the model a short fit of 20 clusters on 20,000 of them; both are made in FOLDER, or found there.
