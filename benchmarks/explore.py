@@ -5,9 +5,9 @@
 
 The page's server runs as users start it, in a process of its own; every path is asked for over HTTP on the loopback
 interface, by one client, one request after the other, on a connection that stays open. The browser's part, drawing,
-is not in these figures. Start-up is the time from the start of the process to the first whole answer with the page,
-and until the map can be asked for: at the first start, which asks the model about every image and draws the map, and at
-a later one, which finds both in the cache.
+is not in these figures but in those of explore_map.py. Start-up is the time from the start of the process to the first
+whole answer with the page, and until the map can be asked for: at the first start, which asks the model about every
+image and draws the map, and at a later one, which finds both in the cache.
 
 Results go to benchmarks/results/explore.jsonl.
 """
@@ -47,6 +47,7 @@ class Page:
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
         for line in self.process.stderr:
             if found := re.search(r"http://127\.0\.0\.1:(\d+)/\?key=(\S+)", line):
+                self.address = found[0]
                 break
         else:
             raise SystemExit("explore did not start")

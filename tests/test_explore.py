@@ -32,6 +32,7 @@ from clusterloom.explore.exporting import export_images
 from clusterloom.explore.journal import Journal
 from clusterloom.explore.session import Session
 from clusterloom.explore.splitting import split_in_two
+from clusterloom.report.contents import Seen, Subject, contents
 
 PAGE = Path(__file__).parents[1] / "src" / "clusterloom" / "explore" / "page"
 
@@ -113,6 +114,21 @@ def test_state_counts_what_the_survey_found(client, session):
     assert not state["can_undo"]
     for cluster in state["clusters"]:
         assert cluster["typical"] == session.collection.survey.typical(cluster["number"], 16).tolist()
+
+
+def test_a_cluster_looks_as_in_the_report_whatever_is_edited(client, session):
+    collection = session.collection
+    report = contents(Subject(session.model, Seen(collection.images, collection.survey)))
+    in_report = [[cluster.style.hex, cluster.style.shape] for cluster in report.clusters]
+    assert client.get_json("/api/state")["styles"] == in_report
+    assert len({colour for colour, _ in in_report}) == 3
+    rows = np.flatnonzero(collection.survey.labels == 0)
+    client.edit({"op": "move", "rows": rows[:4].tolist(), "to": 3})
+    state = client.edit({"op": "merge", "clusters": [0, 2], "into": 2})
+    assert [c["number"] for c in state["clusters"]] == [1, 2, 3]
+    assert state["styles"][:3] == in_report
+    assert state["styles"][3] not in in_report
+    assert len(state["styles"]) == 4
 
 
 def test_map_data_are_the_surveys(client, session):
@@ -751,7 +767,7 @@ def test_without_data_the_model_alone_is_shown(session):
     with served(alone) as client:
         state = client.get_json("/api/state")
         assert not state["has_data"]
-        assert len(state["clusters"]) == 3
+        assert len(state["clusters"]) == len(state["styles"]) == 3
         assert client.post("/api/generate", {"cluster": 1, "spread": 1, "n": 4})[0] == 200
         assert client.post("/api/walk", {"from": {"cluster": 0}, "to": {"cluster": 1}})[0] == 200
         strips = client.post_json("/api/latent/strips", {"from": {"cluster": 1}})
@@ -827,6 +843,29 @@ def test_ctrl_c_ends_it_cleanly(session, with_data):
     reader.join(5)
     assert "Traceback" not in "".join(lines)
     assert process.stdout.read() == ""
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not here")
+@pytest.mark.parametrize("scale", [300, 800, 5000])
+def test_names_on_the_map_do_not_cover_each_other(scale):
+    rng = np.random.default_rng(0)
+    places = np.concatenate([rng.uniform(0, 1, (12, 2)), rng.normal(0.5, 0.01, (12, 2))])
+    titles = [{"number": k, "x": x, "y": y, "width": 21 + 40 * (k % 3)} for k, (x, y) in enumerate(places.tolist())]
+    script = f"import {{ placed }} from {json.dumps(str(PAGE / 'map' / 'titles.js'))};"
+    script += f"console.log(JSON.stringify(placed({json.dumps(titles)}, {scale})));"
+    command = ["node", "--input-type=module", "-e", script]
+    found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert len(found) > 16
+    own = np.array([[t["x"] * scale, (1 - t["y"]) * scale] for t in found])
+    size = np.array([[t["width"], t["height"]] for t in found])
+    middle = np.array([[t["left"], t["top"]] for t in found]) + size / 2
+    np.testing.assert_allclose(middle[0], own[0])  # the first stays where it belongs
+    assert np.linalg.norm(middle - own, axis=1).max() < 49
+    for i in range(len(found)):
+        for j in range(i):
+            assert (abs(middle[i] - middle[j]) >= (size[i] + size[j]) / 2).any()
+    if scale == 5000:
+        assert len(found) == 24  # near enough, all have room
 
 
 @pytest.mark.skipif(shutil.which("node") is None or shutil.which("npm") is None, reason="node and npm are not here")

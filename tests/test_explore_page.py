@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 from explore_helpers import HOSTILE, folder_session, served
 
@@ -165,6 +166,84 @@ def test_map_hover_lasso_and_move(open_page, client, session):
     page.keyboard.press("Control+z")
     until(page, "document.getElementById('undo').disabled")
     assert labels_of(client) == before
+
+
+def places_on(page, session):
+    """The map's box, and where in it each image lies while all of them are shown, shape (N, 2)."""
+    box = page.locator("#map").bounding_box()
+    position = session.collection.survey.position.astype(float)
+    # As view.js lays it out: room for the buttons above, a margin below and on both sides.
+    side = min(box["width"] - 56, box["height"] - 84)
+    corner = np.array([(box["width"] - side) / 2, 56 + (box["height"] - 84 - side) / 2])
+    return box, corner + side * np.stack([position[:, 0], 1 - position[:, 1]], 1)
+
+
+def test_the_pointer_finds_the_nearest_point_far_and_near(open_page, session):
+    page = open_page("map")
+    wait_for_map(page)
+    page.click("#as-images")  # dots alone
+    until(page, "document.getElementById('map').dataset.drawn === '0'")
+    box, places = places_on(page, session)
+    rng = np.random.default_rng(0)
+    for zoom in (1, 4):
+        if zoom > 1:
+            fixed = places[0]
+            page.mouse.move(box["x"] + fixed[0], box["y"] + fixed[1])
+            page.mouse.wheel(0, -1000)  # d3-zoom: twice as near for every 500
+            until(page, f"document.querySelector('#map .overlay').__zoom.k > {zoom - 0.01}")
+            places = fixed + zoom * (places - fixed)
+        tried = 0
+        for aim in np.rint(np.tile(places, (4, 1)) + rng.uniform(-9, 9, (360, 2))):
+            distance = np.sort(np.linalg.norm(places - aim, axis=1))
+            is_clear = 60 < aim[0] < box["width"] - 60 and 60 < aim[1] < box["height"] - 60
+            if tried == 12 or not is_clear or distance[0] > 12 or distance[1] - distance[0] < 3:  # whole pixels
+                continue
+            tried += 1
+            page.mouse.move(box["x"] + aim[0], box["y"] + aim[1])
+            row = np.linalg.norm(places - aim, axis=1).argmin()
+            until(
+                page, f"document.querySelector('.hover-card img')?.getAttribute('src').startsWith('/image/{row}.png')"
+            )
+        assert tried > 3
+    page.mouse.move(box["x"] + 3, box["y"] + box["height"] - 3)
+    until(page, "document.querySelector('.hover-card').hidden")
+
+
+def test_pointing_draws_no_points_anew_and_moving_does(open_page, session):
+    page = open_page("gallery")
+    page.add_init_script(
+        "{ const { prototype } = WebGL2RenderingContext; const draw = prototype.drawArrays; window.draws = 0;"
+        "prototype.drawArrays = function (...all) { window.draws += 1; return draw.apply(this, all); }; }"
+    )
+    page.reload()
+    page.wait_for_selector("html[data-started]")
+    page.evaluate("location.hash = '/map'")
+    wait_for_map(page)
+    box, places = places_on(page, session)
+    places += [box["x"], box["y"]]
+    page.mouse.move(*places[0])
+    page.wait_for_timeout(300)
+    before = page.evaluate("window.draws")
+    assert before > 0
+    cards = set()
+    for place in places[:40]:
+        page.mouse.move(*place)
+        cards.add(page.evaluate("document.querySelector('.hover-card img')?.src"))
+    page.wait_for_timeout(100)
+    assert len(cards) > 2
+    assert page.evaluate("window.draws") == before
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2 + 9, box["y"] + box["height"] / 2, steps=3)
+    page.mouse.up()
+    until(page, f"window.draws > {before}")
+    page.wait_for_timeout(300)
+    before = page.evaluate("window.draws")
+    page.keyboard.down("Control")
+    page.mouse.click(places[0][0] + 9, places[0][1])
+    page.keyboard.up("Control")
+    page.wait_for_selector("#selection h2:has-text('1 image selected')")
+    until(page, f"window.draws > {before}")  # what is selected looks different
 
 
 def test_map_by_keyboard_and_by_search(open_page, session):

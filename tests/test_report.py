@@ -16,8 +16,8 @@ from clusterloom import AutoencoderClusterer, ConvVAEClusterer, DECClusterer, VA
 from clusterloom.cli import run
 from clusterloom.cluster_count import Evidence
 from clusterloom.metrics import calibration_bins, expected_calibration_error
+from clusterloom.palette import COLOURS, MARKERS, styles
 from clusterloom.report import charts, map_picture
-from clusterloom.report.palette import COLOURS, MARKERS, styles
 from clusterloom.report.thumbnails import thumbnail
 from clusterloom.report.write import percent
 from clusterloom.survey import Survey
@@ -271,53 +271,6 @@ def test_what_cannot_be_done_is_said_in_one_line(models, pictures, tmp_path, cap
     fails(["report", model, "--out", tmp_path / "r.html", "--pictures"], "a file of that name", capsys)
     fails(["report", "/"], "not a model directory", capsys)
     assert not list(tmp_path.glob("*.html"))
-
-
-def test_forty_clusters_differ_in_colour_or_marker_and_near_ones_in_colour():
-    places = np.stack(np.meshgrid(np.arange(8), np.arange(5)), -1).reshape(-1, 2).astype(float)
-    chosen = styles(places)
-    assert len({(style.colour, style.marker) for style in chosen}) == 40
-    for i, a in enumerate(chosen):
-        for j in range(i):
-            if a.colour == chosen[j].colour:
-                assert np.linalg.norm(places[i] - places[j]) > 1.5
-    assert len(styles(np.zeros((100, 2)))) == 100
-
-
-def test_people_who_see_colours_differently_can_tell_them_apart():
-    # Machado, Oliveira and Fernandes (2009), severity 1: what red-, green- and blue-blind people see.
-    sights = [
-        np.eye(3),
-        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
-        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
-        [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
-    ]
-    rgb = np.array([[int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)] for colour in COLOURS])
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    for sight in sights:
-        lab = oklab(np.clip(linear @ np.transpose(sight), 0, 1))
-        distance = np.linalg.norm(lab[:, None] - lab, axis=2) + 9 * np.eye(len(lab))
-        assert distance.min() > 0.09
-    luminance = linear @ [0.2126, 0.7152, 0.0722]
-    assert ((1.05 / (luminance + 0.05)) > 1.8).all()  # on white
-    assert ((luminance + 0.05) / (0.010 + 0.05) > 2.2).all()  # on the dark surface, #191c1f
-
-
-def oklab(linear):
-    cones = linear @ np.transpose(
-        [
-            [0.4122214708, 0.5363325363, 0.0514459929],
-            [0.2119034982, 0.6806995451, 0.1073969566],
-            [0.0883024619, 0.2817188376, 0.6299787005],
-        ]
-    )
-    return np.cbrt(cones) @ np.transpose(
-        [
-            [0.2104542553, 0.7936177850, -0.0040720468],
-            [1.9779984951, -2.4285922050, 0.4505937099],
-            [0.0259040371, 0.7827717662, -0.8086757660],
-        ]
-    )
 
 
 def test_the_map_shows_every_cluster_in_its_colour_at_its_place():

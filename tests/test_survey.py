@@ -1,5 +1,7 @@
 """What a model says of every image, the map, and the cache that keeps both."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -249,3 +251,45 @@ def test_a_full_disk_costs_only_the_cache(monkeypatch):
     monkeypatch.setattr("clusterloom.survey.write_atomically", full)
     images = image_set()
     assert len(survey(ESTIMATORS["vae"].set_params(random_state=0).fit(images), images)) == 60
+
+
+def test_surveys_that_were_not_used_for_long_make_room(tmp_path, monkeypatch):
+    monkeypatch.setenv("CLUSTERLOOM_CACHE", str(tmp_path))
+    model = ESTIMATORS["vae"].set_params(random_state=0).fit(image_set())
+    folder, sets, files = tmp_path / "surveys", [image_set(n) for n in (57, 58, 59, 60)], []
+    for age, images in enumerate(sets[:3]):
+        survey(model, images)
+        (new,) = set(folder.iterdir()) - set(files)
+        files.append(new)
+        os.utime(new, (1000 + age, 1000 + age))
+    survey(model, sets[0])  # now the second is the one that was not used for the longest time
+    fresh, stale = folder / ".a.safetensors.1", folder / ".b.safetensors.2"
+    for file in (fresh, stale):
+        file.write_bytes(b"what a killed process left")
+    os.utime(stale, (1000, 1000))
+    size = files[2].stat().st_size
+    monkeypatch.setattr("clusterloom.survey._MOST_BYTES", 3 * size + size // 2)
+    survey(model, sets[3])
+    assert not files[1].exists()
+    assert files[0].exists()
+    assert files[2].exists()
+    assert len(list(folder.glob("[!.]*"))) == 3
+    assert fresh.exists()
+    assert not stale.exists()
+    # One alone that is larger than the limit is kept all the same.
+    monkeypatch.setattr("clusterloom.survey._MOST_BYTES", 1)
+    lines = []
+    survey(model, sets[1])
+    survey(model, sets[1], lines.append)
+    assert lines == ["survey found in the cache"]
+    assert len(list(folder.glob("[!.]*"))) == 1
+
+
+def test_a_survey_that_cannot_be_removed_is_no_error(tmp_path, monkeypatch):
+    monkeypatch.setenv("CLUSTERLOOM_CACHE", str(tmp_path))
+    monkeypatch.setattr("clusterloom.survey._MOST_BYTES", 1)
+    monkeypatch.setattr("pathlib.Path.unlink", lambda self, missing_ok=False: (_ for _ in ()).throw(PermissionError()))
+    model = ESTIMATORS["vae"].set_params(random_state=0).fit(image_set())
+    for n in (60, 50):
+        assert len(survey(model, image_set(n))) == n
+    assert len(list((tmp_path / "surveys").iterdir())) == 2

@@ -1,11 +1,14 @@
 """What a model says of every image of a set, and a map of them: what one looks at clusters with.
 
-A survey is kept in the cache, under the hashes of model and pixels, so that a second look costs nothing.
+A survey is kept in the cache, under the hashes of model and pixels, so that a second look costs nothing. When the kept
+ones take more than 2 GB, those that were not used for the longest time go.
 """
 
 import contextlib
 import hashlib
 import json
+import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -36,6 +39,8 @@ _CHUNK = 4096  # images placed at once
 _LEAST_VARIANCE = 1e-12
 _CATEGORY_WEIGHT = 0.5  # beside latents at 1: clusters lie apart, but not further than their images do
 _HASH_BYTES = 32
+_MOST_BYTES = 2 << 30  # of all kept surveys
+_STALE_SECONDS = 86_400
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +84,15 @@ class Survey:
     def sizes(self) -> np.ndarray:
         """Images of each cluster, shape (K,), int64."""
         return np.bincount(self.labels, minlength=self.n_clusters)
+
+    @cached_property
+    def middles(self) -> np.ndarray:
+        """Middle of each cluster on the map, the median of its images' places, shape (K, 2); 0 where it is empty."""
+        middles = np.zeros((self.n_clusters, 2))
+        for k, members in enumerate(self._members):
+            if len(members):
+                middles[k] = np.median(self.position[members], 0)
+        return middles
 
     @cached_property
     def features(self) -> np.ndarray:
@@ -344,6 +358,28 @@ def _write(path: Path, made: Survey) -> None:
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, hashlib.sha256(data).digest() + data)
+        _make_room(path)
+
+
+def _make_room(newest: Path) -> None:
+    """Remove the least recently used surveys beyond the limit, and what killed processes left; never the newest one.
+
+    Every reader holds all of a survey in memory, so none that is being looked at is lost: the next start makes it anew.
+    """
+    kept = []
+    for file in newest.parent.iterdir():
+        with contextlib.suppress(OSError):  # another process was faster, or reads it where that forbids removal
+            status = file.stat()
+            if file.suffix == newest.suffix and not file.name.startswith("."):
+                kept.append((file != newest, -status.st_mtime_ns, status.st_size, file))
+            elif time.time() - status.st_mtime > _STALE_SECONDS:
+                file.unlink()
+    total = 0
+    for is_other, _, size, file in sorted(kept):  # the newest, then from the most recently used on
+        total += size
+        if is_other and total > _MOST_BYTES:
+            with contextlib.suppress(OSError):
+                file.unlink()
 
 
 def _read(path: Path) -> Survey | None:
@@ -351,6 +387,10 @@ def _read(path: Path) -> Survey | None:
     try:
         contents = path.read_bytes()
         digest, data = contents[:_HASH_BYTES], contents[_HASH_BYTES:]
-        return Survey(**safetensors.numpy.load(data)) if hashlib.sha256(data).digest() == digest else None
+        if hashlib.sha256(data).digest() != digest:
+            return None
+        with contextlib.suppress(OSError):  # a cache that can only be read
+            os.utime(path)  # when a survey was used last decides which ones stay
+        return Survey(**safetensors.numpy.load(data))
     except (OSError, TypeError, safetensors.SafetensorError):
         return None

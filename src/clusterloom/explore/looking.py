@@ -16,6 +16,7 @@ from clusterloom.errors import DataError
 from clusterloom.explore.asking import choice, row_list, whole
 from clusterloom.explore.decoding import sheet
 from clusterloom.explore.session import Collection, NotFoundError, Session, about
+from clusterloom.palette import Style, styles
 from clusterloom.pictures import to_picture
 
 THUMBNAIL = 64  # pixels of the longer side at most
@@ -60,11 +61,13 @@ def state(session: Session, values: Values) -> Response:
                 "linkable": session.source is not None,
             },
             "clusters": collection.once_a_revision("clusters", _clusters),
+            "styles": collection.once_a_revision("styles", _styles),
         }
     else:
         result["clusters"] = [
             {"number": k, "name": "", "title": f"cluster {k}"} for k in range(session.model.n_clusters_)
         ]
+        result["styles"] = _as_json(styles(np.zeros((session.model.n_clusters_, 2))))
     return JSONResponse(result)
 
 
@@ -206,6 +209,16 @@ def _clusters(collection: Collection) -> list[dict[str, Any]]:
         }
         for k, name in sorted(sorting.names.items())
     ]
+
+
+def _styles(collection: Collection) -> list[list[str]]:
+    """Of every cluster number that there is or was: a merged one still has its probability, and undo brings it back."""
+    survey = collection.survey
+    return _as_json(styles(survey.middles, unplaced=collection.sorting.next_number - survey.n_clusters))
+
+
+def _as_json(chosen: list[Style]) -> list[list[str]]:
+    return [[style.hex, style.shape] for style in chosen]
 
 
 def _row(collection: Collection, values: Values) -> int:

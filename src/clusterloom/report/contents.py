@@ -17,9 +17,9 @@ from clusterloom.metrics import (
     per_class_table,
     sampled_silhouette_score,
 )
+from clusterloom.palette import Style, styles
 from clusterloom.report import charts, map_picture
 from clusterloom.report.making import METHODS, about_rows, python_call, settings_rows
-from clusterloom.report.palette import Style, styles
 from clusterloom.report.thumbnails import raster, thumbnail
 from clusterloom.survey import Survey
 
@@ -169,7 +169,7 @@ def contents(subject: Subject) -> Contents:
     """
     model, seen = subject.model, subject.seen
     survey = None if seen is None else seen.survey
-    shown = _styles(model, survey)
+    shown = styles(np.zeros((model.n_clusters_, 2)) if survey is None else survey.middles)
     recipe = model.about_.get("recipe", {})
     command = model.about_.get("command")
     return Contents(
@@ -214,14 +214,6 @@ def new_images(model: ImageClusterer, cluster: int) -> np.ndarray:
 
 def _number_shown(n_clusters: int) -> int:
     return _SHOWN if n_clusters <= _MANY_CLUSTERS else _SHOWN_OF_MANY
-
-
-def _styles(model: ImageClusterer, survey: Survey | None) -> list[Style]:
-    middles = np.zeros((model.n_clusters_, 2))
-    if survey is not None:
-        for k in np.flatnonzero(survey.sizes):
-            middles[k] = np.median(survey.position[survey.labels == k], 0)
-    return styles(middles)
 
 
 def _clusters(model: ImageClusterer, seen: Seen | None, shown: Sequence[Style]) -> list[Cluster]:

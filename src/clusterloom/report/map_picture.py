@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
-from clusterloom.report.palette import COLOURS, Style
+from clusterloom.palette import COLOURS, Style
 from clusterloom.survey import Survey
 
 _LONGER_SIDE = 1400  # pixels

@@ -1,7 +1,7 @@
 // The panel beside the views: the image that is looked at, and the images that are chosen.
 
 import { attempt, getJson, imageUrl, postJson } from "./api.js";
-import { colour } from "./colours.js";
+import { colour, dot } from "./colours.js";
 import { byId, count, debounced, h, number, percent, say } from "./dom.js";
 import { Grid } from "./gallery.js";
 import { store } from "./store.js";
@@ -11,7 +11,7 @@ const SHOWN = 24;
 /** Bars of probabilities: [[cluster, probability], ...]. */
 export function probabilityBars(probabilities) {
   return h("dl", { class: "bars" }, probabilities.flatMap(([cluster, p]) => [
-    h("dt", {}, h("i", { class: "dot", style: { background: colour(cluster) } }), store.title(cluster)),
+    h("dt", {}, dot(cluster), store.title(cluster)),
     h("dd", {}, h("span", { class: "track" }, h("span", { style: { width: `${100 * p}%`, background: colour(cluster) } })), h("span", { class: "figure" }, percent(p)))]));
 }
 
@@ -45,7 +45,7 @@ export class Details {
     this.imageBox.replaceChildren(
       h("h2", { class: "id" }, details.id),
       h("img", { class: "large", src: imageUrl(row), alt: `image ${details.id}` }),
-      h("p", {}, h("i", { class: "dot", style: { background: colour(details.cluster) } }), details.title),
+      h("p", {}, dot(details.cluster), details.title),
       facts.length ? h("p", { class: "quiet" }, facts.join("; ")) : "",
       probabilityBars(details.probabilities.filter(([, p], i) => i < 2 || p >= 0.005)),
       details.score === null ? "" : h("p", { class: "quiet" }, `score ${details.score.toFixed(1)} nats`),

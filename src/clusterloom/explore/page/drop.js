@@ -1,7 +1,7 @@
 // A picture of the user's own: what the model says of it.
 
 import { attempt, decoded, start, upload } from "./api.js";
-import { colour } from "./colours.js";
+import { dot } from "./colours.js";
 import { probabilityBars } from "./details.js";
 import { byId, h, percent } from "./dom.js";
 import { Grid } from "./gallery.js";
@@ -47,7 +47,7 @@ export class Drop {
     const [, best] = said.probabilities[0];
     this.grid.clear();
     this.result.replaceChildren(
-      h("h2", {}, h("i", { class: "dot large", style: { background: colour(said.cluster) } }), `${store.title(said.cluster)}, ${percent(best)}`),
+      h("h2", {}, dot(said.cluster, "large"), `${store.title(said.cluster)}, ${percent(best)}`),
       said.outlier ? h("p", {}, "An outlier: the model has hardly seen anything like it.") : "",
       h("div", { class: "pair" }, await picture(said.seen, "as the model sees it"), said.rebuilt ? await picture(said.rebuilt, "as it rebuilds it") : ""),
       probabilityBars(said.probabilities.filter(([, p], i) => i < 3 || p >= 0.005)),

@@ -1,7 +1,7 @@
 // Images in a grid that one can walk through with arrow keys, look at and choose from; and the gallery of a cluster.
 
 import { attempt, getJson, imageUrl, postJson, spriteUrl } from "./api.js";
-import { colour } from "./colours.js";
+import { colour, dot } from "./colours.js";
 import { byId, count, h, number, percent, say } from "./dom.js";
 import { store } from "./store.js";
 
@@ -115,7 +115,7 @@ export class GalleryView {
   #overview() {
     const cards = store.state.clusters.map((cluster) =>
       h("a", { class: "card", href: `#/gallery/${cluster.number}` },
-        h("h3", {}, h("i", { class: "dot", style: { background: colour(cluster.number) } }), cluster.title),
+        h("h3", {}, dot(cluster.number), cluster.title),
         h("p", { class: "quiet" }, count(cluster.size, "image"), cluster.size ? `, mean probability ${percent(cluster.confidence)}` : ""),
         cluster.typical.length ? h("img", { class: "strip", src: spriteUrl(cluster.typical.slice(0, 12)), alt: `typical images of ${cluster.title}`, loading: "lazy" }) : ""));
     this.box.replaceChildren(h("h2", {}, "All clusters"), h("p", { class: "quiet" }, "The most typical images of each. Choose one to see all of its images, name, merge or split it."), h("div", { class: "cards" }, cards));
@@ -186,7 +186,7 @@ function clusterHead(cluster) {
     await store.edit({ op: "merge", clusters: [cluster.number, other], into: cluster.number }, `${store.title(other)} is now part of ${cluster.title}`);
   };
   return [
-    h("h2", {}, h("i", { class: "dot large", style: { background: colour(cluster.number) } }), cluster.title,
+    h("h2", {}, dot(cluster.number, "large"), cluster.title,
       h("span", { class: "quiet" }, ` ${count(cluster.size, "image")}${cluster.changed ? `, ${number(cluster.changed)} from other clusters` : ""}`)),
     h("div", { class: "tools" },
       h("form", { onsubmit: rename }, h("label", { for: "cluster-name", class: "unseen" }, "Name of this cluster"), name, h("button", {}, "Rename")),

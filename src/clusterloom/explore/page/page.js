@@ -1,7 +1,7 @@
 // The page put together: views by address, the list of clusters, undo, export, and the server's progress.
 
 import { attempt, postJson, spriteUrl } from "./api.js";
-import { colour } from "./colours.js";
+import { dot } from "./colours.js";
 import { Details } from "./details.js";
 import { byId, count, h, number, say } from "./dom.js";
 import { Drop } from "./drop.js";
@@ -115,7 +115,7 @@ for (const tab of tabs) {
 function showClusters() {
   const { state } = store;
   const item = (cluster) => h("li", {}, h("a", { href: `#/${view}${cluster ? `/${cluster.number}` : ""}`, "aria-current": (cluster?.number ?? null) === store.cluster ? "true" : "false" },
-    h("i", { class: "dot", style: { background: cluster ? colour(cluster.number) : "transparent" } }),
+    cluster ? dot(cluster.number) : h("i", { class: "dot none" }),
     h("span", { class: "title" }, cluster ? cluster.title : "All clusters"),
     cluster?.size === undefined ? (cluster ? "" : h("span", { class: "figure" }, state.data ? number(state.data.images) : "")) : h("span", { class: "figure" }, number(cluster.size)),
     cluster?.typical?.length ? h("img", { src: spriteUrl(cluster.typical.slice(0, 6)), alt: "" }) : ""));

@@ -1,4 +1,4 @@
-// The same points where there is no WebGL 2: squares written straight into the canvas's pixels, which is much faster
+// The same points where there is no WebGL 2: dots written straight into the canvas's pixels, which is much faster
 // than asking a canvas to fill a hundred thousand rectangles.
 
 import { DOUBT_COLOURS, rgb } from "../colours.js";
@@ -20,9 +20,10 @@ export class FlatPoints {
 
   setData(data) {
     this.data = data;
-    const clusters = data.labels.reduce((most, label) => Math.max(most, label), 0) + 1;
-    this.colours = Array.from({ length: clusters }, (_, k) => packed(rgb(k)));
+    this.colours = Array.from({ length: data.clusters }, (_, k) => packed(rgb(k)));
   }
+
+  setSelected() {}
 
   draw(toScreen, options) {
     const { canvas, context } = this;
@@ -47,6 +48,7 @@ export class FlatPoints {
     const palette = doubt ? DOUBT_SHADES : this.colours;
     const side = Math.max(1, Math.round(size * ratio));
     const factor = scale * ratio;
+    const insets = roundOff(side);
     const [x0, y0] = [left * ratio - side / 2, (top + scale) * ratio - side / 2];
     for (let row = 0; row < labels.length; row++) {
       const stands = anySelected ? selected[row] === 1 : highlight === null || labels[row] === highlight;
@@ -55,7 +57,9 @@ export class FlatPoints {
       const y = Math.round(y0 - positions[2 * row + 1] * factor);
       if (x < 0 || y < 0 || x + side > width || y + side > height) continue;
       const colour = palette[doubt ? (confidences[row] * SHADES) >> 8 : labels[row]];
-      for (let line = y; line < y + side; line++) this.#add(line * width + x, side, colour, opacity);
+      for (let line = 0; line < side; line++) {
+        this.#add((y + line) * width + x + insets[line], side - 2 * insets[line], colour, opacity);
+      }
     }
   }
 
@@ -66,6 +70,13 @@ export class FlatPoints {
     }
   }
 }
+
+/** How many pixels each line of a square lacks on either side to be a dot. */
+const roundOff = (side) => Array.from({ length: side }, (_, line) => {
+  const radius = side / 2 - 0.25;
+  const height = Math.abs(line - (side - 1) / 2);
+  return Math.round(side / 2 - Math.sqrt(radius * radius - height * height));
+});
 
 const DOUBT_SHADES = Array.from({ length: SHADES }, (_, shade) => {
   const sure = Math.min(Math.max(((shade + 0.5) / SHADES - 0.45) / 0.55, 0), 1);

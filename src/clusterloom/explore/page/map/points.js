@@ -3,7 +3,7 @@
 
 import { DOUBT_COLOURS, rgb } from "../colours.js";
 
-const PALETTE = 1024;
+const PALETTE = 256; // colours in a row of the texture
 
 const VERTEX = `#version 300 es
 in vec2 position;
@@ -28,7 +28,7 @@ void main() {
   if (dims && stands != (front > 0.5)) { gl_Position = vec4(2.0, 2.0, 2.0, 1.0); gl_PointSize = 0.0; return; }
   gl_Position = vec4(position * view.xy + view.zw, 0.0, 1.0);
   gl_PointSize = chosen ? size + 1.5 : size;
-  vec3 own = texelFetch(palette, ivec2(int(mod(cluster, ${PALETTE}.0)), 0), 0).rgb;
+  vec3 own = texelFetch(palette, ivec2(int(cluster) % ${PALETTE}, int(cluster) / ${PALETTE}), 0).rgb;
   vec3 doubtColour = mix(doubtfulColour, sureColour, smoothstep(0.45, 1.0, confidence));
   colour = vec4(mix(own, doubtColour, doubt), dims ? (stands ? 0.85 : 0.13) : alpha);
 }`;
@@ -94,20 +94,20 @@ export class WebGLPoints {
       this.uniforms[name] = gl.getUniformLocation(program, name);
     }
     this.buffers = {};
-    this.#setPalette();
-  }
-
-  #setPalette() {
-    const { gl } = this;
-    const texels = new Uint8Array(4 * PALETTE);
-    for (let k = 0; k < PALETTE; k++) texels.set([...rgb(k), 255], 4 * k);
     gl.bindTexture(gl.TEXTURE_2D, gl.createTexture());
-    gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA8, PALETTE, 1, 0, gl.RGBA, gl.UNSIGNED_BYTE, texels);
     gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.NEAREST);
     gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MAG_FILTER, gl.NEAREST);
   }
 
-  /** Typed arrays: positions (x, y in turns), labels, confidences, selected. */
+  #fillPalette(clusters) {
+    const { gl } = this;
+    const rows = Math.ceil(clusters / PALETTE);
+    const texels = new Uint8Array(4 * PALETTE * rows);
+    for (let k = 0; k < clusters; k++) texels.set([...rgb(k), 255], 4 * k);
+    gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA8, PALETTE, rows, 0, gl.RGBA, gl.UNSIGNED_BYTE, texels);
+  }
+
+  /** Typed arrays: positions (x, y in turns), labels, confidences, selected; `clusters`, one above all labels. */
   setData(data) {
     const { gl } = this;
     this.data = data;
@@ -115,7 +115,13 @@ export class WebGLPoints {
     this.#fill("position", data.positions, 2, gl.FLOAT, false);
     this.#fill("cluster", data.labels, 1, gl.UNSIGNED_SHORT, false);
     this.#fill("confidence", data.confidences, 1, gl.UNSIGNED_BYTE, true);
-    this.#fill("selected", data.selected, 1, gl.UNSIGNED_BYTE, false);
+    this.#fillPalette(data.clusters);
+    this.setSelected();
+  }
+
+  /** Take that other points are selected, in the array that was given. */
+  setSelected() {
+    if (this.data) this.#fill("selected", this.data.selected, 1, this.gl.UNSIGNED_BYTE, false);
   }
 
   #fill(name, array, size, type, normalised) {

@@ -5,13 +5,14 @@ import { zoom, zoomIdentity, zoomTransform } from "d3-zoom";
 import KDBush from "kdbush";
 
 import { getJson, imageUrl } from "../api.js";
-import { colour } from "../colours.js";
+import { colour, dot } from "../colours.js";
 import { byId, debounced, h, percent, whisper } from "../dom.js";
 import { store } from "../store.js";
 import { FlatPoints } from "./flat.js";
 import { rowsInside } from "./lasso.js";
 import { WebGLPoints } from "./points.js";
 import { Thumbnails } from "./thumbnails.js";
+import { placed } from "./titles.js";
 
 const MARGIN = 28; // CSS pixels around the whole map
 const TOOLS = 56; // room for the buttons at the top
@@ -19,6 +20,7 @@ const CELL = 38; // side of a thumbnail's cell, CSS pixels, when its zoom level 
 const FEW = 6000; // so many points in view are shown as thumbnails
 const REACH = 14; // how far from a point the pointer may be, CSS pixels
 const STEP = 80;
+const USUAL = 800; // side of the whole map, CSS pixels, that sizes of dots are meant for
 
 export class MapView {
   constructor() {
@@ -28,7 +30,7 @@ export class MapView {
     const canvas = h("canvas", { class: "points", "aria-hidden": "true" });
     this.points = WebGLPoints.on(canvas);
     this.canvas = canvas;
-    if (this.points) this.points.onrestored = () => this.redraw();
+    if (this.points) this.points.onrestored = () => this.#redrawPoints();
     else this.points = new FlatPoints(canvas);
     this.box.append(canvas, this.overlay, this.card);
     this.pen = this.overlay.getContext("2d");
@@ -44,24 +46,30 @@ export class MapView {
     this.#bindTools();
     new ResizeObserver(() => this.#resize()).observe(this.box);
     store.on("labels", () => this.#take());
-    for (const name of ["state", "cluster", "image"]) store.on(name, () => this.redraw());
+    for (const name of ["state", "cluster", "image"]) {
+      store.on(name, () => {
+        this.titles = null;
+        this.redraw();
+      });
+    }
     store.on("selection", () => {
-      if (this.points.data) this.points.setData(this.points.data);
-      this.redraw();
+      this.points.setSelected();
+      this.#redrawPoints();
     });
   }
 
   #take() {
     const { positions, labels, confidences, selected } = store;
-    this.points.setData({ positions, labels, confidences, selected });
+    const clusters = labels.reduce((most, label) => Math.max(most, label), 0) + 1;
+    this.points.setData({ positions, labels, confidences, selected, clusters });
     if (!this.index) {
       this.index = new KDBush(labels.length, 64, Float32Array);
       for (let row = 0; row < labels.length; row++) this.index.add(positions[2 * row], positions[2 * row + 1]);
       this.index.finish();
       this.box.setAttribute("aria-label", `Map of ${labels.length.toLocaleString("en")} images`);
     }
-    this.centres = null;
-    this.redraw();
+    this.centres = this.titles = null;
+    this.#redrawPoints();
   }
 
   #resize() {
@@ -74,7 +82,7 @@ export class MapView {
     }
     const { width, height } = this;
     if (width && height) this.zoom.extent([[0, 0], [width, height]]).translateExtent([[-width, -height], [2 * width, 2 * height]]);
-    this.redraw();
+    this.#redrawPoints();
   }
 
   // Pointer
@@ -163,7 +171,7 @@ export class MapView {
     const cluster = store.labels[row];
     this.card.replaceChildren(
       h("img", { src: imageUrl(row), alt: "" }),
-      h("div", {}, name, h("span", {}, h("i", { class: "dot", style: { background: colour(cluster) } }), store.title(cluster)),
+      h("div", {}, name, h("span", {}, dot(cluster), store.title(cluster)),
         h("span", { class: "quiet" }, percent(store.confidences[row] / 255))),
     );
     this.#nameCard(row, name);
@@ -262,6 +270,11 @@ export class MapView {
     });
   }
 
+  #redrawPoints() {
+    this.view = null;
+    this.redraw();
+  }
+
   #unzoomed() {
     const scale = Math.max(Math.min(this.width - 2 * MARGIN, this.height - MARGIN - TOOLS), 10);
     return { scale, left: (this.width - scale) / 2, top: TOOLS + (this.height - TOOLS - MARGIN - scale) / 2 };
@@ -272,12 +285,8 @@ export class MapView {
     const { k, x, y } = zoomTransform(this.overlay);
     const { scale, left, top } = this.#unzoomed();
     this.toScreen = { scale: scale * k, left: left * k + x, top: top * k + y };
-    const anySelected = store.selectedCount > 0;
-    const size = Math.min(Math.max(2.6, 130 / Math.sqrt(store.labels.length)) * Math.sqrt(k), 9);
     const { width, height, ratio } = this;
-    // So many points would cover each other: let them show where they are dense.
-    const alpha = Math.min(Math.max(0.4, 60 / Math.sqrt(store.labels.length)) * Math.sqrt(k), 0.9);
-    this.points.draw(this.toScreen, { width, height, ratio, size, alpha, highlight: store.cluster, doubt: this.showsDoubt, anySelected });
+    this.#drawPoints();
     this.pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     this.pen.clearRect(0, 0, width, height);
     this.#drawThumbnails(k);
@@ -285,6 +294,20 @@ export class MapView {
     this.#drawMarks();
     this.#placeCard();
     this.box.dataset.drawn = String(this.drawn.length); // how many thumbnails are there, for tests
+  }
+
+  #drawPoints() {
+    const { width, height, ratio, showsDoubt: doubt } = this;
+    const near = Math.sqrt(this.toScreen.scale / USUAL);
+    const root = Math.sqrt(store.labels.length);
+    const size = Math.min(Math.max(Math.max(2.6, 130 / root) * near, 1.3), 9);
+    // So many points would cover each other: let them show where they are dense.
+    const alpha = Math.min(Math.max(Math.max(0.4, 60 / root) * near, 0.3), 0.9);
+    const options = { width, height, ratio, size, alpha, highlight: store.cluster, doubt, anySelected: store.selectedCount > 0 };
+    const view = JSON.stringify([this.toScreen, options]);
+    if (view === this.view) return; // the pointer alone has moved: a hundred thousand points stay as they are
+    this.view = view;
+    this.points.draw(this.toScreen, options);
   }
 
   #drawThumbnails(k) {
@@ -373,31 +396,37 @@ export class MapView {
   }
 
   #drawTitles() {
-    this.centres ??= clusterCentres();
     const { pen } = this;
     const { scale, left, top } = this.toScreen;
-    const style = getComputedStyle(this.box);
     pen.font = "600 12px system-ui, sans-serif";
     pen.textAlign = "center";
     pen.textBaseline = "middle";
-    for (const [cluster, [cx, cy]] of this.centres) {
-      if (store.cluster !== null && cluster !== store.cluster) continue;
-      const known = store.clusterOf(cluster);
-      if (!known) continue;
-      const text = known.name || String(cluster);
-      const x = left + cx * scale;
-      const y = top + (1 - cy) * scale;
-      const width = pen.measureText(text).width + 14;
-      pen.fillStyle = style.getPropertyValue("--panel");
-      pen.strokeStyle = colour(cluster);
+    if (this.titles?.scale !== scale) this.titles = { scale, placed: placed(this.#titles(), scale) };
+    const style = getComputedStyle(this.box);
+    const [panel, ink] = [style.getPropertyValue("--panel"), style.getPropertyValue("--ink")];
+    for (const title of this.titles.placed) {
+      const [x, y] = [left + title.left, top + title.top];
+      pen.fillStyle = panel;
+      pen.strokeStyle = colour(title.cluster);
       pen.lineWidth = 1.5;
       pen.beginPath();
-      pen.roundRect(x - width / 2, y - 10, width, 20, 10);
+      pen.roundRect(x, y, title.width, title.height, title.height / 2);
       pen.fill();
       pen.stroke();
-      pen.fillStyle = style.getPropertyValue("--ink");
-      pen.fillText(text, x, y + 0.5);
+      pen.fillStyle = ink;
+      pen.fillText(title.text, x + title.width / 2, y + title.height / 2 + 0.5);
     }
+  }
+
+  /** Names of the clusters that are shown, the largest first, and where they belong on the map. */
+  #titles() {
+    this.centres ??= clusterCentres();
+    const shown = store.state.clusters.filter(({ number }) => this.centres.has(number) && (store.cluster ?? number) === number);
+    return shown.sort((a, b) => b.size - a.size).map(({ number, name }) => {
+      const text = name || String(number);
+      const [x, y] = this.centres.get(number);
+      return { cluster: number, text, x, y, width: this.pen.measureText(text).width + 14 };
+    });
   }
 
   #drawMarks() {

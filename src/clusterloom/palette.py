@@ -1,11 +1,14 @@
-"""Colours and markers that tell clusters apart, also for people who cannot tell all colours apart."""
+"""Colours and markers that tell clusters apart, also for people who cannot tell all colours apart.
+
+Reports and the local page both take them from here: a cluster looks the same in both.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 # Found by a search for the ten colours that are farthest apart (OKLab) as people with normal, red-, green- and
-# blue-blind vision see them, that stand out from white and from near-black: see tests/test_report.py.
+# blue-blind vision see them, that stand out from white and from near-black: see tests/test_palette.py.
 COLOURS = (
     "#2d78a0",
     "#f0691e",
@@ -44,19 +47,22 @@ class Style:
         return MARKERS[self.marker]
 
 
-def styles(places: np.ndarray) -> list[Style]:
+def styles(places: np.ndarray, unplaced: int = 0) -> list[Style]:
     """A style for every cluster; where colours must be used again, clusters far apart share one.
 
     Args:
         places: Middle of each cluster on the map, shape (K, 2); all zero without a map.
+        unplaced: Clusters after those, whose images come and go; their styles depend on their numbers alone.
 
     Returns:
-        K styles. The first 70 differ in colour or in marker.
+        K + `unplaced` styles. The first 70 differ in colour or in marker.
     """
     colours: list[int] = []
     for k in range(len(places)):
         colours.append(k if k < len(COLOURS) else _free_colour(places, colours, k))
-    used = [colours[:k].count(colours[k]) for k in range(len(places))]
+    for _ in range(unplaced):
+        colours.append(int(np.bincount(colours, minlength=len(COLOURS)).argmin()))
+    used = [colours[:k].count(colours[k]) for k in range(len(colours))]
     return [Style(colour, (colour + times) % len(MARKERS)) for colour, times in zip(colours, used, strict=True)]
 
 
