@@ -1,4 +1,4 @@
-"""The screenshots of the local page in docs/images, taken anew.
+"""The screenshots of the local page and of a report in docs/images, taken anew.
 
     clusterloom fit fashion-mnist --out model
     python docs/screenshots.py model fashion-mnist
@@ -12,13 +12,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
 IMAGES = Path(__file__).parent / "images"
-MAX_BYTES = 290_000
 # The page prefers a plain canvas to WebGL in software; the pictures show what most people see.
 ANY_WEBGL = """{
   const { prototype } = WebGL2RenderingContext;
@@ -38,13 +38,17 @@ def started(model, data):
     raise SystemExit("explore did not start")
 
 
+def written_report(model, data, folder):
+    """The address of a report."""
+    path = Path(folder, "report.html")
+    subprocess.run([sys.executable, "-m", "clusterloom", "report", model, data, "--out", path], check=True)
+    return path.as_uri()
+
+
 def take(page, name):
-    path = IMAGES / f"explore-{name}.png"
+    path = IMAGES / f"{name}.png"
     page.screenshot(path=path)
-    picture = Image.open(path).convert("RGB")
-    picture.save(path, optimize=True)
-    if path.stat().st_size > MAX_BYTES:
-        picture.quantize(256, kmeans=3, dither=Image.Dither.NONE).save(path, optimize=True)
+    Image.open(path).convert("RGB").save(path, optimize=True)
     print(f"{path}: {path.stat().st_size:,} bytes")
 
 
@@ -76,22 +80,25 @@ def main():
                 page.locator("#gallery .tile").nth(place).hover()
                 page.locator("#gallery .tile .tick").nth(place).click()
             page.wait_for_timeout(800)
-            take(page, "gallery")
+            take(page, "explore-gallery")
             page.click("#clear-selection")
             show(page, "map")
-            take(page, "map")
+            take(page, "explore-map")
             page.get_by_role("button", name="On the map").click()
             page.wait_for_timeout(2500)
-            take(page, "close")
+            take(page, "explore-close")
             show(page, "generate/5")
             page.click("#tab-dimensions")
             page.wait_for_timeout(2000)
             page.locator("#dimensions input[type=range]").nth(1).fill("1.5")
             page.wait_for_timeout(800)
-            take(page, "dimensions")
+            take(page, "explore-dimensions")
             page.click("#tab-new-images")
             page.wait_for_timeout(1500)
-            take(page, "generate")
+            take(page, "explore-generate")
+            with tempfile.TemporaryDirectory() as folder:
+                page.goto(written_report(options.model, options.data, folder))
+                take(page, "report")
             browser.close()
     finally:
         process.send_signal(signal.SIGINT)

@@ -47,7 +47,7 @@ export class Drop {
     const [, best] = said.probabilities[0];
     this.grid.clear();
     this.result.replaceChildren(
-      h("h2", {}, dot(said.cluster, "large"), `${store.title(said.cluster)}, ${percent(best)}`),
+      h("h2", {}, dot(said.cluster, "big"), `${store.title(said.cluster)}, ${percent(best)}`),
       said.outlier ? h("p", {}, "An outlier: the model has hardly seen anything like it.") : "",
       h("div", { class: "pair" }, await picture(said.seen, "as the model sees it"), said.rebuilt ? await picture(said.rebuilt, "as it rebuilds it") : ""),
       probabilityBars(said.probabilities.filter(([, p], i) => i < 3 || p >= 0.005)),

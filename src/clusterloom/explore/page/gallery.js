@@ -186,7 +186,7 @@ function clusterHead(cluster) {
     await store.edit({ op: "merge", clusters: [cluster.number, other], into: cluster.number }, `${store.title(other)} is now part of ${cluster.title}`);
   };
   return [
-    h("h2", {}, dot(cluster.number, "large"), cluster.title,
+    h("h2", {}, dot(cluster.number, "big"), cluster.title,
       h("span", { class: "quiet" }, ` ${count(cluster.size, "image")}${cluster.changed ? `, ${number(cluster.changed)} from other clusters` : ""}`)),
     h("div", { class: "tools" },
       h("form", { onsubmit: rename }, h("label", { for: "cluster-name", class: "unseen" }, "Name of this cluster"), name, h("button", {}, "Rename")),
