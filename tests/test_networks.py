@@ -150,6 +150,25 @@ def test_gradients_of_the_whole_network_are_right():
     assert torch.autograd.gradcheck(loss, values, fast_mode=True)
 
 
+@pytest.mark.parametrize("category_input", ["latent", "features"])
+def test_bf16_leaves_z_categories_pixels_and_losses_in_32_bits(category_input):
+    """Rounded to bfloat16 they have at most 8 binary digits; with them in it, clusters died in training."""
+    vae = ClusterVAE(small_settings(category_input=category_input)).eval()
+    x, noise = torch.rand(64, 3, 9, 12), torch.randn(64, vae.settings.latent_dim)
+    exact = vae(x, noise)
+    with torch.autocast("cpu", torch.bfloat16):
+        posterior = vae.encode(vae.features(x))
+        logits = vae.category_logits(vae.features(x), posterior.mu)
+        parts = [posterior.mu, posterior.log_var, logits, vae.decode(posterior.mu), *vae(x, noise).terms.values()]
+        rounded = vae(x, noise)
+    for part in parts:
+        assert part.dtype == torch.float32
+        assert (part != part.bfloat16().float()).float().mean() > 0.5
+    for name, term in exact.terms.items():
+        torch.testing.assert_close(rounded.terms[name], term, rtol=0.02, atol=0.02)
+        assert not torch.equal(rounded.terms[name], term)  # the rest is in bfloat16
+
+
 def test_standard_prior_gives_the_category_encoder_no_signal_about_the_image():
     """Under N(0, 1) as printed, KL is the same for every cluster, so only the category loss reaches the encoder."""
     vae = ClusterVAE(small_settings(prior="standard", category_weight=0.0))

@@ -54,7 +54,7 @@ def describe(network: ClusterVAE) -> list[Part]:
     features = "features" if network.conv is not None else "image"
     parts.append(_part("encoder", features, encoder, shapes))
     reads = features if network.settings.category_input == "features" else "z"
-    parts.append(_part("category encoder", reads, [network.category_encoder], shapes))
+    parts.append(_part("category encoder", reads, [*network.category_encoder], shapes))
     parts.append(_part("decoder", "z", [network.decoder], shapes))
     if network.transposed is not None:
         parts.append(_part("TranCon_Layer1", "decoder", [network.transposed], shapes))

@@ -211,7 +211,7 @@ class ClusterVAE(nn.Module):
     def decode(self, z: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1] from latents (B, D)."""
         decoded = unflatten_channels_last(self.decoder(z), self._decoded_shape)
-        return torch.sigmoid((decoded if self.transposed is None else self.transposed(F.relu(decoded))).float())
+        return torch.sigmoid(_widened(decoded if self.transposed is None else self.transposed(F.relu(decoded))))
 
     def assign(self, x: Tensor) -> Tensor:
         """Soft assignments (B, K) of images (B, C, H, W), at the posterior mean; nothing else is computed."""
@@ -313,4 +313,8 @@ def _in_float32(head: nn.Module, x: Tensor) -> Tensor:
     rounds away: clusters die of that.
     """
     with torch.autocast(x.device.type, enabled=False):
-        return head(x.float())
+        return head(_widened(x))
+
+
+def _widened(x: Tensor) -> Tensor:
+    return x.float() if x.dtype == torch.bfloat16 else x
