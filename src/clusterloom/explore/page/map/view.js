@@ -211,6 +211,7 @@ export class MapView {
       else if (event.key === "Escape") store.select([]);
       else return;
       event.preventDefault();
+      if (!this.byKeyboard) this.#hover(null); // what the pointer shows has not been read out
       this.byKeyboard = true;
       this.#hover(this.#rowAt(this.width / 2, this.height / 2, 60));
       this.redraw();
