@@ -31,8 +31,8 @@ class AutoencoderClusterer(ImageClusterer):
     """A stacked denoising autoencoder, and k-means on its latents: the start of `DECClusterer`, and a baseline.
 
     Every layer is pre-trained as a denoising autoencoder of the one before, then all are trained together. The paper
-    of DEC has 50,000 steps for each layer and 100,000 for all; the defaults here are some 2 % of that, since CPUs are
-    slow and results hardly change, and Adam in place of its stepwise gradient descent.
+    of DEC has 50,000 steps for each layer and 100,000 for all; the defaults here are some 2 % of that on 60,000 images,
+    since CPUs are slow, and Adam in place of its stepwise gradient descent.
 
     Args:
         n_clusters: Number of clusters.
