@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import mutual_info_score
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import NearestNeighbors, kneighbors_graph
 
@@ -34,8 +35,8 @@ class Guide:
 
     Attributes:
         q: Probability of every cluster for each point, shape (N, K), float32.
-        finalists: For each mixture that was compared, its log-likelihood in the layout and its `shared_nats`, the one
-            that was kept first.
+        finalists: For each mixture that was compared, its log-likelihood in the layout and the nats that two views share
+            in it, the kept one first.
     """
 
     q: np.ndarray
@@ -49,8 +50,9 @@ def make_guide(
 
     The best mixtures can be almost equally likely in the layout, which has lost the points' distances. So of those
     within 0.1 nats of the most likely one that one is kept whose clusters say most of an image whichever view of it is
-    seen: a view belongs to the cluster of most of its 15 nearest points, and the information that the clusters of an
-    image's two views share is to be the highest (`shared_nats`).
+    seen: a view belongs to the cluster of most of its 15 nearest points, and the mutual information of the clusters of
+    an image's two views is to be the highest. Ji, Henriques and Vedaldi (2019) train networks on it. It asks for clusters
+    that are alike in both views, and for many of them.
 
     Args:
         points: Shape (N, D).
@@ -69,15 +71,14 @@ def make_guide(
     judged = []
     for mixture in candidates:
         labels = mixture.predict(places)
-        clusters = _majority(labels[first], n_clusters), _majority(labels[second], n_clusters)
-        shared = shared_nats(*clusters, n_clusters)
+        shared = mutual_info_score(_majority(labels[first], n_clusters), _majority(labels[second], n_clusters))
         judged.append((mixture.lower_bound_, shared, mixture))
     # Full covariances fit a handful of points so well that their likelihood tells nothing.
     lowest = max(likely for likely, _, _ in judged) - _ALMOST_NATS if len(points) >= _TINY else -np.inf
     judged.sort(key=lambda candidate: (candidate[0] < lowest, -candidate[1]))
     q = judged[0][2].predict_proba(places).astype(np.float32)
     q = q[:, np.argsort(-np.bincount(q.argmax(1), minlength=n_clusters), kind="stable")]
-    return Guide(q, tuple((float(likely), shared) for likely, shared, _ in judged))
+    return Guide(q, tuple((float(likely), float(shared)) for likely, shared, _ in judged))
 
 
 def refined_guide(places: np.ndarray, q: np.ndarray, seed: int) -> Guide:
@@ -87,30 +88,8 @@ def refined_guide(places: np.ndarray, q: np.ndarray, seed: int) -> Guide:
         The guide; its clusters keep their numbers.
     """
     if q.shape[1] == 1:
-        return Guide(np.ones((len(places), 1), np.float32), ((0.0, 0.0),))
+        return Guide(np.ones((len(places), 1), np.float32), ())
     return Guide(_refined(places, q, seed).predict_proba(places).astype(np.float32), ())
-
-
-def shared_nats(first: np.ndarray, second: np.ndarray, n_clusters: int) -> float:
-    """Mutual information of the clusters of two views of the same images, in nats.
-
-    It asks for clusters that are alike in both, and for many of them: it is at most the logarithm of their number. Ji,
-    Henriques and Vedaldi (2019) train networks on it; here it compares clusterings that are there.
-
-    Args:
-        first: Clusters of the first view of each image, shape (M,).
-        second: Of the second one, shape (M,).
-        n_clusters: K.
-
-    Example:
-        >>> round(shared_nats(np.array([0, 1, 0, 1]), np.array([1, 0, 1, 0]), 2), 4)  # ln 2
-        0.6931
-    """
-    joint = np.zeros((n_clusters, n_clusters))
-    np.add.at(joint, (first, second), 1 / len(first))
-    expected = joint.sum(1, keepdims=True) * joint.sum(0)
-    seen = joint > 0
-    return float((joint[seen] * np.log(joint[seen] / expected[seen])).sum())
 
 
 def _majority(labels: np.ndarray, n_clusters: int) -> np.ndarray:

@@ -216,8 +216,9 @@ class ClusterVAE(nn.Module):
     def assign(self, x: Tensor) -> Tensor:
         """Soft assignments (B, K) of images (B, C, H, W), at the posterior mean; nothing else is computed."""
         features = self.features(x)
-        z = self.encode(features).mu if self.settings.category_input == "latent" else features
-        return self.category_logits(features, z).softmax(1)
+        reads_latent = self.settings.category_input == "latent"
+        read = self.encode(features).mu if reads_latent else features
+        return self.category_logits(features, read).softmax(1)
 
     def refit_classes(self, q: Tensor, mu: Tensor, log_var: Tensor) -> None:
         """Set class means and covariances to those of the latents of all images, for sampling.
