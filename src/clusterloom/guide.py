@@ -35,8 +35,8 @@ class Guide:
 
     Attributes:
         q: Probability of every cluster for each point, shape (N, K), float32.
-        finalists: For each mixture that was compared, its log-likelihood in the layout and the nats that two views share
-            in it, the kept one first.
+        finalists: For each mixture that was compared, its log-likelihood in the layout and the nats that two views
+            share in it, the kept one first.
     """
 
     q: np.ndarray
@@ -51,8 +51,8 @@ def make_guide(
     The best mixtures can be almost equally likely in the layout, which has lost the points' distances. So of those
     within 0.1 nats of the most likely one that one is kept whose clusters say most of an image whichever view of it is
     seen: a view belongs to the cluster of most of its 15 nearest points, and the mutual information of the clusters of
-    an image's two views is to be the highest. Ji, Henriques and Vedaldi (2019) train networks on it. It asks for clusters
-    that are alike in both views, and for many of them.
+    an image's two views is to be the highest. It asks for clusters that are alike in both views, and for many of them;
+    Ji, Henriques and Vedaldi (2019) train networks on it.
 
     Args:
         points: Shape (N, D).
