@@ -9,7 +9,8 @@ from clusterloom import AutoencoderClusterer, ConvVAEClusterer, DECClusterer, VA
 from clusterloom.data import ImageSet
 from clusterloom.data.images import RowIds
 from clusterloom.errors import SettingsError
-from clusterloom.survey import Survey, _landmarks, _placed, draw_map, joint_features, survey
+from clusterloom.map_layout import _landmarks, _placed, draw_map
+from clusterloom.survey import Survey, joint_features, survey
 
 ESTIMATORS = {
     "convvae": ConvVAEClusterer(3, start="random", latent_dim=3, hidden_dim=16, conv_filters=(4,), epochs=2),
@@ -133,7 +134,7 @@ def test_joint_features_weigh_latents_by_their_total_variance():
 @pytest.fixture
 def few_landmarks(monkeypatch):
     """So that most images are placed among others, in a second instead of several."""
-    monkeypatch.setattr("clusterloom.survey._LANDMARKS", 200)
+    monkeypatch.setattr("clusterloom.map_layout._LANDMARKS", 200)
 
 
 @pytest.mark.parametrize("n", [150, 2000])
