@@ -89,6 +89,19 @@ def test_the_objectives_of_the_whole_network():
     assert (clustering(x, torch.empty(4, 0), q).terms["clustering"].abs() < 1e-6).all()
 
 
+def test_bf16_leaves_latents_and_assignments_in_32_bits():
+    network = small()
+    x = torch.rand(64, 2, 5, 6)
+    with torch.autocast("cpu", torch.bfloat16):
+        z, q = network.latents(x), network.assign(x)
+        loss = EmbeddedClustering(network)(x, torch.empty(64, 0), target_distribution(q)).terms["clustering"]
+    for part in (z, q, loss):
+        assert part.dtype == torch.float32
+    assert (z != z.bfloat16().float()).float().mean() > 0.5
+    torch.testing.assert_close(z, network.latents(x), rtol=0.02, atol=0.02)
+    assert not torch.equal(z, network.latents(x))  # the layers before are in bfloat16
+
+
 def test_k_means_is_on_the_latents_and_dec_goes_on_from_it():
     images, labels = digits()
     plain = AutoencoderClusterer(10, **QUICK).fit(images)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from clusterloom import losses
 from clusterloom.errors import SettingsError
 from clusterloom.networks.conv import flatten_channels_last, unflatten_channels_last
+from clusterloom.networks.precision import in_float32
 from clusterloom.networks.vae import StepOutput
 
 _DROPOUT = 0.2  # of layer-wise pre-training
@@ -80,13 +81,27 @@ class ClusterAutoencoder(nn.Module):
 
     def latents(self, x: Tensor) -> Tensor:
         """Latents (B, D) of images (B, C, H, W)."""
-        return dense(self.encoder, self.inputs(x))
+        return self.encode(self.inputs(x))
+
+    def encode(self, inputs: Tensor) -> Tensor:
+        """Latents (B, D) of what `inputs` gives (B, H*W*C)."""
+        hidden = inputs
+        for layer in self.encoder[:-1]:
+            hidden = F.relu(layer(hidden))
+        return in_float32(self.encoder[-1], hidden)
 
     def decode(self, z: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1] from latents (B, D)."""
         height, width, channels = self.settings.image_shape
-        pixels = dense(self.decoder, z) / self.input_scale
+        pixels = self.decode_inputs(z) / self.input_scale
         return unflatten_channels_last(pixels, (channels, height, width)).clamp(0, 1)
+
+    def decode_inputs(self, z: Tensor) -> Tensor:
+        """What `inputs` would give of the images (B, H*W*C), from latents (B, D)."""
+        hidden = z
+        for layer in self.decoder[:-1]:
+            hidden = F.relu(layer(hidden))
+        return self.decoder[-1](hidden)
 
     def assign(self, x: Tensor) -> Tensor:
         """Soft assignments (B, K) of images (B, C, H, W)."""
@@ -97,13 +112,6 @@ class ClusterAutoencoder(nn.Module):
         z = self.latents(x)
         error = (x - self.decode(z)) ** 2 / (2 * self.noise_variances)
         return losses.student_t_assignments(z, self.class_means), z, -error.flatten(1).sum(1)
-
-
-def dense(layers: nn.ModuleList, x: Tensor) -> Tensor:
-    """Layers one after the other, with ReLU between them and none after the last."""
-    for layer in layers[:-1]:
-        x = F.relu(layer(x))
-    return layers[-1](x)
 
 
 class LayerPretraining(nn.Module):
@@ -160,8 +168,9 @@ class Reconstruction(nn.Module):
 
     def forward(self, x: Tensor, noise: Tensor) -> StepOutput:
         """Half the squared error of the scaled pixels, summed over them."""
-        x = self._network[0].inputs(x)
-        again = dense(self.decoder, dense(self.encoder, x))
+        (network,) = self._network
+        x = network.inputs(x)
+        again = network.decode_inputs(network.encode(x))
         return StepOutput({"reconstruction": 0.5 * ((x - again) ** 2).sum(1)})
 
 

@@ -17,6 +17,7 @@ from clusterloom.networks.conv import (
     flatten_channels_last,
     unflatten_channels_last,
 )
+from clusterloom.networks.precision import in_float32, widened
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,7 @@ class ClusterVAE(nn.Module):
 
     def posterior_of(self, hidden: Tensor) -> Posterior:
         """q(z|x) from the hidden layer (B, hidden_dim). No activation: log-variances may be negative."""
-        mu, log_var = _in_float32(self.posterior, hidden).chunk(2, 1)
+        mu, log_var = in_float32(self.posterior, hidden).chunk(2, 1)
         return Posterior(mu, log_var)
 
     def latents(self, x: Tensor) -> Tensor:
@@ -202,7 +203,7 @@ class ClusterVAE(nn.Module):
 
     def category_logits(self, features: Tensor, z: Tensor) -> Tensor:
         """Logits of q(y|x) or q(y|z), shape (B, K), from features (B, F) and latents (B, D)."""
-        return _in_float32(self.category_encoder[-1], self.category_hidden(features, z))
+        return in_float32(self.category_encoder[-1], self.category_hidden(features, z))
 
     def category_hidden(self, features: Tensor, z: Tensor) -> Tensor:
         """The category encoder's hidden layer, shape (B, hidden_dim), from features (B, F) and latents (B, D)."""
@@ -211,7 +212,7 @@ class ClusterVAE(nn.Module):
     def decode(self, z: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1] from latents (B, D)."""
         decoded = unflatten_channels_last(self.decoder(z), self._decoded_shape)
-        return torch.sigmoid(_widened(decoded if self.transposed is None else self.transposed(F.relu(decoded))))
+        return torch.sigmoid(widened(decoded if self.transposed is None else self.transposed(F.relu(decoded))))
 
     def assign(self, x: Tensor) -> Tensor:
         """Soft assignments (B, K) of images (B, C, H, W), at the posterior mean; nothing else is computed."""
@@ -305,17 +306,3 @@ class ClusterVAE(nn.Module):
         if self.settings.category_formula == "entropy":
             return losses.category_loss(log_q)
         return losses.printed_category_loss(log_q)
-
-
-def _in_float32(head: nn.Module, x: Tensor) -> Tensor:
-    """A small last layer in full precision also under autocast.
-
-    Classes tell their images apart by differences of z and of logits that bfloat16, with its eight binary digits,
-    rounds away: clusters die of that.
-    """
-    with torch.autocast(x.device.type, enabled=False):
-        return head(_widened(x))
-
-
-def _widened(x: Tensor) -> Tensor:
-    return x.float() if x.dtype == torch.bfloat16 else x
