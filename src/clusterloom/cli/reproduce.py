@@ -38,7 +38,7 @@ def table1(
     kl: Annotated[str, typer.Option(help="Formula (3): sampled or analytic.")] = "sampled",
     batch_size: Annotated[int, typer.Option(help="Images per step.")] = 100,
     reconstruction_weight: Annotated[
-        float | None, typer.Option(help="Of formula (2); 2.5 for MNIST, 10 for Fashion-MNIST.")
+        float | None, typer.Option(help="Of formula (2); 2.5 for MNIST, 28 for Fashion-MNIST.")
     ] = None,
     results: Annotated[
         Path | None, typer.Option(help="File of finished runs; benchmarks/results/table1.jsonl.", metavar="FILE")
