@@ -158,7 +158,14 @@ def test_existing_things_are_not_overwritten(model_path, tmp_path):
     (tmp_path / "photos" / "only-copy.jpg").write_bytes(b"jpg")
     with pytest.raises(ModelError, match="not a model directory"):
         check_target(tmp_path / "photos", overwrite=True)
+    (tmp_path / "photos" / "config.json").write_text('{"name": "a web application"}')
+    with pytest.raises(ModelError, match="not a model directory"):
+        check_target(tmp_path / "photos", overwrite=True)
     assert (tmp_path / "photos" / "only-copy.jpg").exists()
+    (model_path / "notes.txt").write_text("years of work")
+    with pytest.raises(ModelError, match=r"notes\.txt"):
+        model.save(model_path, overwrite=True)
+    (model_path / "notes.txt").unlink()
 
 
 @pytest.mark.parametrize("fails_at", ["fsync", "replace"])

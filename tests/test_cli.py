@@ -15,6 +15,8 @@ from PIL import Image
 
 from clusterloom import load_model
 from clusterloom.cli import run
+from clusterloom.errors import DataError
+from clusterloom.tables import read_labels
 
 FIT = [
     "--preset",
@@ -163,6 +165,23 @@ def test_evaluate_with_a_labels_file(model, tmp_path, capsys, suffix):
     assert json.loads(capsys.readouterr().out)["accuracy"] == 1
     labels.write_text("id,label\n0,1\n" if suffix == ".csv" else "1\n2\n")
     fails(["evaluate", model, images, "--labels", labels], "labels", capsys)
+
+
+def test_labels_files_are_read_as_they_are_or_refused(tmp_path):
+    table, numbers = tmp_path / "labels.csv", tmp_path / "labels.npy"
+    table.write_text("id,label\na,cat\nb,dog\n", encoding="utf-8-sig")  # as Excel writes it
+    found, names = read_labels(table, ["b", "a"])
+    assert (found.tolist(), names) == ([1, 0], ("cat", "dog"))
+    for text, why in (("a\nb,dog\n", "'a' has no label"), ("a,cat\nb,dog\na,dog\n", "'a' has two labels")):
+        table.write_text("id,label\n" + text)
+        with pytest.raises(DataError, match=why):
+            read_labels(table, ["a", "b"])
+    for values in ([0.2, 1.7], [np.nan, 1.0]):
+        np.save(numbers, np.array(values))
+        with pytest.raises(DataError, match="whole numbers or text"):
+            read_labels(numbers, ["a", "b"])
+    np.save(numbers, np.array([True, False]))
+    assert read_labels(numbers, ["a", "b"])[0].tolist() == [1, 0]
 
 
 def test_same_command_same_model(tmp_path):

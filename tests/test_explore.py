@@ -104,6 +104,13 @@ def test_key_becomes_a_cookie_and_leaves_the_address(client):
     assert client.get("/?key=guess", Cookie=None)[0] == 403
 
 
+@pytest.mark.parametrize("neighbour", ['prefs={"theme": "dark"}', "a[0]=1", "a b=c", "long=" + "x" * 5000])
+def test_cookies_of_other_programs_on_this_machine_are_no_hindrance(client, neighbour):
+    ours = f"clusterloom-{client.port}={client.app.key}"
+    assert client.get("/api/state", Cookie=f"{neighbour}; {ours}")[0] == 200
+    assert client.get("/api/state", Cookie=f"{neighbour}; {ours}x")[0] == 403
+
+
 def test_state_counts_what_the_survey_found(client, session):
     state = client.get_json("/api/state")
     assert state["ready"]
@@ -350,6 +357,23 @@ def test_two_processes_share_a_journal(tmp_path):
     two.edit({"op": "name", "cluster": 0, "name": "two"}, two.revision)
     one.refresh()
     assert one.sorting.names[0] == "two"
+
+
+def test_behind_an_impossible_entry_nothing_is_taken_or_written(tmp_path):
+    """What came after it would be in the file, but in no state: the next start would refuse all of it."""
+    path = tmp_path / "journal.jsonl"
+    editor = editor_of(path)
+    editor.edit({"op": "name", "cluster": 0, "name": "kept"}, 0)
+    with path.open("ab") as file:
+        file.write(b'{"op":"name","cluster":99,"name":"x"}\n{"op":"name","cluster":1,"name":"later"}\n')
+    before = path.read_bytes()
+    for _ in range(2):
+        with pytest.raises(DataError, match="line 3: there is no cluster 99"):
+            editor.refresh()
+        with pytest.raises(DataError, match="line 3: there is no cluster 99"):
+            editor.edit({"op": "name", "cluster": 2, "name": "lost"}, editor.revision)
+    assert path.read_bytes() == before
+    assert editor.sorting.names[0] == "kept"
 
 
 def test_many_writers_at_once_corrupt_nothing(tmp_path):

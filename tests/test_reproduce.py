@@ -120,7 +120,6 @@ def test_a_cut_off_last_line_is_made_again_and_a_bad_one_named(tmp_path):
     records = Records(path)
     assert list(records) == [{"a": 1}]
     records.add({"a": 3})
-    path.write_text(path.read_text().replace('{"a": 2, "b\n', ""))
     assert list(Records(path)) == [{"a": 1}, {"a": 3}]
     path.write_text('{"a": 1}\nnonsense\n{"a": 2}\n')
     with pytest.raises(DataError, match="line 2"):

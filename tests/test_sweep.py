@@ -239,6 +239,12 @@ def test_command_line(blobs, tmp_path, capsys):
     assert run_cli(["sweep", blobs, "--out", str(tmp_path), "--vary", "epochs=1,2"]) == 2
     assert "holds no sweep" in capsys.readouterr().err
     assert run_cli(["sweep", blobs, "--out", str(tmp_path / "none"), "--show"]) == 2
+    assert run_cli([*command, "--name", "../thesis"]) == 2
+    # Another sweep beside it leaves the first one's models alone.
+    assert run_cli([*command, "--name", "wider", "--set", "hidden_dim=24", "--seeds", "0"]) == 0
+    assert (out / "run-003" / "model.safetensors").stat().st_mtime_ns == before
+    assert load_model(out / "wider" / "run-001").hidden_dim == 24
+    assert (out / "wider" / "sweep.csv").exists()
 
 
 def test_a_setting_that_does_not_fit_is_told_beside_those_that_do(blobs, tmp_path, capsys):

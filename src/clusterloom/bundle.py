@@ -19,12 +19,14 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
+from clusterloom.data.boundary import printable
 from clusterloom.errors import ModelError
 from clusterloom.files import new_directory, write_atomically
 
 FORMAT_VERSION = 3
 _READABLE_VERSIONS = (1, 2, 3)  # what older ones lack, clusterloom.estimators.persistence supplies
 _READ_BACK = ("model.safetensors", "metrics.jsonl")
+_LEFT_BY_VIEWERS = (".DS_Store", "Thumbs.db", "desktop.ini")  # by whatever shows a folder on macOS and Windows
 _PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".dill"}
 
 
@@ -92,10 +94,28 @@ def check_target(path: Path, overwrite: bool) -> None:
     """
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
-    if not (path / "config.json").exists():
+    if not _is_bundle(path):
         raise ModelError(f"{path} exists and is not a model directory; choose another --out")
     if not overwrite:
         raise ModelError(f"{path} holds a model already; choose another --out, or pass --overwrite")
+    if strange := sorted(file.name for file in path.iterdir() if not _is_ours(file.name)):
+        raise ModelError(
+            f"{path} holds a model and {printable(strange[0])}, which is not part of it and would go with it; "
+            "move it away, or choose another --out"
+        )
+
+
+def _is_bundle(path: Path) -> bool:
+    """Whether a folder is a model directory of any version, whole or damaged."""
+    try:
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(config, dict) and {"format_version", "settings"} <= set(config)
+
+
+def _is_ours(name: str) -> bool:
+    return name in (*_READ_BACK, "config.json", "README.md", *_LEFT_BY_VIEWERS) or name.endswith(".png")
 
 
 def read_bundle(path: Path) -> Bundle:

@@ -130,7 +130,7 @@ def fit(data: DataOptions, options: FitOptions, console: Console) -> None:
     }
     if diverged is not None:
         estimator.about_["stopped"] = str(diverged)
-    estimator.save(out, pictures, overwrite=True)
+    estimator.save(out, pictures, options.overwrite)
     _remove_run(run_dir)
     _say(console, f"model: {printable(str(out))}")
     for name in pictures:

@@ -141,7 +141,8 @@ def read_labels(path: Path, ids: Sequence[str]) -> tuple[np.ndarray, tuple[str, 
     """True labels from a file, in the order of `ids`.
 
     Args:
-        path: .npy with integers, shape (N,); or .csv with the columns id and label; or text with one label per line.
+        path: .npy with integers or text, shape (N,); or .csv with the columns id and label; or text with one label per
+            line.
         ids: Id of each image.
 
     Returns:
@@ -157,23 +158,30 @@ def read_labels(path: Path, ids: Sequence[str]) -> tuple[np.ndarray, tuple[str, 
         elif path.suffix.lower() == ".csv":
             labels = _labels_by_id(path, ids, name)
         else:
-            labels = np.array(path.read_text(encoding="utf-8").split("\n"))
+            labels = np.array(path.read_text(encoding="utf-8-sig").split("\n"))
             labels = labels[:-1] if len(labels) and labels[-1] == "" else labels
     if labels.shape != (len(ids),):
         raise DataError(
             f"{name}: expected one label for each of {len(ids)} images, got an array of shape {labels.shape}"
         )
-    with contextlib.suppress(ValueError):  # text that is not all whole numbers stays text
+    if labels.dtype.kind not in "biuU":
+        raise DataError(f"{name}: labels are {labels.dtype}; expected whole numbers or text")
+    with contextlib.suppress(ValueError, OverflowError):  # text that is not all whole numbers stays text
         labels = labels.astype(np.int64)
     return encode_labels(labels)
 
 
 def _labels_by_id(path: Path, ids: Sequence[str], name: str) -> np.ndarray:
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:  # Excel puts a byte order mark before the first name
         rows = list(csv.DictReader(file))
     if not rows or not {"id", "label"} <= set(rows[0]):
         raise DataError(f"{name}: expected a first line with the column names id and label, and at least one row")
-    by_id = {row["id"]: row["label"] for row in rows}
+    by_id: dict[str, str] = {}
+    for row in rows:
+        if not row["label"]:
+            raise DataError(f"{name}: the row of {printable(str(row['id']))!r} has no label")
+        if by_id.setdefault(row["id"], row["label"]) != row["label"]:
+            raise DataError(f"{name}: {printable(row['id'])!r} has two labels")
     missing = [id_ for id_ in map(printable, ids) if id_ not in by_id]
     if missing:
         raise DataError(f"{name}: no label for {missing[0]!r} and {len(missing) - 1} other images")

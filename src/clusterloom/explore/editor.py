@@ -37,6 +37,7 @@ class Editor:
         self._undone: list[Mapping[str, Any]] = []
         self.sorting = Sorting(labels, n_clusters)
         self.revision = 0  # entries in the journal
+        self._broken: DataError | None = None
         self.refresh()
 
     @property
@@ -76,25 +77,27 @@ class Editor:
             OSError: it cannot be written down; the state is as it was.
         """
         with self._lock:
-            # Tried before the journal is touched: an impossible edit makes no file.
-            self._check(entry, revision)
+            self._check_revision(revision)
+            after = self._after(entry)  # before the journal is touched: an impossible edit makes no file
             with self._journal.locked():
                 self._refresh()
-                after = self._check(entry, revision)
+                self._check_revision(revision)
                 self._journal.append(entry)
             self._accept(entry, after)
 
-    def _check(self, entry: Mapping[str, Any], revision: int) -> Sorting:
+    def _check_revision(self, revision: int) -> None:
         if revision != self.revision:
             raise StaleError("the clusters have been changed meanwhile, maybe in another window; look and try again")
-        return self._after(entry)
 
     def _refresh(self) -> None:
+        if self._broken is not None:  # what lies behind the bad entry was never taken
+            raise self._broken
         for number, entry in enumerate(self._journal.read_new(), self.revision + 2):
             try:
                 after = self._after(entry)
             except DataError as error:
-                raise DataError(f"{self._journal.path}, line {number}: {error}") from error
+                self._broken = DataError(f"{self._journal.path}, line {number}: {error}")
+                raise self._broken from error
             self._accept(entry, after)
 
     def _after(self, entry: Mapping[str, Any]) -> Sorting:

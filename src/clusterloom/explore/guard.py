@@ -11,9 +11,9 @@ user of the machine, can reach it. Therefore:
 
 import re
 import secrets
-from http.cookies import CookieError, SimpleCookie
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -139,11 +139,10 @@ class Guard:
         return answer
 
     def _is_known(self, headers: Headers) -> bool:
-        try:
-            cookies = SimpleCookie(headers.get("cookie", "")[:4096])
-        except CookieError:
-            return False
-        return self._cookie in cookies and _same(cookies[self._cookie].value, self.key)
+        # Not the standard library's parser: it stops at the first value that it dislikes, and other programs on this
+        # machine, whose cookies come along, may have set any.
+        cookies = cookie_parser(headers.get("cookie", ""))
+        return _same(cookies.get(self._cookie, ""), self.key)
 
 
 def _same(given: str, expected: str) -> bool:

@@ -34,10 +34,11 @@ class Records:
     def add(self, record: Mapping[str, Any]) -> None:
         """Append a record; it is on the disk when this returns."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        torn = self.path.exists() and not self.path.read_bytes().endswith(b"\n") and self.path.stat().st_size > 0
-        with self.path.open("a", encoding="utf-8") as file:
-            # A line that a crash has cut off stays alone, so that it spoils no other.
-            file.write(("\n" if torn else "") + json.dumps(record) + "\n")
+        with self.path.open("a+b") as file:
+            # A line that a crash has cut off goes: its run is made again, and the next start would refuse the file.
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)
+            file.write(json.dumps(record).encode("ascii") + b"\n")
             file.flush()
             os.fsync(file.fileno())
         self._records.append(dict(record))

@@ -1,6 +1,7 @@
 """`clusterloom sweep`: what is varied, where the runs are kept, and what the user gets to see."""
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from clusterloom.sweep.results import as_csv, plot, ranked, shown, table
 from clusterloom.sweep.run import SCORES, Runner
 
 Tell = Callable[[str], None]
+DEFAULT_NAME = "sweep"
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class SweepOptions:
     """What a sweep varies, and where its runs are kept.
 
     Attributes:
-        out: Folder for the models, and for the database where none is named.
+        out: Folder for the models (see `folder`), and for the database where none is named.
         method: A key of `METHODS`.
         preset: A key of `PRESETS`, or None for the method's own.
         vary: Knobs as `clusterloom.sweep.plan.parse_knob` reads them.
@@ -35,7 +37,7 @@ class SweepOptions:
         seeds: One run each for every setting.
         rank_by: A key of `clusterloom.sweep.run.SCORES`.
         storage: SQLAlchemy's address of a database that workers share; None for SQLite in `out`.
-        name: The sweep's name in it.
+        name: The sweep's name in it, one that a folder may have.
         grace_seconds: See `clusterloom.sweep.queue.Queue`.
     """
 
@@ -50,6 +52,11 @@ class SweepOptions:
     storage: str | None
     name: str
     grace_seconds: int
+
+    @property
+    def folder(self) -> Path:
+        """Where this sweep's models, table and plot go: sweeps of several names may share `out`."""
+        return self.out if self.name == DEFAULT_NAME else self.out / self.name
 
     def queue_address(self) -> str:
         """The database's address."""
@@ -86,6 +93,8 @@ def sweep(load: Callable[[], ImageSet], options: SweepOptions, console: Console,
         SettingsError: a knob makes no sense, or another sweep is there.
         DataError: `options.out` is something else.
     """
+    if not re.fullmatch(r"[\w-][\w.-]*", options.name):
+        raise SettingsError(f"--name {printable(options.name)}: expected letters, digits, dots, - and _")
     if options.rank_by not in SCORES:
         raise SettingsError(f"--rank-by {options.rank_by}: expected one of {', '.join(SCORES)}")
     runs = options.runs()
@@ -99,10 +108,10 @@ def sweep(load: Callable[[], ImageSet], options: SweepOptions, console: Console,
         "rank_by": options.rank_by,
         "runs": runs,
     }
-    options.out.mkdir(parents=True, exist_ok=True)
+    options.folder.mkdir(parents=True, exist_ok=True)
     plan = json.loads(json.dumps(plan))  # as the database will give it back
     queue = Queue(options.queue_address(), options.name, plan, options.grace_seconds)
-    runner = Runner(images, options.method, parameters, options.out, options.rank_by)
+    runner = Runner(images, options.method, parameters, options.folder, options.rank_by)
 
     def make(run: int, changes: dict[str, Any]) -> dict[str, Any]:
         told = ", ".join(f"{name} {shown(value)}" for name, value in changes.items())
@@ -129,10 +138,11 @@ def show_sweep(options: SweepOptions, console: Console, tell: Tell) -> None:
     if left:
         console.print(f"{left} of {len(queue.plan['runs'])} runs are not finished ({len(queue.running())} running)")
     if settings:
-        write_atomically(options.out / "sweep.csv", as_csv(queue.plan, finished))
-        write_atomically(options.out / "sweep.png", plot(queue.plan, settings))
-        tell(f"every run: {printable(str(options.out / 'sweep.csv'))}")
-        tell(f"plot: {printable(str(options.out / 'sweep.png'))}")
+        options.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(options.folder / "sweep.csv", as_csv(queue.plan, finished))
+        write_atomically(options.folder / "sweep.png", plot(queue.plan, settings))
+        tell(f"every run: {printable(str(options.folder / 'sweep.csv'))}")
+        tell(f"plot: {printable(str(options.folder / 'sweep.png'))}")
 
 
 def _check_sweep_folder(options: SweepOptions) -> None:
