@@ -31,6 +31,13 @@ def test_few_points_bound_the_number():
     assert [e.n_clusters for e in cluster_count_evidence(points, points, 7, 20, 0)] == [7]
 
 
+@pytest.mark.parametrize(("n", "n_clusters"), [(3, "auto"), (8, (5, 10)), (12, (5, 10))])
+def test_a_handful_of_images_gets_the_fewest_clusters_asked_for(n, n_clusters):
+    images = np.random.default_rng(0).integers(0, 256, (n, 8, 8)).astype(np.uint8)
+    model = ConvVAEClusterer(n_clusters, hidden_dim=8, epochs=3, random_state=0).fit(images)
+    assert model.n_clusters_ == {3: 2, 8: 5, 12: 5}[n]
+
+
 def test_the_smallest_of_the_best_is_taken():
     evidence = [Evidence(k, m, 1.0) for k, m in ((2, 0.789), (3, 0.791), (4, 0.8), (5, 0.79))]
     assert enough_modularity(evidence) == pytest.approx(0.79)

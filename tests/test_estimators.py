@@ -305,6 +305,30 @@ def test_settings_that_do_not_fit():
         ConvVAEClusterer(**SMALL, tracker="tensorboard").fit(digits())
 
 
+def test_parameters_may_be_numbers_of_numpy(make, tmp_path):
+    """As from a loop over `np.arange` or a grid of arrays."""
+    model = make(n_clusters=np.int64(3), latent_dim=np.int64(4), run_dir=str(tmp_path / "run")).fit(digits())
+    model.save(tmp_path / "model")
+    assert np.array_equal(load_model(tmp_path / "model").predict(digits()), model.labels_)
+
+
+def test_one_image_cannot_be_normalised():
+    settings = {**SMALL, "start": "random"}
+    with pytest.raises(SettingsError, match="batch_norm=False"):
+        ConvVAEClusterer(1, **settings).fit(digits()[:1])
+    assert ConvVAEClusterer(1, **settings, batch_norm=False).fit(digits()[:1]).labels_.tolist() == [0]
+    assert len(ConvVAEClusterer(2, **settings).fit(digits()[:33]).labels_) == 33
+
+
+def test_equal_images_are_no_outliers(make):
+    for image in digits()[:4]:
+        images = np.repeat(image[None], 40, 0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = make().fit(images)
+        assert not model.assess(images)["outlier"].any()
+
+
 def test_divergence_keeps_the_last_good_epoch(make, monkeypatch):
     """Hard case 8, for estimators."""
     if make().get_params().get("start") == "guided":

@@ -8,7 +8,7 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.metrics import mutual_info_score
 
-from clusterloom import ConvVAEClusterer, SettingsError, losses
+from clusterloom import ConvVAEClusterer, ModelError, SettingsError, losses
 from clusterloom import guide as guide_module
 from clusterloom.estimators import guided
 from clusterloom.guide import layout, make_guide, refined_guide, sampled_graph
@@ -98,6 +98,26 @@ def test_colour_images_get_colour_views():
     assert choose_views(images).changes_colour
     assert not choose_views(images[..., :1]).changes_colour
     assert are_signs(choose_views(images)) == are_signs(choose_views(images[..., :1]))
+
+
+def test_places_beyond_the_edge_are_moved_onto_it_where_borders_are_unknown():
+    from clusterloom.views import _onto_pixels
+
+    x, grid = torch.rand(4, 2, 5, 7), 4 * torch.rand(4, 5, 7, 2) - 2
+    expected = torch.nn.functional.grid_sample(x, grid, padding_mode="border", align_corners=False)
+    moved = torch.nn.functional.grid_sample(x, _onto_pixels(grid, 5, 7), align_corners=False)
+    torch.testing.assert_close(moved, expected, atol=1e-5, rtol=0)
+
+
+def test_views_and_contrasts_are_not_rounded_under_bf16():
+    x, settings = torch.rand(8, 3, 32, 32), ViewSettings(rotation_degrees=30, hue_degrees=60)
+    drawn = torch.randn(8, settings.numbers)
+    exact = random_views(x, drawn, settings)
+    first, second = torch.randn(8, 16), torch.randn(8, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(random_views(x, drawn, settings), exact)
+        contrast = losses.contrastive_loss(first, second, 0.3)
+    assert torch.equal(contrast, losses.contrastive_loss(first, second, 0.3))
 
 
 def test_views_are_a_function_of_their_numbers():
@@ -449,6 +469,24 @@ def test_one_cycle_rises_and_falls():
     assert max(values) == values[30] == pytest.approx(1)
     assert values[:31] == sorted(values[:31])
     assert values[30:] == sorted(values[30:], reverse=True)
+
+
+@pytest.mark.parametrize("change", [{"colour_views": False}, {"n_clusters": (2, 4)}, {"random_state": 1}])
+def test_other_settings_do_not_go_on_with_a_run(tmp_path, monkeypatch, change):
+    """Stages without training, such as the layout, depend on them too."""
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3)).astype(np.uint8)
+    common = {"n_clusters": (2, 3), "hidden_dim": 8, "epochs": 4, "random_state": 0, "run_dir": str(tmp_path)}
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(guided, "make_guide", killed)
+    with pytest.raises(KeyboardInterrupt):
+        ConvVAEClusterer(**common).fit(images)
+    with pytest.raises(ModelError, match="other settings"):
+        ConvVAEClusterer(**{**common, **change}, resume=True).fit(images)
+    with pytest.raises(SettingsError, match="random_state"):
+        ConvVAEClusterer(**{**common, "random_state": None}, resume=True).fit(images)
 
 
 def test_unknown_start():

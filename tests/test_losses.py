@@ -78,6 +78,14 @@ def test_kl_rejects_another_latent_dimension(posterior):
             loss(mu, log_var, torch.zeros(3, 4, dtype=torch.float64))
 
 
+def test_balance_has_a_gradient_where_a_cluster_should_be_empty():
+    q = torch.tensor([[0.5, 0.3, 0.2], [0.6, 0.2, 0.2]], requires_grad=True)
+    shares = torch.tensor([0.6, 0.4, 0.0])
+    loss = losses.balance_loss(q, shares)[0]
+    loss.backward()
+    torch.testing.assert_close(q.grad, (-shares / q.detach().mean(0) / 2).expand(2, 3))
+
+
 def test_category_loss_is_negative_entropy():
     logits = torch.randn(6, 4, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     got = losses.category_loss(logits.log_softmax(1))

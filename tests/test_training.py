@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 import pytest
+import safetensors.numpy
 import torch
 from accelerate import Accelerator
 from safetensors import safe_open
@@ -24,6 +25,7 @@ from clusterloom.training import loop
 from clusterloom.training.checkpoint import Position, load_checkpoint, save_checkpoint
 from clusterloom.training.loop import DivergedError, Trainer, TrainingPlan, epoch_order
 from clusterloom.training.observers import MetricsFile, describe
+from clusterloom.training.run import Run
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (53, 8, 8, 1)).astype(np.uint8)
 SETTINGS = VAESettings((8, 8, 1), 3, 4, 16, conv_networks=(ConvSettings(4, 3), ConvSettings(4, 5)))
@@ -288,6 +290,43 @@ def test_batches_of_one_image_work(n):
     trainer = make_trainer(epochs=2)
     history = trainer.fit(IMAGES[:n])
     assert np.isfinite(history[-1]["loss"])
+
+
+def test_a_single_last_image_joins_the_batch_before():
+    """Batch norm cannot divide by the deviation of one image."""
+
+    class Counted(Scripted):
+        sizes = ()
+
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.BatchNorm1d(1)
+
+        def forward(self, x, noise):
+            self.sizes += (len(x),)
+            return super().forward(x, noise)
+
+    trainer = make_trainer(model=Counted(), epochs=1)
+    trainer.fit(IMAGES[:27])
+    assert trainer.model.sizes == (13, 14)
+
+
+def test_a_run_forgets_what_an_earlier_one_left_and_nothing_else(tmp_path):
+    run = make_run(tmp_path, seed=0)
+    run.once("layout", lambda: {"places": np.zeros(3)})
+    (tmp_path / "notes.txt").write_text("mine")
+    safetensors.numpy.save_file({"mine": np.zeros(2)}, tmp_path / "mine.safetensors")
+    with pytest.raises(ModelError, match="other settings"):
+        make_run(tmp_path, seed=1, resume=True).once("layout", lambda: {"places": np.ones(3)})
+    make_run(tmp_path, seed=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.safetensors", "notes.txt"]
+    again = make_run(tmp_path, seed=1, resume=True).once("layout", lambda: {"places": np.ones(3)})
+    assert again["places"].tolist() == [1, 1, 1]
+
+
+def make_run(folder, seed, resume=False):
+    accelerator = Accelerator(device_placement=False)
+    return Run(IMAGES, {"seed": np.int64(seed)}, Compute.choose("cpu"), accelerator, folder, resume)
 
 
 def test_global_state_is_left_alone():

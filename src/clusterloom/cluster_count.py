@@ -44,7 +44,7 @@ def cluster_count_evidence(
     seed: int,
     report: Callable[[str], None] = lambda text: None,
 ) -> list[Evidence]:
-    """Evidence for every number of clusters from `fewest` to `most`, or as far as the points go.
+    """Evidence for every number of clusters from `fewest` to `most`, or as far as the points go: none for a handful.
 
     Six mixtures are compared for each number, fitted to the halves of three samples. Stability after Lange, Roth, Braun
     and Buhmann (2004).
@@ -57,6 +57,8 @@ def cluster_count_evidence(
         seed: Fixes everything.
         report: Told what is being done.
     """
+    if len(points) < 2 * fewest:  # halves could not have so many clusters
+        return []
     generator = np.random.default_rng(seed)
     splits = [generator.permutation(len(points))[:_SPLIT_POINTS] for _ in range(_SPLITS)]
     part, graph = sampled_graph(points, seed)

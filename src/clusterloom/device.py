@@ -134,8 +134,12 @@ def _bf16_is_faster(device: torch.device) -> bool:
 
 
 @contextlib.contextmanager
-def memory_errors_named(batch_size: int) -> Iterator[None]:
-    """Turn an allocation failure of NumPy, PyTorch or CUDA into a `TrainingError` that says what to lower."""
+def memory_errors_named(batch_size: int | None = None) -> Iterator[None]:
+    """Turn an allocation failure of NumPy, PyTorch or CUDA into a `TrainingError` that says what to lower.
+
+    Args:
+        batch_size: Images per step, where the user may choose another number.
+    """
     try:
         yield
     except (MemoryError, torch.OutOfMemoryError) as error:
@@ -146,7 +150,9 @@ def memory_errors_named(batch_size: int) -> Iterator[None]:
         raise
 
 
-def _out_of_memory(batch_size: int) -> TrainingError:
+def _out_of_memory(batch_size: int | None) -> TrainingError:
+    if batch_size is None:
+        return TrainingError("out of memory; try smaller images or a smaller --hidden-dim")
     return TrainingError(
         f"out of memory with batches of {batch_size} images; "
         f"try --batch-size {max(1, batch_size // 2)}, smaller images or a smaller --hidden-dim"

@@ -202,7 +202,7 @@ def fitted_mixture(places: np.ndarray, n_clusters: int, start: int, generator: n
 
 def _refined(places: np.ndarray, q: np.ndarray, seed: int) -> GaussianMixture:
     """The mixture that maximising the likelihood from soft assignments leads to."""
-    q, places = q.astype(np.float64), places.astype(np.float64)  # or rounding makes covariances indefinite
+    q, places = q.astype(np.float64), places.astype(np.float64)  # the precisions below are exact in no less
     weight = q.sum(0) + 1e-6
     means = (q.T @ places) / weight[:, None]
     eye = np.eye(places.shape[1])
@@ -226,4 +226,7 @@ def _refined(places: np.ndarray, q: np.ndarray, seed: int) -> GaussianMixture:
 def _fit(mixture: GaussianMixture, places: np.ndarray) -> GaussianMixture:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return mixture.fit(places)
+        try:
+            return mixture.fit(places)
+        except ValueError:  # rounding has made a covariance indefinite
+            return mixture.fit(places.astype(np.float64))

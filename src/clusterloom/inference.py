@@ -45,7 +45,7 @@ def _apply(
     function: Callable[[Tensor], tuple[Tensor, ...]], images: np.ndarray, compute: Compute
 ) -> tuple[np.ndarray, ...]:
     results: tuple[np.ndarray, ...] | None = None
-    with torch.inference_mode(), compute.autocast(), memory_errors_named(BATCH_SIZE):
+    with torch.inference_mode(), compute.autocast(), memory_errors_named():
         for start in range(0, len(images), BATCH_SIZE):
             batch = images[start : start + BATCH_SIZE]
             used = len(batch)

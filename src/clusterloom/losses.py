@@ -177,7 +177,8 @@ def contrastive_loss(first: Tensor, second: Tensor, temperature: float) -> Tenso
         raise SettingsError(f"temperature must be positive, got {temperature}")
     n = len(first)
     points = F.normalize(torch.cat([first, second]), dim=1)
-    similarity = (points @ points.T) / temperature
+    with torch.autocast(points.device.type, enabled=False):  # near neighbours differ by less than bfloat16 can tell
+        similarity = (points @ points.T) / temperature
     similarity = similarity.masked_fill(torch.eye(2 * n, dtype=torch.bool, device=points.device), -torch.inf)
     other = torch.arange(2 * n, device=points.device).roll(n)
     return F.cross_entropy(similarity, other, reduction="none").view(2, n).mean(0)
@@ -215,7 +216,8 @@ def balance_loss(q: Tensor, shares: Tensor) -> Tensor:
         tensor([0., 0.])
     """
     mean = q.mean(0).clamp(min=1e-9)
-    return torch.special.xlogy(shares, shares / mean).sum().expand(len(q))
+    # Two terms: of xlogy(0, 0 / mean) the gradient is not a number.
+    return (torch.special.xlogy(shares, shares) - shares * mean.log()).sum().expand(len(q))
 
 
 def _half_squared_distance(points: Tensor, means: Tensor) -> Tensor:

@@ -159,8 +159,13 @@ def random_views(x: Tensor, numbers: Tensor, settings: ViewSettings) -> Tensor:
         settings: How far views may stray.
 
     Returns:
-        The same shape, channels_last.
+        The same shape, channels_last; float32 under autocast too, which would round places to parts of a pixel.
     """
+    with torch.autocast(x.device.type, enabled=False):
+        return _views(x, numbers, settings)
+
+
+def _views(x: Tensor, numbers: Tensor, settings: ViewSettings) -> Tensor:
     # Uniform on (-1, 1), one column per choice.
     uniform = torch.erf(numbers / math.sqrt(2))
     turn, shear, aspect, area, across, down, left_right, up_down, quarter, light, curve = uniform[:, :11].unbind(1)
@@ -184,7 +189,11 @@ def random_views(x: Tensor, numbers: Tensor, settings: ViewSettings) -> Tensor:
         torch.stack([sin * width * flip_x, (slant * sin + cos) * height * flip_y, offset_y], 1),
     ]
     grid = F.affine_grid(torch.stack(rows, 1), list(x.shape), align_corners=False)
-    view = F.grid_sample(x, grid, padding_mode="border", align_corners=False)
+    if x.device.type == "mps":  # it has had no border padding before PyTorch 2.13
+        grid = _onto_pixels(grid, x.shape[2], x.shape[3])
+        view = F.grid_sample(x, grid, align_corners=False)
+    else:
+        view = F.grid_sample(x, grid, padding_mode="border", align_corners=False)
     if settings.gamma:
         view = view.clamp(min=1e-4) ** torch.exp(curve * settings.gamma).view(-1, 1, 1, 1)
     if settings.brightness:
@@ -193,6 +202,12 @@ def random_views(x: Tensor, numbers: Tensor, settings: ViewSettings) -> Tensor:
         hue, saturation = uniform[:, 11:].unbind(1)
         view = _recoloured(view, hue * math.radians(settings.hue_degrees), 1 + saturation * settings.saturation)
     return view.clamp(0, 1).contiguous(memory_format=torch.channels_last)
+
+
+def _onto_pixels(grid: Tensor, height: int, width: int) -> Tensor:
+    """Places (B, H, W, 2) beyond the middles of the outermost pixels moved there."""
+    edge = 1 - 1 / grid.new_tensor([width, height])
+    return torch.minimum(torch.maximum(grid, -edge), edge)
 
 
 def _recoloured(x: Tensor, angles: Tensor, saturations: Tensor) -> Tensor:

@@ -108,12 +108,14 @@ class AutoencoderClusterer(ImageClusterer):
         network.scale_to(float(np.square(sample / (255 if sample.dtype == np.uint8 else 1)).mean()))
         for index in range(len(network.encoder)):
             stage = replace(plan, epochs=self.pretrain_epochs)
-            run.train(LayerPretraining(network, index), stage, images, f"layer-{index + 1}")
-        run.train(Reconstruction(network), replace(plan, epochs=self.finetune_epochs), images, "finetune")
+            run.train(LayerPretraining(network, index), stage, images, f"layer-{index + 1}", gives_clusters=False)
+        finetune = replace(plan, epochs=self.finetune_epochs)
+        run.train(Reconstruction(network), finetune, images, "finetune", gives_clusters=False)
         run.note(f"k-means of {len(images):,} images")
         centres = run.once("k-means", lambda: {"centres": self._centres(network, images, run, plan.seed)})["centres"]
         with torch.no_grad():
             network.class_means.copy_(torch.from_numpy(centres))
+        run.found_clusters()
         return {}
 
     def _centres(self, network: ClusterAutoencoder, images: np.ndarray, run: Run, seed: int) -> np.ndarray:
@@ -202,6 +204,7 @@ class DECClusterer(AutoencoderClusterer):
             images,
             "clustering",
             self._targets(network, images, run),
+            may_grow=True,
         )
         return {}
 

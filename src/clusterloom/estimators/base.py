@@ -28,11 +28,15 @@ from clusterloom.estimators.validation import images_from, warn_of_duplicates
 from clusterloom.inference import apply_in_batches
 from clusterloom.training.loop import DivergedError, Observer, TrainingPlan
 from clusterloom.training.observers import MetricsFile, ProgressBar, TrackerLog
-from clusterloom.training.run import Run
+from clusterloom.training.run import CHECKPOINTS, Run
 
 _THRESHOLD_SAMPLE = 10_000
 _NOISE_CHUNK = 1_000  # images whose errors are in memory at once
 _LEAST_NOISE = 1e-4  # a hundredth of the pixels' range, squared: a pixel that never changed may change a little
+
+# Parameters that another session of the same run may change. Epochs are the plans' business, see `Run.train`.
+_FREE = {"device", "epochs", "image_shape", "min_improvement", "patience_epochs", "precision", "random_state"}
+_FREE |= {"resume", "run_dir", "tracker", "verbose"}
 
 
 class ClusterNetwork(Protocol):
@@ -181,8 +185,9 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         """Images (N, H, W, C), float32 in [0, 1], from latents (N, latent_dim)."""
         check_is_fitted(self, "network_")
         latents = np.asarray(latents, np.float32)
-        if latents.ndim != 2 or latents.shape[1] != self.network_.settings.latent_dim:
-            raise DataError(f"latents must have shape (N, {self.network_.settings.latent_dim}); got {latents.shape}")
+        dim = self.network_.settings.latent_dim
+        if latents.ndim != 2 or latents.shape[1] != dim or len(latents) == 0:
+            raise DataError(f"latents must have shape (N, {dim}), N at least 1; got {latents.shape}")
         # Latents travel through the batching of images as images of 1 x 1 pixel and D channels.
         (images,) = apply_in_batches(
             lambda z: (self.network_.decode(z.flatten(1)).permute(0, 2, 3, 1),), latents[:, None, None], self._compute()
@@ -251,14 +256,22 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         """Train a network in place; the records of the epochs, and what the recipe decided, as JSON values."""
         _check_tracker(self.tracker)
         run_dir = None if self.run_dir is None and self.tracker is None else self._run_dir()
-        accelerator = Accelerator(
-            device_placement=False, cpu=compute.device.type == "cpu", log_with=self.tracker, project_dir=run_dir
-        )
+        if self.resume and self.random_state is None and run_dir is not None and any(run_dir.glob(CHECKPOINTS)):
+            raise SettingsError("resume needs random_state, the seed that the run began with")
+        # One process needs no word about the device, and after a fit on another one Accelerate would refuse it.
+        on_cpu = compute.device.type == "cpu" and compute.processes().num_processes > 1
+        accelerator = Accelerator(device_placement=False, cpu=on_cpu, log_with=self.tracker, project_dir=run_dir)
         with ExitStack() as stack, memory_errors_named(plan.batch_size), freed_memory_reused():
             observers = self._observers(stack, accelerator, len(images), plan, network.settings)
-            run = Run(images, asdict(network.settings), compute, accelerator, run_dir, self.resume, observers)
+            identity = self._run_identity(network.settings, plan)
+            run = Run(images, identity, compute, accelerator, run_dir, self.resume, observers)
             recipe = self._train_stages(network, run, images, plan)
         return run.history, recipe
+
+    def _run_identity(self, settings: Any, plan: TrainingPlan) -> dict[str, Any]:
+        """What a run must have in common with the unfinished one that it takes up, besides images and plans."""
+        parameters = {name: value for name, value in self.get_params().items() if name not in _FREE}
+        return {"network": asdict(settings), "parameters": parameters, "seed": plan.seed}
 
     def _describe_training(self, images: np.ndarray, compute: Compute) -> None:
         """Set what is known of the training images once the network is trained."""
@@ -269,8 +282,9 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         self._fit_noise(sample, compute)
         (scores,) = apply_in_batches(lambda x: self.network_.assess(x)[2:], sample, compute)
         # Square roots, for losses are sums of squares: as distances they have no long tail of ordinary images.
-        first, third = np.percentile(np.sqrt(np.maximum(-scores, 0)), [25, 75])
-        self.outlier_threshold_ = -float(np.float32((third + 3 * (third - first)) ** 2))
+        first, third = np.percentile(np.sqrt(np.maximum(-scores.astype(np.float64), 0)), [25, 75])
+        # A little further off: where all scores are equal, rounding must not put the fence among them.
+        self.outlier_threshold_ = -float(np.float32((third + 3 * (third - first)) ** 2 * (1 + 1e-6)))
 
     def _fit_noise(self, sample: np.ndarray, compute: Compute) -> None:
         """Set the variance of every pixel around its reconstruction to what it is over a sample of images."""
@@ -287,8 +301,8 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
 
     def _initialised_network(self, settings: Any, seed: int) -> nn.Module:
         """A network whose initial weights depend on the seed alone; the global generator is left as it was."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with torch.random.fork_rng(devices=[]), memory_errors_named():
+            torch.default_generator.manual_seed(seed)  # those of other devices stay as they are
             return self._new_network(settings).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def _seed(self) -> int:

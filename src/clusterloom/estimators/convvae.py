@@ -46,7 +46,8 @@ class ConvVAEClusterer(VariationalClusterer):
             sizes so much more or less that an image as a whole weighs the same against the other two losses.
         category_weight: Weight of the category loss; the guided recipe has no such loss.
         kl_weight: Weight of the divergence from the prior; 1 in the paper.
-        epochs: Passes over the images, over all stages; "auto" is 16 for 70,000 images, 24 for 10,000, 34 for 1,800.
+        epochs: Passes over the images, over all stages, of which the guided recipe needs 3; "auto" is 16 for 70,000
+            images, 24 for 10,000, 34 for 1,800.
         batch_size: Images per step; "auto" is 512 from some 60,000 images on, and less for fewer.
         learning_rate: Of Adam; the guided recipe's highest.
         patience_epochs: Stop when the training loss has not improved by 0.1 % for so many epochs; None never does. The
@@ -194,6 +195,8 @@ class ConvVAEClusterer(VariationalClusterer):
     def _plan(self, n_images: int) -> TrainingPlan:
         epochs = automatic_epochs(n_images) if self.epochs == "auto" else self.epochs
         batch_size = automatic_batch_size(n_images) if self.batch_size == "auto" else self.batch_size
+        if self.start == "guided" and epochs > 0:
+            epochs = max(3, epochs)  # every stage has one
         return TrainingPlan(int(epochs), int(batch_size), self.learning_rate, self._seed(), self.patience_epochs)
 
     def _is_guided(self) -> bool:
@@ -211,6 +214,8 @@ class ConvVAEClusterer(VariationalClusterer):
 
     def _train_stages(self, network: ClusterVAE, run: Run, images: np.ndarray, plan: TrainingPlan) -> dict[str, Any]:
         if not self._is_guided():
+            if self.batch_norm and min(len(images), plan.batch_size) == 1:
+                raise SettingsError("batch norm needs two images in a batch; pass batch_norm=False (--no-batch-norm)")
             return super()._train_stages(network, run, images, plan)
         return train_guided(network, run, images, plan, self._cluster_range()[0], self.colour_views)
 

@@ -25,7 +25,7 @@ from clusterloom.guide import MAX_POINTS, Guide, layout, make_guide, refined_gui
 from clusterloom.inference import apply_in_batches
 from clusterloom.networks.guided import GuidedObjective, Representation
 from clusterloom.networks.vae import ClusterVAE
-from clusterloom.training.loop import DivergedError, TrainingPlan
+from clusterloom.training.loop import TrainingPlan
 from clusterloom.training.run import Run
 from clusterloom.views import ViewSettings, are_signs, choose_views, random_views, widened
 
@@ -42,7 +42,7 @@ class Epochs:
 
     @classmethod
     def split(cls, total: int) -> "Epochs":
-        """Divide a run's epochs: half to represent, a quarter to each fit."""
+        """Divide a run's epochs, at least 3: half to represent, a quarter to each fit."""
         fit = max(1, round(total / 4))
         return cls(max(1, total - 2 * fit), fit, fit)
 
@@ -114,19 +114,13 @@ def represent(
     Returns:
         From images (B, C, H, W) to the points (B, D) that a guide should look at: posterior means where a
         reconstruction was asked for, which is for signs, and contrastive projections elsewhere.
-
-    Raises:
-        DivergedError: with an empty history, for there are no clusters yet and so no model to keep.
     """
     reconstruct = are_signs(views)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(plan.seed)
+        torch.default_generator.manual_seed(plan.seed)
         representation = Representation(network, views, reconstruct).to(run.compute.device)
-    try:
-        with _frozen(representation.left_alone()):
-            run.train(representation, plan, images, "represent")
-    except DivergedError as error:
-        raise DivergedError(str(error), []) from error
+    with _frozen(representation.left_alone()):
+        run.train(representation, plan, images, "represent", gives_clusters=False)
     return network.latents if reconstruct else representation.project
 
 
@@ -218,10 +212,10 @@ def _choose_count(
 
     rows = run.once("count", compute)["evidence"].tolist()
     evidence = [Evidence(int(k), *(round(value, 4) for value in values)) for k, *values in rows]
-    count = best_count(evidence)
+    count = best_count(evidence) if evidence else fewest
     run.note(f"number of clusters: {count}, chosen among {fewest} to {most}")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         network.set_clusters(count)
     return evidence
 
@@ -270,8 +264,7 @@ def _refit_classes(network: ClusterVAE, images: np.ndarray, run: Run) -> None:
         posterior = network.encode(features)
         return network.category_logits(features, posterior.mu).softmax(1), posterior.mu, posterior.log_var
 
-    device = network.class_means.device
-    network.refit_classes(*(torch.from_numpy(a).to(device) for a in apply_in_batches(latents, images, run.compute)))
+    network.refit_classes(*map(torch.from_numpy, apply_in_batches(latents, images, run.compute)))
 
 
 def automatic_epochs(n_images: int) -> int:

@@ -116,5 +116,5 @@ def _restored_network(estimator: Any, settings: Any, tensors: Mapping[str, np.nd
 
 
 def _as_json(values: Any) -> Any:
-    """The values as they will be when read back: tuples are lists."""
-    return json.loads(json.dumps(values))
+    """The values as they will be when read back: tuples are lists, and NumPy's numbers are Python's."""
+    return json.loads(json.dumps(values, default=lambda value: value.tolist()))

@@ -25,7 +25,7 @@ class VariationalClusterer(ImageClusterer):
         return ClusterVAE(settings)
 
     def _train_stages(self, network: ClusterVAE, run: Run, images: np.ndarray, plan: TrainingPlan) -> dict[str, Any]:
-        run.train(network, plan, images)
+        run.train(network, plan, images, may_grow=True)
         return {}
 
     def _reconstruction_weight(self, image_shape: tuple[int, int, int]) -> float:
@@ -50,7 +50,7 @@ class VariationalClusterer(ImageClusterer):
         Args:
             n_samples: How many.
             cluster: Of which cluster; None draws clusters by their share of the training images.
-            spread: Standard deviation around the class mean; 0 gives the cluster's mean image, 1 is the prior.
+            spread: Factor on the deviations from the class mean; 0 gives the cluster's mean image.
             random_state: Seed; None differs every time.
             checked: Draw an image again, up to nine times, that the model itself would not put into its cluster: where
                 clusters touch, their normal distributions overlap. False takes the first draw, as the paper does.

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from clusterloom import losses
+from clusterloom.networks.precision import in_float32
 from clusterloom.networks.vae import ClusterVAE, StepOutput
 from clusterloom.views import ViewSettings, random_views
 
@@ -49,7 +50,7 @@ class Representation(nn.Module):
 
     def project(self, x: Tensor) -> Tensor:
         """Points whose directions the contrastive loss compares, of unit length, shape (B, 64)."""
-        return nn.functional.normalize(self.projection(self.vae.hidden(self.vae.features(x))), dim=1)
+        return nn.functional.normalize(self._projected(self.vae.hidden(self.vae.features(x))), dim=1)
 
     def forward(self, x: Tensor, noise: Tensor) -> StepOutput:
         """Loss terms of images (B, C, H, W)."""
@@ -57,13 +58,16 @@ class Representation(nn.Module):
         view = random_views(x, first, self.views)
         n = len(x)
         hidden = self.vae.hidden(self.vae.features(torch.cat([view, random_views(x, second, self.views)])))
-        points = self.projection(hidden)
+        points = self._projected(hidden)
         terms = {"contrast": losses.contrastive_loss(points[:n], points[n:], _TEMPERATURE)}
         if self.reconstruct:
             posterior = self.vae.posterior_of(hidden[:n])
             kl = losses.gaussian_kl(posterior.mu, posterior.log_var, torch.zeros_like(posterior.mu[0]))
             terms |= _generative_terms(self.vae, view, posterior.sample(eps), kl)
         return StepOutput(terms)
+
+    def _projected(self, hidden: Tensor) -> Tensor:
+        return in_float32(self.projection[-1], self.projection[:-1](hidden))
 
 
 class GuidedObjective(nn.Module):

@@ -228,7 +228,7 @@ class ClusterVAE(nn.Module):
         as its images are too few to know it.
 
         Args:
-            q: Soft assignments of all images, shape (N, K).
+            q: Soft assignments of all images, shape (N, K). All three in main memory: not every device has float64.
             mu: Their posterior means, shape (N, D).
             log_var: Logarithms of their posterior variances, shape (N, D).
         """
@@ -245,9 +245,9 @@ class ClusterVAE(nn.Module):
         common = scatter.sum(0) / sizes.sum()
         few = 2.0 * dim
         covariances = (scatter + few * common) / (sizes + few)[:, None, None]
-        covariances += 1e-6 * torch.eye(dim, dtype=torch.float64, device=mu.device)
+        covariances += 1e-6 * torch.eye(dim, dtype=torch.float64)
         with torch.no_grad():
-            self.class_means.copy_(torch.where(sizes[:, None] > 0.5, means, self.class_means))
+            self.class_means.copy_(torch.where(sizes[:, None] > 0.5, means, self.class_means.cpu()))
             self.class_factors.copy_(torch.linalg.cholesky(covariances))
 
     def draw_noise(self, n: int, generator: torch.Generator) -> Tensor:

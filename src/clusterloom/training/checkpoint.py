@@ -93,9 +93,12 @@ def load_checkpoint(
     for name, parameter in model.named_parameters():
         state = _below(tensors, f"optimizer.{name}.")
         if state:
-            # Moments must have the memory layout of their parameter: fused optimisers walk both as flat memory.
+            # Moments must have the memory layout of their parameter: fused optimisers walk both as flat memory. They
+            # keep the number of steps on the parameter's device too.
             optimizer.state[parameter] = {
-                key: torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value
+                key: torch.empty_like(parameter).copy_(value)
+                if value.shape == parameter.shape
+                else value.to(parameter.device)
                 for key, value in state.items()
             }
     device = next(model.parameters()).device
@@ -121,6 +124,15 @@ def load_arrays(path: Path, run_id: str) -> dict[str, np.ndarray]:
         ModelError: the file is damaged, or of another run.
     """
     return {name: tensor.numpy() for name, tensor in _read(path, run_id)[0].items()}
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file is one that `save_checkpoint` or `save_arrays` wrote."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return "run_id" in (file.metadata() or {})
+    except (OSError, safetensors.SafetensorError):
+        return False
 
 
 def _read(path: Path, run_id: str | None) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast
 from torch import Tensor, nn
 
 from clusterloom.device import Compute
@@ -139,6 +140,7 @@ class Trainer:
         trained = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(trained, plan.learning_rate, weight_decay=plan.weight_decay, fused=True)
         self._step_model: nn.Module = accelerator.prepare(model) if accelerator.num_processes > 1 else model
+        self._has_batch_norm = any(isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) for m in model.modules())
         self._collapse_warned_at: int | None = None
 
     def fit(self, images: np.ndarray, resume: bool = False, guide: Guidance = None) -> list[dict[str, Any]]:
@@ -190,11 +192,13 @@ class Trainer:
         n, batch_size = len(images), self.plan.batch_size
         order = epoch_order(n, self.plan.seed, position.epoch)
         batches = math.ceil(n / batch_size)
+        if n % batch_size == 1 and batches > 1 and self._has_batch_norm:
+            batches -= 1  # one image alone has no deviation to divide by; it joins the batch before
         clock = _Clock(position)
         shown = saved = time.perf_counter()
         for batch in range(position.batch, batches):
             self._set_learning_rate((position.epoch + batch / batches) / self.plan.epochs)
-            rows = order[batch * batch_size : (batch + 1) * batch_size]
+            rows = order[batch * batch_size : (batch + 1) * batch_size if batch + 1 < batches else n]
             self._step(images, guide, rows, position.epoch, batch, sums)
             position.batch = batch + 1
             clock.tick()
@@ -213,7 +217,14 @@ class Trainer:
                 self._check_finite(sums)
                 self._save(position, sums)
                 saved = now
+        self._share_buffers()
         return self._record(self._over_processes(sums), position)
+
+    def _share_buffers(self) -> None:
+        """Give all processes the first one's running statistics: each has seen its own share of the last batch."""
+        if self.accelerator.num_processes > 1:
+            for buffer in self.model.buffers():
+                broadcast(buffer)
 
     def _set_learning_rate(self, progress: float) -> None:
         if self.plan.schedule == "one-cycle":

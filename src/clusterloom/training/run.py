@@ -14,7 +14,7 @@ from accelerate.utils import broadcast_object_list
 from torch import nn
 
 from clusterloom.device import Compute
-from clusterloom.training.checkpoint import load_arrays, save_arrays
+from clusterloom.training.checkpoint import is_checkpoint, load_arrays, save_arrays
 from clusterloom.training.loop import DivergedError, Guidance, Observer, Trainer, TrainingPlan
 
 CHECKPOINTS = "*.safetensors"  # pattern of the names of all files that only an unfinished run needs
@@ -48,6 +48,9 @@ class Run:
         self.history: list[dict[str, Any]] = []
         self.stage_seconds: dict[str, float] = {}
         self._identity = _identity(identity, compute, images)
+        self._has_clusters = False
+        if folder is not None and not resume:
+            self._forget(folder)
 
     def train(
         self,
@@ -56,6 +59,9 @@ class Run:
         images: np.ndarray,
         stage: str | None = None,
         guide: Guidance = None,
+        *,
+        gives_clusters: bool = True,
+        may_grow: bool = False,
     ) -> None:
         """Train a model in place and add its epochs to `history`.
 
@@ -65,22 +71,25 @@ class Run:
             images: What to train on; all of the run's images, or some.
             stage: Name in records and files; None for a run of one stage.
             guide: See `Trainer.fit`.
+            gives_clusters: After an epoch of this stage the model has clusters.
+            may_grow: A run that is taken up may have more epochs: nothing in this stage or after it depends on them.
 
         Raises:
-            DivergedError: see `Trainer.fit`; its history covers the stages before as well.
+            DivergedError: see `Trainer.fit`; its history covers the stages before as well, and is empty where the model
+                has no clusters yet and is not worth keeping.
         """
         observers = [_OfStage(observer, stage, self.history) for observer in self.observers]
         checkpoint = self._file("checkpoint" if stage is None else f"checkpoint-{stage}")
-        # Going on for longer is a fair use of a checkpoint, where the number of epochs shapes nothing else.
-        free = ("patience_epochs", "min_improvement", *(("epochs",) if plan.schedule == "constant" else ()))
-        identity = sha256(
-            json.dumps([self._identity, {k: v for k, v in asdict(plan).items() if k not in free}]).encode()
-        )
+        free = ("patience_epochs", "min_improvement", *(("epochs",) if may_grow else ()))
+        identity = sha256(_as_json([self._identity, {k: v for k, v in asdict(plan).items() if k not in free}]))
         trainer = Trainer(model, plan, self.compute, self.accelerator, checkpoint, identity.hexdigest(), observers)
         try:
             records = trainer.fit(images, self.resume, guide)
         except DivergedError as error:
-            raise DivergedError(str(error), _joined(self.history, error.history, stage)) from error
+            worth_keeping = self._has_clusters or (gives_clusters and error.history)
+            history = _joined(self.history, error.history, stage) if worth_keeping else []
+            raise DivergedError(str(error), history) from error
+        self._has_clusters |= gives_clusters
         self.history = _joined(self.history, records, stage)
         if stage is not None:
             self.stage_seconds[stage] = records[-1]["seconds"]
@@ -123,10 +132,22 @@ class Run:
             return None
         return load_arrays(path, f"{self._identity}-{name}")
 
+    def found_clusters(self) -> None:
+        """From here on the model has clusters, though no stage of training gave them."""
+        self._has_clusters = True
+
     def note(self, text: str) -> None:
         """Tell the observers what is done between epochs."""
         for observer in self.observers:
             observer.on_note(text)
+
+    def _forget(self, folder: Path) -> None:
+        """Remove what an earlier run has left: a later resumption would take it for this run's."""
+        if self.accelerator.is_main_process:
+            for path in folder.glob(CHECKPOINTS):
+                if is_checkpoint(path):
+                    path.unlink()
+        self.accelerator.wait_for_everyone()
 
     def _file(self, name: str) -> Path | None:
         return None if self.folder is None else self.folder / f"{name}.safetensors"
@@ -167,7 +188,12 @@ def _placed(before: Sequence[Mapping[str, Any]], record: Mapping[str, Any], stag
 
 def _identity(identity: Any, compute: Compute, images: np.ndarray) -> str:
     """Identifies settings and images, so that a run is never continued with others."""
-    digest = sha256(json.dumps([identity, compute.precision, images.shape]).encode())
+    digest = sha256(_as_json([identity, compute.precision, images.shape]))
     rows = np.linspace(0, len(images) - 1, min(len(images), 1000)).astype(np.int64)
     digest.update(np.ascontiguousarray(images[rows]).tobytes())
     return digest.hexdigest()
+
+
+def _as_json(value: Any) -> bytes:
+    # Parameters may be NumPy's numbers, as from `for k in np.arange(...)`.
+    return json.dumps(value, default=lambda number: number.tolist()).encode()
