@@ -79,7 +79,7 @@ def open_page(browser, client):
         page.context.close()
     # A renderer in software says how slow it is; that is no complaint of ours.
     # A refusal that a test provokes is no complaint either.
-    known = ("GPU stall", "GL Driver Message", "status of 400")
+    known = ("GPU stall", "GL Driver Message", "status of 400", "status of 409")
     assert [c for c in complaints if not any(text in c for text in known)] == []
     assert requests
     hosts = {urlsplit(url).netloc for url in requests if not url.startswith(("data:", "blob:"))}
@@ -399,6 +399,168 @@ def test_a_walk_between_two_images(open_page):
         page.get_by_role("button", name=name).click()
         page.wait_for_selector("#walk .film canvas")
     assert page.locator("#walk .end img").count() == 2
+
+
+@pytest.fixture
+def tidy(client):
+    """Afterwards the clusters are the model's again."""
+    yield
+    while client.get_json("/api/state")["can_undo"]:
+        client.edit({"op": "undo"})
+
+
+def focused(page):
+    return page.evaluate("document.activeElement.id || document.activeElement.tagName")
+
+
+def test_quick_edits_follow_each_other_and_the_focus_stays(open_page, tidy):
+    page = open_page("gallery/0")
+    page.focus("#cluster-1")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#gallery h2:has-text('cluster 1')")
+    assert focused(page) == "cluster-1"
+    for name in ("first", "second"):
+        page.fill("#cluster-name", name)
+        page.press("#cluster-name", "Enter")
+        page.wait_for_selector(f"#gallery h2:has-text('{name}')")
+        until(page, "document.activeElement.matches('#gallery h2')")
+    page.keyboard.press("Control+z")
+    page.keyboard.press("Control+z")
+    page.wait_for_selector("#gallery h2:has-text('cluster 1')")
+    until(page, "document.getElementById('undo').disabled")
+    assert page.input_value("#cluster-name") == ""
+    page.fill("#search-text", "picture 3")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#found .tile")
+    page.get_by_label("Close what was found").click()
+    assert focused(page) == "search-text"
+
+
+def test_a_split_takes_what_its_preview_showed(open_page, client, session, tidy):
+    page = open_page("gallery/0")
+    page.click("#split")
+    page.wait_for_selector("dialog[open] .halves .tile")
+    client.edit({"op": "merge", "clusters": [0, 1], "into": 0})
+    until(page, "document.getElementById('cluster-1') === null")
+    page.get_by_role("button", name="Split", exact=True).click()
+    said(page, "changed meanwhile")
+    assert sorted(session.collection.sorting.names) == [0, 2]
+
+
+def test_a_correction_leaves_the_gallery_where_it_was(open_page, client, tidy):
+    client.edit({"op": "merge", "clusters": [0, 1, 2], "into": 0})
+    page = open_page("gallery/0", {"width": 1000, "height": 400})
+    page.wait_for_selector("#gallery .tile")
+    page.locator(".sentinel").scroll_into_view_if_needed()
+    page.wait_for_selector("text=90 of 90 images shown")
+    tile = page.locator("#gallery .tile").nth(60)
+    tile.click()
+    row, neighbour = (page.locator("#gallery .tile").nth(n).get_attribute("data-row") for n in (60, 59))
+    place = f"document.querySelector('#gallery [data-row=\"{neighbour}\"]').getBoundingClientRect().top"
+    before = page.evaluate(place)
+    assert page.evaluate("document.getElementById('main').scrollTop") > 300
+    client.edit({"op": "name", "cluster": 0, "name": "all"})
+    until(page, "document.activeElement.ariaLabel?.includes('all')")
+    assert page.evaluate("document.activeElement.dataset.row") == row
+    assert page.evaluate(place) == pytest.approx(before, abs=1)
+    page.keyboard.press("Space")
+    page.wait_for_selector("#move")
+    page.focus("#move")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("text=89 of 89 images shown")
+    page.wait_for_selector("#selection h2:has-text('Nothing selected')")
+    assert page.evaluate("document.activeElement.matches('#selection h2')")
+    assert page.evaluate(place) == pytest.approx(before, abs=1)
+
+
+def test_the_gallery_asks_once_and_only_in_view_and_leaves_nothing_behind(open_page, client):
+    page = open_page("gallery/0")
+    page.wait_for_selector("#gallery .tile")
+    asked = []
+    page.on("request", lambda r: asked.append(r.url) if "/api/clusters/" in r.url and "start=0&" in r.url else None)
+    browser = page.context.new_cdp_session(page)
+
+    def nodes():
+        browser.send("HeapProfiler.collectGarbage")
+        return browser.send("Memory.getDOMCounters")["nodes"]
+
+    before = nodes()
+    for cluster in (1, 2, 0) * 3:
+        page.evaluate(f"location.hash = '/gallery/{cluster}'")
+        page.wait_for_selector(f"#gallery h2:has-text('cluster {cluster}')")
+        page.wait_for_selector("#gallery .tile")
+    assert len(asked) == 9
+    assert nodes() < 1.5 * before
+    page.evaluate("location.hash = '/map/1'")
+    page.wait_for_selector("#cluster-1[aria-current='true']")
+    page.wait_for_timeout(200)
+    assert len(asked) == 9
+
+
+def test_generate_follows_the_address_and_the_clusters(open_page, client, session, tidy):
+    rows = np.flatnonzero(session.collection.survey.labels == 0)[:9].tolist()
+    client.edit({"op": "move", "rows": rows, "to": 3})
+    page = open_page("generate/1")
+    page.wait_for_selector("#generated canvas")
+    page.select_option("#generate-cluster", "2")
+    until(page, "location.hash === '#/generate/2'")
+    page.click("#cluster-1")
+    until(page, "document.getElementById('generate-cluster').value === '1'")
+    page.click("#tab-walk")
+    page.wait_for_selector("#walk .film canvas")
+    page.select_option("#walk-from", "3")
+    page.click("#walk-play")
+    until(page, "document.getElementById('walk-position').value !== '0'")
+    with page.expect_request(lambda r: r.url.endswith("/api/walk")) as asked:
+        client.edit({"op": "undo"})
+    assert page.input_value("#walk-from") == "0"
+    assert asked.value.post_data_json["from"] == {"cluster": 0}
+    page.evaluate("location.hash = '/map'")
+    until(page, "document.getElementById('walk-play').ariaPressed === 'false'")
+
+
+def test_a_narrow_window_shows_what_is_chosen_and_found(open_page, client):
+    page = open_page("generate/2", NARROW, has_touch=True)
+    page.fill("#search-text", "picture 3")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#found .tile")
+    in_sight = """(selector) => { const { top, bottom } = document.querySelector(selector).getBoundingClientRect();
+        return bottom > top && top >= 0.3 * innerHeight && top < innerHeight - 60; }"""
+    assert page.evaluate(in_sight, "#found .tile")
+    assert not page.locator("#image-details").is_visible()
+    page.locator("#found .tile").first.tap()
+    page.wait_for_selector("#image-details .bars")
+    assert page.evaluate(in_sight, "#image-details h2")
+    page.get_by_label("Close the details").tap()
+    assert not page.locator("#image-details").is_visible()
+    page.evaluate("location.hash = '/gallery/2'")
+    page.wait_for_selector("#gallery .tile")
+    page.locator("#gallery .tile .tick").first.tap()
+    page.wait_for_selector("#selection h2:has-text('1 image selected')")
+    assert page.evaluate(in_sight, "#selection h2")
+    assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
+    current = page.locator("#cluster-2").bounding_box()
+    assert current["x"] >= 0
+    assert current["x"] + current["width"] <= NARROW["width"]
+
+
+def test_a_moved_image_has_no_probability_of_its_new_cluster(open_page, client, session, tidy):
+    row = int(np.flatnonzero(session.collection.survey.labels == 0)[0])
+    client.edit({"op": "move", "rows": [row], "to": 3})
+    assert client.get_json("/api/state")["clusters"][3]["confidence"] is None
+    page = open_page("gallery/3")
+    tile = page.locator("#gallery .tile")
+    tile.click()
+    assert tile.get_attribute("aria-label").endswith("cluster 3, moved by hand")
+    page.click("#choose-image:has-text('Select')")
+    page.wait_for_selector("#choose-image:has-text('Unselect')")
+    # A picture dropped in belongs where the images of its cluster are now.
+    client.edit({"op": "merge", "clusters": [0, 1], "into": 1})
+    until(page, "document.getElementById('cluster-0') === null")
+    page.evaluate("location.hash = '/try'")
+    page.set_input_files("#drop-file", str(session.source / session.collection.images.ids[row]))
+    page.wait_for_selector("#drop-result h2:has-text('cluster 1')")
+    assert "The model says cluster 0" in page.locator("#drop-result").inner_text()
 
 
 def test_a_picture_dropped_in(open_page, session):

@@ -32,8 +32,9 @@ def split_preview(session: Session, values: Values) -> Response:
     """The two parts that a cluster would fall into; nothing is changed."""
     collection = session.collection
     cluster = whole(values, "cluster", 0, 1 << 16)
-    revision = collection.editor.revision
-    members = collection.sorting.members(cluster)
+    revision = collection.editor.revision  # read first: what is newer than its number is refused
+    sorting = collection.sorting
+    members = sorting.members(cluster)
     second = split_in_two(collection.survey.latents[members])
     parts = [members[~second], members[second]]
     rank = collection.typical_rank
@@ -41,6 +42,7 @@ def split_preview(session: Session, values: Values) -> Response:
     return JSONResponse(
         {
             "revision": revision,
+            "new": sorting.next_number,
             "sizes": [len(part) for part in parts],
             "images": [[brief(collection, int(row)) for row in rows] for rows in shown],
             "rows": parts[1].tolist(),

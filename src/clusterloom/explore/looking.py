@@ -61,6 +61,7 @@ def state(session: Session, values: Values) -> Response:
                 "linkable": session.source is not None,
             },
             "clusters": collection.once_a_revision("clusters", _clusters),
+            "heirs": collection.once_a_revision("heirs", _heirs),
             "styles": collection.once_a_revision("styles", _styles),
         }
     else:
@@ -164,12 +165,14 @@ def similar(session: Session, values: Values) -> Response:
 def brief(collection: Collection, row: int) -> dict[str, Any]:
     """What is shown of an image in a gallery, as JSON values."""
     survey, cluster = collection.survey, int(collection.sorting.labels[row])
+    changed = cluster != int(survey.labels[row])
     return {
         "row": row,
         "id": printable(collection.images.ids[row]),
         "cluster": cluster,
-        "probability": round(float(survey.confidence[row]), 4),
-        "changed": cluster != int(survey.labels[row]),
+        # The model's probability is of its own cluster, not of the one that a user moved the image to.
+        "probability": None if changed else round(float(survey.confidence[row]), 4),
+        "changed": changed,
     }
 
 
@@ -195,20 +198,28 @@ def png(picture: Image.Image) -> Response:
 def _clusters(collection: Collection) -> list[dict[str, Any]]:
     sorting, survey = collection.sorting, collection.survey
     sizes = np.bincount(sorting.labels, minlength=sorting.next_number)
-    sums = np.bincount(sorting.labels, survey.confidence, minlength=sorting.next_number)
-    changed = np.bincount(sorting.labels[sorting.labels != survey.labels], minlength=sorting.next_number)
+    unmoved = sorting.labels == survey.labels
+    counts = np.bincount(sorting.labels[unmoved], minlength=sorting.next_number)
+    sums = np.bincount(sorting.labels[unmoved], survey.confidence[unmoved], minlength=sorting.next_number)
     return [
         {
             "number": k,
             "name": name,
             "title": sorting.title(k),
             "size": int(sizes[k]),
-            "confidence": round(float(sums[k] / sizes[k]), 4) if sizes[k] else None,
-            "changed": int(changed[k]),
+            "confidence": round(float(sums[k] / counts[k]), 4) if counts[k] else None,
+            "changed": int(sizes[k] - counts[k]),
             "typical": collection.ordered(k, "typical")[:_STRIP].tolist(),
         }
         for k, name in sorted(sorting.names.items())
     ]
+
+
+def _heirs(collection: Collection) -> dict[int, int]:
+    """Of the model's clusters that were merged away, where most of their images are now."""
+    sorting, survey = collection.sorting, collection.survey
+    moved = {k: sorting.labels[survey.labels == k] for k in range(survey.n_clusters) if k not in sorting.names}
+    return {k: int(np.bincount(labels).argmax()) for k, labels in moved.items() if len(labels)}
 
 
 def _styles(collection: Collection) -> list[list[str]]:

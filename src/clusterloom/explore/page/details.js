@@ -2,8 +2,9 @@
 
 import { attempt, getJson, imageUrl, postJson } from "./api.js";
 import { colour, dot } from "./colours.js";
-import { byId, count, debounced, h, number, percent, say } from "./dom.js";
+import { byId, count, debounced, h, number, percent, refill, say } from "./dom.js";
 import { Grid } from "./gallery.js";
+import { Sheet } from "./sheet.js";
 import { store } from "./store.js";
 
 const SHOWN = 24;
@@ -23,13 +24,26 @@ export class Details {
     this.selectionBox = byId("selection");
     this.foundBox = byId("found");
     this.foundGrid = new Grid("Images found");
-    store.on("image", () => this.#showImage());
-    store.on("selection", () => this.#showSelection());
+    this.sheet = new Sheet();
+    store.on("image", () => {
+      this.#showImage();
+      this.sheet.open("image-details");
+    });
+    store.on("selection", () => this.#takeSelection());
     store.on("state", () => {
       this.#showImage();
       this.#showSelection();
     });
     this.#bindSearch();
+  }
+
+  #takeSelection() {
+    const isFirst = store.selectedCount > 0 && !this.hadSelection;
+    this.hadSelection = store.selectedCount > 0;
+    this.sheet.name("selection", store.selectedCount ? `${number(store.selectedCount)} selected` : "Selection");
+    if (isFirst && !this.sheet.panel.contains(document.activeElement)) this.sheet.open("selection");
+    this.#nameChoice();
+    this.#showSelection();
   }
 
   #showImage = debounced(async () => {
@@ -42,8 +56,8 @@ export class Details {
       details.changed && `moved by hand; the model had put it into ${modelTitle(details.model_cluster)}`,
       details.outlier && "an outlier: the model explains it badly",
     ].filter(Boolean);
-    this.imageBox.replaceChildren(
-      h("h2", { class: "id" }, details.id),
+    refill(this.imageBox,
+      h("h2", { class: "id", tabindex: "-1" }, details.id),
       h("img", { class: "large", src: imageUrl(row), alt: `image ${details.id}` }),
       h("p", {}, dot(details.cluster), details.title),
       facts.length ? h("p", { class: "quiet" }, facts.join("; ")) : "",
@@ -51,22 +65,34 @@ export class Details {
       details.score === null ? "" : h("p", { class: "quiet" }, `score ${details.score.toFixed(1)} nats`),
       h("div", { class: "tools" },
         h("button", { id: "more-like-this", onclick: () => this.findSimilar([row], `More like ${details.id}`) }, "Find more like this"),
-        h("button", { onclick: () => store.toggle(row) }, store.selected[row] ? "Unselect" : "Select"),
-        h("button", { onclick: () => go.goTo(row) }, "On the map"),
+        h("button", { id: "choose-image", "data-row": row, onclick: () => store.toggle(row) }),
+        h("button", { id: "image-on-map", onclick: () => this.#leave(() => go.goTo(row)) }, "On the map"),
         ...(store.state.decodes ? [] : [
-          h("button", { onclick: () => go.walkFrom(row) }, "Walk from here"),
-          h("button", { onclick: () => go.walkTo(row) }, "Walk to here"),
-          h("button", { onclick: () => go.dimensions(row) }, "Its dimensions"),
+          h("button", { id: "image-walk-from", onclick: () => this.#leave(() => go.walkFrom(row)) }, "Walk from here"),
+          h("button", { id: "image-walk-to", onclick: () => this.#leave(() => go.walkTo(row)) }, "Walk to here"),
+          h("button", { id: "image-dimensions", onclick: () => this.#leave(() => go.dimensions(row)) }, "Its dimensions"),
         ])),
     );
+    this.#nameChoice();
   }, 30);
+
+  /** Go to another view, which a sheet would cover. */
+  #leave(act) {
+    this.sheet.open("");
+    act();
+  }
+
+  #nameChoice() {
+    const choice = byId("choose-image");
+    if (choice) choice.textContent = store.selected[choice.dataset.row] ? "Unselect" : "Select";
+  }
 
   #showSelection = debounced(() => {
     if (!store.ready) return;
     const n = store.selectedCount;
-    const heading = h("h2", {}, n ? `${count(n, "image")} selected` : "Nothing selected");
+    const heading = h("h2", { tabindex: "-1" }, n ? `${count(n, "image")} selected` : "Nothing selected");
     if (n === 0) {
-      this.selectionBox.replaceChildren(heading, h("p", { class: "quiet" },
+      refill(this.selectionBox, heading, h("p", { class: "quiet" },
         "Draw a lasso on the map (hold Shift), tick images in a gallery, or press Space on one."));
       return;
     }
@@ -76,15 +102,15 @@ export class Details {
     const keep = this.moveTo;
     if (keep && [...to.options].some((option) => option.value === keep)) to.value = keep;
     to.addEventListener("change", () => (this.moveTo = to.value));
-    this.selectionBox.replaceChildren(
+    refill(this.selectionBox,
       heading,
       h("div", { class: "grid small" }, rows.slice(0, SHOWN).map((row) => h("div", { class: "tile" }, h("img", { src: imageUrl(row), alt: "" })))),
       n > SHOWN ? h("p", { class: "quiet" }, `and ${number(n - SHOWN)} more`) : "",
-      h("form", { class: "tools", onsubmit: (event) => this.#move(event, to.value) }, h("label", { for: "move-to" }, "Move to"), to, h("button", { class: "primary" }, "Move")),
+      h("form", { class: "tools", onsubmit: (event) => this.#move(event, to.value) }, h("label", { for: "move-to" }, "Move to"), to, h("button", { id: "move", class: "primary" }, "Move")),
       h("div", { class: "tools" },
-        h("button", { onclick: () => this.findSimilar(store.selectedRows(), `More like these ${number(n)}`) }, "Find more like these"),
-        h("button", { onclick: () => this.#save("copies") }, "Save copies"),
-        store.state.data.linkable ? h("button", { onclick: () => this.#save("links") }, "Save links") : "",
+        h("button", { id: "more-like-these", onclick: () => this.findSimilar(store.selectedRows(), `More like these ${number(n)}`) }, "Find more like these"),
+        h("button", { id: "save-copies", onclick: () => this.#save("copies") }, "Save copies"),
+        store.state.data.linkable ? h("button", { id: "save-links", onclick: () => this.#save("links") }, "Save links") : "",
         h("button", { id: "clear-selection", onclick: () => store.select([]) }, "Clear")),
     );
   }, 30);
@@ -109,11 +135,18 @@ export class Details {
   }
 
   #showFound(title, images) {
+    const asked = document.activeElement.id;
+    const leave = () => {
+      this.foundBox.replaceChildren();
+      this.sheet.open(byId(asked)?.closest("#details > section")?.id ?? "");
+      (byId(asked) ?? byId("main")).focus();
+    };
     this.foundGrid.clear();
-    const close = h("button", { class: "quiet", "aria-label": "Close what was found", onclick: () => this.foundBox.replaceChildren() }, "×");
+    const close = h("button", { class: "quiet", "aria-label": "Close what was found", onclick: leave }, "×");
     const all = h("button", { id: "select-found", onclick: () => store.select(this.foundGrid.rows, true) }, "Select these");
     this.foundBox.replaceChildren(h("div", { class: "row" }, h("h2", { tabindex: "-1" }, title), close), images.length ? h("div", { class: "tools" }, all) : "", this.foundGrid.element);
     this.foundGrid.add(images);
+    this.sheet.open("found");
     this.foundBox.querySelector("h2").focus();
   }
 
@@ -124,8 +157,8 @@ export class Details {
       if (!text || !store.ready) return;
       const found = await attempt(() => getJson(`/api/find?text=${encodeURIComponent(text)}`));
       if (!found) return;
-      this.#showFound(`${count(found.total, "image")} with “${text}”${found.total > found.images.length ? `, the first ${found.images.length}` : ""}`, found.images);
       if (found.images.length > 0) store.lookAt(found.images[0].row);
+      this.#showFound(`${count(found.total, "image")} with “${text}”${found.total > found.images.length ? `, the first ${found.images.length}` : ""}`, found.images);
     });
   }
 }

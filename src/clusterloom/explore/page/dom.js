@@ -21,6 +21,23 @@ export const count = (n, noun) => `${counted.format(n)} ${noun}${n === 1 ? "" : 
 export const number = (n) => counted.format(n);
 export const percent = (p) => (p >= 0.9995 && p < 1 ? "> 99.9 %" : `${(100 * p).toFixed(p < 0.0995 || (p >= 0.985 && p < 1) ? 1 : 0)} %`);
 
+/** What stands beside an image: the probability of its cluster, which the model has none of once a user moved it. */
+export const sureness = (probability) => (probability === null ? "moved by hand" : percent(probability));
+
+/** Put something else into a box. A focus in it goes to what has the same id there now, or to the first heading or link. */
+export function refill(box, ...children) {
+  const focused = box.contains(document.activeElement) ? document.activeElement.id : null;
+  box.replaceChildren(...children);
+  if (focused !== null) (byId(focused) ?? box.querySelector("h2, a"))?.focus({ preventScroll: true });
+}
+
+/** Let a choice be between these clusters; what is chosen stays if it is among them. */
+export function fillClusters(choice, clusters) {
+  const before = choice.value;
+  choice.replaceChildren(...clusters.map((cluster) => h("option", { value: cluster.number }, cluster.title)));
+  if (clusters.some((cluster) => String(cluster.number) === before)) choice.value = before;
+}
+
 /** Say something in passing: shown for a while, and read out. */
 export function say(text, isError = false) {
   const line = byId("status");

@@ -45,9 +45,11 @@ export class Drop {
       return h("figure", {}, canvas, h("figcaption", {}, label));
     };
     const [, best] = said.probabilities[0];
+    const cluster = store.state.heirs?.[said.cluster] ?? said.cluster;
     this.grid.clear();
     this.result.replaceChildren(
-      h("h2", {}, dot(said.cluster, "big"), `${store.title(said.cluster)}, ${percent(best)}`),
+      h("h2", {}, dot(cluster, "big"), cluster === said.cluster ? `${store.title(cluster)}, ${percent(best)}` : store.title(cluster)),
+      cluster === said.cluster ? "" : h("p", {}, `The model says cluster ${said.cluster}, ${percent(best)}. Its images are mostly in ${store.title(cluster)} now.`),
       said.outlier ? h("p", {}, "An outlier: the model has hardly seen anything like it.") : "",
       h("div", { class: "pair" }, await picture(said.seen, "as the model sees it"), said.rebuilt ? await picture(said.rebuilt, "as it rebuilds it") : ""),
       probabilityBars(said.probabilities.filter(([, p], i) => i < 3 || p >= 0.005)),

@@ -2,8 +2,12 @@
 
 import { attempt, getJson, imageUrl, postJson, spriteUrl } from "./api.js";
 import { colour, dot } from "./colours.js";
-import { byId, count, h, number, percent, say } from "./dom.js";
+import { byId, count, fillClusters, h, number, percent, refill, say, sureness } from "./dom.js";
 import { store } from "./store.js";
+
+const FIRST = 60; // images that an opened cluster begins with
+const NEXT = 120;
+const MOST = 200; // that the server gives at once
 
 /** A listbox of images. Click or Enter looks at one; its corner, Ctrl and a click, or Space chooses it. */
 export class Grid {
@@ -25,6 +29,27 @@ export class Grid {
     const first = this.element.childElementCount === 0;
     this.element.append(...images.map((image) => tile(image)));
     if (first && this.element.firstElementChild) this.element.firstElementChild.tabIndex = 0;
+    this.#show();
+  }
+
+  /** Show these instead. Images that stay keep their tiles; who was at one that goes is then at its place. */
+  replace(images) {
+    const tiles = new Map([...this.element.children].map((option) => [rowOf(option), option]));
+    const current = this.element.querySelector('[tabindex="0"]');
+    const place = [...tiles.values()].indexOf(current);
+    const isFocused = current !== null && current === document.activeElement;
+    const staying = new Set(images.map(({ row }) => row));
+    for (const [row, option] of tiles) if (!staying.has(row)) option.remove();
+    // Only what has another place is moved: without its tiles, the grid would lose the focus and where it is scrolled to.
+    images.forEach((image, i) => {
+      const option = tile(image, tiles.get(image.row));
+      const there = this.element.children[i] ?? null;
+      if (option !== there) this.element.insertBefore(option, there);
+    });
+    if (!this.last?.isConnected) this.last = null;
+    const next = current?.isConnected ? current : this.element.children[Math.min(Math.max(place, 0), images.length - 1)];
+    if (next) next.tabIndex = 0;
+    if (isFocused) next?.focus({ preventScroll: true });
     this.#show();
   }
 
@@ -83,12 +108,20 @@ export class Grid {
 
 const rowOf = (option) => Number(option.dataset.row);
 
-function tile({ row, id, cluster, probability, changed }) {
-  const text = `${id}, ${store.title(cluster)}, ${percent(probability)}${changed ? ", moved here by hand" : ""}`;
-  const option = h("div", { class: "tile", role: "option", tabindex: "-1", "aria-selected": "false", "aria-label": text, title: `${id}\n${percent(probability)}` },
+/** The tile of an image, in place of what an earlier one of the same image showed. */
+function tile({ row, id, cluster, probability }, option = emptyTile(row)) {
+  const sure = sureness(probability);
+  option.setAttribute("aria-label", `${id}, ${store.title(cluster)}, ${sure}`);
+  option.title = `${id}\n${sure}`;
+  Object.assign(option.querySelector(".bar").style, { width: `${100 * (probability ?? 0)}%`, background: colour(cluster) });
+  return option;
+}
+
+function emptyTile(row) {
+  const option = h("div", { class: "tile", role: "option", tabindex: "-1", "aria-selected": "false" },
     h("img", { src: imageUrl(row), alt: "", loading: "lazy", decoding: "async" }),
     h("span", { class: "tick", "aria-hidden": "true" }),
-    h("span", { class: "bar", "aria-hidden": "true", style: { width: `${100 * probability}%`, background: colour(cluster) } }));
+    h("span", { class: "bar", "aria-hidden": "true" }));
   option.dataset.row = row;
   return option;
 }
@@ -99,104 +132,144 @@ export class GalleryView {
     this.box = byId("gallery");
     this.order = "typical";
     this.round = 0;
+    this.head = new ClusterHead();
+    this.grid = new Grid("Images of this cluster");
+    this.progress = h("p", { class: "quiet", role: "status" });
+    this.sentinel = h("div", { class: "sentinel" });
+    this.orders = h("fieldset", { class: "segments" }, h("legend", { class: "unseen" }, "Order"),
+      ...[["typical", "Most typical first"], ["doubtful", "Most doubtful first"]].map(([order, text]) =>
+        h("label", {}, h("input", { type: "radio", name: "order", value: order, checked: order === this.order, onchange: () => this.#reorder(order) }), h("span", {}, text))));
+    this.observer = new IntersectionObserver((entries) => entries.at(-1).isIntersecting && this.#more(), { rootMargin: "900px" });
+    this.observer.observe(this.sentinel);
     for (const name of ["cluster", "labels"]) store.on(name, () => this.show());
-    store.on("state", () => this.#refreshHead());
   }
 
-  /** Draw it, if it is the view that is open. */
+  /** Draw what is chosen, if this is the view that is open and it does not show that already. */
   show() {
-    if (this.box.hidden || !store.ready) return;
-    this.round += 1;
-    this.observer?.disconnect();
-    if (store.cluster === null) this.#overview();
-    else this.#cluster(store.cluster);
+    if (document.body.dataset.view !== "gallery" || !store.ready) return;
+    const isSame = this.cluster === store.cluster;
+    if (isSame && this.labels === store.labels) return;
+    this.cluster = store.cluster;
+    this.labels = store.labels;
+    this.round += 1; // what is still on its way is for what was there before
+    if (this.cluster === null) this.#overview();
+    else if (isSame) this.#reload();
+    else this.#open();
   }
 
   #overview() {
     const cards = store.state.clusters.map((cluster) =>
-      h("a", { class: "card", href: `#/gallery/${cluster.number}` },
+      h("a", { id: `card-${cluster.number}`, class: "card", href: `#/gallery/${cluster.number}` },
         h("h3", {}, dot(cluster.number), cluster.title),
-        h("p", { class: "quiet" }, count(cluster.size, "image"), cluster.size ? `, mean probability ${percent(cluster.confidence)}` : ""),
+        h("p", { class: "quiet" }, count(cluster.size, "image"), cluster.confidence === null ? "" : `, mean probability ${percent(cluster.confidence)}`),
         cluster.typical.length ? h("img", { class: "strip", src: spriteUrl(cluster.typical.slice(0, 12)), alt: `typical images of ${cluster.title}`, loading: "lazy" }) : ""));
-    this.box.replaceChildren(h("h2", {}, "All clusters"), h("p", { class: "quiet" }, "The most typical images of each. Choose one to see all of its images, name, merge or split it."), h("div", { class: "cards" }, cards));
-    this.head = null;
+    refill(this.box, h("h2", { tabindex: "-1" }, "All clusters"), h("p", { class: "quiet" }, "The most typical images of each. Choose one to see all of its images, name, merge or split it."), h("div", { class: "cards" }, cards));
   }
 
-  #cluster(number) {
-    this.grid = new Grid("Images of this cluster");
-    this.progress = h("p", { class: "quiet", role: "status" });
-    this.sentinel = h("div", { class: "sentinel" });
-    this.head = h("div", { class: "cluster-head" });
-    const orders = h("fieldset", { class: "segments" }, h("legend", { class: "unseen" }, "Order"),
-      ...[["typical", "Most typical first"], ["doubtful", "Most doubtful first"]].map(([order, text]) =>
-        h("label", {}, h("input", { type: "radio", name: "order", value: order, checked: order === this.order, onchange: () => this.#reorder(order) }), h("span", {}, text))));
-    this.box.replaceChildren(this.head, h("div", { class: "row" }, orders, this.progress), this.grid.element, this.sentinel);
-    this.#refreshHead();
+  #open() {
+    this.head.show(store.clusterOf(this.cluster));
+    refill(this.box, this.head.element, h("div", { class: "row" }, this.orders, this.progress), this.grid.element, this.sentinel);
+    this.#begin();
+  }
+
+  #begin() {
+    this.grid.clear();
+    this.progress.textContent = "";
     this.loaded = 0;
     this.total = Infinity;
-    const round = this.round;
-    this.observer = new IntersectionObserver((entries) => entries.some((e) => e.isIntersecting) && this.#more(number, round), { rootMargin: "900px" });
-    this.observer.observe(this.sentinel);
+    this.#load(0, FIRST);
   }
 
   #reorder(order) {
     this.order = order;
-    this.show();
-    this.box.querySelector(`input[value="${order}"]`)?.focus();
+    this.round += 1;
+    this.#begin();
   }
 
-  async #more(number_, round) {
-    if (this.loading === round || this.loaded >= this.total) return;
+  /** The cluster has changed: as many of its images as were there, and no scrolling. */
+  #reload() {
+    this.head.show(store.clusterOf(this.cluster));
+    this.#load(0, Math.max(this.loaded, FIRST));
+  }
+
+  #more() {
+    if (this.loading !== this.round && this.loaded < this.total) this.#load(this.loaded, this.loaded + NEXT);
+  }
+
+  /** Images from one place in the order to another, after those before or, from 0, in place of all. */
+  async #load(start, end) {
+    const round = this.round;
     this.loading = round;
-    const query = `order=${this.order}&start=${this.loaded}&n=${this.loaded ? 120 : 60}`;
-    const page = await attempt(() => getJson(`/api/clusters/${number_}?${query}`));
+    const images = [];
+    let page;
+    do {
+      const at = start + images.length;
+      page = await attempt(() => getJson(`/api/clusters/${this.cluster}?order=${this.order}&start=${at}&n=${Math.min(end - at, MOST)}`));
+      if (round !== this.round) return;
+      images.push(...(page?.images ?? []));
+    } while (page?.images.length && start + images.length < Math.min(end, page.total));
     this.loading = null;
-    if (!page || round !== this.round) return;
-    this.grid.add(page.images);
-    this.loaded += page.images.length;
+    if (!page) return;
+    if (start) this.grid.add(images);
+    else this.grid.replace(images);
+    this.loaded = start + images.length;
     this.total = page.images.length ? page.total : this.loaded;
     this.progress.textContent = this.total ? `${number(this.loaded)} of ${count(this.total, "image")} shown` : "No images are in this cluster.";
     // What is still in sight tells nothing new to the observer, unless it is asked again.
     this.observer.unobserve(this.sentinel);
     this.observer.observe(this.sentinel);
   }
-
-  #refreshHead() {
-    if (!this.head?.isConnected || store.cluster === null || this.head.contains(document.activeElement)) return;
-    const cluster = store.clusterOf(store.cluster);
-    if (cluster) this.head.replaceChildren(...clusterHead(cluster));
-  }
 }
 
-function clusterHead(cluster) {
-  const name = h("input", { type: "text", id: "cluster-name", value: cluster.name, maxlength: 80, placeholder: `cluster ${cluster.number}`, autocomplete: "off" });
-  const others = store.state.clusters.filter((other) => other.number !== cluster.number);
-  const into = h("select", { id: "merge-with" }, others.map((other) => h("option", { value: other.number }, other.title)));
-  const rename = async (event) => {
+/** A cluster's title, and what can be done with it. It stays the same elements, so that nobody loses the focus. */
+class ClusterHead {
+  constructor() {
+    this.title = h("h2", { tabindex: "-1" });
+    this.name = h("input", { type: "text", id: "cluster-name", maxlength: 80, autocomplete: "off" });
+    this.into = h("select", { id: "merge-with" });
+    this.merge = h("button", {}, "Merge");
+    this.naming = h("form", { onsubmit: (event) => this.#rename(event) }, h("label", { for: "cluster-name", class: "unseen" }, "Name of this cluster"), this.name, h("button", {}, "Rename"));
+    this.element = h("div", { class: "cluster-head" }, this.title,
+      h("div", { class: "tools" },
+        this.naming,
+        h("form", { onsubmit: (event) => this.#merge(event) }, h("label", { for: "merge-with" }, "Merge with"), this.into, this.merge),
+        h("button", { type: "button", id: "split", onclick: () => openSplit(this.cluster) }, "Split…"),
+        h("button", { type: "button", id: "select-all", onclick: () => this.#selectAll() }, "Select all")));
+  }
+
+  show(cluster) {
+    const isOther = cluster.number !== this.cluster?.number;
+    this.cluster = cluster;
+    this.title.replaceChildren(dot(cluster.number, "big"), cluster.title,
+      h("span", { class: "quiet" }, ` ${count(cluster.size, "image")}${cluster.changed ? `, ${number(cluster.changed)} from other clusters` : ""}`));
+    this.name.placeholder = `cluster ${cluster.number}`;
+    this.name.defaultValue = cluster.name; // what is being typed stays
+    if (isOther) this.naming.reset();
+    const others = store.state.clusters.filter((other) => other.number !== cluster.number);
+    fillClusters(this.into, others);
+    if (others.length === 0 && this.merge === document.activeElement) this.title.focus();
+    this.merge.disabled = others.length === 0;
+  }
+
+  async #rename(event) {
     event.preventDefault();
-    const text = name.value.trim();
-    name.blur();
-    await store.edit({ op: "name", cluster: cluster.number, name: text }, text ? `Cluster ${cluster.number} is called “${text}”` : "The name is gone");
-  };
-  const merge = async (event) => {
+    const text = this.name.value.trim();
+    const done = text ? `Cluster ${this.cluster.number} is called “${text}”` : "The name is gone";
+    if (!(await store.edit({ op: "name", cluster: this.cluster.number, name: text }, done))) return;
+    this.naming.reset();
+    if (this.name === document.activeElement) this.title.focus(); // in a text, Ctrl Z would undo the typing
+  }
+
+  async #merge(event) {
     event.preventDefault();
-    into.blur();
-    event.submitter?.blur();
-    const other = Number(into.value);
-    await store.edit({ op: "merge", clusters: [cluster.number, other], into: cluster.number }, `${store.title(other)} is now part of ${cluster.title}`);
-  };
-  return [
-    h("h2", {}, dot(cluster.number, "big"), cluster.title,
-      h("span", { class: "quiet" }, ` ${count(cluster.size, "image")}${cluster.changed ? `, ${number(cluster.changed)} from other clusters` : ""}`)),
-    h("div", { class: "tools" },
-      h("form", { onsubmit: rename }, h("label", { for: "cluster-name", class: "unseen" }, "Name of this cluster"), name, h("button", {}, "Rename")),
-      h("form", { onsubmit: merge }, h("label", { for: "merge-with" }, "Merge with"), into, h("button", { disabled: others.length === 0 }, "Merge")),
-      h("button", { type: "button", id: "split", onclick: () => openSplit(cluster) }, "Split…"),
-      h("button", { type: "button", id: "select-all", onclick: () => {
-        store.select(store.rowsOf(cluster.number));
-        say(`${count(store.selectedCount, "image")} selected`);
-      } }, "Select all")),
-  ];
+    const other = Number(this.into.value);
+    await store.edit({ op: "merge", clusters: [this.cluster.number, other], into: this.cluster.number }, `${store.title(other)} is now part of ${this.cluster.title}`);
+  }
+
+  #selectAll() {
+    store.select(store.rowsOf(this.cluster.number));
+    say(`${count(store.selectedCount, "image")} selected`);
+  }
 }
 
 /** Show the two parts that a cluster would fall into, and split it if the user says so. */
@@ -208,13 +281,13 @@ async function openSplit(cluster) {
     h("div", { class: "grid small" }, images.map(({ row, id }) => h("div", { class: "tile" }, h("img", { src: imageUrl(row), alt: id })))));
   const take = async () => {
     dialog.close();
-    const fresh = store.state.next_number;
-    await store.edit({ op: "split", cluster: cluster.number, rows: preview.rows, new: fresh }, `${cluster.title} has been split; cluster ${fresh} is new`);
+    const done = `${cluster.title} has been split; cluster ${preview.new} is new`;
+    await store.edit({ op: "split", cluster: cluster.number, rows: preview.rows, new: preview.new }, done, preview.revision);
   };
   dialog.replaceChildren(
     h("h2", { id: "dialog-title" }, `Split ${cluster.title}?`),
     h("p", { class: "quiet" }, "A mixture of two normal distributions on its latents. The most typical images of both parts:"),
-    h("div", { class: "halves" }, part("stays", preview.sizes[0], preview.images[0]), part(`becomes cluster ${store.state.next_number}`, preview.sizes[1], preview.images[1])),
+    h("div", { class: "halves" }, part("stays", preview.sizes[0], preview.images[0]), part(`becomes cluster ${preview.new}`, preview.sizes[1], preview.images[1])),
     h("div", { class: "row end" }, h("button", { onclick: () => dialog.close() }, "Leave it"), h("button", { class: "primary", onclick: take }, "Split")),
   );
   dialog.showModal();

@@ -1,12 +1,15 @@
 // Views that ask the network: new images, walks, latent dimensions.
 
 import { attempt, decoded, imageUrl, postImage, postJson, start } from "./api.js";
-import { byId, count, h, latestOnly, say } from "./dom.js";
+import { byId, count, fillClusters, h, latestOnly, say } from "./dom.js";
 import { store } from "./store.js";
 
 const BATCH = 24;
 const SHEET_COLUMNS = 16;
 const STEPS = 24;
+const STEP_MS = 90;
+const SLOWLY_MS = 800; // one image after the other, no film
+const LESS_MOTION = matchMedia("(prefers-reduced-motion: reduce)");
 
 const { width: WIDTH, height: HEIGHT } = start.model;
 
@@ -18,15 +21,26 @@ function cut(sheet, index, columns, canvas = h("canvas", { width: WIDTH, height:
   return canvas;
 }
 
-function clusterChoice(id, label) {
-  const choice = h("select", { id });
-  const fill = () => {
-    const before = choice.value;
-    choice.replaceChildren(...store.state.clusters.map((cluster) => h("option", { value: cluster.number }, cluster.title)));
-    if ([...choice.options].some((option) => option.value === before)) choice.value = before;
-  };
-  store.on("state", fill);
-  return { choice, fill, field: h("label", { class: "field" }, label, choice) };
+/** Whether a way of making images is the one in view. */
+const isOpen = (box) => document.body.dataset.view === "generate" && !box.closest("[hidden]");
+
+class ClusterChoice {
+  constructor(id, label, changed) {
+    this.select = h("select", { id, onchange: changed });
+    this.field = h("label", { class: "field" }, label, this.select);
+  }
+
+  get number() {
+    return Number(this.select.value);
+  }
+
+  /** Offer the clusters that there are now, and choose the one that is looked at if `follows`; whether the choice has changed. */
+  update(follows = true) {
+    const before = this.select.value;
+    fillClusters(this.select, store.state.clusters);
+    if (follows && store.cluster !== null) this.select.value = store.cluster;
+    return this.select.value !== before;
+  }
 }
 
 /** New images of a cluster. */
@@ -34,16 +48,14 @@ export class NewImages {
   constructor() {
     this.box = byId("new-images");
     this.seeds = [0];
-    this.cluster = clusterChoice("generate-cluster", "Cluster");
+    this.cluster = new ClusterChoice("generate-cluster", "Cluster", () => {
+      this.seeds = [0];
+      store.lookAtCluster(this.cluster.number);
+    });
     this.spread = h("input", { type: "range", id: "spread", min: 0, max: 2, step: 0.05, value: 1 });
     this.figure = h("output", { for: "spread" }, "1.00");
     this.images = h("div", { class: "grid", id: "generated", role: "img" });
     const redraw = latestOnly(() => attempt(() => this.#redraw()));
-    this.cluster.choice.addEventListener("change", () => {
-      this.seeds = [0];
-      store.lookAtCluster(Number(this.cluster.choice.value));
-      redraw();
-    });
     this.spread.addEventListener("input", () => {
       this.figure.textContent = Number(this.spread.value).toFixed(2);
       redraw();
@@ -62,23 +74,19 @@ export class NewImages {
   }
 
   show() {
-    if (this.box.closest("[hidden]") || !store.state) return;
-    if (this.cluster.choice.options.length === 0) this.cluster.fill();
-    if (store.cluster !== null) {
-      if (this.cluster.choice.value !== String(store.cluster)) this.seeds = [0];
-      this.cluster.choice.value = String(store.cluster);
-    }
+    if (!isOpen(this.box) || !store.state) return;
+    if (this.cluster.update()) this.seeds = [0];
     this.redraw();
   }
 
   #values(seed) {
-    return { cluster: Number(this.cluster.choice.value), spread: Number(this.spread.value), n: BATCH, seed };
+    return { cluster: this.cluster.number, spread: Number(this.spread.value), n: BATCH, seed };
   }
 
   async #redraw() {
     const sheets = await Promise.all(this.seeds.map((seed) => postImage("/api/generate", this.#values(seed))));
     const canvases = sheets.flatMap((sheet) => Array.from({ length: BATCH }, (_, i) => cut(sheet, i, SHEET_COLUMNS)));
-    this.images.setAttribute("aria-label", `${count(canvases.length, "new image")} of ${store.title(Number(this.cluster.choice.value))}`);
+    this.images.setAttribute("aria-label", `${count(canvases.length, "new image")} of ${store.title(this.cluster.number)}`);
     this.images.replaceChildren(...canvases.map((canvas) => h("div", { class: "tile" }, canvas)));
   }
 
@@ -104,15 +112,9 @@ class End {
   constructor(id, label, changed) {
     this.row = null;
     this.changed = changed;
-    this.cluster = clusterChoice(id, label);
-    this.cluster.choice.addEventListener("change", () => {
-      this.row = null;
-      this.#show();
-      changed();
-    });
+    this.cluster = new ClusterChoice(id, label, () => this.setRow(null));
     this.picture = h("div", { class: "end" });
     this.element = h("div", { class: "walk-end" }, this.cluster.field, this.picture);
-    store.on("state", () => this.#show());
   }
 
   setRow(row) {
@@ -122,7 +124,7 @@ class End {
   }
 
   get place() {
-    return this.row === null ? { cluster: Number(this.cluster.choice.value) } : { row: this.row };
+    return this.row === null ? { cluster: this.cluster.number } : { row: this.row };
   }
 
   #show() {
@@ -131,9 +133,8 @@ class End {
   }
 
   #leaveRow() {
-    this.row = null;
-    this.#show();
-    this.changed();
+    this.setRow(null);
+    this.cluster.select.focus(); // the button has gone
   }
 }
 
@@ -153,9 +154,10 @@ export class Walk {
     this.strip = h("div", { class: "film", "aria-hidden": "true" });
     store.on("cluster", () => {
       if (store.cluster === null || !this.shown) return;
-      this.from.cluster.choice.value = String(store.cluster);
+      this.from.cluster.update();
       this.from.setRow(null);
     });
+    store.on("labels", () => this.show());
     this.box.append(
       h("p", { class: "quiet" }, "The straight way between two places in latent space. An image's panel has “Walk from here” and “Walk to here”."),
       h("div", { class: "ends" }, this.from.element, this.to.element),
@@ -164,21 +166,21 @@ export class Walk {
   }
 
   show() {
-    if (this.box.closest("[hidden]") || !store.state) return;
-    if (!this.shown) this.#chooseEnds();
+    if (!isOpen(this.box) || !store.state) return;
+    for (const end of [this.from, this.to]) end.cluster.update(!this.shown);
+    if (!this.shown) this.#spread();
     this.redraw();
   }
 
-  #chooseEnds() {
+  /** Begin with a way from one cluster to another. */
+  #spread() {
     this.shown = true;
-    for (const end of [this.from, this.to]) end.cluster.fill();
-    const [from, to] = [this.from.cluster.choice, this.to.cluster.choice];
-    if (store.cluster !== null) from.value = String(store.cluster);
+    const [from, to] = [this.from.cluster.select, this.to.cluster.select];
     to.selectedIndex = (from.selectedIndex + 1) % to.options.length;
   }
 
   async #redraw() {
-    if (this.box.closest("[hidden]")) return; // it is drawn when it is shown
+    if (!isOpen(this.box)) return; // it is drawn when it is shown
     this.sheet = await postImage("/api/walk", { from: this.from.place, to: this.to.place, steps: STEPS });
     this.strip.replaceChildren(...Array.from({ length: STEPS }, (_, i) => {
       const canvas = cut(this.sheet, i, STEPS);
@@ -200,22 +202,35 @@ export class Walk {
   }
 
   #toggle() {
-    const playing = this.timer === undefined;
-    this.play.setAttribute("aria-pressed", playing);
-    this.play.textContent = playing ? "Pause" : "Play";
-    if (!playing) {
-      clearInterval(this.timer);
-      this.timer = undefined;
-      return;
-    }
+    if (this.timer !== undefined) this.#stop();
+    else this.#start();
+  }
+
+  #start() {
+    this.#showPlaying(true);
     let forth = true;
     this.timer = setInterval(() => {
+      if (!isOpen(this.box)) {
+        this.#stop();
+        return;
+      }
       const step = Number(this.position.value);
       if (step >= STEPS - 1) forth = false;
       if (step <= 0) forth = true;
       this.position.value = step + (forth ? 1 : -1);
       this.#showStep();
-    }, 90);
+    }, LESS_MOTION.matches ? SLOWLY_MS : STEP_MS);
+  }
+
+  #stop() {
+    clearInterval(this.timer);
+    this.timer = undefined;
+    this.#showPlaying(false);
+  }
+
+  #showPlaying(playing) {
+    this.play.setAttribute("aria-pressed", playing);
+    this.play.textContent = playing ? "Pause" : "Play";
   }
 }
 
@@ -225,16 +240,9 @@ export class Dimensions {
     this.box = byId("dimensions");
     this.row = null;
     this.offsets = [];
-    this.cluster = clusterChoice("dimensions-cluster", "Start from");
-    this.cluster.choice.addEventListener("change", () => {
-      this.row = null;
-      store.lookAtCluster(Number(this.cluster.choice.value));
-      this.show();
-    });
-    store.on("cluster", () => {
-      this.row = null;
-      this.show();
-    });
+    this.cluster = new ClusterChoice("dimensions-cluster", "Start from", () => store.lookAtCluster(this.cluster.number));
+    store.on("cluster", () => this.setRow(null));
+    store.on("labels", () => isOpen(this.box) && this.cluster.update() && this.row === null && this.reload());
     this.base = h("div", { class: "end" });
     this.large = h("canvas", { class: "large", id: "latent-image", width: WIDTH, height: HEIGHT, role: "img", "aria-label": "the image at these offsets" });
     this.list = h("ol", { class: "dimensions" });
@@ -252,15 +260,14 @@ export class Dimensions {
   }
 
   show() {
-    if (this.box.closest("[hidden]") || !store.state) return;
-    if (this.cluster.choice.options.length === 0) this.cluster.fill();
-    if (store.cluster !== null) this.cluster.choice.value = String(store.cluster);
+    if (!isOpen(this.box) || !store.state) return;
+    this.cluster.update();
     this.base.replaceChildren(...(this.row === null ? [] : [h("img", { src: imageUrl(this.row), alt: `image in row ${this.row}` })]));
     this.reload();
   }
 
   get place() {
-    return this.row === null ? { cluster: Number(this.cluster.choice.value) } : { row: this.row };
+    return this.row === null ? { cluster: this.cluster.number } : { row: this.row };
   }
 
   async #reload() {

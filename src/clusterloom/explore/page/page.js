@@ -3,7 +3,7 @@
 import { attempt, postJson, spriteUrl } from "./api.js";
 import { dot } from "./colours.js";
 import { Details } from "./details.js";
-import { byId, count, h, number, say } from "./dom.js";
+import { byId, count, h, number, refill, say } from "./dom.js";
 import { Drop } from "./drop.js";
 import { GalleryView } from "./gallery.js";
 import { Dimensions, NewImages, Walk } from "./generate.js";
@@ -32,32 +32,33 @@ new Details({
 
 let view = null;
 
+const addressOf = (name, cluster) => `#/${name}${cluster === null ? "" : `/${cluster}`}`;
+
 function readAddress() {
   const [name, cluster] = location.hash.slice(2).split("/");
   const possible = store.state?.has_data ? VIEWS : ["generate", "try"];
-  const wanted = possible.includes(name) ? name : possible[0];
+  const before = view;
+  view = possible.includes(name) ? name : possible[0];
+  document.body.dataset.view = view; // first: who hears of a cluster draws it only if it is in view
   if (store.state) store.lookAtCluster(/^\d+$/.test(cluster ?? "") && store.clusterOf(Number(cluster)) ? Number(cluster) : null);
-  showView(wanted);
+  showView(view !== before);
 }
 
 function openView(name) {
-  const address = `#/${name}${store.cluster === null ? "" : `/${store.cluster}`}`;
-  if (location.hash === address) showView(name);
-  else location.hash = address;
+  location.hash = addressOf(name, store.cluster);
 }
 
-function showView(name) {
-  const changed = view !== name;
-  view = name;
-  document.body.dataset.view = name;
-  for (const other of VIEWS) {
-    byId(`view-${other}`).hidden = other !== name;
-    byId(`to-${other}`).setAttribute("aria-current", other === name ? "page" : "false");
+function showView(isOther) {
+  for (const name of VIEWS) {
+    byId(`view-${name}`).hidden = name !== view;
+    byId(`to-${name}`).setAttribute("aria-current", name === view ? "page" : "false");
   }
   showProgress();
-  if (changed) byId("main").scrollTop = 0;
-  if (name === "gallery") gallery.show();
-  if (name === "generate") showMaker();
+  showChosen();
+  gallery.show();
+  if (!isOther) return;
+  byId("main").scrollTop = 0;
+  if (view === "generate") showMaker();
 }
 
 function showProgress() {
@@ -114,20 +115,34 @@ for (const tab of tabs) {
 
 function showClusters() {
   const { state } = store;
-  const item = (cluster) => h("li", {}, h("a", { href: `#/${view}${cluster ? `/${cluster.number}` : ""}`, "aria-current": (cluster?.number ?? null) === store.cluster ? "true" : "false" },
+  const item = (cluster) => h("li", {}, h("a", { id: `cluster-${cluster?.number ?? "all"}`, href: "#", "data-cluster": cluster?.number },
     cluster ? dot(cluster.number) : h("i", { class: "dot none" }),
     h("span", { class: "title" }, cluster ? cluster.title : "All clusters"),
     cluster?.size === undefined ? (cluster ? "" : h("span", { class: "figure" }, state.data ? number(state.data.images) : "")) : h("span", { class: "figure" }, number(cluster.size)),
     cluster?.typical?.length ? h("img", { src: spriteUrl(cluster.typical.slice(0, 6)), alt: "" }) : ""));
-  byId("cluster-list").replaceChildren(item(null), ...state.clusters.map(item));
+  refill(byId("cluster-list"), ...[null, ...state.clusters].map(item));
+  showChosen();
+}
+
+/** Which cluster is looked at, in the list and in all addresses. */
+function showChosen() {
+  for (const link of document.querySelectorAll("#cluster-list a")) {
+    const cluster = link.dataset.cluster === undefined ? null : Number(link.dataset.cluster);
+    link.href = addressOf(view, cluster);
+    link.setAttribute("aria-current", cluster === store.cluster);
+  }
+  for (const name of VIEWS) byId(`to-${name}`).href = addressOf(name, store.cluster);
 }
 
 function showHead() {
   const { state } = store;
   const { model } = state;
   byId("subtitle").textContent = state.data ? `${state.data.name}, ${count(state.data.images, "image")}` : model.trained_on;
+  const focused = document.activeElement;
   byId("undo").disabled = !state.can_undo;
   byId("redo").disabled = !state.can_redo;
+  if (focused.matches("#undo:disabled")) byId("redo").focus();
+  if (focused.matches("#redo:disabled")) byId("undo").focus();
   for (const button of document.querySelectorAll("[data-save]")) button.disabled = !state.ready;
   byId("export-dir").textContent = state.export_dir;
   byId("search").hidden = !state.has_data;
@@ -178,16 +193,11 @@ store.on("state", () => {
   showProgress();
 });
 store.on("cluster", () => {
-  showClusters();
-  document.querySelectorAll("#views a").forEach((link) => {
-    const name = link.id.slice(3);
-    link.href = `#/${name}${store.cluster === null ? "" : `/${store.cluster}`}`;
-  });
+  history.replaceState(null, "", addressOf(view, store.cluster)); // wherever it was chosen
+  showChosen();
+  document.querySelector('#cluster-list [aria-current="true"]').scrollIntoView({ inline: "nearest", block: "nearest" });
 });
-window.addEventListener("hashchange", () => {
-  readAddress();
-  showClusters();
-});
+window.addEventListener("hashchange", readAddress);
 
 async function watch() {
   const wasReady = store.ready;
@@ -198,9 +208,6 @@ async function watch() {
 }
 
 await attempt(() => store.refresh());
-if (store.state) {
-  readAddress();
-  showClusters();
-}
+if (store.state) readAddress();
 setTimeout(watch, WAIT_MS);
 document.documentElement.dataset.started = "true";

@@ -1,6 +1,6 @@
 // What all views share: the clusters, the images' places, and what the user has chosen.
 
-import { get, getBytes, getJson, postJson } from "./api.js";
+import { attempt, getBytes, getJson, postJson } from "./api.js";
 import { say } from "./dom.js";
 
 class Store extends EventTarget {
@@ -13,6 +13,7 @@ class Store extends EventTarget {
   image = null; // the row that is being looked at
   cluster = null; // the number of the cluster that is being looked at; null for all
   #labelsRevision = -1;
+  #last = Promise.resolve(); // what is to end before the next edit or refresh begins
 
   emit(name) {
     this.dispatchEvent(new Event(name));
@@ -30,44 +31,62 @@ class Store extends EventTarget {
   title = (number) => this.clusterOf(number)?.title ?? `cluster ${number}`;
 
   /** Ask the server what there is; views hear of it if it is new. */
-  async refresh() {
-    await this.take(await getJson("/api/state"));
+  refresh() {
+    return this.#inTurn(() => this.#refresh());
   }
 
-  async take(state) {
+  /** Make an edit, and say what has been done; false if it was refused.
+   *
+   * `revision` is that of what the user saw, where the page may have moved on since. */
+  edit(edit, done, revision) {
+    return this.#inTurn(async () => {
+      try {
+        await this.#take(await postJson("/api/edit", { edit, revision: revision ?? this.state.revision }));
+        say(done);
+        return true;
+      } catch (error) {
+        if (error.status === 409) await attempt(() => this.#refresh());
+        say(error.message, true);
+        return false;
+      }
+    });
+  }
+
+  /** One after the other: the second of two quick edits is meant for what the first leaves. */
+  #inTurn(act) {
+    const result = this.#last.then(act);
+    this.#last = result.catch(() => {}); // who asked hears of it
+    return result;
+  }
+
+  async #refresh() {
+    await this.#take(await getJson("/api/state"));
+  }
+
+  /** All of it changes at once: no view sees new clusters with old labels. */
+  async #take(state) {
     const before = this.state;
+    if (state.ready && !this.positions) await this.#loadPlaces();
+    const labels = state.ready && this.#labelsRevision !== state.revision ? await this.#newLabels(state.revision) : this.labels;
+    const relabelled = labels !== this.labels;
     this.state = state;
-    if (state.ready) await this.#load(state);
+    this.labels = labels;
     if (this.cluster !== null && !this.clusterOf(this.cluster)) this.lookAtCluster(null);
+    if (relabelled) this.emit("labels");
     if (JSON.stringify(before) !== JSON.stringify(state)) this.emit("state");
   }
 
-  async #load(state) {
-    if (!this.positions) {
-      const [positions, confidences] = await Promise.all([getBytes("/api/positions"), getBytes("/api/confidences")]);
-      this.positions = new Float32Array(positions);
-      this.confidences = new Uint8Array(confidences);
-      this.selected = new Uint8Array(this.confidences.length);
-    }
-    if (this.#labelsRevision !== state.revision) {
-      const answer = await get("/api/labels");
-      this.labels = new Uint16Array(await answer.arrayBuffer());
-      this.#labelsRevision = Number(answer.headers.get("x-revision"));
-      this.emit("labels");
-    }
+  async #loadPlaces() {
+    const [positions, confidences] = await Promise.all([getBytes("/api/positions"), getBytes("/api/confidences")]);
+    this.positions = new Float32Array(positions);
+    this.confidences = new Uint8Array(confidences);
+    this.selected = new Uint8Array(this.confidences.length);
   }
 
-  /** Make an edit, and say what has been done; false if it was refused. */
-  async edit(edit, done) {
-    try {
-      await this.take(await postJson("/api/edit", { edit, revision: this.state.revision }));
-      say(done);
-      return true;
-    } catch (error) {
-      say(error.message, true);
-      if (error.status === 409) await this.refresh();
-      return false;
-    }
+  async #newLabels(revision) {
+    const labels = new Uint16Array(await getBytes("/api/labels"));
+    this.#labelsRevision = revision; // they may be newer already; the next state asks for them again
+    return labels;
   }
 
   lookAt(row) {

@@ -4,13 +4,14 @@ import { get, spriteUrl } from "../api.js";
 
 const ON_A_SHEET = 128;
 const COLUMNS = 16;
-const SHEETS_KEPT = 60;
+const KEPT = 8000; // images, also those on a sheet of which only others are needed
 
 export class Thumbnails {
   constructor(arrived) {
     this.arrived = arrived;
-    this.places = new Map(); // row -> [sheet, index]; a Map keeps the order, the oldest first
-    this.sheets = [];
+    this.places = new Map(); // row -> [sheet, index]
+    this.sheets = new Set(); // from the one that was used the longest ago
+    this.kept = 0;
     this.wanted = [];
     this.asking = false;
   }
@@ -20,6 +21,8 @@ export class Thumbnails {
     const place = this.places.get(row);
     if (!place) return null;
     const [sheet, index] = place;
+    this.sheets.delete(sheet);
+    this.sheets.add(sheet);
     const { bitmap, width, height, columns } = sheet;
     return { bitmap, x: (index % columns) * width, y: Math.floor(index / columns) * height, width, height };
   }
@@ -51,11 +54,15 @@ export class Thumbnails {
     const height = bitmap.height / Math.ceil(rows.length / columns);
     const sheet = { bitmap, width, height, columns, rows };
     rows.forEach((row, index) => this.places.set(row, [sheet, index]));
-    this.sheets.push(sheet);
-    while (this.sheets.length > SHEETS_KEPT) {
-      const oldest = this.sheets.shift();
-      for (const row of oldest.rows) if (this.places.get(row)?.[0] === oldest) this.places.delete(row);
-      oldest.bitmap.close();
-    }
+    this.sheets.add(sheet);
+    this.kept += rows.length;
+    for (const oldest of this.sheets) if (this.kept > KEPT) this.#drop(oldest);
+  }
+
+  #drop(sheet) {
+    for (const row of sheet.rows) if (this.places.get(row)?.[0] === sheet) this.places.delete(row);
+    this.sheets.delete(sheet);
+    this.kept -= sheet.rows.length;
+    sheet.bitmap.close();
   }
 }

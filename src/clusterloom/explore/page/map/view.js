@@ -6,7 +6,7 @@ import KDBush from "kdbush";
 
 import { getJson, imageUrl } from "../api.js";
 import { colour, dot } from "../colours.js";
-import { byId, debounced, h, percent, whisper } from "../dom.js";
+import { byId, debounced, h, sureness, whisper } from "../dom.js";
 import { store } from "../store.js";
 import { FlatPoints } from "./flat.js";
 import { rowsInside } from "./lasso.js";
@@ -168,21 +168,22 @@ export class MapView {
 
   #fillCard(row) {
     const name = h("span", { class: "id" }, "…");
+    const sure = h("span", { class: "quiet" });
     const cluster = store.labels[row];
     this.card.replaceChildren(
       h("img", { src: imageUrl(row), alt: "" }),
-      h("div", {}, name, h("span", {}, dot(cluster), store.title(cluster)),
-        h("span", { class: "quiet" }, percent(store.confidences[row] / 255))),
+      h("div", {}, name, h("span", {}, dot(cluster), store.title(cluster)), sure),
     );
-    this.#nameCard(row, name);
+    this.#nameCard(row, name, sure);
   }
 
-  #nameCard = debounced(async (row, name) => {
+  #nameCard = debounced(async (row, name, sure) => {
     if (row !== this.hovered) return;
     const details = await getJson(`/api/images/${row}`).catch(() => null);
     if (!details) return;
     name.textContent = details.id;
-    if (this.byKeyboard) whisper(`${details.id}, ${details.title}, ${percent(details.probability)}`);
+    sure.textContent = sureness(details.probability);
+    if (this.byKeyboard) whisper(`${details.id}, ${details.title}, ${sure.textContent}`);
   }, 80);
 
   #placeCard() {
