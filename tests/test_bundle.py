@@ -15,6 +15,10 @@ from clusterloom import bundle as bundle_module
 from clusterloom.bundle import Bundle, check_target, read_bundle, write_bundle
 from clusterloom.files import umask
 
+ABOUT = {
+    **{"seed": 4, "processes": 1, "threads": 1, "images": 30, "seconds": 2.5, "training_seconds": 2},
+    **{"device": "cpu", "precision": "fp32", "versions": {"python": "3.11"}},
+}
 IMAGES = np.random.default_rng(0).integers(0, 256, (30, 8, 8)).astype(np.uint8)
 
 
@@ -49,7 +53,7 @@ def test_contents(model_path):
 
 def test_read_gives_back_what_was_written(tmp_path):
     tensors = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "scalar": np.array(2.5, np.float32)}
-    written = Bundle({"k": [1, 2]}, {"seed": 4}, tensors, [{"epoch": 1, "loss": 0.1}])
+    written = Bundle({"k": [1, 2]}, ABOUT, tensors, [{"epoch": 1, "loss": 0.1}])
     write_bundle(tmp_path / "m", written, "card")
     got = read_bundle(tmp_path / "m")
     assert (got.settings, got.about, got.history) == (written.settings, written.about, written.history)
@@ -96,6 +100,15 @@ TAMPERING = {
     "changed settings": (
         lambda p: edit_config(p, lambda c: c["settings"]["parameters"].update(latent_dim=4)),
         r"the settings are not those that the model was saved with",
+    ),
+    "nothing about the run": (lambda p: edit_config(p, lambda c: c.update(about={})), r"config.json: seed, which says"),
+    "a recipe of another type": (
+        lambda p: edit_config(p, lambda c: c["about"].update(recipe=[])),
+        r"recipe, which says",
+    ),
+    "stages of another type": (
+        lambda p: edit_config(p, lambda c: c["about"].update(recipe={"stage_seconds": 3})),
+        r"stage_seconds, which says",
     ),
     "weights of another shape": (_other_weights_with_matching_hash, r"settings cannot be used .*class_means"),
 }
@@ -184,6 +197,21 @@ def test_full_disk_keeps_the_old_model(model_path, monkeypatch, fails_at):
     with pytest.raises(OSError, match="No space left"):
         model.save(model_path, overwrite=True)
     assert {file.name: file.read_bytes() for file in model_path.iterdir()} == before
+    assert [file.name for file in model_path.parent.iterdir()] == ["model"]
+
+
+def test_nothing_is_left_where_the_old_model_cannot_step_aside(model_path, monkeypatch):
+    replace = type(model_path).replace
+
+    def busy(self, target):
+        if self == model_path:
+            raise OSError(16, "Device or resource busy")
+        return replace(self, target)
+
+    model = load_model(model_path)
+    monkeypatch.setattr(type(model_path), "replace", busy)
+    with pytest.raises(OSError, match="busy"):
+        model.save(model_path, overwrite=True)
     assert [file.name for file in model_path.parent.iterdir()] == ["model"]
 
 

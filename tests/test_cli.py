@@ -1,6 +1,7 @@
 """The command line, as users meet it: exit statuses, one-line errors, files whole or absent."""
 
 import csv
+import io
 import json
 import os
 import signal
@@ -12,10 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from clusterloom import load_model
 from clusterloom.cli import run
+from clusterloom.commands import _print_evaluation
 from clusterloom.errors import DataError
+from clusterloom.files import new_directory, write_atomically
 from clusterloom.tables import read_labels
 
 FIT = [
@@ -133,6 +137,41 @@ def test_generate_grid_and_folder(model, tmp_path, capsys):
     fails(["generate", model, "--out", tmp_path / "no" / "x.png"], "does not exist", capsys)
 
 
+def test_generate_and_describe_replace_what_they_wrote_and_nothing_else(model, tmp_path, capsys):
+    photo, new = tmp_path / "photo.png", tmp_path / "new"
+    photo.write_bytes(b"the only copy")
+    (tmp_path / "folder.png").mkdir()
+    for command in ("generate", "describe"):
+        fails([command, model, "--out", photo], "pass --overwrite", capsys)
+        fails([command, model, "--out", tmp_path / "folder.png", "--overwrite"], "is a folder", capsys)
+    assert photo.read_bytes() == b"the only copy"
+    assert run(["generate", str(model), "--out", str(photo), "-n", "2", "--overwrite"]) == 0
+    assert run(["describe", str(model), "--out", str(photo), "--overwrite"]) == 0
+    (tmp_path / "notes").write_text("")
+    fails(["generate", model, "--out", tmp_path / "notes", "--overwrite"], "is a file", capsys)
+    for n in ("3", "1"):
+        assert run(["generate", str(model), "--out", str(new), "-n", n, "--overwrite"]) == 0
+    assert len(list(new.rglob("*.png"))) == 3
+    (new / "cluster-1" / "mine.png").write_bytes(b"the only copy")
+    fails(["generate", model, "--out", new, "--overwrite"], "mine.png", capsys)
+    assert (new / "cluster-1" / "mine.png").exists()
+
+
+def test_too_large_numbers_are_one_line(model, tmp_path, capsys, monkeypatch):
+    out = ["--out", tmp_path / "out"]
+    fails(["fit", "digits", *out, "--seed", 10**23], "--seed", capsys)
+    fails(["sweep", "digits", *out, "--vary", "epochs=1", "--seeds", 2**32], "--seeds", capsys)
+    fails(["reproduce", "table1", "--seeds", -1, "--show"], "--seeds", capsys)
+    fails(["generate", model, *out, "--seed", 2**32], "--seed", capsys)
+    fails(["generate", model, *out, "-n", 10**11], "-n", capsys)
+
+    def starved(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(type(load_model(model)), "sample", starved)
+    fails(["generate", model, *out, "-n", 10**6], "-n 1000000: so many", capsys)
+
+
 def test_evaluate_with_labels_and_without(model, pictures, tmp_path, capsys):
     capsys.readouterr()
     assert run(["evaluate", str(model), str(pictures), "--json"]) == 0
@@ -180,8 +219,61 @@ def test_labels_files_are_read_as_they_are_or_refused(tmp_path):
         np.save(numbers, np.array(values))
         with pytest.raises(DataError, match="whole numbers or text"):
             read_labels(numbers, ["a", "b"])
+    np.save(numbers, np.array(["größer".encode(), b"red"]))
+    assert read_labels(numbers, ["a", "b"])[1] == ("größer", "red")
     np.save(numbers, np.array([True, False]))
     assert read_labels(numbers, ["a", "b"])[0].tolist() == [1, 0]
+
+
+def test_names_of_classes_are_no_markup():
+    row = {"label": 0, "images": 1, "cluster": 0, "recall": 1.0, "precision": 1.0, "confused_with": 1, "name": "[/b]"}
+    classes = [row, {**row, "label": 1, "confused_with": None, "name": "[bold]b:cat:"}]
+    screen = Console(width=120, file=io.StringIO())
+    result = {"clusters": [], "classes": classes, "images": 2, "score": 0.0, "outliers": 0}
+    _print_evaluation(result, screen)
+    shown = screen.file.getvalue()
+    assert "[/b]" in shown
+    assert shown.count("[bold]b:cat:") == 2
+
+
+def test_predict_keeps_its_own_input(model, tmp_path, capsys):
+    pytest.importorskip("pyarrow")
+    table, link = tmp_path / "images.parquet", tmp_path / "link.parquet"
+    table.write_bytes(b"PAR1 and the only copy")
+    link.symlink_to(table)
+    for out in (table, link):
+        fails(["predict", model, table, "--out", out], "is DATA itself", capsys)
+    assert table.read_bytes() == b"PAR1 and the only copy"
+
+
+def test_a_link_to_a_folder_is_that_folder(tmp_path, capsys, monkeypatch):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    fit = ["fit", "digits", "--limit", "40", *FIT, "--out"]
+    assert run([*fit, str(tmp_path / "link")]) == 0
+    assert (tmp_path / "link").is_symlink()
+    assert load_model(tmp_path / "real").n_clusters == 3
+    fails([*fit, "/"], "not a model directory", capsys)
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    for here in (".", "", tmp_path / "empty"):
+        fails([*fit, here], "is the current folder", capsys)
+
+
+def test_settings_and_places_are_checked_before_images_are_read(model, tmp_path, capsys):
+    """The images are nowhere: whoever complains of something else has not looked for them."""
+    fit = ["fit", tmp_path / "nowhere", "--out", tmp_path / "out"]
+    fails([*fit, "--device", "gpu"], "unknown device 'gpu'", capsys)
+    fails([*fit, "--precision", "fp64"], "precision must be", capsys)
+    fails([*fit, "--tracker", "paper"], "tracker must be", capsys)
+    fails([*fit, "--epochs", 0], "epochs must be at least 1", capsys)
+    fails([*fit, "--clusters", "5-2"], "--clusters 5-2: expected", capsys)
+    fails([*fit, "--clusters", "2-5", "--preset", "paper"], "--clusters 2-5: the guided recipe alone", capsys)
+    fails([*fit, "--clusters", "auto", "--method", "dec"], "--clusters auto: the guided recipe alone", capsys)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "labels.csv").mkdir()
+    fails(["fit", tmp_path / "nowhere", "--out", tmp_path / "file" / "m"], "is not a folder", capsys)
+    fails(["predict", model, tmp_path / "nowhere", "--out", tmp_path / "labels.csv"], "is a folder", capsys)
 
 
 def test_same_command_same_model(tmp_path):
@@ -304,6 +396,22 @@ def test_out_of_memory(tmp_path, capsys, monkeypatch):
     assert not (tmp_path / "m").exists()
 
 
+def test_errors_of_files_name_the_one_that_was_wanted(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left") as raised:
+        write_atomically(tmp_path / "labels.csv", b"")
+    assert raised.value.filename == str(tmp_path / "labels.csv")
+    with pytest.raises(OSError, match="No space left") as raised, new_directory(tmp_path / "model") as folder:
+        write_atomically(folder / "README.md", b"")
+    assert raised.value.filename == str(tmp_path / "model" / "README.md")
+    with pytest.raises(FileNotFoundError) as raised:
+        write_atomically(tmp_path / "no" / "labels.csv", b"")
+    assert raised.value.filename == str(tmp_path / "no" / "labels.csv")
+
+
 def start(arguments, **options):
     command = [sys.executable, "-m", "clusterloom", *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
@@ -363,6 +471,27 @@ def test_closed_pipe_is_quiet(model, tmp_path):
     assert "Exception" not in err
 
 
+def test_closed_pipe_of_a_table_is_quiet_too(model):
+    """Rich would end the program by itself, with another status."""
+    read, write = os.pipe()
+    os.close(read)
+    process = subprocess.run(
+        [sys.executable, "-m", "clusterloom", "describe", str(model)], stdout=write, stderr=subprocess.PIPE, check=False
+    )
+    os.close(write)
+    assert (process.returncode, process.stderr) == (141, b"")
+
+
+def test_closed_output_and_narrow_encodings(model, tmp_path):
+    np.savez(tmp_path / "a.npz", images=np.zeros((1, 16, 16, 3), np.uint8), ids=np.array(["😀.png"]))
+    predict = [sys.executable, "-m", "clusterloom", "predict", str(model), str(tmp_path / "a.npz")]
+    ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    found = subprocess.run(predict, env=ascii_only, capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines()[1].startswith(r"\U0001f600.png,")
+    closed = subprocess.run(["sh", "-c", '"$@" >&- 2>&-', "sh", *predict], capture_output=True, check=False)
+    assert closed.returncode == 0
+
+
 def test_help_and_version_do_not_load_pytorch():
     code = "import sys; from clusterloom.cli import run; run(sys.argv[1:]); print('torch' in sys.modules)"
     for argument in ("--help", "--version"):
@@ -410,7 +539,7 @@ def test_fit_finds_the_number_of_clusters_and_shows_why(pictures, tmp_path, caps
     assert f"Found from the images: {found}" in (out / "README.md").read_text()
     with Image.open(out / "number-of-clusters.png") as plot:
         assert plot.width > 500
-    fails(["fit", str(pictures), "--out", str(tmp_path / "m"), "--clusters", "3-2"], "n_clusters must be", capsys)
+    fails(["fit", str(pictures), "--out", str(tmp_path / "m"), "--clusters", "3-2"], "--clusters 3-2", capsys)
     fails(["fit", str(pictures), "--out", str(tmp_path / "m"), "--clusters", "few"], "--clusters few", capsys)
     paper = ["--preset", "paper", "--clusters", "auto"]
     fails(["fit", str(pictures), "--out", str(tmp_path / "m"), *paper], "guided recipe alone", capsys)

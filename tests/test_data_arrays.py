@@ -3,6 +3,7 @@
 import gzip
 import io
 import pickle
+import re
 import struct
 import zipfile
 
@@ -369,6 +370,17 @@ def test_npz_with_labels_and_ids(tmp_path):
     assert (images.labels.tolist(), images.class_names, images.ids) == ([1, 0, 1], ("3", "7"), ["x", "ü", "z"])
 
 
+@pytest.mark.parametrize(
+    ("labels", "why"),
+    [(np.zeros(3, int), r"has shape \(3,\); expected \(2,\)"), (np.zeros(2), "holds float64; expected")],
+)
+def test_npz_labels_that_do_not_fit_are_left_out(tmp_path, labels, why):
+    np.savez(tmp_path / "a.npz", images=random_pixels(2, 4, 4), labels=labels)
+    images = load_images(tmp_path / "a.npz")
+    assert images.labels is None
+    assert re.search(rf"labels left out: .*labels\.npy {why}", images.notes[-1])
+
+
 def test_npz_text_labels_and_byte_ids(tmp_path):
     labels, paths = np.array(["dog", "cat"]), np.array([b"a.png", b"\xff.png"])
     np.savez(tmp_path / "a.npz", x=random_pixels(2, 4, 4), labels=labels, paths=paths)
@@ -403,8 +415,8 @@ def test_npz_floats_are_converted(tmp_path):
     ("saved", "message"),
     [
         ({"a": np.zeros((2, 4, 4)), "b": np.zeros((2, 4, 4))}, r"Name it 'images'\. Found: a \(2, 4, 4\), b"),
-        ({"images": np.zeros((2, 4, 4)), "labels": np.zeros(3, int)}, r"labels\.npy has shape \(3,\); expected \(2,\)"),
-        ({"images": np.zeros((2, 4, 4)), "labels": np.zeros(2)}, "holds float64; expected whole numbers or text"),
+        ({"images": np.zeros((2, 4, 4)), "ids": np.zeros(3, int)}, r"ids\.npy has shape \(3,\); expected \(2,\)"),
+        ({"images": np.zeros((2, 4, 4)), "ids": np.zeros(2)}, "holds float64; expected whole numbers or text"),
         ({"images": np.zeros((2, 4, 4)), "ids": np.array(["a", "a"])}, "'a' occurs more than once"),
         ({}, "no arrays"),
     ],

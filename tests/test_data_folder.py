@@ -589,3 +589,20 @@ def test_more_pictures_than_one_block_keep_their_order(tmp_path):
     for i in range(300):
         save(tmp_path, f"{i:03}.bmp", np.full((2, 2), i % 256, np.uint8))
     assert load_images(tmp_path).images[:, 0, 0, 0].tolist() == [i % 256 for i in range(300)]
+
+
+def test_models_and_exports_among_the_pictures_are_not_read(tmp_path):
+    """`clusterloom fit . --out model` puts pictures of clusters among the pictures."""
+    save(tmp_path, "a.png")
+    for file, text in (("config.json", '{"format_version": 3, "settings": {}}'), ("export.json", "not JSON")):
+        save(tmp_path, f"model/{file[0]}.png")
+        (tmp_path / "model" / file).write_text(text)
+    save(tmp_path, "export/images/0.png")
+    (tmp_path / "export" / "export.json").write_text('{"clusterloom_export": "huggingface-folder"}')
+    save(tmp_path, "web/b.png")
+    (tmp_path / "web" / "config.json").write_text('{"name": "a web application"}')
+    os.mkfifo(tmp_path / "web" / "export.json")
+    images = load_images(tmp_path)
+    assert images.ids == ["a.png", "web/b.png"]
+    assert any("2 model or export of clusterloom" in note for note in images.notes)
+    assert len(load_images(tmp_path / "model")) == 2  # who names it gets it

@@ -106,11 +106,11 @@ def test_the_table_sets_figures_beside_the_print(small_sets, tmp_path):
     for seed, accuracy in ((0, 0.5), (1, 0.7)):
         scores = {f"{name}_{part}": accuracy for name in ("accuracy", "purity") for part in ("train", "test")}
         records.add({**base, "seed": seed, **scores, "loss_train": 40.0, "loss_test": 41.0})
-    console = Console(width=120, record=True, file=io.StringIO())
+    console = Console(width=160, record=True, file=io.StringIO())
     console.print(table1.table(ROWS[:1], Reading(), Extent(), records))
     text = console.export_text()
     assert "66.4 " in text
-    assert "60.0 ± 14.1 (70.0)" in text
+    assert "60.0 ± 14.1 (50.0 to 70.0)" in text
     assert "41.0 ± 0.0" in text
 
 
@@ -121,9 +121,17 @@ def test_a_cut_off_last_line_is_made_again_and_a_bad_one_named(tmp_path):
     assert list(records) == [{"a": 1}]
     records.add({"a": 3})
     assert list(Records(path)) == [{"a": 1}, {"a": 3}]
-    path.write_text('{"a": 1}\nnonsense\n{"a": 2}\n')
-    with pytest.raises(DataError, match="line 2"):
-        Records(path)
+    for bad in (b'{"a": 1}\nnonsense\n{"a": 2}\n', b'{"a": 1}\n5\n', b'{"a": 1}\n5', b'{"a": 1}\n{"a": "\xff"}\n'):
+        path.write_bytes(bad)
+        with pytest.raises(DataError, match="line 2"):
+            Records(path)
+
+
+def test_a_last_line_that_lacks_its_end_alone_is_kept(tmp_path):
+    path = tmp_path / "r.jsonl"
+    path.write_text('{"a": 1}\n{"a": 2}')
+    Records(path).add({"a": 3})
+    assert list(Records(path)) == [{"a": 1}, {"a": 2}, {"a": 3}]
 
 
 def test_command_line(small_sets, tmp_path, capsys, monkeypatch):
@@ -136,6 +144,11 @@ def test_command_line(small_sets, tmp_path, capsys, monkeypatch):
     assert run_cli(["reproduce", "table1", "--rows", "99"]) == 2
     assert "--rows 99" in capsys.readouterr().err
     assert run_cli(["reproduce", "table1", "--show"]) == 0
+    for option in ("--kl", "--category-input"):
+        assert run_cli(["reproduce", "table1", "--show", option, "foo"]) == 2
+        assert f"{option} foo: expected" in capsys.readouterr().err
+    assert run_cli(["reproduce", "table1", "--rows", "1", "--smoke", "--keep", "kept"]) == 0
+    assert not (tmp_path / "kept").exists()
 
 
 def test_baselines_are_those_of_the_paper_and_simpler_ones():
@@ -188,6 +201,8 @@ def test_figures_and_numbers_for_every_class(small_sets, tmp_path, capsys, monke
     monkeypatch.setattr(runs, "load_images", lambda *a, **k: dataclasses.replace(load(*a, **k), class_names=names))
     command = ["reproduce", "figures", "--out", "f", "--conv-depth", "1", "--epochs", "3", "--limit", "300"]
     command += ["--latent-dim", "4", "--hidden-dim", "64"]
+    assert run_cli([*command, "--smoke"]) == 0
+    assert {path.name for path in (tmp_path / "f").iterdir()} == {f"figure-{figure}.png" for figure in range(1, 5)}
     assert run_cli(command) == 0
     out = capsys.readouterr().out
     assert "Ankle boot" in out
@@ -206,6 +221,13 @@ def test_figures_and_numbers_for_every_class(small_sets, tmp_path, capsys, monke
     monkeypatch.setattr(ConvVAEClusterer, "fit", lambda *a: pytest.fail("trained again"))
     assert run_cli(command) == 0
     assert len(path.read_text().splitlines()) == 30
+    for option, value, name in (
+        ("--epochs", "4", "epochs"),
+        ("--seed", "1", "random_state"),
+        ("--limit", "9", "images"),
+    ):
+        assert run_cli([*command, option, value]) == 2
+        assert f"holds a model with other {name};" in capsys.readouterr().err
     fits = Path(__file__).parent / "models" / "format-3"
     assert run_cli([*command, "--ours", str(fits)]) == 2
     assert "makes new images" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """Sweeps: what is tried, a queue that loses and repeats no run, and a ranking that sees no label."""
 
 import csv
+import io
 import json
 import os
 import shutil
@@ -16,12 +17,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from clusterloom import SettingsError, load_model
 from clusterloom.cli import run as run_cli
 from clusterloom.sweep.plan import Knob, parse_knob, parse_value, settings_of
 from clusterloom.sweep.queue import Queue
-from clusterloom.sweep.results import ranked, shown
+from clusterloom.sweep.results import ranked, shown, table
+from clusterloom.sweep.run import SCORES
 
 
 def test_knobs_are_read_as_they_are_typed():
@@ -57,7 +60,8 @@ def test_a_grid_is_whole_and_draws_are_spread_and_repeatable():
     assert len(drawn) == 8
     assert {int(s["a"] * 8) for s in drawn} == set(range(8))
     assert len(settings_of(knobs, 64, 0)) == 6
-    for bad, trials in (([], 3), (ranges, None), ([knobs[0], knobs[0]], None)):
+    many = [Knob("a", tuple(range(1000))), Knob("b", tuple(range(1000)))]
+    for bad, trials in (([], 3), (ranges, None), ([knobs[0], knobs[0]], None), (ranges, 10**8), (many, None)):
         with pytest.raises(SettingsError):
             settings_of(bad, trials, 0)
 
@@ -191,6 +195,14 @@ def test_settings_are_ranked_by_the_mean_over_seeds():
     assert order[1].deviation("score") == pytest.approx(0.5657, rel=1e-3)
 
 
+def test_values_are_no_markup():
+    plan = {"runs": [{"a": "[/b]", "random_state": 0}], "rank_by": "modularity"}
+    result = {**dict.fromkeys(("score", *SCORES, "seconds"), 0.5), "clusters_in_use": 2}
+    screen = Console(width=120, file=io.StringIO())
+    screen.print(table(plan, ranked(plan, {0: result})))
+    assert "[/b]" in screen.file.getvalue()
+
+
 @pytest.fixture
 def blobs(tmp_path):
     """48 images of three kinds, as .npy; no labels anywhere."""
@@ -248,12 +260,18 @@ def test_command_line(blobs, tmp_path, capsys):
 
 
 def test_a_setting_that_does_not_fit_is_told_beside_those_that_do(blobs, tmp_path, capsys):
-    out = tmp_path / "sweep"
-    command = ["sweep", blobs, "--out", str(out), "--preset", "paper", "--clusters", "3", "--set", "epochs=1"]
-    assert run_cli([*command, "--vary", "latent_dim=2,0", "--set", "hidden_dim=8"]) == 0
+    out = tmp_path / "is it {0} #1?"
+    command = ["sweep", blobs, "--preset", "paper", "--clusters", "3", "--set", "epochs=1", "--set", "hidden_dim=8"]
+    assert run_cli([*command, "--out", str(out), "--vary", "latent_dim=2,0,abc"]) == 0
     text = capsys.readouterr().out
     assert "run 1: latent_dim must be at least 1, got 0" in text
+    assert "run 2: a value is of a type that its parameter does not take" in text
     assert (out / "run-000").is_dir()
+    assert (out / "sweep.db").is_file()
+    assert run_cli([*command, "--out", str(tmp_path / "bad"), "--vary", "latent_dim=0,-1"]) == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert "error: none of 2 runs could be made; run 0: latent_dim must be at least 1, got 0" in err
 
 
 def postgres_program(name):

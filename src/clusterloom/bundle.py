@@ -21,13 +21,24 @@ import safetensors.numpy
 
 from clusterloom.data.boundary import printable
 from clusterloom.errors import ModelError
-from clusterloom.files import new_directory, write_atomically
+from clusterloom.files import json_keys, new_directory, write_atomically
 
 FORMAT_VERSION = 3
 _READABLE_VERSIONS = (1, 2, 3)  # what older ones lack, clusterloom.estimators.persistence supplies
 _READ_BACK = ("model.safetensors", "metrics.jsonl")
-_LEFT_BY_VIEWERS = (".DS_Store", "Thumbs.db", "desktop.ini")  # by whatever shows a folder on macOS and Windows
+LEFT_BY_VIEWERS = (".DS_Store", "Thumbs.db", "desktop.ini")  # by whatever shows a folder on macOS and Windows
 _PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".dill"}
+
+# What others read of `Bundle.about`, which no hash covers.
+_Kinds = dict[str, type | tuple[type, ...]]
+_ABOUT: _Kinds = {
+    **dict.fromkeys(("seed", "processes", "threads", "images"), int),
+    **dict.fromkeys(("seconds", "training_seconds"), (int, float)),
+    **dict.fromkeys(("device", "precision"), str),
+    "versions": dict,
+}
+_ABOUT_IF_THERE: _Kinds = {**dict.fromkeys(("data", "data_sha256", "command", "stopped"), str), "recipe": dict}
+_RECIPE_IF_THERE: _Kinds = {"views": dict, "stage_seconds": dict, "count_evidence": list}
 
 
 @dataclass(frozen=True)
@@ -92,7 +103,14 @@ def check_target(path: Path, overwrite: bool) -> None:
     Raises:
         ModelError: see above.
     """
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+    if path.resolve() == Path.cwd():
+        raise ModelError(f"{path} is the current folder, which cannot be replaced; choose another --out")
+    if not path.exists():
+        above = next(parent for parent in path.resolve().parents if parent.exists())
+        if not above.is_dir():
+            raise ModelError(f"{path}: {above} is not a folder; choose another --out")
+        return
+    if path.is_dir() and not any(path.iterdir()):
         return
     if not _is_bundle(path):
         raise ModelError(f"{path} exists and is not a model directory; choose another --out")
@@ -107,15 +125,11 @@ def check_target(path: Path, overwrite: bool) -> None:
 
 def _is_bundle(path: Path) -> bool:
     """Whether a folder is a model directory of any version, whole or damaged."""
-    try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(config, dict) and {"format_version", "settings"} <= set(config)
+    return {"format_version", "settings"} <= json_keys(path / "config.json")
 
 
 def _is_ours(name: str) -> bool:
-    return name in (*_READ_BACK, "config.json", "README.md", *_LEFT_BY_VIEWERS) or name.endswith(".png")
+    return name in (*_READ_BACK, "config.json", "README.md", *LEFT_BY_VIEWERS) or name.endswith(".png")
 
 
 def read_bundle(path: Path) -> Bundle:
@@ -162,7 +176,20 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise ModelError(
             f"{path}: expected hashes of {', '.join(_READ_BACK)}; got {', '.join(sorted(config['sha256']))}"
         )
+    about = config["about"]
+    _check_kinds(about, _ABOUT | _there(_ABOUT_IF_THERE, about), path)
+    _check_kinds(about.get("recipe", {}), _there(_RECIPE_IF_THERE, about.get("recipe", {})), path)
     return config
+
+
+def _there(kinds: _Kinds, values: Mapping[str, Any]) -> _Kinds:
+    return {name: kind for name, kind in kinds.items() if name in values}
+
+
+def _check_kinds(values: Mapping[str, Any], kinds: _Kinds, path: Path) -> None:
+    for name, kind in kinds.items():
+        if not isinstance(values.get(name), kind):
+            raise ModelError(f"{path}: {name}, which says how the model was made, is missing or of another type")
 
 
 def _read_checked(path: Path, expected: Any) -> bytes:

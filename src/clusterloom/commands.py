@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,13 +12,14 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from clusterloom.bundle import check_target
+from clusterloom.bundle import LEFT_BY_VIEWERS, check_target
 from clusterloom.cluster_count import Evidence
 from clusterloom.data import ImageSet, holds_pictures, load_images
 from clusterloom.data.boundary import printable
-from clusterloom.device import is_main_process
-from clusterloom.errors import DataError, SettingsError
+from clusterloom.device import is_main_process, memory_errors_named
+from clusterloom.errors import DataError, SettingsError, TrainingError
 from clusterloom.estimators.base import ImageClusterer
 from clusterloom.estimators.load import load_model
 from clusterloom.estimators.methods import METHODS, method_parameters
@@ -31,6 +33,7 @@ from clusterloom.training.loop import DivergedError
 from clusterloom.training.run import CHECKPOINTS
 
 _PICTURE_IMAGES = 20_000  # members shown are chosen among so many images at most
+_GENERATED = re.compile(r"cluster-\d+(/\d{5,}\.png)?")  # what `generate` writes into a folder
 
 
 @dataclass(frozen=True)
@@ -107,12 +110,14 @@ def fit(data: DataOptions, options: FitOptions, console: Console) -> None:
 
     An unfinished run leaves its checkpoint in `OUT.partial`, where `resume` finds it.
     """
-    parameters, out = options.parameters(), options.out
+    parameters = options.parameters()
+    check_target(options.out, options.overwrite)
+    out = options.out.resolve()  # a link to a folder means that folder
     run_dir = out.with_name(out.name + ".partial")
-    check_target(out, options.overwrite)
     _check_run_dir(run_dir, options)
-    images = data.load(console)
     estimator = METHODS[options.method](**parameters, run_dir=str(run_dir), resume=options.resume, verbose=1)
+    estimator.check_parameters()  # reading images may take hours
+    images = data.load(console)
     diverged: DivergedError | None = None
     try:
         estimator.fit(images)
@@ -132,9 +137,9 @@ def fit(data: DataOptions, options: FitOptions, console: Console) -> None:
         estimator.about_["stopped"] = str(diverged)
     estimator.save(out, pictures, options.overwrite)
     _remove_run(run_dir)
-    _say(console, f"model: {printable(str(out))}")
+    _say(console, f"model: {printable(str(options.out))}")
     for name in pictures:
-        _say(console, f"{name.removesuffix('.png')}: {printable(str(out / name))}")
+        _say(console, f"{name.removesuffix('.png')}: {printable(str(options.out / name))}")
     if diverged is not None:
         raise diverged
 
@@ -142,6 +147,8 @@ def fit(data: DataOptions, options: FitOptions, console: Console) -> None:
 def predict(model_path: Path, data: DataOptions, out: str, console: Console) -> None:
     """Write one row per image: id, cluster, probability, runner-up, score, outlier flag."""
     check_table_target(out)
+    if Path(out).is_file() and Path(data.source).is_file() and Path(out).samefile(data.source):
+        raise DataError(f"--out {printable(out)} is DATA itself; choose another")
     model = load_model(model_path)
     images = data.load_for(model, console)
     assessed = model.assess(images)
@@ -173,7 +180,7 @@ def generate(model_path: Path, options: GenerateOptions, out: str, overwrite: bo
     if not isinstance(model, VariationalClusterer):
         raise SettingsError(f"{printable(str(model_path))}: a {type(model).__name__} makes no new images")
     clusters = list(range(model.n_clusters_)) if options.cluster is None else [options.cluster]
-    rows = [model.sample(options.n, k, options.spread, options.seed + k, options.checked) for k in clusters]
+    rows = [_sampled(model, options, k) for k in clusters]
     if not is_main_process():
         return
     if path.suffix.lower() == ".png":
@@ -183,6 +190,8 @@ def generate(model_path: Path, options: GenerateOptions, out: str, overwrite: bo
         labels = None if single else [f"cluster {k}" for k in clusters]
         write_atomically(path, png_bytes(image_grid(lines, labels)))
     else:
+        for folder in path.glob("cluster-*"):  # of an earlier call, as `_check_picture_target` has seen
+            shutil.rmtree(folder)
         for k, images in zip(clusters, rows, strict=True):
             _write_pictures(path / f"cluster-{k}", images)
     _say(console, f"{options.n * len(clusters):,} new images: {printable(out)}")
@@ -222,12 +231,12 @@ def evaluate(
         _print_evaluation(result, console)
 
 
-def describe_model(model_path: Path, out: Path | None, console: Console, talk: Console) -> None:
+def describe_model(model_path: Path, out: Path | None, overwrite: bool, console: Console, talk: Console) -> None:
     """Print a model's networks with their layers, shapes and parameter counts, and draw them where `out` says."""
     if out is not None:
         if out.suffix.lower() != ".png":
             raise DataError(f"--out {printable(str(out))}: the name must end in .png")
-        _check_picture_target(out, overwrite=True)
+        _check_picture_target(out, overwrite)
     model = load_model(model_path)
     if not isinstance(model, VariationalClusterer):
         raise SettingsError(
@@ -262,8 +271,30 @@ def _check_picture_target(path: Path, overwrite: bool) -> None:
     if path.suffix.lower() == ".png":
         if not path.parent.is_dir():
             raise DataError(f"--out {out}: the folder {printable(str(path.parent))} does not exist")
-    elif path.exists() and (not path.is_dir() or any(path.iterdir())) and not overwrite:
-        raise DataError(f"--out {out} exists and is not an empty folder; choose another, or pass --overwrite")
+        if path.is_dir():
+            raise DataError(f"--out {out} is a folder; give the name of a picture")
+        if path.exists() and not overwrite:
+            raise DataError(f"--out {out} exists; choose another, or pass --overwrite")
+    elif path.exists() and not path.is_dir():
+        raise DataError(f"--out {out} is a file; give the name of a folder, or of a picture that ends in .png")
+    elif path.is_dir() and any(path.iterdir()):
+        if not overwrite:
+            raise DataError(f"--out {out} exists and is not an empty folder; choose another, or pass --overwrite")
+        if strange := next((p for p in path.rglob("*") if not _is_generated(p, path)), None):
+            raise DataError(f"--out {out} holds {printable(strange.name)}, which generate did not write; move it away")
+
+
+def _is_generated(path: Path, folder: Path) -> bool:
+    inside = path.relative_to(folder).as_posix()
+    return _GENERATED.fullmatch(inside) is not None or path.name in LEFT_BY_VIEWERS
+
+
+def _sampled(model: VariationalClusterer, options: GenerateOptions, cluster: int) -> np.ndarray:
+    try:
+        with memory_errors_named():
+            return model.sample(options.n, cluster, options.spread, options.seed + cluster, options.checked)
+    except TrainingError as error:
+        raise SettingsError(f"-n {options.n}: so many images at once do not fit into memory") from error
 
 
 def _write_pictures(folder: Path, images: np.ndarray) -> None:
@@ -330,7 +361,8 @@ def _print_evaluation(result: Mapping[str, Any], console: Console) -> None:
             cluster = "none" if row["cluster"] is None else str(row["cluster"])
             confused = name_of.get(row["confused_with"], "")
             numbers = (f"{row['recall']:.3f}", f"{row['precision']:.3f}")
-            classes.add_row(printable(row["name"]), f"{row['images']:,}", cluster, *numbers, printable(confused))
+            names = [Text(printable(name)) for name in (row["name"], confused)]  # plain strings would be markup
+            classes.add_row(names[0], f"{row['images']:,}", cluster, *numbers, names[1])
         console.print(classes)
     scores = Table("score", "value", title=f"{result['images']:,} images")
     for name in ("accuracy", "purity", "nmi", "ari", "silhouette", "confidence"):

@@ -1,6 +1,8 @@
 """Writing files and folders so that a crash, a kill or a full disk never leaves half of one."""
 
+import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -30,20 +32,21 @@ def new_file(path: Path) -> Iterator[IO[bytes]]:
         A scratch file beside it. If anything is raised, it goes and `path` stays as it was.
 
     Raises:
-        OSError: the disk is full or not writable.
+        OSError: the disk is full or not writable; it names `path`.
     """
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o666 & ~umask())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    fsync_directory(path.parent)
+    with _naming(path):
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).chmod(0o666 & ~umask())
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        fsync_directory(path.parent)
 
 
 @contextmanager
@@ -51,21 +54,34 @@ def new_directory(path: Path) -> Iterator[Path]:
     """A folder to fill, which takes the place of `path` at the end: `path` is the old one or the new one, whole.
 
     Args:
-        path: The folder to make or to replace; the folder around it is there.
+        path: The folder to make or to replace, or a link to it; the folder around it is there.
 
     Yields:
         A scratch folder beside it. If anything is raised, it goes and `path` stays as it was.
 
     Raises:
-        OSError: the disk is full or not writable.
+        OSError: the disk is full or not writable; it names `path` or a file in it.
     """
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    path = path.resolve()
+    with _naming(path):
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        try:
+            yield temporary
+            temporary.chmod(0o777 & ~umask())
+            _replace_directory(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Make errors tell of what was wanted: nobody knows the scratch file, and a full disk names nothing."""
     try:
-        yield temporary
-        temporary.chmod(0o777 & ~umask())
-        _replace_directory(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        yield
+    except OSError as error:
+        scratch = rf"\.{re.escape(path.name)}\.(old\.)?\w+"
+        error.filename = re.sub(scratch, lambda _: path.name, str(error.filename or path))
+        raise
 
 
 def _replace_directory(new: Path, path: Path) -> None:
@@ -73,7 +89,11 @@ def _replace_directory(new: Path, path: Path) -> None:
     aside = None
     if path.exists():
         aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
-        path.replace(aside)
+        try:
+            path.replace(aside)
+        except OSError:
+            aside.rmdir()
+            raise
     try:
         new.replace(path)
     except OSError:
@@ -83,6 +103,17 @@ def _replace_directory(new: Path, path: Path) -> None:
     fsync_directory(path.parent)
     if aside is not None:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def json_keys(path: Path) -> set[str]:
+    """Names in the JSON object that a file holds; none where it is missing or holds something else."""
+    if not path.is_file():  # opening a pipe would wait for ever
+        return set()
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return set()
+    return set(found) if isinstance(found, dict) else set()
 
 
 def umask() -> int:

@@ -80,6 +80,8 @@ def check_table_target(target: str) -> None:
         )
     if not path.parent.is_dir():
         raise DataError(f"--out {printable(target)}: the folder {printable(str(path.parent))} does not exist")
+    if path.is_dir():
+        raise DataError(f"--out {printable(target)} is a folder; give the name of a file")
     if path.suffix.lower() == ".parquet":
         require_pyarrow()
 
@@ -141,8 +143,8 @@ def read_labels(path: Path, ids: Sequence[str]) -> tuple[np.ndarray, tuple[str, 
     """True labels from a file, in the order of `ids`.
 
     Args:
-        path: .npy with integers or text, shape (N,); or .csv with the columns id and label; or text with one label per
-            line.
+        path: .npy with integers or text (str or bytes), shape (N,); or .csv with the columns id and label; or text with
+            one label per line.
         ids: Id of each image.
 
     Returns:
@@ -164,6 +166,8 @@ def read_labels(path: Path, ids: Sequence[str]) -> tuple[np.ndarray, tuple[str, 
         raise DataError(
             f"{name}: expected one label for each of {len(ids)} images, got an array of shape {labels.shape}"
         )
+    if labels.dtype.kind == "S":
+        labels = np.char.decode(labels, "utf-8", "surrogateescape")
     if labels.dtype.kind not in "biuU":
         raise DataError(f"{name}: labels are {labels.dtype}; expected whole numbers or text")
     with contextlib.suppress(ValueError, OverflowError):  # text that is not all whole numbers stays text

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from clusterloom.cli.options import (
+    MAX_SEED,
     Channels,
     DataArgument,
     ImageSize,
@@ -17,6 +18,7 @@ from clusterloom.cli.options import (
     SkipBad,
     data_options,
     printer,
+    seed_numbers,
     talk,
     whole_numbers,
 )
@@ -42,7 +44,7 @@ def fit(
         str | None,
         typer.Option(help="Set of defaults: guided or paper. Default: guided; paper for other methods and --literal."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Fixes initial weights, order and noise.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Fixes initial weights, order and noise.", min=0, max=MAX_SEED)] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run of the same --out.")] = False,
     overwrite: Overwrite = False,
     colour_views: Annotated[
@@ -53,13 +55,13 @@ def fit(
         ),
     ] = None,
     latent_dim: Annotated[
-        int | None, typer.Option(help="Latent dimensions, the paper's s.", rich_help_panel=_NETWORK)
+        int | None, typer.Option(max=10**6, help="Latent dimensions, the paper's s.", rich_help_panel=_NETWORK)
     ] = None,
     conv_depth: Annotated[
         int | None, typer.Option(help="Conv layers per network, the paper's n.", rich_help_panel=_NETWORK)
     ] = None,
     hidden_dim: Annotated[
-        int | None, typer.Option(help="Width of dense layers, the paper's m.", rich_help_panel=_NETWORK)
+        int | None, typer.Option(max=10**6, help="Width of dense layers, the paper's m.", rich_help_panel=_NETWORK)
     ] = None,
     conv_filters: Annotated[
         str | None, typer.Option(help="Filters of each conv network, such as 16,32.", rich_help_panel=_NETWORK)
@@ -210,7 +212,7 @@ def sweep(
         vary or (),
         {"n_clusters": _cluster_number(clusters), **_parameters(fixed or [])},
         trials,
-        whole_numbers("--seeds", seeds) or (),
+        seed_numbers(seeds),
         rank_by,
         storage,
         name,
@@ -246,9 +248,9 @@ def generate(
     model: ModelArgument,
     out: Annotated[str, typer.Option(help="A grid (NAME.png), or a folder for one PNG per image.")],
     cluster: Annotated[int | None, typer.Option(help="One cluster only; by default all of them.")] = None,
-    n: Annotated[int, typer.Option("-n", "--n", min=1, help="New images per cluster.")] = 16,
+    n: Annotated[int, typer.Option("-n", "--n", min=1, max=10**9, help="New images per cluster.")] = 16,
     spread: Annotated[float, typer.Option(help="Standard deviation around the class mean; 1 is the prior.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="Of the random numbers.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Of the random numbers.", min=0, max=MAX_SEED)] = 0,
     unchecked: Annotated[
         bool, typer.Option("--unchecked", help="Keep also images that the model would put into another cluster.")
     ] = False,
@@ -275,23 +277,22 @@ def evaluate(
     limit: Limit = None,
 ) -> None:
     """Score a model: sizes and confidence, and where labels exist accuracy, purity, NMI, ARI and a table per class."""
-    from rich.console import Console
-
     from clusterloom import commands
 
     options = data_options(data, image_size, channels, skip_bad, limit)
-    commands.evaluate(model, options, labels, as_json, Console(), talk())
+    commands.evaluate(model, options, labels, as_json, printer(), talk())
 
 
 @app.command()
 def describe(
     model: ModelArgument,
     out: Annotated[Path | None, typer.Option(help="Also draw the networks: NAME.png.", metavar="FILE")] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Print a model's networks: layers, shapes and parameter counts, as in the paper's figure 1."""
     from clusterloom import commands
 
-    commands.describe_model(model, out, printer(), talk())
+    commands.describe_model(model, out, overwrite, printer(), talk())
 
 
 def _cluster_number(text: str) -> int | tuple[int, ...] | str:
@@ -301,8 +302,8 @@ def _cluster_number(text: str) -> int | tuple[int, ...] | str:
         numbers = tuple(int(part) for part in text.split("-"))
     except ValueError:
         numbers = ()
-    if len(numbers) not in (1, 2):
-        raise typer.BadParameter(f"--clusters {text}: expected a number, FROM-TO, or auto")
+    if len(numbers) not in (1, 2) or (len(numbers) == 2 and not 2 <= numbers[0] <= numbers[1]):
+        raise typer.BadParameter(f"--clusters {text}: expected a number, FROM-TO with FROM at least 2, or auto")
     return numbers[0] if len(numbers) == 1 else numbers
 
 

@@ -24,20 +24,22 @@ SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out files that 
 Limit = Annotated[int | None, typer.Option(help="Use a random subset of so many images.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 
+MAX_SEED = 2**32 - 1  # scikit-learn's generators take no larger one
+
 
 def talk() -> "Console":
     """Where a command says what it does: not among its results."""
-    from rich.console import Console
+    from clusterloom.cli.console import PlainConsole
 
-    return Console(stderr=True)
+    return PlainConsole(stderr=True, emoji=False)
 
 
 def printer() -> "Console":
     """Where a command prints its results."""
-    from rich.console import Console
+    from clusterloom.cli.console import PlainConsole
 
-    # Piped output has no width of its own; 80 columns would cut figures short.
-    return Console() if sys.stdout.isatty() else Console(width=120)
+    # Piped output has no width of its own; 80 columns would break figures up.
+    return PlainConsole(width=None if sys.stdout.isatty() else 160, emoji=False)
 
 
 def data_options(
@@ -60,3 +62,11 @@ def whole_numbers(option: str, text: str | None) -> tuple[int, ...] | None:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
         raise typer.BadParameter(f"{option} {text}: expected whole numbers separated by commas") from None
+
+
+def seed_numbers(text: str) -> tuple[int, ...]:
+    """Seeds separated by commas."""
+    seeds = whole_numbers("--seeds", text) or ()
+    if not all(0 <= seed <= MAX_SEED for seed in seeds):
+        raise typer.BadParameter(f"--seeds {text}: expected numbers from 0 to {MAX_SEED}")
+    return seeds

@@ -6,9 +6,11 @@ help is quick.
 """
 
 import errno
+import io
 import os
 import sys
 import warnings
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -47,6 +49,12 @@ def _options(
 
 def main() -> NoReturn:
     """Entry point: runs a command and turns what it raises into one line and an exit status."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by whoever started the program
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # not every terminal can show every name
     sys.exit(run(sys.argv[1:]))
 
 

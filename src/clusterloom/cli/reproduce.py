@@ -2,12 +2,13 @@
 
 import contextlib
 import shlex
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clusterloom.cli.options import Limit, printer, whole_numbers
+from clusterloom.cli.options import MAX_SEED, Limit, printer, seed_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +56,8 @@ def table1(
     extent = _extent(seeds, epochs, limit, precision, smoke)
     with _records(results or experiment.default_path(), smoke) as records:
         if not show:
-            experiment.run(chosen, reading, extent, records, shlex.join(["clusterloom", *context.obj]), keep)
+            command = shlex.join(["clusterloom", *context.obj])
+            experiment.run(chosen, reading, extent, records, command, None if smoke else keep)
         printer().print(experiment.table(chosen, reading, extent, records))
 
 
@@ -101,7 +103,7 @@ def figures(
     latent_dim: Annotated[int, typer.Option(help="The paper's s.")] = 60,
     conv_depth: Annotated[int, typer.Option(help="The paper's n.")] = 5,
     hidden_dim: Annotated[int, typer.Option(help="The paper's m.")] = 512,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED)] = 0,
     epochs: Epochs = 50,
     limit: Limit = None,
     precision: Precision = "auto",
@@ -119,7 +121,8 @@ def figures(
     given = {name: experiment.given_model(path) for name, path in (("plain", plain), ("ours", ours)) if path}
     models = given
     if len(given) < 2:
-        models = experiment.fit_models(out, setting, extent, models)
+        with tempfile.TemporaryDirectory() as scratch:  # a later run must not take models of one epoch
+            models = experiment.fit_models(Path(scratch) if smoke else out, setting, extent, models)
     with _records(results or experiment.default_path(), smoke) as records:
         table = experiment.draw(out, models, extent, records, shlex.join(["clusterloom", *context.obj]))
     printer().print(table)
@@ -173,14 +176,12 @@ def reproduction_page(
 def _extent(seeds: str, epochs: int, limit: int | None, precision: str, smoke: bool) -> "Extent":
     from clusterloom.reproduce.runs import SMOKE, Extent
 
-    return SMOKE if smoke else Extent(whole_numbers("--seeds", seeds) or (), epochs, limit, precision)
+    return SMOKE if smoke else Extent(seed_numbers(seeds), epochs, limit, precision)
 
 
 @contextlib.contextmanager
 def _records(path: Path, smoke: bool) -> "Iterator[Records]":
     """The file of finished runs, or one that is gone afterwards."""
-    import tempfile
-
     from clusterloom.reproduce.records import Records
 
     with tempfile.TemporaryDirectory() as folder:

@@ -15,8 +15,13 @@ from clusterloom.data.cache import entry_folder
 from clusterloom.data.images import ImageSet, limit_note, limited_rows
 from clusterloom.data.pictures import Picture, PictureOptions, Problem, read_pictures
 from clusterloom.errors import DataError
+from clusterloom.files import json_keys
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".webp"})
+
+
+# Folders that clusterloom itself made: a file in them, and names in it.
+_OUR_FOLDERS = {"config.json": {"format_version", "settings"}, "export.json": {"clusterloom_export"}}
 
 
 @dataclass
@@ -33,8 +38,9 @@ def read_folder(folder: Path, options: PictureOptions, name: str, cache_dir: Pat
     """Read all pictures in a folder and its sub-folders, in the order of their paths.
 
     Files count as pictures by their suffix (`SUFFIXES`, in any case); hidden files and folders and all other files
-    are ignored and counted in the notes. Links are followed, each folder being read once. How a picture becomes
-    pixels is `clusterloom.data.convert.convert`'s to say, and its size `clusterloom.data.pictures.choose_size`'s.
+    are ignored and counted in the notes, and so are sub-folders that are models or exports of clusterloom's own. Links
+    are followed, each folder being read once. How a picture becomes pixels is `clusterloom.data.convert.convert`'s to
+    say, and its size `clusterloom.data.pictures.choose_size`'s.
     If all pictures lie in sub-folders, at least two of them, the names of these become the classes.
 
     Converted images are cached under the paths, sizes and times of the files, so that a second call is instant.
@@ -98,6 +104,9 @@ def _list_level(folder: Path, prefix: str, listing: _Listing, pending: list[str]
     if (status.st_dev, status.st_ino) in seen:
         return
     seen.add((status.st_dev, status.st_ino))
+    if prefix and any(names <= json_keys(folder / file) for file, names in _OUR_FOLDERS.items()):
+        listing.ignored["model or export of clusterloom"] += 1
+        return
     below: list[str] = []
     with os.scandir(folder) as entries:
         for entry in entries:

@@ -29,7 +29,8 @@ def read_npz(path: Path, name: str, cache_dir: Path | None = None) -> ImageSet:
 
     The images are the first array there is of `images`, `x`, `data`, `x_train` and `arr_0`, otherwise the only one
     with two or more dimensions; labels, if any, the first of `labels`, `y`, `y_train` and `target`; identifiers the
-    first of `ids` and `paths`. Layouts and numbers are as for .npy files.
+    first of `ids` and `paths`. Labels that do not fit are left out with a note, for only `evaluate` wants any. Layouts
+    and numbers are as for .npy files.
 
     Args:
         path: The file.
@@ -50,9 +51,9 @@ def read_npz(path: Path, name: str, cache_dir: Path | None = None) -> ImageSet:
             return _open_member(archive, members[image_name], unpacked, name)
 
         images, notes = convert_array(open_array, entry_folder(cache_dir, npz=file_stamp(path)), name)
-        labels, class_names = _read_labels(archive, members, len(images), name)
+        labels, class_names, label_notes = _read_labels(archive, members, len(images), name)
         ids = _read_ids(archive, members, len(images), name)
-        notes = (f"images from the array {printable(image_name)!r}", *notes)
+        notes = (f"images from the array {printable(image_name)!r}", *notes, *label_notes)
     return ImageSet(images, ids, labels, class_names, name, notes)
 
 
@@ -122,11 +123,16 @@ def _read_small(archive: zipfile.ZipFile, member: Member, n_images: int, name: s
 
 def _read_labels(
     archive: zipfile.ZipFile, members: dict[str, Member], n_images: int, name: str
-) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+) -> tuple[NDArray[np.int64] | None, tuple[str, ...], list[str]]:
     for candidate in LABEL_NAMES:
         if candidate in members:
-            return encode_labels(_read_small(archive, members[candidate], n_images, name))
-    return None, ()
+            try:
+                return *encode_labels(_read_small(archive, members[candidate], n_images, name)), []
+            except DataError as error:
+                if members[candidate][1].dtype.hasobject:
+                    raise
+                return None, (), [f"labels left out: {error}"]
+    return None, (), []
 
 
 def _read_ids(archive: zipfile.ZipFile, members: dict[str, Member], n_images: int, name: str) -> "list[str] | RowIds":

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from clusterloom.bundle import read_bundle, write_bundle
 from clusterloom.device import Compute, freed_memory_reused, memory_errors_named
-from clusterloom.errors import DataError, ModelError, SettingsError
+from clusterloom.errors import ClusterloomError, DataError, ModelError, SettingsError
 from clusterloom.estimators.card import model_card
 from clusterloom.estimators.persistence import from_bundle, to_bundle
 from clusterloom.estimators.validation import images_from, warn_of_duplicates
@@ -87,6 +87,27 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
                 f"the guided recipe alone can find the number of clusters; give one number, not {self.n_clusters!r}"
             )
         return self.n_clusters, self.n_clusters
+
+    def check_parameters(self, image_shape: tuple[int, int, int] | None = None) -> None:
+        """Refuse parameters that `fit` would refuse, as far as that can be seen without images.
+
+        Args:
+            image_shape: Height, width and channels of the images to come, where they are known.
+
+        Raises:
+            SettingsError: a parameter is out of range, of another type, or does not fit such images.
+        """
+        try:
+            self._cluster_range()
+            self._plan(1)
+            if image_shape is not None:
+                self._network_settings(image_shape)
+        except ClusterloomError:
+            raise
+        except (TypeError, ValueError) as error:
+            raise SettingsError(f"a value is of a type that its parameter does not take ({error})") from error
+        Compute.choose(self.device, self.precision)
+        _check_tracker(self.tracker)
 
     def fit(self, X: Any, y: None = None) -> Self:
         """Train on images and assign them to clusters.

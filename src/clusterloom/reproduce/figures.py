@@ -1,5 +1,6 @@
 """Figures 1 to 4 of the paper, and the numbers that they lack: how good and how varied new images of a class are."""
 
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -42,7 +43,11 @@ class Setting:
 def fit_models(
     folder: Path, setting: Setting, extent: Extent, given: Mapping[str, VariationalClusterer]
 ) -> dict[str, VariationalClusterer]:
-    """ "plain" and "ours": as given, or from model directories in a folder, or trained into it."""
+    """ "plain" and "ours": as given, or from model directories in a folder, or trained into it.
+
+    Raises:
+        SettingsError: a model in the folder was trained in another way.
+    """
     seed = extent.seeds[0]
     images = load_parts(DATASET, extent.limit)["train"]
     # The plain VAE has the weights that the table's reading has, so that the two differ in the conv networks alone.
@@ -56,16 +61,26 @@ def fit_models(
         "plain": VAEClusterer(**{**PRESETS["paper"]["vae"], **dims, **common}),
         "ours": ConvVAEClusterer(**{**PRESETS["paper"]["convvae"], **dims, "conv_depth": setting.conv_depth, **common}),
     }
-    models = dict(given)
+    there = [name for name in fresh if name not in given and (folder / name).exists()]
+    models = {**given, **{name: _kept_model(folder / name, fresh[name], len(images)) for name in there}}
     for name, model in fresh.items():
-        path = folder / name
-        if name in given:
-            continue
-        if not path.exists():
+        if name not in models:
             model.set_params(run_dir=str(folder / f"{name}.partial")).fit(images)
-            model.save(path)
-        models[name] = given_model(path)
+            model.save(folder / name)
+            models[name] = given_model(folder / name)
     return models
+
+
+def _kept_model(path: Path, fresh: VariationalClusterer, n_images: int) -> VariationalClusterer:
+    """A model that an earlier run left, if it is what `fresh` would become."""
+    model = given_model(path)
+    kept, wanted = ({**m.get_params(), "images": n} for m, n in ((model, model.about_["images"]), (fresh, n_images)))
+    # How a model was made is not saved with it, and lists are what became of tuples.
+    ignored = ("device", "resume", "run_dir", "verbose")
+    other = [k for k in wanted if k not in ignored and json.dumps(kept.get(k)) != json.dumps(wanted[k])]
+    if other:
+        raise SettingsError(f"{path} holds a model with other {', '.join(other)}; choose another --out")
+    return model
 
 
 def given_model(path: Path) -> VariationalClusterer:

@@ -58,9 +58,9 @@ class SweepOptions:
         """Where this sweep's models, table and plot go: sweeps of several names may share `out`."""
         return self.out if self.name == DEFAULT_NAME else self.out / self.name
 
-    def queue_address(self) -> str:
-        """The database's address."""
-        return self.storage or f"sqlite:///{self.out / 'sweep.db'}"
+    def queue_address(self) -> str | Path:
+        """Where the database is; see `clusterloom.sweep.queue.Queue`."""
+        return self.storage or self.out / "sweep.db"
 
     def runs(self) -> list[dict[str, Any]]:
         """Parameters of every run that differ from the others', the first seed of all settings first.
@@ -125,12 +125,18 @@ def sweep(load: Callable[[], ImageSet], options: SweepOptions, console: Console,
 
 
 def show_sweep(options: SweepOptions, console: Console, tell: Tell) -> None:
-    """Print what a sweep has found so far, and write it as a table and a plot beside the models."""
+    """Print what a sweep has found so far, and write it as a table and a plot beside the models.
+
+    Raises:
+        SettingsError: there is no sweep, or none of its runs could be made.
+    """
     if options.storage is None and not (options.out / "sweep.db").is_file():
         raise SettingsError(f"{printable(str(options.out))} holds no sweep")
     queue = Queue(options.queue_address(), options.name, None, options.grace_seconds)
     finished, failed = queue.finished(), queue.failed()
     settings = ranked(queue.plan, finished)
+    if failed and len(failed) == len(queue.plan["runs"]):
+        raise SettingsError(f"none of {len(failed)} runs could be made; run {min(failed)}: {failed[min(failed)]}")
     console.print(table(queue.plan, settings))
     for run, why in failed.items():
         console.print(f"run {run}: {why}", soft_wrap=True, highlight=False, markup=False)

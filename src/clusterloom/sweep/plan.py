@@ -14,6 +14,8 @@ from scipy.stats import qmc
 
 from clusterloom.errors import SettingsError
 
+MOST_SETTINGS = 100_000
+
 
 @dataclass(frozen=True)
 class Knob:
@@ -123,7 +125,8 @@ def settings_of(knobs: Sequence[Knob], trials: int | None, seed: int) -> list[di
         Parameters by name, one dictionary each, none twice.
 
     Raises:
-        SettingsError: there is nothing to vary, a knob occurs twice, or a range has no number of trials.
+        SettingsError: there is nothing to vary, a knob occurs twice, a range has no number of trials, or there are too
+            many settings.
     """
     names = [knob.name for knob in knobs]
     if not names:
@@ -133,11 +136,18 @@ def settings_of(knobs: Sequence[Knob], trials: int | None, seed: int) -> list[di
     if trials is None:
         if ranges := [knob.name for knob in knobs if not knob.values]:
             raise SettingsError(f"--vary {ranges[0]} is a range: say with --trials how many settings to draw")
+        _check_number(math.prod(len(knob.values) for knob in knobs))
         drawn = [dict(zip(names, values, strict=True)) for values in itertools.product(*(k.values for k in knobs))]
     else:
+        _check_number(trials)
         places = qmc.Sobol(len(knobs), seed=seed).random_base2(max(trials - 1, 1).bit_length())[:trials]
         drawn = [{k.name: k.at(float(p)) for k, p in zip(knobs, row, strict=True)} for row in places]
     return list({_key(setting): setting for setting in drawn}.values())
+
+
+def _check_number(n_settings: int) -> None:
+    if n_settings > MOST_SETTINGS:
+        raise SettingsError(f"{n_settings:,} settings are too many; {MOST_SETTINGS:,} are the most that a sweep tries")
 
 
 def _key(setting: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clusterloom.errors import ClusterloomError, SettingsError
@@ -28,7 +29,8 @@ class Queue:
     """The runs of one plan.
 
     Args:
-        url: SQLAlchemy's address of the database, such as `sqlite:///sweep.db` or `postgresql+psycopg://host/name`.
+        url: SQLAlchemy's address of the database, such as `postgresql+psycopg://host/name`; or the file of an SQLite
+            database.
         name: The sweep's name in it.
         plan: What is run, as JSON values; its "runs" are what `work` is given, one each. None takes the plan that is
             there.
@@ -38,7 +40,7 @@ class Queue:
         SettingsError: Optuna is missing, the database cannot be used, or holds another plan under the name.
     """
 
-    def __init__(self, url: str, name: str, plan: Mapping[str, Any] | None, grace_seconds: int = 120) -> None:
+    def __init__(self, url: str | Path, name: str, plan: Mapping[str, Any] | None, grace_seconds: int = 120) -> None:
         self.grace_seconds = grace_seconds
         self._study = _study(url, name, grace_seconds, create=plan is not None)
         if plan is not None and _PLAN not in self._study.user_attrs:
@@ -141,13 +143,16 @@ class Queue:
         return [t for t in self._study.get_trials(False, wanted) if not known or _RUN in t.user_attrs]
 
 
-def _study(url: str, name: str, grace_seconds: int, create: bool) -> "optuna.Study":
+def _study(url: str | Path, name: str, grace_seconds: int, create: bool) -> "optuna.Study":
     try:
         import optuna
+        from sqlalchemy import URL
         from sqlalchemy.exc import IntegrityError, SQLAlchemyError
     except ImportError:
         raise SettingsError("sweeps need Optuna: pip install 'clusterloom[sweep]'") from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    if isinstance(url, Path):
+        url = URL.create("sqlite", database=str(url)).render_as_string()
     for attempt in range(_ATTEMPTS):
         try:
             return _opened(url, name, grace_seconds, create)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from clusterloom.sweep.run import SCORES
 
@@ -64,7 +65,7 @@ def table(plan: Mapping[str, Any], settings: Sequence[Ranked]) -> Table:
     for place, setting in enumerate(settings, 1):
         cells = [_with_deviation(setting, name) for name in names]
         in_use = "/".join(str(run["clusters_in_use"]) for run in setting.runs)
-        values = [shown(setting.changes[knob]) for knob in knobs]
+        values = [Text(shown(setting.changes[knob])) for knob in knobs]  # plain strings would be markup
         seconds = f"{setting.mean('seconds'):.0f}"
         result.add_row(str(place), *values, str(len(setting.runs)), *cells, in_use, seconds)
     return result

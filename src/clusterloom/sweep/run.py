@@ -54,11 +54,15 @@ class Runner:
 
         Returns:
             Its scores and "score", the one that ranks; seconds, clusters in use, where the model is.
+
+        Raises:
+            SettingsError: a parameter does not fit.
         """
         name = f"run-{run:03d}"
         scratch = self.folder / f"{name}.partial"
         parameters = {**self.parameters, **_tuples(changes)}
         model = METHODS[self.method](**parameters, run_dir=str(scratch), resume=True, verbose=1)
+        model.check_parameters(self.images.image_shape)
         model.fit(self.images)
         scores = self._scores(model)
         model.about_ |= {"data": self.images.name, "data_sha256": self.images.fingerprint()}
