@@ -135,7 +135,7 @@ def table(some: Sequence[Baseline], extent: Extent, records: Records) -> Table:
     result = Table(
         *("data set", "method", "s, m", "seeds", "printed", "accuracy, test", "purity, test", "accuracy, train"),
         *("NMI, test", "seconds"),
-        title="Baselines: percent, mean ± standard deviation over seeds (best)",
+        title="Baselines: percent, mean ± standard deviation over seeds (worst to best)",
     )
     for baseline in some:
         runs = records.matching(**_identity(baseline, extent))
@@ -146,7 +146,7 @@ def table(some: Sequence[Baseline], extent: Extent, records: Records) -> Table:
             str(len(runs)) if runs else "not run",
             "" if baseline.printed is None else f"{baseline.printed:.1f}",
             *(
-                spread([100 * r[name] for r in runs], 1, best=True)
+                spread([100 * r[name] for r in runs], 1, ends=True)
                 for name in ("accuracy_test", "purity_test", "accuracy_train")
             ),
             spread([r["nmi_test"] for r in runs], 3),

@@ -15,8 +15,9 @@ _HEAD = """\
 
 This page is made by `clusterloom reproduce page` from the files in `benchmarks/results/`; a test compares the two. What
 has not been run says so. The paper's own figures stand under "printed". It gives one run each, and does not say whether
-its accuracy lets several clusters share a class (our purity) or not (our accuracy), so both are given. Labels are read
-by the scores alone.
+its accuracy lets several clusters share a class (our purity) or not (our accuracy), so both are given. Where there are
+several seeds, figures are means ± standard deviations, with the worst and the best seed in brackets. Labels are read by
+the scores alone.
 """
 
 _TABLE1 = """\

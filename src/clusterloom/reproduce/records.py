@@ -37,7 +37,11 @@ class Records:
         with self.path.open("a+b") as file:
             # A line that a crash has cut off goes: its run is made again, and the next start would refuse the file.
             file.seek(0)
-            file.truncate(file.read().rfind(b"\n") + 1)
+            last = file.read().rpartition(b"\n")[2]
+            if _parsed(last) is None:
+                file.truncate(file.tell() - len(last))
+            else:
+                file.write(b"\n")
             file.write(json.dumps(record).encode("ascii") + b"\n")
             file.flush()
             os.fsync(file.fileno())
@@ -51,31 +55,38 @@ class Records:
 def _read(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
+    lines = path.read_bytes().split(b"\n")
     records = []
     for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            if number < len(lines):  # the last line may be cut off: that run is made again
-                raise DataError(f"{path}, line {number}: not a JSON object; repair or remove it") from error
+        record = _parsed(line)
+        cut_off = record is None and number == len(lines)  # that run is made again
+        if isinstance(record, dict):
+            records.append(record)
+        elif line.strip() and not cut_off:
+            raise DataError(f"{path}, line {number}: not a JSON object; repair or remove it")
     return records
 
 
-def spread(values: Sequence[float], digits: int = 2, best: bool = False) -> str:
-    """Mean, standard deviation where there are several values, and the greatest where asked for.
+def _parsed(line: bytes) -> Any:
+    """What a line of JSON holds; None where it is none."""
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+
+
+def spread(values: Sequence[float], digits: int = 2, ends: bool = False) -> str:
+    """Mean, standard deviation where there are several values, and the least and the greatest where asked for.
 
     Example:
-        >>> spread([1.0, 2.0], 1, best=True), spread([1.0]), spread([])
-        ('1.5 ± 0.7 (2.0)', '1.00', '')
+        >>> spread([1.0, 2.0], 1, ends=True), spread([1.0]), spread([])
+        ('1.5 ± 0.7 (1.0 to 2.0)', '1.00', '')
     """
     if not values:
         return ""
     text = f"{statistics.mean(values):.{digits}f}"
     if len(values) > 1:
         text += f" ± {statistics.stdev(values):.{digits}f}"
-        if best:
-            text += f" ({max(values):.{digits}f})"
+        if ends:
+            text += f" ({min(values):.{digits}f} to {max(values):.{digits}f})"
     return text

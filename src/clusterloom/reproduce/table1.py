@@ -72,12 +72,21 @@ class Reading:
     batch_size: int = 100
     reconstruction_weight: float | None = None
 
+    def __post_init__(self) -> None:
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                option = name.replace("_", "-")
+                raise SettingsError(f"--{option} {getattr(self, name)}: expected {' or '.join(allowed)}")
+
     def of(self, dataset: str) -> dict[str, Any]:
         """As parameters of the estimator."""
         weight = self.reconstruction_weight
         if weight is None:
             weight = {"mnist": 2.5, "fashion-mnist": 28.0}[dataset]
         return {**vars(self), "reconstruction_weight": weight}
+
+
+_CHOICES = {"category_input": ("latent", "features"), "kl": ("sampled", "analytic")}
 
 
 def run(
@@ -113,8 +122,8 @@ def _save(model: ConvVAEClusterer, path: Path) -> dict[str, Any]:
 def table(rows: Sequence[Row], reading: Reading, extent: Extent, records: Records) -> Table:
     """Printed figures beside those on record."""
     result = Table(
-        *("s, n, m", "", "seeds", "loss", "ours", "accuracy", "ours (best)", "purity (best)"),
-        title="Table 1: printed figures, and ours as mean ± standard deviation over seeds",
+        *("s, n, m", "", "seeds", "printed loss", "loss", "printed accuracy", "accuracy", "purity"),
+        title="Table 1: printed figures, and ours as mean ± standard deviation (worst to best) over seeds",
     )
     for i, row in enumerate(rows):
         if i == 0 or row.dataset != rows[i - 1].dataset:
@@ -129,7 +138,7 @@ def table(rows: Sequence[Row], reading: Reading, extent: Extent, records: Record
                 f"{row.losses[k]:.1f}",
                 spread([r[f"loss_{part}"] for r in runs], 1),
                 f"{row.accuracies[k]:.1f}",
-                *(spread([100 * r[f"{name}_{part}"] for r in runs], 1, best=True) for name in ("accuracy", "purity")),
+                *(spread([100 * r[f"{name}_{part}"] for r in runs], 1, ends=True) for name in ("accuracy", "purity")),
             )
     return result
 
