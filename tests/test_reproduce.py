@@ -86,6 +86,10 @@ def test_an_interrupted_run_goes_on(small_sets, tmp_path, monkeypatch):
     assert not cut.path.exists()
     assert any((tmp_path / "cut.partial").rglob("checkpoint.safetensors"))
     monkeypatch.setattr(runs, "scores", scores)
+    # Another precision cannot go on with what is there, and leaves it alone; the same stem is the same scratch folder.
+    other = Records(tmp_path / "cut.other")
+    table1.run([row], Reading(), dataclasses.replace(extent, precision="bf16"), other, "")
+    assert next(iter(other))["precision"] == "bf16"
     table1.run([row], Reading(), extent, cut, "")
     compared = ("loss_train", "loss_test", "accuracy_train", "nmi_test")
     assert [next(iter(whole))[name] for name in compared] == [next(iter(cut))[name] for name in compared]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from clusterloom.data import ImageSet, load_images
+from clusterloom.device import Compute
 from clusterloom.estimators.base import ImageClusterer
 from clusterloom.estimators.variational import VariationalClusterer
 from clusterloom.inference import apply_in_batches
@@ -70,8 +71,10 @@ def fit_and_score(
         What a record has besides the settings: scores by part, time, device, versions, command.
     """
     parts = load_parts(dataset, extent.limit)
-    scratch = records.scratch("-".join(str(value) for value in settings.values()))
-    model.set_params(run_dir=str(scratch), resume=True, verbose=1, precision=extent.precision).fit(parts["train"])
+    # A record does not tell precisions apart, but what one has begun another cannot go on with.
+    precision = Compute.choose(model.device, extent.precision).precision
+    scratch = records.scratch("-".join(map(str, (*settings.values(), precision))))
+    model.set_params(run_dir=str(scratch), resume=True, verbose=1, precision=precision).fit(parts["train"])
     result: dict[str, Any] = {"loss_last_epoch": round(model.history_[-1]["loss"], 3)}
     for part, images in parts.items():
         if isinstance(model, VariationalClusterer):
