@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from clusterloom import losses
 from clusterloom.errors import SettingsError
 from clusterloom.networks.conv import flatten_channels_last, unflatten_channels_last
-from clusterloom.networks.precision import in_float32, widened
-from clusterloom.networks.vae import StepOutput
+from clusterloom.networks.precision import as_float32, in_float32
+from clusterloom.networks.step import StepOutput
 
 _DROPOUT = 0.2  # of layer-wise pre-training
 
@@ -151,7 +151,7 @@ class LayerPretraining(nn.Module):
         hidden = hidden if self._is_last else F.relu(hidden)
         again = self.mirror(_dropped(hidden, noise[:, width:]))
         again = F.relu(again) if self._index else again
-        return StepOutput({"reconstruction": 0.5 * ((widened(x) - widened(again)) ** 2).sum(1)})
+        return StepOutput({"reconstruction": 0.5 * ((as_float32(x) - as_float32(again)) ** 2).sum(1)})
 
 
 class Reconstruction(nn.Module):

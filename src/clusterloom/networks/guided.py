@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from clusterloom import losses
 from clusterloom.networks.precision import in_float32
-from clusterloom.networks.vae import ClusterVAE, StepOutput
+from clusterloom.networks.step import StepOutput
+from clusterloom.networks.vae import ClusterVAE
 from clusterloom.views import ViewSettings, random_views
 
 # A reconstruction costs tens of nats per image, a choice among clusters a few: so much of the former balances them.

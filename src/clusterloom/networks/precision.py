@@ -11,9 +11,9 @@ def in_float32(head: nn.Module, x: Tensor) -> Tensor:
     rounds away: clusters die of that.
     """
     with torch.autocast(x.device.type, enabled=False):
-        return head(widened(x))
+        return head(as_float32(x))
 
 
-def widened(x: Tensor) -> Tensor:
+def as_float32(x: Tensor) -> Tensor:
     """The same numbers, in 32 bits if they were in 16."""
     return x.float() if x.dtype == torch.bfloat16 else x

@@ -17,7 +17,8 @@ from clusterloom.networks.conv import (
     flatten_channels_last,
     unflatten_channels_last,
 )
-from clusterloom.networks.precision import in_float32, widened
+from clusterloom.networks.precision import as_float32, in_float32
+from clusterloom.networks.step import StepOutput
 
 
 @dataclass(frozen=True)
@@ -87,19 +88,6 @@ class Posterior:
     def sample(self, noise: Tensor) -> Tensor:
         """The reparametrised sample for standard normal `noise` of shape (B, D)."""
         return self.mu + (0.5 * self.log_var).exp() * noise
-
-
-@dataclass(frozen=True)
-class StepOutput:
-    """What a training step needs to know of a batch.
-
-    Attributes:
-        terms: Weighted loss terms by name, each in nats per image, shape (B,); their sum is the loss.
-        q: Soft assignments, shape (B, K), without gradient; None where a stage has none yet.
-    """
-
-    terms: dict[str, Tensor]
-    q: Tensor | None = None
 
 
 class ClusterVAE(nn.Module):
@@ -212,7 +200,7 @@ class ClusterVAE(nn.Module):
     def decode(self, z: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1] from latents (B, D)."""
         decoded = unflatten_channels_last(self.decoder(z), self._decoded_shape)
-        return torch.sigmoid(widened(decoded if self.transposed is None else self.transposed(F.relu(decoded))))
+        return torch.sigmoid(as_float32(decoded if self.transposed is None else self.transposed(F.relu(decoded))))
 
     def assign(self, x: Tensor) -> Tensor:
         """Soft assignments (B, K) of images (B, C, H, W), at the posterior mean; nothing else is computed."""

@@ -28,7 +28,7 @@ _CHECKPOINT_SECONDS = 60.0  # how much work a kill can cost in the middle of a l
 
 
 class Output(Protocol):
-    """What a training step returns; see `clusterloom.networks.vae.StepOutput`."""
+    """What a training step returns; see `clusterloom.networks.step.StepOutput`."""
 
     terms: dict[str, Tensor]
     q: Tensor | None
