@@ -20,7 +20,8 @@ from torch import nn
 from clusterloom.device import Compute
 from clusterloom.errors import CollapseWarning, ModelError, SettingsError
 from clusterloom.networks.conv import ConvSettings
-from clusterloom.networks.vae import ClusterVAE, StepOutput, VAESettings
+from clusterloom.networks.step import StepOutput
+from clusterloom.networks.vae import ClusterVAE, VAESettings
 from clusterloom.training import loop
 from clusterloom.training.checkpoint import Position, load_checkpoint, save_checkpoint
 from clusterloom.training.loop import DivergedError, Trainer, TrainingPlan, epoch_order
@@ -222,6 +223,20 @@ def test_moments_keep_the_memory_layout_of_their_parameters(tmp_path):
         moment = resumed.optimizer.state[parameter]["exp_avg"]
         assert moment.stride() == parameter.stride()
         assert torch.equal(moment, trainer.optimizer.state[old]["exp_avg"])
+
+
+def test_moments_of_silent_units_do_not_stay_at_the_smallest_numbers():
+    trainer = make_trainer(epochs=1)
+    trainer.fit(IMAGES)
+    with torch.no_grad():
+        trainer.model.encoder.bias.fill_(-1e6)  # no unit behind it answers any more
+    for state in trainer.optimizer.state.values():
+        state["exp_avg"].fill_(1e-39)  # where a moment is after some 900 steps without a gradient
+    trainer.plan = TrainingPlan(epochs=2, batch_size=13, learning_rate=1e-3, seed=5)
+    trainer.fit(IMAGES)
+    moments = torch.cat([state["exp_avg"].flatten() for state in trainer.optimizer.state.values()])
+    assert (moments[moments != 0].abs() >= torch.finfo(torch.float32).tiny).all()
+    assert (trainer.optimizer.state[trainer.model.encoder.weight]["exp_avg"] == 0).all()
 
 
 class Scripted(nn.Module):

@@ -206,6 +206,7 @@ class Trainer:
             last = batch + 1 == batches
             if last or (batch + 1) % _CHECK_BATCHES == 0:
                 self._check_finite(sums)
+                self._clear_faded_moments()
             if last:
                 break
             if self.observers and now - shown > 0.25:
@@ -261,6 +262,17 @@ class Trainer:
         self.accelerator.backward(loss)
         self.optimizer.step()
         sums.add(used, terms, None if output.q is None else output.q[:used])
+
+    def _clear_faded_moments(self) -> None:
+        """Set to zero what has faded from Adam's first moments, on the CPU.
+
+        Where a weight gets no gradient any more, as behind a ReLU that has gone silent, its moment shrinks to the
+        smallest numbers there are and stays at them, and steps with those take a CPU many times as long.
+        """
+        if self.compute.device.type == "cpu":
+            for state in self.optimizer.state.values():
+                moment = state["exp_avg"]
+                moment.masked_fill_(moment.abs() < torch.finfo(moment.dtype).tiny, 0)
 
     def _check_finite(self, sums: "_Sums") -> None:
         """Raise FloatingPointError, on every process alike, when a loss or a weight is not finite."""
