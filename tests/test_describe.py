@@ -33,6 +33,8 @@ def test_the_papers_network():
 
 
 def test_other_shapes_and_nothing_left_behind():
+    linear = {part.name: part for part in describe(paper(encoder_activation="none"))}
+    assert linear["encoder"].layers == ("dense 4704 -> 512", "dense 512 -> 40")
     network = paper(conv_networks=(), hidden_dim=100, category_input="latent")
     parts = {part.name: part for part in describe(network)}
     assert list(parts) == ["encoder", "category encoder", "decoder"]

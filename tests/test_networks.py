@@ -111,6 +111,7 @@ VARIANTS = [
     {"kl": "analytic", "category_formula": "printed"},
     {"conv_networks": ()},
     {"concatenate": False},
+    {"encoder_activation": "none", "initial_weights": "glorot"},
     {"conv_networks": (ConvSettings(4, 3),)},
     {"conv_networks": (ConvSettings(4, 3), ConvSettings(4, 3), ConvSettings(5, 5))},
 ]
@@ -133,6 +134,25 @@ def test_shapes_and_that_every_parameter_gets_a_gradient(changes):
     assert vae.decode(torch.zeros(2, 5)).shape == (2, 3, 9, 12)
     q, mu, score = vae.assess(x)
     assert (q.shape, mu.shape, score.shape) == ((6, 4), (6, 5), (6,))
+
+
+def test_a_linear_encoder_lets_negative_numbers_through():
+    x = torch.rand(6, 3, 9, 12)
+    relu, linear = (ClusterVAE(small_settings(encoder_activation=kind)) for kind in ("relu", "none"))
+    linear.load_state_dict(relu.state_dict())
+    hidden = linear.hidden(linear.features(x))
+    assert (hidden < 0).any()
+    torch.testing.assert_close(relu.hidden(relu.features(x)), hidden.clamp(min=0))
+
+
+def test_glorot_weights_have_its_bounds_and_no_biases():
+    torch.manual_seed(0)
+    vae = ClusterVAE(small_settings(initial_weights="glorot", hidden_dim=64))
+    vae.set_clusters(7)
+    for layer in (vae.encoder, vae.posterior, vae.decoder[0], vae.category_encoder[-1]):
+        bound = (6 / sum(layer.weight.shape)) ** 0.5
+        assert 0.9 * bound < layer.weight.abs().max() <= bound
+        assert (layer.bias == 0).all()
 
 
 def test_gradients_of_the_whole_network_are_right():

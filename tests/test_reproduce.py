@@ -297,7 +297,9 @@ def test_the_page_is_what_the_results_say(tmp_path):
     how = {"command": "the command", "date": "2026-11-24", "seconds": 60.0, "device": "cpu", "threads": 1}
     records.add({**ROWS[2].settings, **Reading().of("mnist"), "epochs": 50, "limit": None, "seed": 0, **scores, **how})
     text = page(tmp_path)
-    assert "mnist: q(y|z), sampled formula (3), batches of 100, reconstruction weight 2.5, 50 epochs" in text
+    assert (
+        "mnist: q(y|z), sampled divergence, ReLU encoder, PyTorch weights, batches of 100, λ = 2.5, 50 epochs" in text
+    )
     assert "| 10, 2, 128 | train | 1 | 32.0 | 0.5 | 85.7 | 50.0 | 50.0 |" in text
     assert "| 60, 1, 512 | train | not run |" in text
     assert "    the command" in text
@@ -305,4 +307,10 @@ def test_the_page_is_what_the_results_say(tmp_path):
     other = {**ROWS[3].settings, **Reading(category_input="features").of("mnist"), "epochs": 10, "limit": None}
     records.add({**other, "seed": 0, **scores, **how})
     text = page(tmp_path)
-    assert "| mnist | 20, 1, 512 | q(y\\|x) | sampled | 100 | 2.5 | 10 | 1 | 37.7 | 0.5 | 85.1 | 50.0 | 50.0 |" in text
+    reading = "q(y\\|x), sampled divergence, ReLU encoder, PyTorch weights, batches of 100, λ = 2.5"
+    assert f"| mnist | 20, 1, 512 | {reading} | 10 | 1 | 37.7 | 0.5 | 85.1 | 50.0 | 50.0 |" in text
+    elsewhere = {**ROWS[4].settings, **Reading(category_input="features").of("mnist"), "epochs": 50, "limit": None}
+    records.add({**elsewhere, "seed": 0, **scores, **how})
+    section = page(tmp_path).split("### mnist: q(y|x)")[1].split("###")[0]
+    assert "| 50, 1, 512 |" in section
+    assert "not run" not in section

@@ -23,8 +23,8 @@ from clusterloom.data.boundary import printable
 from clusterloom.errors import ModelError
 from clusterloom.files import json_keys, new_directory, write_atomically
 
-FORMAT_VERSION = 3
-_READABLE_VERSIONS = (1, 2, 3)  # what older ones lack, clusterloom.estimators.persistence supplies
+FORMAT_VERSION = 4
+_READABLE_VERSIONS = (1, 2, 3, 4)  # what older ones lack, clusterloom.estimators.persistence supplies
 _READ_BACK = ("model.safetensors", "metrics.jsonl")
 LEFT_BY_VIEWERS = (".DS_Store", "Thumbs.db", "desktop.ini")  # by whatever shows a folder on macOS and Windows
 _PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".dill"}

@@ -72,6 +72,10 @@ def fit(
     concatenate: Annotated[
         bool | None, typer.Option(help="Use all conv networks' outputs, or the last one's.", rich_help_panel=_NETWORK)
     ] = None,
+    encoder_activation: Annotated[
+        str | None, typer.Option(help="relu, or none for a linear encoder.", rich_help_panel=_NETWORK)
+    ] = None,
+    initial_weights: Annotated[str | None, typer.Option(help="torch or glorot.", rich_help_panel=_NETWORK)] = None,
     category_input: Annotated[
         str | None, typer.Option(help="latent for q(y|z), features for q(y|x).", rich_help_panel=_NETWORK)
     ] = None,
@@ -145,6 +149,8 @@ def fit(
             "concatenate": concatenate,
             "conv_downsample": conv_downsample,
             "batch_norm": batch_norm,
+            "encoder_activation": encoder_activation,
+            "initial_weights": initial_weights,
             "category_input": category_input,
             "prior": prior,
             "kl": kl,

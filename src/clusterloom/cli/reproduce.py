@@ -37,6 +37,8 @@ def table1(
     precision: Precision = "auto",
     category_input: Annotated[str, typer.Option(help="latent for q(y|z), features for q(y|x).")] = "latent",
     kl: Annotated[str, typer.Option(help="Formula (3): sampled or analytic.")] = "sampled",
+    encoder_activation: Annotated[str, typer.Option(help="Of the encoder's hidden layer: relu or none.")] = "relu",
+    initial_weights: Annotated[str, typer.Option(help="torch or glorot.")] = "torch",
     batch_size: Annotated[int, typer.Option(help="Images per step.")] = 100,
     reconstruction_weight: Annotated[
         float | None, typer.Option(help="Of formula (2); 2.5 for MNIST, 28 for Fashion-MNIST.")
@@ -52,7 +54,9 @@ def table1(
     from clusterloom.reproduce import table1 as experiment
 
     chosen = experiment.chosen_rows(rows)
-    reading = experiment.Reading(category_input, kl, batch_size, reconstruction_weight)
+    reading = experiment.Reading(
+        category_input, kl, encoder_activation, initial_weights, batch_size, reconstruction_weight
+    )
     extent = _extent(seeds, epochs, limit, precision, smoke)
     with _records(results or experiment.default_path(), smoke) as records:
         if not show:

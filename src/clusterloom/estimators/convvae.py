@@ -37,6 +37,8 @@ class ConvVAEClusterer(VariationalClusterer):
         conv_downsample: "stride" or "pool", see `clusterloom.networks.conv.ConvSettings`; the paper pools.
         batch_norm: Normalise conv and hidden layers over the batch; the paper does not.
         concatenate: Give the encoder the outputs of all conv networks (the paper), or of the last one alone.
+        encoder_activation: "relu", or "none" for a hidden layer of the encoder that is linear.
+        initial_weights: "torch" for PyTorch's own, "glorot" for those of Glorot and Bengio (2010), with zero biases.
         category_input: "latent" for q(y|z), "features" for q(y|x).
         prior: "class" for a learned prior mean per cluster; "standard" for N(0, 1) as formula (3) prints it, under
             which nothing tells one cluster from another.
@@ -96,6 +98,8 @@ class ConvVAEClusterer(VariationalClusterer):
         conv_downsample: Literal["pool", "stride"] = "stride",
         batch_norm: bool = True,
         concatenate: bool = False,
+        encoder_activation: Literal["relu", "none"] = "relu",
+        initial_weights: Literal["torch", "glorot"] = "torch",
         category_input: Literal["features", "latent"] = "features",
         prior: Literal["class", "standard"] = "class",
         kl: Literal["sampled", "analytic"] = "sampled",
@@ -127,6 +131,8 @@ class ConvVAEClusterer(VariationalClusterer):
         self.conv_downsample = conv_downsample
         self.batch_norm = batch_norm
         self.concatenate = concatenate
+        self.encoder_activation = encoder_activation
+        self.initial_weights = initial_weights
         self.category_input = category_input
         self.prior = prior
         self.kl = kl
@@ -156,6 +162,8 @@ class ConvVAEClusterer(VariationalClusterer):
             conv_networks=self._conv_networks(min(image_shape[:2])),
             concatenate=self.concatenate,
             batch_norm=self.batch_norm,
+            encoder_activation=self.encoder_activation,
+            initial_weights=self.initial_weights,
             category_input=self.category_input,
             prior=self.prior,
             kl=self.kl,

@@ -27,6 +27,8 @@ class VAEClusterer(VariationalClusterer):
         *,
         latent_dim: int = 10,
         hidden_dim: int = 100,
+        encoder_activation: Literal["relu", "none"] = "relu",
+        initial_weights: Literal["torch", "glorot"] = "torch",
         category_input: Literal["features", "latent"] = "latent",
         prior: Literal["class", "standard"] = "class",
         kl: Literal["sampled", "analytic"] = "sampled",
@@ -49,6 +51,8 @@ class VAEClusterer(VariationalClusterer):
         self.n_clusters = n_clusters
         self.latent_dim = latent_dim
         self.hidden_dim = hidden_dim
+        self.encoder_activation = encoder_activation
+        self.initial_weights = initial_weights
         self.category_input = category_input
         self.prior = prior
         self.kl = kl
@@ -75,6 +79,8 @@ class VAEClusterer(VariationalClusterer):
             latent_dim=self.latent_dim,
             hidden_dim=self.hidden_dim,
             conv_networks=(),
+            encoder_activation=self.encoder_activation,
+            initial_weights=self.initial_weights,
             category_input=self.category_input,
             prior=self.prior,
             kl=self.kl,

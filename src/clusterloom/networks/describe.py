@@ -50,7 +50,7 @@ def describe(network: ClusterVAE) -> list[Part]:
         for i, module in enumerate(network.conv.networks, 1):
             parts.append(_part(f"Con_Layer{i}", reads, [module], shapes))
             reads = parts[-1].name
-    encoder: list[nn.Module] = [network.encoder, network.encoder_norm, nn.ReLU(), network.posterior]
+    encoder: list[nn.Module] = [network.encoder, network.encoder_norm, network.encoder_activation, network.posterior]
     features = "features" if network.conv is not None else "image"
     parts.append(_part("encoder", features, encoder, shapes))
     reads = features if network.settings.category_input == "features" else "z"

@@ -34,6 +34,8 @@ class VAESettings:
         concatenate: Features from all conv networks (the paper) or from the last alone.
         batch_norm: Normalise the hidden layers of encoder and category encoder over the batch; for conv layers see
             `ConvSettings`.
+        encoder_activation: "relu", or "none" for a hidden layer of the encoder that is linear.
+        initial_weights: "torch", or "glorot" for uniform weights after Glorot and Bengio (2010) and biases of zero.
         category_input: Whether the category encoder reads the features, q(y|x), or the latent, q(y|z).
         prior: "class" puts a learned mean for every cluster into formula (3); "standard" is N(0, 1) as printed.
         kl: "sampled" or "analytic", see `losses.sampled_gaussian_kl` and `losses.gaussian_kl`.
@@ -50,6 +52,8 @@ class VAESettings:
     conv_networks: tuple[ConvSettings, ...] = (ConvSettings(16, 3), ConvSettings(32, 5))
     concatenate: bool = True
     batch_norm: bool = False
+    encoder_activation: Literal["relu", "none"] = "relu"
+    initial_weights: Literal["torch", "glorot"] = "torch"
     category_input: Literal["features", "latent"] = "latent"
     prior: Literal["class", "standard"] = "class"
     kl: Literal["sampled", "analytic"] = "sampled"
@@ -71,6 +75,8 @@ class VAESettings:
 
 
 _CHOICES = {
+    "encoder_activation": ("relu", "none"),
+    "initial_weights": ("torch", "glorot"),
     "category_input": ("features", "latent"),
     "prior": ("class", "standard"),
     "kl": ("sampled", "analytic"),
@@ -135,6 +141,7 @@ class ClusterVAE(nn.Module):
 
         self.encoder = nn.Linear(feature_dim, hidden_dim, bias=not settings.batch_norm)
         self.encoder_norm = nn.BatchNorm1d(hidden_dim) if settings.batch_norm else nn.Identity()
+        self.encoder_activation = nn.ReLU() if settings.encoder_activation == "relu" else nn.Identity()
         self.posterior = nn.Linear(hidden_dim, 2 * latent_dim)
         category_dim = feature_dim if settings.category_input == "features" else latent_dim
         norms = [nn.BatchNorm1d(hidden_dim)] if settings.batch_norm else []
@@ -145,6 +152,8 @@ class ClusterVAE(nn.Module):
             nn.Linear(hidden_dim, settings.n_clusters),
         )
         self.decoder = nn.Sequential(nn.Linear(latent_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, decoded_dim))
+        if settings.initial_weights == "glorot":
+            self.apply(_glorot)
         learned = settings.prior == "class"
         self.class_means = nn.Parameter(torch.zeros(settings.n_clusters, latent_dim), requires_grad=learned)
         # Lower triangular; sampling alone uses them. The prior of formula (3) has the identity.
@@ -165,6 +174,8 @@ class ClusterVAE(nn.Module):
         self.settings = replace(self.settings, n_clusters=n_clusters)
         means = self.class_means
         self.category_encoder[-1] = nn.Linear(self.settings.hidden_dim, n_clusters, device=means.device)
+        if self.settings.initial_weights == "glorot":
+            _glorot(self.category_encoder[-1])
         self.class_means = nn.Parameter(means.new_zeros(n_clusters, means.shape[1]), requires_grad=means.requires_grad)
         self.class_factors = self.class_factors[:1].repeat(n_clusters, 1, 1)
 
@@ -174,7 +185,8 @@ class ClusterVAE(nn.Module):
 
     def hidden(self, features: Tensor) -> Tensor:
         """The encoder's hidden layer, shape (B, hidden_dim), from features (B, F)."""
-        return F.relu(self.encoder_norm(self.encoder(features)))
+        hidden: Tensor = self.encoder_activation(self.encoder_norm(self.encoder(features)))
+        return hidden
 
     def encode(self, features: Tensor) -> Posterior:
         """q(z|x) from features (B, F)."""
@@ -294,3 +306,10 @@ class ClusterVAE(nn.Module):
         if self.settings.category_formula == "entropy":
             return losses.category_loss(log_q)
         return losses.printed_category_loss(log_q)
+
+
+def _glorot(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -1,6 +1,7 @@
 """docs/reproduction.md, made from the files of finished runs, so that the page cannot say what they do not."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -75,26 +76,38 @@ def page(results: Path) -> str:
 
 
 def _table1(records: Records) -> list[str]:
-    # The weight is the data set's own in a reading; the other choices tell readings apart.
     whole = [r for r in records if r["epochs"] == Extent().epochs]
-    groups = _grouped(whole, ("category_input", "kl", "batch_size", "epochs", "limit"))
     sections = []
-    for (category_input, kl, batch_size, epochs, limit), runs in groups.items():
-        for weights in sorted({(r["dataset"], r["reconstruction_weight"]) for r in runs}):
-            dataset, weight = weights
-            extent = Extent(epochs=epochs, limit=limit)
-            reading = table1.Reading(category_input, kl, batch_size, weight)
-            mine = [r for r in runs if (r["dataset"], r["reconstruction_weight"]) == weights]
-            rows = [row for row in table1.ROWS if row.dataset == dataset]
-            sections += [
-                f"### {dataset}: {_Q[category_input]}, {kl} formula (3), batches of {batch_size}, "
-                f"reconstruction weight {weight:g}, {epochs} epochs" + (f", {limit} images" if limit else ""),
-                _markdown(table1.table(rows, reading, extent, records)),
-                _misses(table1.misses(rows, reading, extent, records)),
-                _how(mine),
-            ]
+    for (dataset, epochs, limit, *choices), runs in _grouped(whole, ("dataset", "epochs", "limit", *_CHOICES)).items():
+        reading = table1.Reading(**dict(zip(_CHOICES, choices, strict=True)))
+        extent = Extent(epochs=epochs, limit=limit)
+        rows = [row for row in table1.ROWS if row.dataset == dataset]
+        if reading.of(dataset) != table1.Reading().of(dataset):  # another than the one settled on
+            run_rows = {tuple(r[name] for name in rows[0].settings) for r in runs}
+            rows = [row for row in rows if tuple(row.settings.values()) in run_rows]
+        sections += [
+            f"### {dataset}: {', '.join(_words(runs[0]))}, {epochs} epochs" + (f", {limit} images" if limit else ""),
+            _markdown(table1.table(rows, reading, extent, records)),
+            _misses(table1.misses(rows, reading, extent, records)),
+            _how(runs),
+        ]
     sections = sections or ["No row has been run yet: `clusterloom reproduce table1`."]
     return sections + _readings([r for r in records if r["epochs"] != Extent().epochs])
+
+
+_CHOICES = tuple(field.name for field in fields(table1.Reading))
+
+
+def _words(run: Mapping[str, Any]) -> tuple[str, ...]:
+    """A reading of the paper, in the order of its choices."""
+    return (
+        _Q[run["category_input"]],
+        f"{run['kl']} divergence",
+        "linear encoder" if run["encoder_activation"] == "none" else "ReLU encoder",
+        {"torch": "PyTorch weights", "glorot": "Glorot weights"}[run["initial_weights"]],
+        f"batches of {run['batch_size']}",
+        f"λ = {run['reconstruction_weight']:g}",
+    )
 
 
 _Q = {"latent": "q(y|z)", "features": "q(y|x)"}
@@ -116,16 +129,17 @@ def _readings(runs: list[dict[str, Any]]) -> list[str]:
         return []
     rows = {tuple(row.settings.values()): row for row in table1.ROWS}
     table = Table(
-        *("data set", "s, n, m", "category encoder", "formula (3)", "batch", "weight", "epochs", "seeds"),
+        *("data set", "s, n, m", "reading", "epochs", "seeds"),
         *("printed loss, train", "loss, train", "printed accuracy, test", "accuracy, test", "purity, test"),
     )
-    names = (*table1.ROWS[0].settings, "category_input", "kl", "batch_size", "reconstruction_weight", "epochs")
+    names = (*table1.ROWS[0].settings, "epochs", *_CHOICES)
     for key, same in _grouped(runs, names).items():
-        row, (category_input, kl, batch_size, weight, epochs) = rows[key[:4]], key[4:]
+        row = rows[key[:4]]
         table.add_row(
             row.dataset,
             f"{row.latent_dim}, {row.conv_depth}, {row.hidden_dim}",
-            *(_Q[category_input].replace("|", "\\|"), kl, str(batch_size), f"{weight:g}", str(epochs), str(len(same))),
+            ", ".join(_words(same[0])).replace("|", "\\|"),
+            *(str(same[0]["epochs"]), str(len(same))),
             f"{row.losses[0]:.1f}",
             spread([r["loss_train"] for r in same], 1),
             f"{row.accuracies[1]:.1f}",

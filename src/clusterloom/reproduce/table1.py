@@ -62,6 +62,8 @@ class Reading:
     Attributes:
         category_input: "latent" for q(y|z), "features" for q(y|x).
         kl: Formula (3) "sampled" or "analytic".
+        encoder_activation: Of the encoder's hidden layer, "relu" or "none".
+        initial_weights: "torch" or "glorot".
         batch_size: Images per step.
         reconstruction_weight: Weight lambda of formula (2); None takes 2.5 for MNIST and 28 for Fashion-MNIST, with
             which losses come out as printed (docs/paper.md, "What measurement says").
@@ -69,6 +71,8 @@ class Reading:
 
     category_input: str = "latent"
     kl: str = "sampled"
+    encoder_activation: str = "relu"
+    initial_weights: str = "torch"
     batch_size: int = 100
     reconstruction_weight: float | None = None
 
@@ -86,7 +90,12 @@ class Reading:
         return {**vars(self), "reconstruction_weight": weight}
 
 
-_CHOICES = {"category_input": ("latent", "features"), "kl": ("sampled", "analytic")}
+_CHOICES = {
+    "category_input": ("latent", "features"),
+    "kl": ("sampled", "analytic"),
+    "encoder_activation": ("relu", "none"),
+    "initial_weights": ("torch", "glorot"),
+}
 
 
 def run(
