@@ -2,6 +2,7 @@
 
     python benchmarks/training_speed.py            # about 4 minutes on two quiet cores
     python benchmarks/training_speed.py --smoke    # seconds, to see that it runs
+    python benchmarks/training_speed.py --after-epochs 3 --batch-sizes 100 --category-inputs latent   # later in a run
 
 One process, the two loops taking turns in short slices, so that both meet the same noise; the ratio is the median over
 pairs of neighbouring slices. The plain loop is what the paper's figure 1 gives when it is written down with standard
@@ -31,7 +32,7 @@ from clusterloom.data import load_images
 from clusterloom.device import Compute, freed_memory_reused
 from clusterloom.estimators.convvae import ConvVAEClusterer
 from clusterloom.presets import PRESETS
-from clusterloom.training.loop import Trainer, TrainingPlan, _Sums, epoch_order
+from clusterloom.training.loop import _CHECK_BATCHES, Trainer, TrainingPlan, _Sums, epoch_order
 
 LATENT, HIDDEN, CLUSTERS = 60, 512, 10
 RESULTS = Path(__file__).parent / "results" / "training_speed.jsonl"
@@ -108,6 +109,8 @@ def our_steps(images, batch_size, category_input):
         for batch in range(len(images) // batch_size):
             rows = order[batch * batch_size : (batch + 1) * batch_size]
             trainer._step(images, None, rows, epoch, batch, sums)
+            if (batch + 1) % _CHECK_BATCHES == 0:
+                trainer._clear_faded_moments()
             yield len(rows)
 
 
@@ -142,9 +145,12 @@ def useful_operations(category_input):
     return 2 * (2 * conv1 + 3 * (conv2 + dense + category + transposed))
 
 
-def compare(images, batch_size, category_input, pairs, seconds):
+def compare(images, batch_size, category_input, pairs, seconds, after_epochs):
     plain, ours = (make(images, batch_size, category_input) for make in (plain_steps, our_steps))
     for steps in (plain, ours):
+        seen = 0
+        while seen < after_epochs * len(images):
+            seen += next(steps)
         images_per_second(steps, seconds)  # warm up
     rounds = []
     for _ in range(pairs):
@@ -157,6 +163,7 @@ def compare(images, batch_size, category_input, pairs, seconds):
     return {
         "batch_size": batch_size,
         "category_input": category_input,
+        "after_epochs": after_epochs,
         "pairs": pairs,
         "plain_images_per_second": round(statistics.median(a for a, _, _ in rounds)),
         "our_images_per_second": round(statistics.median(b for _, b, _ in rounds)),
@@ -173,15 +180,18 @@ def main():
     parser.add_argument("--smoke", action="store_true", help="digits-sized slices on random images")
     parser.add_argument("--pairs", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=3.0, help="length of a slice")
+    parser.add_argument("--after-epochs", type=int, default=0, help="train both so long before anything is timed")
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[100, 512])
+    parser.add_argument("--category-inputs", nargs="+", default=["latent", "features"])
     options = parser.parse_args()
     if options.smoke:
         options.pairs, options.seconds = 1, 0.3
         images = np.random.default_rng(0).integers(0, 256, (2000, 28, 28, 1)).astype(np.uint8)
     else:
         images = load_images("mnist").images
-    for category_input in ("latent", "features"):
-        for batch_size in (100, 512):
-            result = compare(images, batch_size, category_input, options.pairs, options.seconds)
+    for category_input in options.category_inputs:
+        for batch_size in options.batch_sizes:
+            result = compare(images, batch_size, category_input, options.pairs, options.seconds, options.after_epochs)
             result |= {
                 "command": " ".join(["python", *sys.argv]),
                 "date": time.strftime("%Y-%m-%d"),
