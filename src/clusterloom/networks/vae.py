@@ -34,8 +34,6 @@ class VAESettings:
         concatenate: Features from all conv networks (the paper) or from the last alone.
         batch_norm: Normalise the hidden layers of encoder and category encoder over the batch; for conv layers see
             `ConvSettings`.
-        encoder_activation: "relu", or "none" for a hidden layer of the encoder that is linear.
-        initial_weights: "torch", or "glorot" for uniform weights after Glorot and Bengio (2010) and biases of zero.
         category_input: Whether the category encoder reads the features, q(y|x), or the latent, q(y|z).
         prior: "class" puts a learned mean for every cluster into formula (3); "standard" is N(0, 1) as printed.
         kl: "sampled" or "analytic", see `losses.sampled_gaussian_kl` and `losses.gaussian_kl`.
@@ -43,6 +41,8 @@ class VAESettings:
         reconstruction_weight: Weight lambda of the reconstruction, in nats per half squared pixel difference.
         category_weight: Weight of the category loss.
         kl_weight: Weight of the divergence from the prior, the beta of a beta-VAE; 1 in the paper.
+        encoder_activation: "relu", or "none" for a hidden layer of the encoder that is linear.
+        initial_weights: "torch", or "glorot" for uniform weights after Glorot and Bengio (2010) and biases of zero.
     """
 
     image_shape: tuple[int, int, int]
@@ -52,8 +52,6 @@ class VAESettings:
     conv_networks: tuple[ConvSettings, ...] = (ConvSettings(16, 3), ConvSettings(32, 5))
     concatenate: bool = True
     batch_norm: bool = False
-    encoder_activation: Literal["relu", "none"] = "relu"
-    initial_weights: Literal["torch", "glorot"] = "torch"
     category_input: Literal["features", "latent"] = "latent"
     prior: Literal["class", "standard"] = "class"
     kl: Literal["sampled", "analytic"] = "sampled"
@@ -61,6 +59,8 @@ class VAESettings:
     reconstruction_weight: float = 2.5
     category_weight: float = 1.0
     kl_weight: float = 1.0
+    encoder_activation: Literal["relu", "none"] = "relu"
+    initial_weights: Literal["torch", "glorot"] = "torch"
 
     def __post_init__(self) -> None:
         for name in ("n_clusters", "latent_dim", "hidden_dim"):
