@@ -1,4 +1,4 @@
-"""Writing files and folders so that a crash, a kill or a full disk never leaves half of one."""
+"""Writing files and folders so that a crash, a kill or a full disk never leaves half of one; telling what one holds."""
 
 import json
 import os

@@ -98,8 +98,8 @@ def _upgraded(bundle: Bundle) -> Bundle:
         variance = 1 / max(network["reconstruction_weight"], 1e-12)
         tensors["network.noise_variances"] = np.full((channels, height, width), variance, np.float32)
     if settings["estimator"] in ("ConvVAEClusterer", "VAEClusterer"):
-        network |= {"encoder_activation": "relu", "initial_weights": "torch"}
-        parameters |= {"encoder_activation": "relu", "initial_weights": "torch"}
+        for values in (network, parameters):
+            values |= {"encoder_activation": "relu", "initial_weights": "torch"}
     return replace(bundle, settings=settings, tensors=tensors)
 
 
