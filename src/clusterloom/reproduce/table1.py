@@ -66,7 +66,7 @@ class Reading:
         initial_weights: "torch" or "glorot".
         batch_size: Images per step.
         reconstruction_weight: Weight lambda of formula (2); None takes 2.5 for MNIST and 28 for Fashion-MNIST, with
-            which losses come out as printed (docs/paper.md, "What measurement says").
+            which losses come out near the printed ones (docs/paper.md, "What measurement says").
     """
 
     category_input: str = "latent"
