@@ -13,7 +13,6 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -87,7 +86,7 @@ def train_guided(
     first_plan, second_plan = replace(plan, epochs=epochs.first_fit), replace(plan, epochs=epochs.second_fit)
     fit(network, run, some, first_plan, widened(views), "fit-1", first["q"], label_smoothing=0.1)
 
-    hidden, own_q = _of_all(partial(_category_hidden, network), some, run), _of_all(network.assign, some, run)
+    hidden, own_q = _of_all(network.category_hidden, some, run), _of_all(network.assign, some, run)
     run.note(f"second guide: neighbour graph of {len(points):,} images")
     second = run.once("guide-2", lambda: _arrays(refined_guide(layout(hidden, plan.seed), own_q, plan.seed)))
     q = second["q"]
@@ -182,16 +181,6 @@ def _guided_rows(n: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).permutation(n)[:MAX_POINTS])
 
 
-def _category_logits(network: ClusterVAE, x: Tensor) -> Tensor:
-    features = network.features(x)
-    return network.category_logits(features, network.encode(features).mu)
-
-
-def _category_hidden(network: ClusterVAE, x: Tensor) -> Tensor:
-    features = network.features(x)
-    return network.category_hidden(features, network.encode(features).mu)
-
-
 def _of_all(function: Callable[[Tensor], Tensor], images: Any, run: Run) -> np.ndarray:
     """What a function makes of all images, shape (N, D). Every process calls it and gets all of it."""
     (result,) = apply_in_batches(lambda x: (function(x),), images, run.compute)
@@ -245,7 +234,7 @@ def _calibrate(network: ClusterVAE, images: Any, guide_q: np.ndarray, run: Run) 
     The graph of neighbours and the network err in different ways, so how often they agree tells, without labels, how
     sure the network may be. After Guo, Pleiss, Sun and Weinberger (2017), who ask labels instead.
     """
-    logits = torch.from_numpy(_of_all(partial(_category_logits, network), images, run)).double()
+    logits = torch.from_numpy(_of_all(network.logits, images, run)).double()
     agree = (logits.argmax(1).numpy() == guide_q.argmax(1)).sum()
     agreement = (float(agree) + 0.5) / (len(logits) + 1)  # never certainty
     low, high = 0.05, 20.0

@@ -203,11 +203,8 @@ class ClusterVAE(nn.Module):
 
     def category_logits(self, features: Tensor, z: Tensor) -> Tensor:
         """Logits of q(y|x) or q(y|z), shape (B, K), from features (B, F) and latents (B, D)."""
-        return in_float32(self.category_encoder[-1], self.category_hidden(features, z))
-
-    def category_hidden(self, features: Tensor, z: Tensor) -> Tensor:
-        """The category encoder's hidden layer, shape (B, hidden_dim), from features (B, F) and latents (B, D)."""
-        return self.category_encoder[:-1](features if self.settings.category_input == "features" else z)
+        read = features if self.settings.category_input == "features" else z
+        return in_float32(self.category_encoder[-1], self.category_encoder[:-1](read))
 
     def decode(self, z: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1] from latents (B, D)."""
@@ -216,10 +213,17 @@ class ClusterVAE(nn.Module):
 
     def assign(self, x: Tensor) -> Tensor:
         """Soft assignments (B, K) of images (B, C, H, W), at the posterior mean; nothing else is computed."""
+        return self.logits(x).softmax(1)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """What `assign` puts through softmax, shape (B, K)."""
+        return in_float32(self.category_encoder[-1], self.category_hidden(x))
+
+    def category_hidden(self, x: Tensor) -> Tensor:
+        """The category encoder's hidden layer, shape (B, hidden_dim), of images (B, C, H, W)."""
         features = self.features(x)
         reads_latent = self.settings.category_input == "latent"
-        read = self.encode(features).mu if reads_latent else features
-        return self.category_logits(features, read).softmax(1)
+        return self.category_encoder[:-1](self.encode(features).mu if reads_latent else features)
 
     def refit_classes(self, q: Tensor, mu: Tensor, log_var: Tensor) -> None:
         """Set class means and covariances to those of the latents of all images, for sampling.
