@@ -12,7 +12,7 @@ from PIL import Image
 from clusterloom import ConvVAEClusterer, DataError, SettingsError
 from clusterloom.cli import run as run_cli
 from clusterloom.data import ImageSet
-from clusterloom.reproduce import ablations, baselines, new_images, runs, table1
+from clusterloom.reproduce import ablations, baselines, figures, new_images, runs, table1
 from clusterloom.reproduce.ablations import Setting
 from clusterloom.reproduce.page import page
 from clusterloom.reproduce.records import Records
@@ -212,7 +212,7 @@ def test_figures_and_numbers_for_every_class(small_sets, tmp_path, capsys, monke
     assert "Ankle boot" in out
     for figure in range(1, 5):
         with Image.open(tmp_path / "f" / f"figure-{figure}.png") as picture:
-            assert picture.width > 300
+            assert picture.width > 700
     path = tmp_path / "benchmarks" / "results" / "figures.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert len(lines) == 30
@@ -235,6 +235,20 @@ def test_figures_and_numbers_for_every_class(small_sets, tmp_path, capsys, monke
     fits = Path(__file__).parent / "models" / "format-3"
     assert run_cli([*command, "--ours", str(fits)]) == 2
     assert "makes new images" in capsys.readouterr().err
+
+
+def test_means_are_over_the_classes_that_every_model_shows():
+    names = ("share_judged_right", "frechet_distance", "density", "coverage", "recall", "vendi_over_real")
+
+    def record(label, images, value):
+        return {"class": label, "images": images, "clusters": 1, **(dict.fromkeys(names, value) if value else {})}
+
+    values = {("a", "ours"): 1.0, ("a", "plain"): 2.0, ("b", "ours"): 2.0, ("b", "plain"): 4.0, ("c", "ours"): 9.0}
+    records = [record(label, kind, values.get((label, kind))) for label in "abc" for kind in ("ours", "plain")]
+    cells = [list(column.cells) for column in figures.table(records).columns]
+    assert [column[-2:] for column in cells[:2]] == [["mean of the 2 classes that both have"] * 2, ["ours", "plain"]]
+    assert all(column[-2:] == ["1.50", "3.00"] for column in cells[3:])
+    assert len(figures.table([r for r in records if r["class"] == "c"]).rows) == 2
 
 
 def test_ablations_run_each_setting_once_and_answer_the_claims(small_sets, tmp_path, capsys, monkeypatch):

@@ -1,7 +1,7 @@
 """Pictures of clusters: members and new images, laid out in grids."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,8 @@ from clusterloom.networks.describe import Part, size
 
 _LABEL_PIXELS = 72
 _GAP_PIXELS = 2
-_SMALLEST_TILE = 28
+_HEAD_PIXELS = 18
+_ASIDE_PIXELS = 24
 
 
 def to_uint8(images: np.ndarray) -> np.ndarray:
@@ -36,7 +37,7 @@ def to_picture(image: np.ndarray) -> Image.Image:
     return Image.fromarray(grey)
 
 
-def image_grid(rows: Sequence[np.ndarray], labels: Sequence[str] | None = None) -> Image.Image:
+def image_grid(rows: Sequence[np.ndarray], labels: Sequence[str] | None = None, smallest: int = 28) -> Image.Image:
     """A picture with one row of images per entry, each labelled on the left; rows may have different lengths.
 
     Small images are enlarged by a whole factor without smoothing, so that every pixel can be seen.
@@ -44,12 +45,13 @@ def image_grid(rows: Sequence[np.ndarray], labels: Sequence[str] | None = None) 
     Args:
         rows: Images of each row, shape (n, H, W, C), uint8 or float in [0, 1]; n may be 0.
         labels: Text of each row; None leaves no room for it.
+        smallest: Pixels that the shorter side of an image takes up at least.
 
     Returns:
         An RGB picture.
     """
     height, width = rows[0].shape[1:3]
-    factor = max(1, -(-_SMALLEST_TILE // min(height, width)))
+    factor = max(1, -(-smallest // min(height, width)))
     tile_height, tile_width = height * factor + _GAP_PIXELS, width * factor + _GAP_PIXELS
     left = _LABEL_PIXELS if labels else 0
     columns = max(1, *(len(row) for row in rows)) if len(rows) > 1 else max(1, len(rows[0]))
@@ -65,6 +67,18 @@ def image_grid(rows: Sequence[np.ndarray], labels: Sequence[str] | None = None) 
         for x, image in enumerate(row):
             tile = to_picture(image).resize((width * factor, height * factor), Image.Resampling.NEAREST)
             canvas.paste(tile, (left + x * tile_width + _GAP_PIXELS, top))
+    return canvas
+
+
+def side_by_side(pictures: Mapping[str, Image.Image]) -> Image.Image:
+    """Pictures next to each other, each under its name."""
+    width = sum(picture.width for picture in pictures.values()) + _ASIDE_PIXELS * (len(pictures) - 1)
+    canvas = Image.new("RGB", (width, _HEAD_PIXELS + max(p.height for p in pictures.values())), "white")
+    draw, font, left = ImageDraw.Draw(canvas), ImageFont.load_default(12), 0
+    for name, picture in pictures.items():
+        draw.text((left + _GAP_PIXELS, 1), name, fill="black", font=font)
+        canvas.paste(picture, (left, _HEAD_PIXELS))
+        left += picture.width + _ASIDE_PIXELS
     return canvas
 
 

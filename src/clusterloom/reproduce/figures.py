@@ -5,9 +5,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from rich.table import Table
 
 from clusterloom.errors import SettingsError
@@ -17,7 +19,7 @@ from clusterloom.estimators.vae import VAEClusterer
 from clusterloom.estimators.variational import VariationalClusterer
 from clusterloom.files import write_atomically
 from clusterloom.networks.describe import describe
-from clusterloom.pictures import image_grid, network_figure, png_bytes
+from clusterloom.pictures import image_grid, network_figure, png_bytes, side_by_side
 from clusterloom.presets import PRESETS
 from clusterloom.reproduce.judge import trained_judge
 from clusterloom.reproduce.new_images import SAMPLES, clusters_of_classes, images_of, new_images, scores_of_class
@@ -124,7 +126,7 @@ def draw(
         new = {kind: new_images(model, groups[kind][label], seed=label) for kind, model in models.items()}
         figure = next((number for number, shown in SHOWN if shown == name), None)
         if figure is not None:
-            write_atomically(folder / f"figure-{figure}.png", png_bytes(_beside(new, train.images.shape[1:])))
+            write_atomically(folder / f"figure-{figure}.png", png_bytes(_beside(new)))
         for kind, images in {"real": other, **new}.items():
             record = {
                 "class": name,
@@ -156,19 +158,20 @@ def _of_model(model: VariationalClusterer) -> dict[str, Any]:
     }
 
 
-def _beside(new: Mapping[str, np.ndarray], shape: tuple[int, ...]) -> Any:
+def _beside(new: Mapping[str, np.ndarray]) -> Image.Image:
     """New images of the plain VAE on the left, ours on the right, as in the paper's figures."""
-    blank = np.ones((_SHOWN_SIDE**2, *shape), np.float32)
-    rows = []
-    for row in range(_SHOWN_SIDE):
-        at = slice(row * _SHOWN_SIDE, (row + 1) * _SHOWN_SIDE)
-        left, right = (np.concatenate([new[kind], blank])[at] for kind in ("plain", "ours"))
-        rows.append(np.concatenate([left, blank[:1], right]))
-    return image_grid(rows)
+    grids = {}
+    for kind, name in (("plain", "plain VAE"), ("ours", "with conv networks")):
+        if len(new[kind]) == 0:
+            name += ": no cluster of this class"
+        blank = np.ones((_SHOWN_SIDE**2, *new[kind].shape[1:]), np.float32)
+        shown = np.concatenate([new[kind], blank])[: _SHOWN_SIDE**2]
+        grids[name] = image_grid(np.split(shown, _SHOWN_SIDE), smallest=56)
+    return side_by_side(grids)
 
 
 def table(records: list[dict[str, Any]]) -> Table:
-    """Records of `draw`, one row each."""
+    """Records of `draw`, one row each, and their means over the classes that every model has clusters of."""
     result = Table(
         *("class", "images", "clusters", "judged right", "Fréchet", "density", "coverage", "recall", "Vendi / real"),
         title=f"New images against {SAMPLES} real ones; real: other real ones, the floor",
@@ -177,6 +180,11 @@ def table(records: list[dict[str, Any]]) -> Table:
     for r in records:
         clusters = "" if r["clusters"] is None else str(r["clusters"])
         result.add_row(r["class"], r["images"], clusters, *(f"{r[n]:.2f}" if n in r else "" for n in names))
+    shown = {r["class"] for r in records}.difference(r["class"] for r in records if names[0] not in r)
+    for kind in dict.fromkeys(r["images"] for r in records if shown):
+        some = [r for r in records if r["images"] == kind and r["class"] in shown]
+        means = (f"{mean(r[n] for r in some):.2f}" for n in names)
+        result.add_row(f"mean of the {len(shown)} classes that both have", kind, "", *means)
     return result
 
 

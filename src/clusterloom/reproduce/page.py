@@ -43,12 +43,22 @@ The same images. DEC and the autoencoder are trained for a small part of the pub
 """
 
 _FIGURES = """\
-## Figures 2 to 4 in numbers
+## Figures 1 to 4, and their numbers
 
 New images of every class of Fashion-MNIST against real ones, in the 128 features of a small network that was trained on
 the true labels for this purpose. "real" is the floor: other real images in their place. Fréchet distance and the
 neighbourhood scores depend on the number of images, which is the same everywhere here. A class has images of those
 clusters whose most frequent class it is, and none where there is no such cluster.
+"""
+
+_PICTURES = """\
+![Figure 1](images/figure-1.png)
+
+![Figure 2, bags](images/figure-2.png)
+
+![Figure 3, T-shirts](images/figure-3.png)
+
+![Figure 4, ankle boots](images/figure-4.png)
 """
 
 _ABLATIONS = """\
@@ -173,7 +183,7 @@ def _figures(records: Records) -> list[str]:
         models = {r["images"]: r["model"] for r in runs if "model" in r}
         described = "; ".join(f"{kind}: {_described(model)}" for kind, model in models.items())
         sections += [described + ".", _markdown(figures.table(runs)), f"`{command[0]}`, {runs[-1]['date']}."]
-    return sections
+    return [*sections, _PICTURES]
 
 
 def _ablations(records: Records) -> list[str]:
