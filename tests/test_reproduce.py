@@ -266,7 +266,8 @@ def test_ablations_run_each_setting_once_and_answer_the_claims(small_sets, tmp_p
         assert 0 <= r["new_recall"] <= 1 < 10 * r["new_vendi_over_real"]
     gain = 100 * (lines[2]["accuracy_test"] - lines[0]["accuracy_test"])
     out = " ".join(capsys.readouterr().out.split())
-    assert f"{'Yes' if gain >= 15 else 'No'}: two conv networks against none: {gain:+.1f} points." in out
+    verdict = "Yes" if gain >= 15 else "No"
+    assert f"{verdict} (one seed each): two conv networks against none: {gain:+.1f} points." in out
     assert run_cli(command) == 0
     assert len(path.read_text().splitlines()) == 5
     capsys.readouterr()
@@ -294,9 +295,11 @@ def test_answers_follow_the_runs(study, better, verdict, tmp_path):
     records = Records(tmp_path / "a.jsonl")
     scores = ("accuracy_test", "posterior_variance", "new_share_judged_right", "new_vendi_over_real", "new_recall")
     for setting in ablations.STUDIES[study].settings.values():
-        identity = {"dataset": "mnist", **dataclasses.asdict(setting), "epochs": 10, "limit": None, "seed": 0}
-        records.add(identity | dict.fromkeys(scores, 0.9 if setting == better else 0.4))
-    assert f" {verdict}: " in ablations.answer(ablations.STUDIES[study], "mnist", Extent(epochs=10), records)
+        identity = {"dataset": "mnist", **dataclasses.asdict(setting), "epochs": 10, "limit": None}
+        for seed in range(3 if setting == better else 2):
+            records.add(identity | {"seed": seed} | dict.fromkeys(scores, 0.9 if setting == better else 0.4))
+    answer = ablations.answer(ablations.STUDIES[study], "mnist", Extent(epochs=10), records)
+    assert f" {verdict} (at least 2 seeds each): " in answer
 
 
 def test_the_page_is_what_the_results_say(tmp_path):

@@ -283,17 +283,19 @@ def table(study: Study, dataset: str, extent: Extent, records: Records) -> Table
 
 
 def answer(study: Study, dataset: str, extent: Extent, records: Records) -> str:
-    """The paper's claim and whether the runs on record bear it out; empty where there is no claim."""
+    """The paper's claim, and whether the runs on record bear it out, with how many seeds; empty without a claim."""
     if study.answer is None:
         return ""
 
     def runs(setting: Setting) -> list[dict[str, Any]]:
         return records.matching(**_identity(setting, dataset, extent))
 
-    if not all(runs(setting) for setting in study.settings.values()):
+    seeds = min(len(runs(setting)) for setting in study.settings.values())
+    if seeds == 0:
         return f'"{study.claim}" Not answered yet: settings are missing.'
     borne_out, number = study.answer(runs)
-    return f'"{study.claim}" {"Yes" if borne_out else "No"}: {number}.'
+    by = "one seed each" if seeds == 1 else f"at least {seeds} seeds each"
+    return f'"{study.claim}" {"Yes" if borne_out else "No"} ({by}): {number}.'
 
 
 def default_path() -> Path:

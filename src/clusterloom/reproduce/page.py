@@ -68,7 +68,9 @@ One part of the model changed at a time, at fewer epochs than the paper's 50; sc
 is the mean posterior variance over dimensions and images, "dims used" counts the dimensions whose mean changes with the
 image. "classes" are those that are most frequent in some cluster; for these, "right" is the share of new images that a
 network trained on labels gives to the class, "recall" the share of real images that lie among new ones, and "Vendi" the
-variety of new images over that of real ones. A claim is the paper's, translated; yes and no come from the means.
+variety of new images over that of real ones. A claim is the paper's, translated; yes and no come from the means. Runs
+that differ in the seed alone lie several points apart (Table 1, and the baselines), so where a setting has one seed, a
+small difference says nothing.
 """
 
 
