@@ -32,7 +32,8 @@ _READINGS = """\
 ### What the paper leaves open
 
 Single rows under different readings, for fewer epochs than the paper's 50, so losses are still above and accuracies
-still below what they come to. [](paper.md) says what was settled on, and why.
+still below what they come to. "reading" has what differs from the one settled on, which the heads above name.
+[](paper.md) says why it was.
 """
 
 _BASELINES = """\
@@ -122,6 +123,12 @@ def _words(run: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
+def _difference(run: Mapping[str, Any]) -> str:
+    """What sets a run's reading apart from the one settled on."""
+    settled = _words(table1.Reading().of(run["dataset"]))
+    return ", ".join(word for word, usual in zip(_words(run), settled, strict=True) if word != usual) or "as settled on"
+
+
 _Q = {"latent": "q(y|z)", "features": "q(y|x)"}
 
 
@@ -150,7 +157,7 @@ def _readings(runs: list[dict[str, Any]]) -> list[str]:
         table.add_row(
             row.dataset,
             f"{row.latent_dim}, {row.conv_depth}, {row.hidden_dim}",
-            ", ".join(_words(same[0])).replace("|", "\\|"),
+            _difference(same[0]).replace("|", "\\|"),
             *(str(same[0]["epochs"]), str(len(same))),
             f"{row.losses[0]:.1f}",
             spread([r["loss_train"] for r in same], 1),
@@ -217,12 +224,12 @@ def _how(runs: list[dict[str, Any]]) -> str:
     days = sorted({r["date"] for r in runs})
     seconds = spread([r["seconds"] for r in runs], 0)
     span = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
-    return f"{span}, {', '.join(where) or 'cpu'}, {seconds} seconds a run, by\n\n{commands}"
+    return f"{span}; {' and '.join(where) or 'cpu'}; {seconds} seconds a run, by\n\n{commands}"
 
 
 def _where(run: Mapping[str, Any]) -> str:
     threads = "1 thread" if run["threads"] == 1 else f"{run['threads']} threads"
-    return f"{run['device']} with {threads}, {run.get('precision', 'fp32')}"
+    return f"{run['device']} with {threads} in {run.get('precision', 'fp32')}"
 
 
 def _grouped(records: Iterable[dict[str, Any]], names: tuple[str, ...]) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
