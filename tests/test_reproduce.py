@@ -246,7 +246,7 @@ def test_means_are_over_the_classes_that_every_model_shows():
     values = {("a", "ours"): 1.0, ("a", "plain"): 2.0, ("b", "ours"): 2.0, ("b", "plain"): 4.0, ("c", "ours"): 9.0}
     records = [record(label, kind, values.get((label, kind))) for label in "abc" for kind in ("ours", "plain")]
     cells = [list(column.cells) for column in figures.table(records).columns]
-    assert [column[-2:] for column in cells[:2]] == [["mean of the 2 classes that both have"] * 2, ["ours", "plain"]]
+    assert [column[-2:] for column in cells[:2]] == [["mean of 2"] * 2, ["ours", "plain"]]
     assert all(column[-2:] == ["1.50", "3.00"] for column in cells[3:])
     assert len(figures.table([r for r in records if r["class"] == "c"]).rows) == 2
 

@@ -184,7 +184,7 @@ def table(records: list[dict[str, Any]]) -> Table:
     for kind in dict.fromkeys(r["images"] for r in records if shown):
         some = [r for r in records if r["images"] == kind and r["class"] in shown]
         means = (f"{mean(r[n] for r in some):.2f}" for n in names)
-        result.add_row(f"mean of the {len(shown)} classes that both have", kind, "", *means)
+        result.add_row(f"mean of {len(shown)}", kind, "", *means)
     return result
 
 

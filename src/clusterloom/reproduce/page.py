@@ -49,17 +49,26 @@ _FIGURES = """\
 New images of every class of Fashion-MNIST against real ones, in the 128 features of a small network that was trained on
 the true labels for this purpose. "real" is the floor: other real images in their place. Fréchet distance and the
 neighbourhood scores depend on the number of images, which is the same everywhere here. A class has images of those
-clusters whose most frequent class it is, and none where there is no such cluster.
+clusters whose most frequent class it is, and none where there is no such cluster; means are over the classes that both
+models have.
 """
 
 _PICTURES = """\
-![Figure 1](images/figure-1.png)
+Figure 1, the convolutional model:
 
-![Figure 2, bags](images/figure-2.png)
+![Layers, shapes and parameter counts](images/figure-1.png)
 
-![Figure 3, T-shirts](images/figure-3.png)
+Figure 2, new images of the class bag:
 
-![Figure 4, ankle boots](images/figure-4.png)
+![Bags](images/figure-2.png)
+
+Figure 3, T-shirt or top:
+
+![T-shirts](images/figure-3.png)
+
+Figure 4, ankle boot:
+
+![Ankle boots](images/figure-4.png)
 """
 
 _ABLATIONS = """\
