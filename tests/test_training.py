@@ -390,6 +390,7 @@ DISTRIBUTED = textwrap.dedent("""
     from clusterloom.presets import PRESETS
     preset = PRESETS[sys.argv[2]]["convvae"]
     changed = dict(n_clusters=3, latent_dim=4, hidden_dim=16, epochs=3, batch_size=13, random_state=0, device="cpu")
+    changed |= dict(precision="fp32")  # bf16, "auto" on some machines, rounds sums over half a batch otherwise
     model = ConvVAEClusterer(**{**preset, **changed})
     model.fit(images)
     state = PartialState()
