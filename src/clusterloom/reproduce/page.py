@@ -53,24 +53,6 @@ clusters whose most frequent class it is, and none where there is no such cluste
 models have.
 """
 
-_PICTURES = """\
-Figure 1, the convolutional model:
-
-![Layers, shapes and parameter counts](images/figure-1.png)
-
-Figure 2, new images of the class bag:
-
-![Bags](images/figure-2.png)
-
-Figure 3, T-shirt or top:
-
-![T-shirts](images/figure-3.png)
-
-Figure 4, ankle boot:
-
-![Ankle boots](images/figure-4.png)
-"""
-
 _ABLATIONS = """\
 ## Ablations, and the paper's claims
 
@@ -201,7 +183,11 @@ def _figures(records: Records) -> list[str]:
         models = {r["images"]: r["model"] for r in runs if "model" in r}
         described = "; ".join(f"{kind}: {_described(model)}" for kind, model in models.items())
         sections += [described + ".", _markdown(figures.table(runs)), f"`{command[0]}`, {runs[-1]['date']}."]
-    return [*sections, _PICTURES]
+    pictures = [
+        (1, "the convolutional model"),
+        *((number, f"new images of the class {name}") for number, name in figures.SHOWN),
+    ]
+    return sections + [f"Figure {n}, {what}:\n\n![Figure {n}](images/figure-{n}.png)" for n, what in pictures]
 
 
 def _ablations(records: Records) -> list[str]:
