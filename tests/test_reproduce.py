@@ -235,6 +235,8 @@ def test_figures_and_numbers_for_every_class(small_sets, tmp_path, capsys, monke
     fits = Path(__file__).parent / "models" / "format-3"
     assert run_cli([*command, "--ours", str(fits)]) == 2
     assert "makes new images" in capsys.readouterr().err
+    assert run_cli(["reproduce", "figures", "--smoke", "--out", str(path)]) == 2
+    assert "is a file" in capsys.readouterr().err
 
 
 def test_means_are_over_the_classes_that_every_model_shows():

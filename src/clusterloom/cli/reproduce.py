@@ -46,7 +46,7 @@ def table1(
     results: Annotated[
         Path | None, typer.Option(help="File of finished runs; benchmarks/results/table1.jsonl.", metavar="FILE")
     ] = None,
-    keep: Annotated[Path | None, typer.Option(help="Save the models there.", metavar="FOLDER")] = None,
+    keep: Annotated[Path | None, typer.Option(help="Save the models there.", file_okay=False, metavar="FOLDER")] = None,
     show: Show = False,
     smoke: Smoke = False,
 ) -> None:
@@ -97,7 +97,7 @@ def baselines(
 @app.command()
 def figures(
     context: typer.Context,
-    out: Annotated[Path, typer.Option(help="Folder for pictures and models.", metavar="FOLDER")],
+    out: Annotated[Path, typer.Option(help="Folder for pictures and models.", file_okay=False, metavar="FOLDER")],
     plain: Annotated[
         Path | None, typer.Option(help="A plain VAE's model directory, in place of training one.", metavar="MODEL")
     ] = None,
