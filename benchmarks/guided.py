@@ -27,14 +27,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from paper.judge import trained_judge
+from paper.records import Records
 from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import roc_auc_score
 
 from clusterloom import ConvVAEClusterer
 from clusterloom.data import load_images
 from clusterloom.metrics import expected_calibration_error, label_scores
-from clusterloom.reproduce.judge import trained_judge
-from clusterloom.reproduce.records import Records
 
 RESULTS = Path(__file__).parent / "results" / "guided.jsonl"
 DATASETS = ("mnist", "fashion-mnist", "mnist-unequal", "mnist-with-fashion", "digits")
@@ -64,15 +64,15 @@ def images_and_labels(dataset, limit=None):
 
 def scores(model, images, labels):
     known = labels >= 0
-    assessed = model.assess(images)
-    proba = assessed["proba"][known]
+    predicted = model.predictions(images)
+    proba = predicted["proba"][known]
     result = label_scores(labels[known], proba.argmax(1))
     result["calibration_error"] = expected_calibration_error(labels[known], proba)
     result["mean_probability"] = float(proba.max(1).mean())
     if not known.all():
-        result["outlier_auc"] = float(roc_auc_score(~known, -assessed["score"]))
-        result["flagged_outliers"] = float(assessed["outlier"][~known].mean())
-        result["flagged_others"] = float(assessed["outlier"][known].mean())
+        result["outlier_auc"] = float(roc_auc_score(~known, -predicted["score"]))
+        result["flagged_outliers"] = float(predicted["outlier"][~known].mean())
+        result["flagged_others"] = float(predicted["outlier"][known].mean())
     judge, result["judge_accuracy"] = trained_judge(images[known], labels[known])
     counts = np.zeros((labels.max() + 1, model.n_clusters_), int)
     np.add.at(counts, (labels[known], proba.argmax(1)), 1)

@@ -152,8 +152,8 @@ def test_saved_and_loaded(tmp_path):
     model = DECClusterer(4, **QUICK, epochs=2).fit(images)
     model.save(tmp_path / "model")
     loaded = load_model(tmp_path / "model")
-    for name, values in model.assess(images).items():
-        assert np.array_equal(loaded.assess(images)[name], values), name
+    for name, values in model.predictions(images).items():
+        assert np.array_equal(loaded.predictions(images)[name], values), name
     assert np.array_equal(loaded.reconstruct(images), model.reconstruct(images))
     assert "generate" not in (tmp_path / "model" / "README.md").read_text()
 

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from clusterloom.data import ImageSet, load_images
-from clusterloom.data.boundary import printable
 from clusterloom.data.images import RowIds, chunks, encode_labels, limited_rows
-from clusterloom.errors import DataError, SettingsError
+from clusterloom.errors import DataError, SettingsError, printable
 
 
 @pytest.fixture(autouse=True)

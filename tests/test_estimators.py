@@ -114,9 +114,9 @@ def test_predict_is_the_argmax_and_labels_are_predict(fitted):
 
 def test_an_answer_does_not_depend_on_the_other_images(fitted):
     images = digits(600)
-    together = fitted.assess(images)
+    together = fitted.predictions(images)
     for rows in ([5], [599, 0, 17]):
-        alone = fitted.assess(images[rows])
+        alone = fitted.predictions(images[rows])
         for name, values in alone.items():
             assert np.array_equal(values, together[name][rows]), name
 
@@ -184,7 +184,7 @@ def test_noise_variances_are_the_mean_squared_errors(make):
     images = digits()
     model = make().fit(images)
     errors = np.square(model.reconstruct(images) - images[..., None] / 255).mean(0)
-    found = model.network_.noise_variances.permute(1, 2, 0).numpy()
+    found = model.network_.pixel_variances.permute(1, 2, 0).numpy()
     np.testing.assert_allclose(found, np.maximum(errors, 1e-4), rtol=1e-3)
     assert found.max() > 1e-3
 
@@ -195,10 +195,10 @@ def test_scores_rank_noise_below_the_training_images(make):
     is_guided = make().get_params().get("start") == "guided"  # whose decoder weighs little and is weak after 200 steps
     noise = np.random.default_rng(0).integers(0, 256, images.shape).astype(np.uint8)
     assert model.score_samples(noise).max() < np.median(model.score_samples(images))
-    assessed = model.assess(noise)
-    assert assessed["outlier"].mean() > (0 if is_guided else 0.8)
-    assert np.array_equal(assessed["outlier"], assessed["score"] < model.outlier_threshold_)
-    assert model.assess(images)["outlier"].mean() < 0.02
+    predicted = model.predictions(noise)
+    assert predicted["outlier"].mean() > (0 if is_guided else 0.8)
+    assert np.array_equal(predicted["outlier"], predicted["score"] < model.outlier_threshold_)
+    assert model.predictions(images)["outlier"].mean() < 0.02
 
 
 def test_samples(fitted):
@@ -235,8 +235,8 @@ def test_save_and_load_are_exact(make, fitted, tmp_path):
     images = digits()
     fitted.save(tmp_path / "model")
     for loaded in (load_model(tmp_path / "model"), type(fitted).load(tmp_path / "model")):
-        for name, values in fitted.assess(images).items():
-            assert np.array_equal(loaded.assess(images)[name], values), name
+        for name, values in fitted.predictions(images).items():
+            assert np.array_equal(loaded.predictions(images)[name], values), name
         assert np.array_equal(loaded.labels_, fitted.labels_)
         assert loaded.history_ == fitted.history_
         assert loaded.get_params()["random_state"] == 3
@@ -326,7 +326,7 @@ def test_equal_images_are_no_outliers(make):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model = make().fit(images)
-        assert not model.assess(images)["outlier"].any()
+        assert not model.predictions(images)["outlier"].any()
 
 
 def test_divergence_keeps_the_last_good_epoch(make, monkeypatch):

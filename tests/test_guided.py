@@ -249,7 +249,7 @@ def test_refitted_classes_are_the_latents_own_moments():
     mu = torch.from_numpy(rng.standard_normal((20_000, 2)).astype(np.float32)) @ factor.T + 5 * q
     vae.refit_classes(q, mu, torch.full((20_000, 2), math.log(0.25)))
     torch.testing.assert_close(vae.class_means.detach(), 5 * torch.eye(2), atol=0.05, rtol=0)
-    covariance = vae.class_factors[0] @ vae.class_factors[0].T
+    covariance = vae.scale_tril[0] @ vae.scale_tril[0].T
     torch.testing.assert_close(covariance, factor @ factor.T + 0.25 * torch.eye(2), atol=0.05, rtol=0)
 
 
@@ -259,7 +259,7 @@ def test_a_cluster_without_images_keeps_its_mean_and_gets_the_common_covariance(
     mu = torch.from_numpy(np.random.default_rng(0).standard_normal((500, 2)).astype(np.float32))
     vae.refit_classes(q, mu, torch.full((500, 2), -9.0))
     assert vae.class_means[1].tolist() == [0, 0]
-    assert torch.isfinite(vae.class_factors).all()
+    assert torch.isfinite(vae.scale_tril).all()
 
 
 # Guide

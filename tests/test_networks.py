@@ -132,7 +132,7 @@ def test_shapes_and_that_every_parameter_gets_a_gradient(changes):
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
     assert vae.decode(torch.zeros(2, 5)).shape == (2, 3, 9, 12)
-    q, mu, score = vae.assess(x)
+    q, mu, score = vae.predictions(x)
     assert (q.shape, mu.shape, score.shape) == ((6, 4), (6, 5), (6,))
 
 
@@ -206,7 +206,7 @@ def test_assign_is_the_category_encoder_at_the_posterior_mean():
         features = vae.features(x)
         expected = vae.category_logits(features, vae.encode(features).mu).softmax(1)
         torch.testing.assert_close(vae.assign(x), expected)
-        assert torch.equal(vae.assess(x)[0], vae.assign(x))
+        assert torch.equal(vae.predictions(x)[0], vae.assign(x))
 
 
 def test_score_is_the_training_loss_with_nothing_sampled():
@@ -214,17 +214,17 @@ def test_score_is_the_training_loss_with_nothing_sampled():
     vae = ClusterVAE(small_settings(kl="analytic"))
     x = torch.rand(4, 3, 9, 12)
     terms = vae(x, torch.zeros(4, 5)).terms
-    torch.testing.assert_close(-vae.assess(x)[2], sum(terms.values()) + math.log(4))
+    torch.testing.assert_close(-vae.predictions(x)[2], sum(terms.values()) + math.log(4))
 
 
 def test_the_score_counts_errors_by_their_pixels_variance():
     vae = ClusterVAE(small_settings())
     x = torch.rand(4, 3, 9, 12)
     error = (x - vae.decode(vae.encode(vae.features(x)).mu)) ** 2
-    before = vae.assess(x)[2]
-    vae.noise_variances[1, 2, 3] /= 5
+    before = vae.predictions(x)[2]
+    vae.pixel_variances[1, 2, 3] /= 5
     expected = before - 4 * error[:, 1, 2, 3] / 2 * vae.settings.reconstruction_weight
-    torch.testing.assert_close(vae.assess(x)[2], expected)
+    torch.testing.assert_close(vae.predictions(x)[2], expected)
 
 
 def test_terms_are_weighted_and_named():

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from paper import ablations, baselines, figures, new_images, runs, table1
+from paper.ablations import Setting
+from paper.page import page
+from paper.records import Records
+from paper.runs import Extent
+from paper.table1 import ROWS, Reading, chosen_rows
 from PIL import Image
 
 from clusterloom import ConvVAEClusterer, DataError, SettingsError
 from clusterloom.cli import run as run_cli
 from clusterloom.data import ImageSet
-from clusterloom.reproduce import ablations, baselines, figures, new_images, runs, table1
-from clusterloom.reproduce.ablations import Setting
-from clusterloom.reproduce.page import page
-from clusterloom.reproduce.records import Records
-from clusterloom.reproduce.runs import Extent
-from clusterloom.reproduce.table1 import ROWS, Reading, chosen_rows
 
 
 @pytest.fixture

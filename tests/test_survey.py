@@ -50,7 +50,7 @@ def test_every_estimator_can_be_surveyed(name):
     images = image_set()
     model = ESTIMATORS[name].set_params(random_state=0).fit(images)
     made = survey(model, images)
-    said = model.assess(images)
+    said = model.predictions(images)
     for field in ("proba", "latents", "score", "outlier"):
         np.testing.assert_array_equal(getattr(made, field), said[field])
     assert made.position.shape == (60, 2)

@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from clusterloom.data.boundary import printable
-from clusterloom.errors import ModelError
+from clusterloom.errors import ModelError, printable
 from clusterloom.files import json_keys, new_directory, write_atomically
 
 FORMAT_VERSION = 4

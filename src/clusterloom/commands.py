@@ -17,9 +17,8 @@ from rich.text import Text
 from clusterloom.bundle import LEFT_BY_VIEWERS, check_target
 from clusterloom.cluster_count import Evidence
 from clusterloom.data import ImageSet, holds_pictures, load_images
-from clusterloom.data.boundary import printable
 from clusterloom.device import is_main_process, memory_errors_named
-from clusterloom.errors import DataError, SettingsError, TrainingError
+from clusterloom.errors import DataError, SettingsError, TrainingError, printable
 from clusterloom.estimators.base import ImageClusterer
 from clusterloom.estimators.load import load_model
 from clusterloom.estimators.methods import METHODS, method_parameters
@@ -151,13 +150,13 @@ def predict(model_path: Path, data: DataOptions, out: str, console: Console) -> 
         raise DataError(f"--out {printable(out)} is DATA itself; choose another")
     model = load_model(model_path)
     images = data.load_for(model, console)
-    assessed = model.assess(images)
+    predicted = model.predictions(images)
     if not is_main_process():
         return
-    write_table(prediction_columns(images.ids, assessed), out)
+    write_table(prediction_columns(images.ids, predicted), out)
     if out != "-":
         _say(
-            console, f"{len(images):,} rows: {printable(out)} ({int(assessed['outlier'].sum()):,} flagged as outliers)"
+            console, f"{len(images):,} rows: {printable(out)} ({int(predicted['outlier'].sum()):,} flagged as outliers)"
         )
 
 
@@ -215,12 +214,12 @@ def evaluate(
     labels_true, names = images.labels, images.class_names
     if labels_file is not None:
         labels_true, names = read_labels(labels_file, images.ids)
-    assessed = model.assess(images)
+    predicted = model.predictions(images)
     if not is_main_process():
         return
-    result = _unsupervised_scores(assessed)
+    result = _unsupervised_scores(predicted)
     if labels_true is not None:
-        labels_pred = assessed["proba"].argmax(1)
+        labels_pred = predicted["proba"].argmax(1)
         result |= label_scores(labels_true, labels_pred)
         result["classes"] = [
             {**vars(row), "name": names[row.label]} for row in per_class_table(labels_true, labels_pred)
@@ -327,17 +326,17 @@ def _new_images(estimator: VariationalClusterer) -> bytes:
     return png_bytes(image_grid(new, [f"cluster {k}" for k in range(estimator.n_clusters_)]))
 
 
-def _unsupervised_scores(assessed: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    proba = assessed["proba"]
+def _unsupervised_scores(predicted: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    proba = predicted["proba"]
     labels = proba.argmax(1)
     confidence = proba.max(1)
-    score = float(assessed["score"].mean())
+    score = float(predicted["score"].mean())
     return {
         "images": len(proba),
-        "silhouette": sampled_silhouette_score(assessed["latents"], labels),
+        "silhouette": sampled_silhouette_score(predicted["latents"], labels),
         "confidence": float(confidence.mean()),
         "score": score if math.isfinite(score) else None,  # JSON has no infinity
-        "outliers": int(assessed["outlier"].sum()),
+        "outliers": int(predicted["outlier"].sum()),
         "clusters": [
             {
                 "cluster": k,

@@ -199,7 +199,7 @@ def survey(model: ImageClusterer, images: ImageSet, progress: Callable[[str], No
         tell("survey found in the cache")
         return found
     tell(f"asking the model about {len(images):,} images")
-    said = model.assess(images)
+    said = model.predictions(images)
     tell("drawing the map")
     made = Survey(**said, position=draw_map(joint_features(said["latents"], said["proba"]), said["proba"].argmax(1)))
     if is_main_process():

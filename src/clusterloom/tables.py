@@ -10,27 +10,27 @@ from typing import IO, Any
 
 import numpy as np
 
-from clusterloom.data.boundary import only_data_errors, printable
+from clusterloom.data.boundary import only_data_errors
 from clusterloom.data.images import encode_labels
-from clusterloom.errors import DataError
+from clusterloom.errors import DataError, printable
 from clusterloom.files import write_atomically
 
 _ROWS_PER_WRITE = 10_000
 _MISSING_PARQUET = "parquet needs pyarrow: pip install 'clusterloom[parquet]', or write a .csv"
 
 
-def prediction_columns(ids: Sequence[str], assessed: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def prediction_columns(ids: Sequence[str], predicted: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """One row per image, by column.
 
     Args:
         ids: Id of each image.
-        assessed: What `ImageClusterer.assess` returns.
+        predicted: What `ImageClusterer.predictions` returns.
 
     Returns:
         id, cluster, probability, runner_up, runner_up_probability, score (nats), outlier; the runner-up is empty
         (-1, 0) where there is one cluster only.
     """
-    proba = assessed["proba"]
+    proba = predicted["proba"]
     rows = np.arange(len(proba))
     cluster = proba.argmax(1)
     columns: dict[str, Any] = {"id": ids, "cluster": cluster, "probability": proba[rows, cluster]}
@@ -41,7 +41,7 @@ def prediction_columns(ids: Sequence[str], assessed: Mapping[str, np.ndarray]) -
         columns |= {"runner_up": runner_up, "runner_up_probability": proba[rows, runner_up]}
     else:
         columns |= {"runner_up": np.full(len(proba), -1), "runner_up_probability": np.zeros(len(proba), np.float32)}
-    return columns | {"score": assessed["score"], "outlier": assessed["outlier"]}
+    return columns | {"score": predicted["score"], "outlier": predicted["outlier"]}
 
 
 def write_table(columns: Mapping[str, Any], target: str) -> None:

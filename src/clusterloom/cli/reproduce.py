@@ -1,4 +1,4 @@
-"""`clusterloom reproduce`: the paper's experiments."""
+"""`paper.: the paper's experiments."""
 
 import contextlib
 import shlex
@@ -13,8 +13,8 @@ from clusterloom.cli.options import MAX_SEED, Limit, printer, seed_numbers
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from clusterloom.reproduce.records import Records
-    from clusterloom.reproduce.runs import Extent
+    from paper.records import Records
+    from paper.runs import Extent
 
 app = typer.Typer(help="The paper's experiments.", no_args_is_help=True)
 
@@ -51,7 +51,7 @@ def table1(
     smoke: Smoke = False,
 ) -> None:
     """Run the 14 rows of Table 1 and set the printed figures beside ours. Runs on file are not repeated."""
-    from clusterloom.reproduce import table1 as experiment
+    from paper import table1 as experiment
 
     chosen = experiment.chosen_rows(rows)
     reading = experiment.Reading(
@@ -84,7 +84,7 @@ def baselines(
     smoke: Smoke = False,
 ) -> None:
     """Run what the paper compares itself with, and simpler methods. Runs on file are not repeated."""
-    from clusterloom.reproduce import baselines as experiment
+    from paper import baselines as experiment
 
     chosen = experiment.chosen(methods, datasets, grid)
     extent = _extent(seeds, epochs, limit, precision, smoke)
@@ -117,7 +117,7 @@ def figures(
     smoke: Smoke = False,
 ) -> None:
     """Draw figures 1 to 4, and measure new images of every class of Fashion-MNIST, plain VAE beside ours."""
-    from clusterloom.reproduce import figures as experiment
+    from paper import figures as experiment
 
     extent = _extent(str(seed), epochs, limit, precision, smoke)
     setting = experiment.Setting(latent_dim, conv_depth, hidden_dim)
@@ -150,7 +150,7 @@ def ablations(
     smoke: Smoke = False,
 ) -> None:
     """Change one part of the model at a time, and answer the paper's claims. Runs on file are not repeated."""
-    from clusterloom.reproduce import ablations as experiment
+    from paper import ablations as experiment
 
     names, sets = experiment.chosen(studies, datasets)
     extent = _extent(seeds, epochs, limit, precision, smoke)
@@ -171,14 +171,15 @@ def reproduction_page(
     ),
 ) -> None:
     """Write docs/reproduction.md from the files of finished runs."""
+    from paper.page import page
+
     from clusterloom.files import write_atomically
-    from clusterloom.reproduce.page import page
 
     write_atomically(out, page(results).encode())
 
 
 def _extent(seeds: str, epochs: int, limit: int | None, precision: str, smoke: bool) -> "Extent":
-    from clusterloom.reproduce.runs import SMOKE, Extent
+    from paper.runs import SMOKE, Extent
 
     return SMOKE if smoke else Extent(seed_numbers(seeds), epochs, limit, precision)
 
@@ -186,7 +187,7 @@ def _extent(seeds: str, epochs: int, limit: int | None, precision: str, smoke: b
 @contextlib.contextmanager
 def _records(path: Path, smoke: bool) -> "Iterator[Records]":
     """The file of finished runs, or one that is gone afterwards."""
-    from clusterloom.reproduce.records import Records
+    from paper.records import Records
 
     with tempfile.TemporaryDirectory() as folder:
         yield Records(Path(folder, path.name) if smoke else path)

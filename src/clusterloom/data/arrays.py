@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clusterloom.data.boundary import printable
 from clusterloom.data.cache import finish_entry, load_entry, new_entry, write_images
 from clusterloom.data.images import chunks
-from clusterloom.errors import DataError
+from clusterloom.errors import DataError, printable
 
 MAX_CHANNELS = 16
 # The most that deflate, the method of gzip and zip, can shrink its input.

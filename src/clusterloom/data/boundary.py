@@ -3,26 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from clusterloom.errors import ClusterloomError, DataError
-
-
-def printable(text: str) -> str:
-    r"""Text that is safe to put on one line of a terminal or log: control characters and surrogates are escaped.
-
-    File names may hold newlines, terminal escapes and bytes that are not UTF-8 (surrogates, as `os.fsdecode` gives).
-    The result is not HTML; pages escape it once more.
-
-    Args:
-        text: Any text.
-
-    Returns:
-        The same text, with every character that cannot be printed written as a backslash escape.
-
-    Example:
-        >>> printable("cat\n.png")
-        'cat\\n.png'
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+from clusterloom.errors import ClusterloomError, DataError, printable
 
 
 def reason(error: Exception) -> str:

@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from clusterloom.data.boundary import printable, reason
+from clusterloom.data.boundary import reason
 from clusterloom.data.cache import cache_root, finish_entry, load_entry, new_entry, write_images
 from clusterloom.data.images import ImageSet, RowIds
 from clusterloom.data.sources import IDX_NAMES, N_TEST, N_TRAIN, Arrays, list_sources
-from clusterloom.errors import DataError
+from clusterloom.errors import DataError, printable
 
 BUILTIN = (
     "digits",

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from clusterloom.data.boundary import only_data_errors, printable, reason
+from clusterloom.data.boundary import only_data_errors, reason
 from clusterloom.data.cache import entry_folder
 from clusterloom.data.images import ImageSet, limit_note, limited_rows
 from clusterloom.data.pictures import Picture, PictureOptions, Problem, read_pictures
-from clusterloom.errors import DataError
+from clusterloom.errors import DataError, printable
 from clusterloom.files import json_keys
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".webp"})

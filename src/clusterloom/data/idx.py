@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clusterloom.data.arrays import DEFLATE_LIMIT, arrange, convert_array
-from clusterloom.data.boundary import only_data_errors, printable
+from clusterloom.data.boundary import only_data_errors
 from clusterloom.data.cache import entry_folder, file_stamp
 from clusterloom.data.images import ImageSet, RowIds, encode_labels
 from clusterloom.data.streams import MAX_UNPACKED_BYTES, unpack
-from clusterloom.errors import DataError
+from clusterloom.errors import DataError, printable
 
 _UINT8_CODE = 0x08
 _MAX_AXES = 4

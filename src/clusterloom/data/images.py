@@ -10,8 +10,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from clusterloom.data.boundary import printable
-from clusterloom.errors import DataError, SettingsError
+from clusterloom.errors import DataError, SettingsError, printable
 
 _CHUNK_BYTES = 1 << 24
 

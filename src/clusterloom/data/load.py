@@ -3,7 +3,7 @@
 import difflib
 from pathlib import Path
 
-from clusterloom.data.boundary import only_data_errors, printable
+from clusterloom.data.boundary import only_data_errors
 from clusterloom.data.builtin import BUILTIN, load_builtin
 from clusterloom.data.folder import SUFFIXES, read_folder
 from clusterloom.data.idx import read_idx
@@ -12,7 +12,7 @@ from clusterloom.data.npy import read_npy
 from clusterloom.data.npz import read_npz
 from clusterloom.data.parquet import read_parquet
 from clusterloom.data.pictures import PictureOptions
-from clusterloom.errors import DataError
+from clusterloom.errors import DataError, printable
 
 # gzip, and each number type of the IDX format
 _IDX_STARTS = (b"\x1f\x8b", *(bytes([0, 0, code]) for code in (0x08, 0x09, 0x0B, 0x0C, 0x0D, 0x0E)))

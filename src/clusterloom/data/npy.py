@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clusterloom.data.arrays import arrange, check_kind, convert_array
-from clusterloom.data.boundary import only_data_errors, printable
+from clusterloom.data.boundary import only_data_errors
 from clusterloom.data.cache import entry_folder, file_stamp
 from clusterloom.data.images import ImageSet, RowIds
-from clusterloom.errors import DataError
+from clusterloom.errors import DataError, printable
 
 _HEADER_READERS = {
     (1, 0): np.lib.format.read_array_header_1_0,

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clusterloom.data.arrays import DEFLATE_LIMIT, convert_array
-from clusterloom.data.boundary import only_data_errors, printable
+from clusterloom.data.boundary import only_data_errors
 from clusterloom.data.cache import entry_folder, file_stamp
 from clusterloom.data.images import ImageSet, RowIds, encode_labels
 from clusterloom.data.npy import NpyHeader, map_npy, read_any_header
 from clusterloom.data.streams import MAX_UNPACKED_BYTES, unpack
-from clusterloom.errors import DataError
+from clusterloom.errors import DataError, printable
 
 IMAGE_NAMES = ("images", "x", "data", "x_train", "arr_0")
 LABEL_NAMES = ("labels", "y", "y_train", "target")

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clusterloom.data.boundary import only_data_errors, printable
+from clusterloom.data.boundary import only_data_errors
 from clusterloom.data.cache import entry_folder, file_stamp
 from clusterloom.data.images import ImageSet, RowIds, encode_labels, limit_note, limited_rows
 from clusterloom.data.pictures import Picture, PictureOptions, read_pictures
-from clusterloom.errors import DataError
+from clusterloom.errors import DataError, printable
 
 LABEL_NAMES = ("label", "labels")
 _BATCH_ROWS = 128

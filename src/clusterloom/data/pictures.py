@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from clusterloom.data.boundary import printable, reason
+from clusterloom.data.boundary import reason
 from clusterloom.data.cache import Entry, finish_entry, load_entry, new_entry, write_images
 from clusterloom.data.convert import Header, Source, read_header, read_pixels
-from clusterloom.errors import DataError, SettingsError
+from clusterloom.errors import DataError, SettingsError, printable
 
 # Of sizes chosen here, and of sizes that a user may ask for, in pixels.
 MIN_SIDE, MAX_SIDE, MAX_ASKED_SIDE = 8, 64, 4096

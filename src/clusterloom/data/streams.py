@@ -4,8 +4,7 @@ import shutil
 from pathlib import Path
 from typing import IO
 
-from clusterloom.data.boundary import printable
-from clusterloom.errors import DataError
+from clusterloom.errors import DataError, printable
 
 MAX_UNPACKED_BYTES = 1 << 36
 _CHUNK_BYTES = 1 << 20

@@ -44,7 +44,7 @@ class ClusterNetwork(Protocol):
 
     settings: Any  # a frozen dataclass with at least image_shape, n_clusters and latent_dim
     class_means: Tensor  # (K, D)
-    noise_variances: Tensor  # (C, H, W), of each pixel around its reconstruction
+    pixel_variances: Tensor  # (C, H, W), of each pixel around its reconstruction
 
     def latents(self, x: Tensor) -> Tensor:
         """Latents (B, D) of images (B, C, H, W)."""
@@ -55,7 +55,7 @@ class ClusterNetwork(Protocol):
     def assign(self, x: Tensor) -> Tensor:
         """Soft assignments (B, K) of images (B, C, H, W)."""
 
-    def assess(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def predictions(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Soft assignments (B, K), latents (B, D) and scores (B,), in nats, of images (B, C, H, W)."""
 
 
@@ -190,9 +190,9 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
     def score_samples(self, X: Any) -> np.ndarray:
         """How well the model explains each image, nats per image, shape (N,), float32; higher is more typical.
 
-        See `clusterloom.networks.vae.ClusterVAE.assess`.
+        See `clusterloom.networks.vae.ClusterVAE.predictions`.
         """
-        return self._apply(X, lambda x: self.network_.assess(x)[2:])[0]
+        return self._apply(X, lambda x: self.network_.predictions(x)[2:])[0]
 
     def reconstruct(self, X: Any) -> np.ndarray:
         """What the decoder makes of each image's posterior mean: (N, H, W, C), float32 in [0, 1]."""
@@ -215,7 +215,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         )
         return images
 
-    def assess(self, X: Any) -> dict[str, np.ndarray]:
+    def predictions(self, X: Any) -> dict[str, np.ndarray]:
         """Everything that the model says of each image, in one pass.
 
         Returns:
@@ -225,7 +225,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
             training images, evenly spaced.
         """
 
-        proba, latents, score = self._apply(X, self.network_.assess)
+        proba, latents, score = self._apply(X, self.network_.predictions)
         return {"proba": proba, "latents": latents, "score": score, "outlier": score < self.outlier_threshold_}
 
     def save(self, path: str | Path, pictures: Mapping[str, bytes] | None = None, overwrite: bool = False) -> None:
@@ -301,7 +301,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         self.cluster_sizes_ = np.bincount(self.labels_, minlength=self.n_clusters_)
         sample = images[:: -(-len(images) // _THRESHOLD_SAMPLE)]
         self._fit_noise(sample, compute)
-        (scores,) = apply_in_batches(lambda x: self.network_.assess(x)[2:], sample, compute)
+        (scores,) = apply_in_batches(lambda x: self.network_.predictions(x)[2:], sample, compute)
         # Square roots, for losses are sums of squares: as distances they have no long tail of ordinary images.
         first, third = np.percentile(np.sqrt(np.maximum(-scores.astype(np.float64), 0)), [25, 75])
         # A little further off: where all scores are equal, rounding must not put the fence among them.
@@ -313,12 +313,12 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         def squared_error(x: Tensor) -> tuple[Tensor, ...]:
             return ((x - self.network_.decode(self.network_.latents(x))) ** 2,)
 
-        total = np.zeros(self.network_.noise_variances.shape)
+        total = np.zeros(self.network_.pixel_variances.shape)
         for start in range(0, len(sample), _NOISE_CHUNK):
             (errors,) = apply_in_batches(squared_error, sample[start : start + _NOISE_CHUNK], compute)
             total += errors.sum(0, dtype=np.float64)
         variances = np.maximum(total / len(sample), _LEAST_NOISE)
-        self.network_.noise_variances.copy_(torch.from_numpy(variances))
+        self.network_.pixel_variances.copy_(torch.from_numpy(variances))
 
     def _initialised_network(self, settings: Any, seed: int) -> nn.Module:
         """A network whose initial weights depend on the seed alone; the global generator is left as it was."""

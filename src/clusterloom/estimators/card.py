@@ -23,7 +23,7 @@ def model_card(bundle: Bundle, cluster_sizes: np.ndarray, pictures: Sequence[str
     last = history[-1]
     data = about.get("data", "images given as an array")
     commands = ["clusterloom predict THIS_FOLDER IMAGES --out labels.csv"]
-    if "network.class_factors" in bundle.tensors:  # that new images are drawn with
+    if "network.scale_tril" in bundle.tensors:  # that new images are drawn with
         commands.append("clusterloom generate THIS_FOLDER --out generated.png")
     sections = [
         "# A clusterloom model",

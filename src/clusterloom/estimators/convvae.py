@@ -70,7 +70,7 @@ class ConvVAEClusterer(VariationalClusterer):
         cluster_sizes_: Training images per cluster, one number each.
         history_: One record per epoch: loss and its terms in nats per image, clusters in use, speed, time.
         about_: Seed, device, time and versions of the run, and what the guided recipe decided.
-        outlier_threshold_: Scores below it are flagged by `assess`, in nats.
+        outlier_threshold_: Scores below it are flagged by `predictions`, in nats.
         network_: The trained `clusterloom.networks.vae.ClusterVAE`.
         image_shape_: Height, width, channels.
         pixel_range_: Values that were scaled to 0 and 1; (0, 1) for uint8 and for numbers in that range.

@@ -90,13 +90,13 @@ def _upgraded(bundle: Bundle) -> Bundle:
         if is_conv:
             parameters |= {"start": "random", "conv_downsample": "pool", "batch_norm": False, "kl_weight": 1.0}
         identity = np.eye(network["latent_dim"], dtype=np.float32)
-        tensors["network.class_factors"] = np.repeat(identity[None], network["n_clusters"], 0)
+        tensors["network.scale_tril"] = np.repeat(identity[None], network["n_clusters"], 0)
     if bundle.format_version <= 2:
         if is_conv:
             parameters["colour_views"] = False
         height, width, channels = network["image_shape"]
         variance = 1 / max(network["reconstruction_weight"], 1e-12)
-        tensors["network.noise_variances"] = np.full((channels, height, width), variance, np.float32)
+        tensors["network.pixel_variances"] = np.full((channels, height, width), variance, np.float32)
     if settings["estimator"] in ("ConvVAEClusterer", "VAEClusterer"):
         for values in (network, parameters):
             values |= {"encoder_activation": "relu", "initial_weights": "torch"}

@@ -86,7 +86,7 @@ class VariationalClusterer(ImageClusterer):
         """One new image of each of `clusters`, shape (n, H, W, C)."""
         noise = generator.standard_normal((len(clusters), self.network_.settings.latent_dim), dtype=np.float32)
         means = self.network_.class_means.detach().cpu().numpy()
-        factors = self.network_.class_factors.cpu().numpy()
+        factors = self.network_.scale_tril.cpu().numpy()
         steps = np.einsum("nij,nj->ni", factors[clusters], noise)
         return self.decode(means[clusters] + np.float32(spread) * steps)
 

@@ -14,8 +14,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from clusterloom.data.boundary import printable
-from clusterloom.errors import ClusterloomError, DataError
+from clusterloom.errors import ClusterloomError, DataError, printable
 from clusterloom.explore import changing, looking, making
 from clusterloom.explore.asking import json_body
 from clusterloom.explore.editor import StaleError

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 from starlette.responses import JSONResponse, Response
 
-from clusterloom.data.boundary import printable
-from clusterloom.errors import DataError
+from clusterloom.errors import DataError, printable
 from clusterloom.explore.asking import choice, whole
 from clusterloom.explore.exporting import export_images, export_labels
 from clusterloom.explore.looking import brief, state

@@ -135,15 +135,15 @@ def latents_of(session: Session, row: int) -> np.ndarray:
     return session.collection.survey.latents[row]
 
 
-def assess(model: ImageClusterer, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, float, np.ndarray]:
+def predictions(model: ImageClusterer, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, float, np.ndarray]:
     """Probabilities (K,), latents (D,), score and reconstruction (H, W, C) of one image (H, W, C), uint8."""
     images = images_from(model, pixels[None], reset=False)
 
-    def assessed(x: Tensor) -> tuple[Tensor, ...]:
-        q, latents, score = model.network_.assess(x)
+    def predicted(x: Tensor) -> tuple[Tensor, ...]:
+        q, latents, score = model.network_.predictions(x)
         return q, latents, score, model.network_.decode(latents).permute(0, 2, 3, 1)
 
-    q, latents, score, rebuilt = _run(model, images, assessed)
+    q, latents, score, rebuilt = _run(model, images, predicted)
     return q[0], latents[0], float(score[0]), to_uint8(rebuilt[0])
 
 
@@ -179,7 +179,7 @@ def _as_images(latents: np.ndarray) -> np.ndarray:
 def _model_component(model: ImageClusterer, cluster: int, share: float) -> Component:
     network = model.network_
     mean = network.class_means[cluster].detach().cpu().numpy()
-    factors = getattr(network, "class_factors", None)
+    factors = getattr(network, "scale_tril", None)
     factor = np.eye(len(mean), dtype=np.float32) if factors is None else factors[cluster].cpu().numpy()
     return Component(mean, factor, share, cluster)
 

@@ -14,8 +14,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from clusterloom.data.boundary import printable
-from clusterloom.errors import DataError
+from clusterloom.errors import DataError, printable
 from clusterloom.explore.session import Collection
 from clusterloom.files import umask
 from clusterloom.pictures import png_bytes, to_picture

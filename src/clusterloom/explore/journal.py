@@ -11,8 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from clusterloom.data.boundary import printable
-from clusterloom.errors import DataError
+from clusterloom.errors import DataError, printable
 from clusterloom.files import fsync_directory
 
 _VERSION = 1

@@ -11,8 +11,7 @@ import numpy as np
 from PIL import Image
 from starlette.responses import JSONResponse, Response
 
-from clusterloom.data.boundary import printable
-from clusterloom.errors import DataError
+from clusterloom.errors import DataError, printable
 from clusterloom.explore.asking import choice, row_list, whole
 from clusterloom.explore.decoding import sheet
 from clusterloom.explore.session import Collection, NotFoundError, Session, about

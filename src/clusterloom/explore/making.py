@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from starlette.responses import JSONResponse, Response
 
-from clusterloom.data.boundary import printable, reason
+from clusterloom.data.boundary import reason
 from clusterloom.data.convert import read_pixels
-from clusterloom.errors import DataError
+from clusterloom.errors import DataError, printable
 from clusterloom.explore.asking import offsets, real, whole
-from clusterloom.explore.decoding import assess, centre, components, decode, deviations, latents_of, sample, sheet
+from clusterloom.explore.decoding import centre, components, decode, deviations, latents_of, predictions, sample, sheet
 from clusterloom.explore.exporting import export_generated
 from clusterloom.explore.looking import brief, png
 from clusterloom.explore.session import Session
@@ -97,7 +97,7 @@ def drop(session: Session, body: bytes) -> Response:
             pixels, steps = read_pixels(body, height, width, channels)
     except Exception as error:  # decoders raise nearly anything on damaged bytes
         raise DataError(f"this picture cannot be read: {reason(error)}") from error
-    proba, latents, score, rebuilt = assess(session.model, pixels)
+    proba, latents, score, rebuilt = predictions(session.model, pixels)
     order = np.argsort(-proba, kind="stable")
     return JSONResponse(
         {

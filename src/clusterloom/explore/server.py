@@ -14,8 +14,7 @@ import uvicorn
 from rich.console import Console
 
 from clusterloom.data import ImageSet
-from clusterloom.data.boundary import printable
-from clusterloom.errors import SettingsError
+from clusterloom.errors import SettingsError, printable
 from clusterloom.estimators.base import ImageClusterer
 from clusterloom.explore.app import build_app
 from clusterloom.explore.session import Session

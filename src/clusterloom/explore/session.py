@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from clusterloom.data import ImageSet
-from clusterloom.data.boundary import printable
-from clusterloom.errors import ClusterloomError
+from clusterloom.errors import ClusterloomError, printable
 from clusterloom.estimators.autoencoder import DECClusterer
 from clusterloom.estimators.base import ImageClusterer
 from clusterloom.estimators.load import load_model

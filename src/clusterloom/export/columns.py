@@ -3,7 +3,7 @@
 from typing import Any
 
 from clusterloom.data import ImageSet
-from clusterloom.data.boundary import printable
+from clusterloom.errors import printable
 from clusterloom.survey import Survey
 from clusterloom.tables import prediction_columns
 
@@ -19,8 +19,8 @@ def image_columns(images: ImageSet, survey: Survey) -> dict[str, Any]:
         id, cluster, probability, runner_up, runner_up_probability, score (nats), outlier, x, y (both from 0 to 1), and
         label, the name of the true class, where the images have labels. Ids and labels are printable text.
     """
-    assessed = {"proba": survey.proba, "score": survey.score, "outlier": survey.outlier}
-    columns = prediction_columns([printable(id_) for id_ in images.ids], assessed)
+    predicted = {"proba": survey.proba, "score": survey.score, "outlier": survey.outlier}
+    columns = prediction_columns([printable(id_) for id_ in images.ids], predicted)
     columns |= {"x": survey.position[:, 0], "y": survey.position[:, 1]}
     if images.labels is not None:
         columns["label"] = [printable(images.class_names[label]) for label in images.labels]

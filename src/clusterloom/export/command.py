@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from clusterloom.data import ImageSet
-from clusterloom.data.boundary import printable
 from clusterloom.device import is_main_process
-from clusterloom.errors import DataError, SettingsError
+from clusterloom.errors import DataError, SettingsError, printable
 from clusterloom.estimators.base import ImageClusterer
 from clusterloom.estimators.load import load_model
 from clusterloom.export import atlas, image_folder, onnx, projector

@@ -57,7 +57,7 @@ class ClusterAutoencoder(nn.Module):
         (torch.Size([5, 3]), torch.Size([5, 1, 8, 8]))
     """
 
-    noise_variances: Tensor
+    pixel_variances: Tensor
     input_scale: Tensor
 
     def __init__(self, settings: AutoencoderSettings) -> None:
@@ -69,7 +69,22 @@ class ClusterAutoencoder(nn.Module):
         self.decoder = nn.ModuleList(nn.Linear(b, a) for a, b in reversed(list(pairwise(sizes))))
         self.class_means = nn.Parameter(torch.zeros(settings.n_clusters, settings.latent_dim))
         self.register_buffer("input_scale", torch.ones(()))  # what the paper multiplies pixels by, see `scale_to`
-        self.register_buffer("noise_variances", torch.ones(channels, height, width))
+        self.register_buffer("pixel_variances", torch.ones(channels, height, width))
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width, channels."""
+        return self.settings.image_shape
+
+    @property
+    def n_clusters(self) -> int:
+        """Number of clusters, K."""
+        return self.settings.n_clusters
+
+    @property
+    def latent_dim(self) -> int:
+        """Dimensions of z, D."""
+        return self.settings.latent_dim
 
     def scale_to(self, mean_square: float) -> None:
         """Scale pixels so that their squares, of this mean, are 1 on average, as in the paper's section 4."""
@@ -107,10 +122,10 @@ class ClusterAutoencoder(nn.Module):
         """Soft assignments (B, K) of images (B, C, H, W)."""
         return losses.student_t_assignments(self.latents(x), self.class_means)
 
-    def assess(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def predictions(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Soft assignments (B, K), latents (B, D), and minus half the squared error by pixel variance, in nats (B,)."""
         z = self.latents(x)
-        error = (x - self.decode(z)) ** 2 / (2 * self.noise_variances)
+        error = (x - self.decode(z)) ** 2 / (2 * self.pixel_variances)
         return losses.student_t_assignments(z, self.class_means), z, -error.flatten(1).sum(1)
 
 

@@ -117,7 +117,7 @@ def _observed_shapes(network: ClusterVAE) -> dict[nn.Module, tuple[tuple[int, ..
         height, width, channels = network.settings.image_shape
         with torch.inference_mode():
             x = torch.zeros(1, channels, height, width, device=network.class_means.device)
-            network.eval().assess(x)
+            network.eval().predictions(x)
     finally:
         network.train(was_training)
         for hook in hooks:

@@ -112,8 +112,8 @@ class ClusterVAE(nn.Module):
         (torch.Size([3, 10]), torch.Size([3, 1, 28, 28]))
     """
 
-    class_factors: Tensor
-    noise_variances: Tensor
+    scale_tril: Tensor
+    pixel_variances: Tensor
 
     def __init__(self, settings: VAESettings) -> None:
         super().__init__()
@@ -160,11 +160,26 @@ class ClusterVAE(nn.Module):
         # Not `torch.eye`: for a network that is laid out without memory first it imports a compiler, which takes 1.5 s.
         factors = torch.zeros(settings.n_clusters, latent_dim, latent_dim)
         factors.diagonal(dim1=1, dim2=2).fill_(1)
-        self.register_buffer("class_factors", factors)
+        self.register_buffer("scale_tril", factors)
 
         # Of each pixel around its reconstruction; the score alone uses them. To begin with those of the training loss.
         weight = max(settings.reconstruction_weight, 1e-12)
-        self.register_buffer("noise_variances", torch.full((channels, height, width), 1 / weight))
+        self.register_buffer("pixel_variances", torch.full((channels, height, width), 1 / weight))
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width, channels."""
+        return self.settings.image_shape
+
+    @property
+    def n_clusters(self) -> int:
+        """Number of clusters, K."""
+        return self.settings.n_clusters
+
+    @property
+    def latent_dim(self) -> int:
+        """Dimensions of z, D."""
+        return self.settings.latent_dim
 
     def set_clusters(self, n_clusters: int) -> None:
         """Give the network another number of clusters: a fresh output of the category encoder and fresh class means.
@@ -177,7 +192,7 @@ class ClusterVAE(nn.Module):
         if self.settings.initial_weights == "glorot":
             _glorot(self.category_encoder[-1])
         self.class_means = nn.Parameter(means.new_zeros(n_clusters, means.shape[1]), requires_grad=means.requires_grad)
-        self.class_factors = self.class_factors[:1].repeat(n_clusters, 1, 1)
+        self.scale_tril = self.scale_tril[:1].repeat(n_clusters, 1, 1)
 
     def features(self, x: Tensor) -> Tensor:
         """Input of the encoder, shape (B, F): conv features of images (B, C, H, W), or their flattened pixels."""
@@ -252,7 +267,7 @@ class ClusterVAE(nn.Module):
         covariances += 1e-6 * torch.eye(dim, dtype=torch.float64)
         with torch.no_grad():
             self.class_means.copy_(torch.where(sizes[:, None] > 0.5, means, self.class_means.cpu()))
-            self.class_factors.copy_(torch.linalg.cholesky(covariances))
+            self.scale_tril.copy_(torch.linalg.cholesky(covariances))
 
     def draw_noise(self, n: int, generator: torch.Generator) -> Tensor:
         """Standard normal numbers for `n` posterior samples, shape (n, D), on the generator's device."""
@@ -277,14 +292,14 @@ class ClusterVAE(nn.Module):
         }
         return StepOutput(terms, log_q.detach().exp())  # 6: the caller sums the terms and descends
 
-    def assess(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def predictions(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Everything that the model says of images (B, C, H, W), with one pass through encoder and decoder.
 
         Returns:
             Soft assignments (B, K), as `assign` gives them; posterior means (B, D); and how well the model explains
             each image, in nats (B,): minus the terms of training with nothing sampled, that is z at the mean, analytic
             divergences, and the category term as KL(q(y|.) || uniform), the entropy form at weight 1 plus ln K. Squared
-            errors count by the variance of their pixel, `noise_variances`: an error where the images hardly differ from
+            errors count by the variance of their pixel, `pixel_variances`: an error where the images hardly differ from
             their reconstructions says more than one where they often do.
         """
         features = self.features(x)
@@ -293,7 +308,7 @@ class ClusterVAE(nn.Module):
         q, log_q = logits.softmax(1), logits.log_softmax(1)
         kl = losses.expected_over_clusters(q, losses.gaussian_kl(posterior.mu, posterior.log_var, self._prior_mean()))
         error = (x - self.decode(posterior.mu)) ** 2
-        reconstruction = (error / (2 * self.noise_variances)).flatten(1).sum(1)
+        reconstruction = (error / (2 * self.pixel_variances)).flatten(1).sum(1)
         category = losses.category_loss(log_q) + math.log(self.settings.n_clusters)
         loss = reconstruction + self.settings.kl_weight * kl + category
         return q, posterior.mu, -loss

@@ -7,7 +7,7 @@ import numpy as np
 
 from clusterloom.cluster_count import Evidence
 from clusterloom.data import ImageSet
-from clusterloom.data.boundary import printable
+from clusterloom.errors import printable
 from clusterloom.estimators.base import ImageClusterer
 from clusterloom.estimators.variational import VariationalClusterer
 from clusterloom.metrics import (

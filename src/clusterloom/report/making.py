@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from clusterloom.data.boundary import printable
+from clusterloom.errors import printable
 from clusterloom.estimators.base import ImageClusterer
 
 METHODS = {

@@ -10,8 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from clusterloom.data import ImageSet
-from clusterloom.data.boundary import printable
-from clusterloom.errors import DataError, SettingsError
+from clusterloom.errors import DataError, SettingsError, printable
 from clusterloom.estimators.methods import method_parameters
 from clusterloom.files import write_atomically
 from clusterloom.sweep.plan import parse_knob, settings_of

@@ -78,9 +78,9 @@ class Runner:
         }
 
     def _scores(self, model: ImageClusterer) -> dict[str, float]:
-        assessed = model.assess(self.images)
-        proba = assessed["proba"]
-        silhouette = sampled_silhouette_score(assessed["latents"], proba.argmax(1))
+        predicted = model.predictions(self.images)
+        proba = predicted["proba"]
+        silhouette = sampled_silhouette_score(predicted["latents"], proba.argmax(1))
         scores = {
             "modularity": modularity(self._graph, model.labels_[self._rows]),
             "silhouette": -1.0 if silhouette is None else silhouette,  # one cluster has none: the worst there is

@@ -7,9 +7,9 @@ from typing import Any
 
 from rich.table import Table
 
-from clusterloom.reproduce import ablations, baselines, figures, table1
-from clusterloom.reproduce.records import Records, spread
-from clusterloom.reproduce.runs import Extent
+from paper import ablations, baselines, figures, table1
+from paper.records import Records, spread
+from paper.runs import Extent
 
 _HEAD = """\
 # The paper's experiments, run again

@@ -23,11 +23,11 @@ from clusterloom.estimators.variational import VariationalClusterer
 from clusterloom.guide import modularity, sampled_graph
 from clusterloom.inference import apply_in_batches
 from clusterloom.presets import LITERAL, PRESETS
-from clusterloom.reproduce.judge import Judge, trained_judge
-from clusterloom.reproduce.new_images import clusters_of_classes, images_of, new_images, scores_of_class
-from clusterloom.reproduce.records import Records, spread
-from clusterloom.reproduce.runs import Extent, fit_and_score, load_parts
-from clusterloom.reproduce.table1 import Reading
+from paper.judge import Judge, trained_judge
+from paper.new_images import clusters_of_classes, images_of, new_images, scores_of_class
+from paper.records import Records, spread
+from paper.runs import Extent, fit_and_score, load_parts
+from paper.table1 import Reading
 
 DATASETS = ("mnist", "fashion-mnist")
 EPOCHS = 10

@@ -21,11 +21,11 @@ from clusterloom.files import write_atomically
 from clusterloom.networks.describe import describe
 from clusterloom.pictures import image_grid, network_figure, png_bytes, side_by_side
 from clusterloom.presets import PRESETS
-from clusterloom.reproduce.judge import trained_judge
-from clusterloom.reproduce.new_images import SAMPLES, clusters_of_classes, images_of, new_images, scores_of_class
-from clusterloom.reproduce.records import Records
-from clusterloom.reproduce.runs import Extent, load_parts
-from clusterloom.reproduce.table1 import Reading
+from paper.judge import trained_judge
+from paper.new_images import SAMPLES, clusters_of_classes, images_of, new_images, scores_of_class
+from paper.records import Records
+from paper.runs import Extent, load_parts
+from paper.table1 import Reading
 
 DATASET = "fashion-mnist"
 # Figures 2 to 4: number, class, file.

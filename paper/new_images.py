@@ -7,8 +7,8 @@ import numpy as np
 
 from clusterloom.data import ImageSet
 from clusterloom.estimators.variational import VariationalClusterer
-from clusterloom.reproduce.judge import Judge
-from clusterloom.sample_metrics import coverage, frechet_distance, vendi_score
+from paper.judge import Judge
+from paper.sample_metrics import coverage, frechet_distance, vendi_score
 
 SAMPLES = 500  # of each class, on each side of a comparison
 

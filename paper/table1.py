@@ -12,8 +12,8 @@ from rich.table import Table
 from clusterloom.errors import SettingsError
 from clusterloom.estimators.convvae import ConvVAEClusterer
 from clusterloom.presets import PRESETS
-from clusterloom.reproduce.records import Records, spread
-from clusterloom.reproduce.runs import PARTS, Extent, fit_and_score
+from paper.records import Records, spread
+from paper.runs import PARTS, Extent, fit_and_score
 
 
 @dataclass(frozen=True)

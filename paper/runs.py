@@ -16,7 +16,7 @@ from clusterloom.estimators.base import ImageClusterer
 from clusterloom.estimators.variational import VariationalClusterer
 from clusterloom.inference import apply_in_batches
 from clusterloom.metrics import label_scores
-from clusterloom.reproduce.records import Records
+from paper.records import Records
 
 PARTS = ("train", "test")
 Model = TypeVar("Model", bound=ImageClusterer)

@@ -17,8 +17,8 @@ from clusterloom.estimators.autoencoder import AutoencoderClusterer, DECClustere
 from clusterloom.estimators.base import ImageClusterer
 from clusterloom.estimators.vae import VAEClusterer
 from clusterloom.presets import PRESETS
-from clusterloom.reproduce.records import Records, spread
-from clusterloom.reproduce.runs import PARTS, Extent, fit_and_score, load_parts, scores
+from paper.records import Records, spread
+from paper.runs import PARTS, Extent, fit_and_score, load_parts, scores
 
 
 @dataclass(frozen=True)
