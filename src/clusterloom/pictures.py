@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from clusterloom.cluster_count import Evidence, best_count, enough_modularity
+from clusterloom.files import PNG_SOFTWARE
 from clusterloom.networks.describe import Part, size
 
 _LABEL_PIXELS = 72
@@ -123,7 +125,7 @@ def cluster_count_plot(evidence: Sequence[Evidence]) -> bytes:
     panels[-1].set_xlabel(f"number of clusters; ringed: chosen, {chosen}")
     panels[-1].xaxis.get_major_locator().set_params(integer=True)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
+    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": PNG_SOFTWARE})
     return buffer.getvalue()
 
 
@@ -182,7 +184,7 @@ def network_figure(parts: Sequence[Part], title: str) -> bytes:
     _arrow(axes, (start, below), (start + 0.38, -3.9), connectionstyle="angle,angleA=90,angleB=0")
     _arrow(axes, (start + 1.27, -3.9), (start + 1.39, -3.9))
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
+    figure.savefig(buffer, format="png", dpi=100, metadata={"Software": PNG_SOFTWARE})
     return buffer.getvalue()
 
 
@@ -211,7 +213,9 @@ def _network_box(axes: Any, x: float, y: float, part: Part) -> None:
 
 
 def png_bytes(picture: Image.Image) -> bytes:
-    """A picture as the contents of a PNG file."""
+    """A picture as the contents of a PNG file, marked as made by clusterloom, so that it is never read as data."""
+    mark = PngInfo()
+    mark.add_text("Software", PNG_SOFTWARE)
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
+    picture.save(buffer, "PNG", pnginfo=mark)
     return buffer.getvalue()
