@@ -25,4 +25,4 @@ def data_fetch(
     from clusterloom.data import fetch
 
     for name in names:
-        print(fetch(name, report=lambda line: print(line, file=sys.stderr)))
+        print(fetch(name, tell=lambda line: print(line, file=sys.stderr)))
