@@ -7,8 +7,6 @@ ones take more than 2 GB, those that were not used for the longest time go.
 import contextlib
 import hashlib
 import json
-import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -19,7 +17,7 @@ import safetensors
 import safetensors.numpy
 
 from clusterloom.data import ImageSet
-from clusterloom.data.cache import cache_root
+from clusterloom.data.cache import cache_root, keep_recent, mark_used
 from clusterloom.device import is_main_process
 from clusterloom.errors import SettingsError
 from clusterloom.estimators.base import ImageClusterer
@@ -32,7 +30,6 @@ _LEAST_VARIANCE = 1e-12
 _CATEGORY_WEIGHT = 0.5  # beside latents at 1: clusters lie apart, but not further than their images do
 _HASH_BYTES = 32
 _MOST_BYTES = 2 << 30  # of all kept surveys
-_STALE_SECONDS = 86_400
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,28 +239,7 @@ def _write(path: Path, made: Survey) -> None:
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, hashlib.sha256(data).digest() + data)
-        _make_room(path)
-
-
-def _make_room(newest: Path) -> None:
-    """Remove the least recently used surveys beyond the limit, and what killed processes left; never the newest one.
-
-    Every reader holds all of a survey in memory, so none that is being looked at is lost: the next start makes it anew.
-    """
-    kept = []
-    for file in newest.parent.iterdir():
-        with contextlib.suppress(OSError):  # another process was faster, or reads it where that forbids removal
-            status = file.stat()
-            if file.suffix == newest.suffix and not file.name.startswith("."):
-                kept.append((file != newest, -status.st_mtime_ns, status.st_size, file))
-            elif time.time() - status.st_mtime > _STALE_SECONDS:
-                file.unlink()
-    total = 0
-    for is_other, _, size, file in sorted(kept):  # the newest, then from the most recently used on
-        total += size
-        if is_other and total > _MOST_BYTES:
-            with contextlib.suppress(OSError):
-                file.unlink()
+        keep_recent(path.parent, _MOST_BYTES, {path})  # every reader holds all of a survey in memory
 
 
 def _read(path: Path) -> Survey | None:
@@ -273,8 +249,7 @@ def _read(path: Path) -> Survey | None:
         digest, data = contents[:_HASH_BYTES], contents[_HASH_BYTES:]
         if hashlib.sha256(data).digest() != digest:
             return None
-        with contextlib.suppress(OSError):  # a cache that can only be read
-            os.utime(path)  # when a survey was used last decides which ones stay
+        mark_used(path)
         return Survey(**safetensors.numpy.load(data))
     except (OSError, TypeError, safetensors.SafetensorError):
         return None
