@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from clusterloom.console import ProgressReport
 from clusterloom.data.boundary import is_our_defect, reason
 from clusterloom.data.cache import Entry, load_or_make, write_images
 from clusterloom.data.convert import SIXTEEN_BITS, Header, Source, header_of, open_picture, opened, read_pixels
@@ -103,13 +104,16 @@ def read_pictures(
         with warnings.catch_warnings():
             # Between one and two times its limit Pillow only warns; `opened` refuses such pictures.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            looks = _look_at_all(pictures(), n_pictures, options, skip_ours, tally)
-            headers = [look.header for look in looks if isinstance(look, Look)]
+            looks = _look_at_all(pictures(), n_pictures, options.progress, skip_ours, tally)
+            headers = [look.header for look in looks if look is not None]
             _check_found(tally, len(headers), options, name)
             shape, deep_range = _choose_shape(headers, options), _choose_range(headers, options)
-            del headers
-            chosen = _decode(_again(looks, pictures), shape, deep_range or SIXTEEN_BITS, options, tally)
-            n_images = write_images(scratch, chosen, shape)
+
+            def convert(source: Source) -> tuple[NDArray[np.uint8], list[str]]:
+                return read_pixels(source, *shape, deep_range or SIXTEEN_BITS)
+
+            blocks = _in_threads(convert, _again(looks, pictures), "reading pictures", len(headers), options.progress)
+            n_images = write_images(scratch, _decoded(blocks, tally), shape)
             _check_found(tally, n_images, options, name)
         notes = [*_notes(tally, shape), *([] if deep_range else options.unused_range_note())]
         return {"ids": tally.ids, "ours": tally.ours, "notes": notes, "pixel_range": deep_range}
@@ -155,11 +159,15 @@ def _choose_range(headers: list[Header], options: ReadOptions) -> tuple[float, f
 
 
 def _look_at_all(
-    pictures: Iterable[Picture], n_pictures: int, options: ReadOptions, skip_ours: bool, tally: _Tally
+    pictures: Iterable[Picture], n_pictures: int, progress: ProgressReport, skip_ours: bool, tally: _Tally
 ) -> "deque[Look | None]":
     """A look at every picture, in order; None for one that is not to be decoded."""
+
+    def look(source: Source) -> Look:
+        return _look(source, keep=tally.kept_bytes < _KEPT_BYTES)
+
     looks: deque[Look | None] = deque()
-    for block in _in_threads(lambda source: _look(source, tally.kept_bytes < _KEPT_BYTES), pictures):
+    for block in _in_threads(look, pictures, "looking at pictures", n_pictures, progress):
         for picture, found in block:
             if isinstance(found, Problem):
                 tally.problems.append(found)
@@ -170,7 +178,6 @@ def _look_at_all(
             else:
                 looks.append(found)
                 tally.kept_bytes += found.kept_bytes
-        options.progress("looking at pictures", len(looks), n_pictures)
     return looks
 
 
@@ -195,14 +202,11 @@ def _again(looks: "deque[Look | None]", pictures: Callable[[], Iterable[Picture]
             yield Picture(picture.id, look.image or picture.source)
 
 
-def _decode(
-    pictures: Iterable[Picture],
-    shape: tuple[int, int, int],
-    deep_range: tuple[float, float],
-    options: ReadOptions,
-    tally: _Tally,
+def _decoded(
+    blocks: Iterable[list[tuple[Picture, tuple[NDArray[np.uint8], list[str]] | Problem]]], tally: _Tally
 ) -> Iterator[NDArray[np.uint8]]:
-    for block in _in_threads(lambda source: read_pixels(source, *shape, deep_range), pictures):
+    """The pixels of each block, and in the tally what else there is to say of it."""
+    for block in blocks:
         decoded = []
         for picture, result in block:
             if isinstance(result, Problem):
@@ -217,7 +221,7 @@ def _decode(
 
 
 def _in_threads(
-    work: Callable[[Source], T], pictures: Iterable[Picture]
+    work: Callable[[Source], T], pictures: Iterable[Picture], what: str, total: int, progress: ProgressReport
 ) -> Iterator[list[tuple[Picture, T | Problem]]]:
     """Blocks of pictures with what `work` made of each; Pillow decodes without the interpreter lock."""
 
@@ -229,10 +233,12 @@ def _in_threads(
                 raise
             return Problem(picture.id, reason(error))
 
-    remaining = iter(pictures)
+    remaining, done = iter(pictures), 0
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         while block := list(islice(remaining, _BLOCK)):
             yield list(zip(block, pool.map(attempt, block), strict=True))
+            done += len(block)
+            progress(what, done, total)
 
 
 def _check_found(tally: _Tally, n_good: int, options: ReadOptions, name: str) -> None:
