@@ -553,7 +553,7 @@ def test_second_read_decodes_nothing(tmp_path, monkeypatch):
     save(tmp_path, "a.png")
     first = load_images(tmp_path)
     monkeypatch.setattr("clusterloom.data.pictures.read_pixels", None)
-    monkeypatch.setattr("clusterloom.data.pictures.header_of", None)
+    monkeypatch.setattr("clusterloom.data.pictures.read_header", None)
     again = load_images(tmp_path)
     np.testing.assert_array_equal(again.images, first.images)
     assert (again.ids, again.notes) == (first.ids, first.notes)
@@ -698,8 +698,13 @@ def test_small_pictures_are_opened_once(tmp_path, monkeypatch):
     for i in range(5):
         save(tmp_path, f"{i}.png", random_pixels(8, 8, seed=i))
     asked = []
-    original = Image.open
-    monkeypatch.setattr("PIL.Image.open", lambda *args, **options: asked.append(1) or original(*args, **options))
+
+    def counted(*args):
+        asked.append(1)
+        return open(*args)
+
+    for module in ("pictures", "convert"):
+        monkeypatch.setattr(f"clusterloom.data.{module}.open", counted, raising=False)
     once = load_images(tmp_path).images
     assert len(asked) == 5
     monkeypatch.setattr("clusterloom.data.pictures._SMALL_BYTES", 0)
@@ -707,7 +712,7 @@ def test_small_pictures_are_opened_once(tmp_path, monkeypatch):
     assert len(asked) == 15  # larger ones are looked at and read
 
 
-def test_only_so_many_pictures_stay_open(tmp_path, monkeypatch):
+def test_only_so_many_pictures_are_kept(tmp_path, monkeypatch):
     monkeypatch.setattr("clusterloom.data.pictures._KEPT_BYTES", 1)
     monkeypatch.setattr("clusterloom.data.pictures._BLOCK", 2)
     pixels = [random_pixels(8, 8, seed=i) for i in range(6)]
