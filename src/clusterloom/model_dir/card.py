@@ -5,29 +5,32 @@ from typing import Any
 
 import numpy as np
 
-from clusterloom.bundle import Bundle
-from clusterloom.cluster_count import Evidence, best_count
-from clusterloom.training.observers import NOT_TERMS
+from clusterloom.model_dir.contents import ModelContents
+
+# What a record of metrics.jsonl holds besides the terms of the loss.
+_NOT_TERMS = {"epoch", "stage", "loss", "clusters", "clusters_in_use", "images_per_second", "seconds"}
 
 
-def model_card(bundle: Bundle, cluster_sizes: np.ndarray, pictures: Sequence[str]) -> str:
+def model_card(contents: ModelContents, pictures: Sequence[str]) -> str:
     """Text of the card, in Markdown.
 
     Args:
-        bundle: What the model directory holds; `about` may name the data and the command, as the command line does.
-        cluster_sizes: Training images per cluster, shape (K,).
+        contents: What the model directory holds; `about` may name the data and the command, as the command line does.
         pictures: Names of the PNG files beside the card.
     """
-    settings, about, history = bundle.settings, bundle.about, bundle.history
-    height, width, channels = settings["network"]["image_shape"]
+    settings, about, history = contents.settings, contents.about, contents.history
+    height, width, channels = settings["image_shape"]
+    cluster_sizes = np.bincount(contents.tensors["labels"], minlength=settings["n_clusters"])
+    sums = np.bincount(contents.tensors["labels"], contents.tensors["confidences"], settings["n_clusters"])
+    confidences = sums / np.maximum(cluster_sizes, 1)
     last = history[-1]
     data = about.get("data", "images given as an array")
     commands = ["clusterloom predict THIS_FOLDER IMAGES --out labels.csv"]
-    if "network.scale_tril" in bundle.tensors:  # that new images are drawn with
+    if "network.scale_tril" in contents.tensors:  # that new images are drawn with
         commands.append("clusterloom generate THIS_FOLDER --out generated.png")
     sections = [
         "# A clusterloom model",
-        f"{settings['estimator']} with {settings['network']['n_clusters']} clusters, trained without labels on "
+        f"Method {settings['method']}, {settings['n_clusters']} clusters, trained without labels on "
         f"{about['images']:,} images of {height} x {width} x {channels} ({_cell(data)}).",
         "\n".join(f"![{name.removesuffix('.png')}]({name})" for name in pictures),
         "## Use",
@@ -40,18 +43,21 @@ def model_card(bundle: Bundle, cluster_sizes: np.ndarray, pictures: Sequence[str
                 ("seed", about["seed"]),
                 ("epochs", len(history)),
                 ("final loss, nats per image", f"{last['loss']:.3f}"),
-                *((f"- {name}", f"{value:.3f}") for name, value in last.items() if name not in NOT_TERMS),
-                ("training time, seconds", about["training_seconds"]),
+                *((f"- {name}", f"{value:.3f}") for name, value in last.items() if name not in _NOT_TERMS),
+                ("time, seconds", f"{about['training_seconds']:,.0f}"),
                 ("device", f"{about['device']}, {about['precision']}, {about['threads']} threads"),
                 *_recipe_rows(about.get("recipe", {})),
             ],
             ("", ""),
         ),
-        *_count_sections(about.get("recipe", {})),
+        *_count_sections(about.get("recipe", {}), settings["n_clusters"]),
         "## Clusters",
         _table(
-            [(k, f"{size:,}", f"{size / max(cluster_sizes.sum(), 1):.1%}") for k, size in enumerate(cluster_sizes)],
-            ("cluster", "training images", "share"),
+            [
+                (k, f"{size:,}", f"{size / max(cluster_sizes.sum(), 1):.1%}", f"{confidence:.3f}")
+                for k, (size, confidence) in enumerate(zip(cluster_sizes, confidences, strict=True))
+            ],
+            ("cluster", "training images", "share", "mean probability"),
         ),
         "## Settings",
         _table(
@@ -83,19 +89,15 @@ def _recipe_rows(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _count_sections(recipe: Mapping[str, Any]) -> list[str]:
+def _count_sections(recipe: Mapping[str, Any], chosen: int) -> list[str]:
     """How the number of clusters was found, where it was."""
-    evidence = [Evidence(**e) for e in recipe.get("count_evidence", [])]
+    evidence = recipe.get("count_evidence", [])
     if not evidence:
         return []
-    chosen = best_count(evidence)
     rows = [
-        (
-            f"**{e.n_clusters}**" if e.n_clusters == chosen else e.n_clusters,
-            f"{e.modularity:.4f}",
-            f"{e.stability:.3f}",
-        )
-        for e in evidence
+        (f"**{k}**" if k == chosen else k, f"{row['modularity']:.4f}", f"{row['stability']:.3f}")
+        for row in evidence
+        for k in [int(row["n_clusters"])]
     ]
     return [
         "## Number of clusters",
