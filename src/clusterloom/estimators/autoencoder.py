@@ -112,7 +112,7 @@ class AutoencoderClusterer(ImageClusterer):
         finetune = replace(plan, epochs=self.finetune_epochs)
         run.train(Reconstruction(network), finetune, images, "finetune", gives_clusters=False)
         run.note(f"k-means of {len(images):,} images")
-        centres = run.once("k-means", lambda: {"centres": self._centres(network, images, run, plan.seed)})["centres"]
+        centres = run.cached("k-means", lambda: {"centres": self._centres(network, images, run, plan.seed)})["centres"]
         with torch.no_grad():
             network.class_means.copy_(torch.from_numpy(centres))
         run.found_clusters()
@@ -211,7 +211,7 @@ class DECClusterer(AutoencoderClusterer):
     def _targets(self, network: ClusterAutoencoder, images: np.ndarray, run: Run) -> Callable[[int], np.ndarray | None]:
         """What the assignments of all images are drawn to in each epoch; None once they have settled."""
 
-        kept = run.kept("target")
+        kept = run.stored("target")
 
         def target(epoch: int) -> np.ndarray | None:
             nonlocal kept
@@ -220,7 +220,7 @@ class DECClusterer(AutoencoderClusterer):
                 (q,) = apply_in_batches(lambda x: (network.assign(x),), images, run.compute)
                 before = np.full(len(q), -1) if kept is None else kept["q"].argmax(1)
                 kept = {"q": q, "before": before, "epoch": np.array([epoch])}
-                run.keep("target", kept)
+                run.store("target", kept)
             q = kept["q"]
             if (q.argmax(1) != kept["before"]).mean() < self.tolerance:
                 return None

@@ -76,19 +76,19 @@ def train_guided(
     some: Any = images if len(rows) == len(images) else ImageRows(images, rows)
     points = _of_all(where, some, run)
     run.note(f"guide: neighbour graph of {len(points):,} images")
-    places = run.once("layout", lambda: {"places": layout(points, plan.seed)})["places"]
+    places = run.cached("layout", lambda: {"places": layout(points, plan.seed)})["places"]
     evidence = _choose_count(network, run, points, places, plan.seed, fewest_clusters)
     n_clusters = network.settings.n_clusters
     run.note(f"guide: mixtures of {n_clusters} clusters")
     viewed = _points_of_views(where, some, run, views, plan.seed)
-    first = run.once("guide-1", lambda: _arrays(make_guide(points, places, n_clusters, plan.seed, viewed)))
+    first = run.cached("guide-1", lambda: _arrays(make_guide(points, places, n_clusters, plan.seed, viewed)))
     # The first guide is doubted, and the model is to find what its clusters have in common under changes of all sorts.
     first_plan, second_plan = replace(plan, epochs=epochs.first_fit), replace(plan, epochs=epochs.second_fit)
     fit(network, run, some, first_plan, widened(views), "fit-1", first["q"], label_smoothing=0.1)
 
     hidden, own_q = _of_all(network.category_hidden, some, run), _of_all(network.assign, some, run)
     run.note(f"second guide: neighbour graph of {len(points):,} images")
-    second = run.once("guide-2", lambda: _arrays(refined_guide(layout(hidden, plan.seed), own_q, plan.seed)))
+    second = run.cached("guide-2", lambda: _arrays(refined_guide(layout(hidden, plan.seed), own_q, plan.seed)))
     q = second["q"]
     if some is not images:  # the guide knows the sample alone; of the other images the model must judge
         q = _of_all(network.assign, images, run)
@@ -199,7 +199,7 @@ def _choose_count(
         evidence = cluster_count_evidence(points, places, fewest, most, seed, run.note)
         return {"evidence": np.array([list(vars(e).values()) for e in evidence])}
 
-    rows = run.once("count", compute)["evidence"].tolist()
+    rows = run.cached("count", compute)["evidence"].tolist()
     evidence = [Evidence(int(k), *(round(value, 4) for value in values)) for k, *values in rows]
     count = best_count(evidence) if evidence else fewest
     run.note(f"number of clusters: {count}, chosen among {fewest} to {most}")
