@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from clusterloom.bundle import LEFT_BY_VIEWERS, check_target
-from clusterloom.cluster_count import Evidence
+from clusterloom.recipe.cluster_count import Evidence
 from clusterloom.data import ImageSet, holds_pictures, load_images
 from clusterloom.device import is_main_process, memory_errors_named
 from clusterloom.errors import DataError, SettingsError, TrainingError, printable

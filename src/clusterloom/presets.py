@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
-    # The estimators' own defaults; see clusterloom.estimators.guided. The plain VAE has no guide.
+    # The estimators' own defaults; see clusterloom.recipe.guided. The plain VAE has no guide.
     "guided": {"convvae": {}},
     # Yan (2020), Table 1, the best MNIST row (s, n, m, epochs), and for the plain VAE the peak given in its section 3.
     # What the paper leaves open (batch size, optimiser, weights) is written down in docs/paper.md.

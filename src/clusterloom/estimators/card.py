@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from clusterloom.bundle import Bundle
-from clusterloom.cluster_count import Evidence, best_count
+from clusterloom.recipe.cluster_count import Evidence, best_count
 from clusterloom.training.observers import NOT_TERMS
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from clusterloom.errors import SettingsError
-from clusterloom.estimators.guided import automatic_batch_size, automatic_epochs, train_guided
+from clusterloom.recipe.guided import automatic_batch_size, automatic_epochs, train_guided
 from clusterloom.estimators.variational import VariationalClusterer
 from clusterloom.networks.conv import ConvSettings
 from clusterloom.networks.vae import ClusterVAE, VAESettings
@@ -18,13 +18,13 @@ from clusterloom.training.run import Run
 class ConvVAEClusterer(VariationalClusterer):
     """Clustering with a variational autoencoder whose input goes through conv networks first.
 
-    The defaults are the guided recipe (`clusterloom.estimators.guided`). With `start="random"` and the parameters of
+    The defaults are the guided recipe (`clusterloom.recipe.guided`). With `start="random"` and the parameters of
     the preset "paper" it is the method of Yan, "Clustering Method Based on VAE with Convolution Optimization", Computer
     Systems & Applications 29(10), 2020.
 
     Args:
         n_clusters: Number of clusters, k. The guided recipe can also find it from the images
-            (`clusterloom.cluster_count`): "auto" considers 2 to 20, a pair of numbers from the first to the second.
+            (`clusterloom.recipe.cluster_count`): "auto" considers 2 to 20, a pair of numbers from the first to the second.
         start: "guided", or "random" for training from random weights, as in the paper.
         latent_dim: Dimensions of the latent variable, the paper's s.
         colour_views: Let the guided recipe's views of colour images change in hue and saturation, so that clusters

@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch import nn
 
+from clusterloom.console import ProgressReport, no_progress
 from clusterloom.device import Compute
 from clusterloom.training.checkpoint import is_checkpoint, load_arrays, save_arrays
 from clusterloom.training.loop import DivergedError, Observer, Targets, Trainer, TrainingPlan
@@ -45,6 +46,7 @@ class Run:
     ) -> None:
         self.compute, self.accelerator, self.folder, self.resume = compute, accelerator, folder, resume
         self.observers = observers
+        self.progress: ProgressReport = no_progress  # of work between epochs
         self.history: list[dict[str, Any]] = []
         self.stage_seconds: dict[str, float] = {}
         self._identity = _identity(identity, compute, images)
