@@ -20,7 +20,7 @@ from clusterloom.errors import SettingsError
 from clusterloom.estimators.convvae import ConvVAEClusterer
 from clusterloom.estimators.vae import VAEClusterer
 from clusterloom.estimators.variational import VariationalClusterer
-from clusterloom.guide import modularity, sampled_graph
+from clusterloom.recipe.neighbours import modularity, neighbour_graph
 from clusterloom.inference import apply_in_batches
 from clusterloom.presets import LITERAL, PRESETS
 from paper.judge import Judge, trained_judge
@@ -254,7 +254,7 @@ def _yardsticks(dataset: str, limit: int | None) -> _Yardsticks:
     train = load_parts(dataset, limit)["train"]
     assert train.labels is not None, "the built-in sets have labels"
     judge, _ = trained_judge(train.images, train.labels)
-    return _Yardsticks(judge, *sampled_graph(train.images.reshape(len(train), -1).astype(np.float32), seed=0))
+    return _Yardsticks(judge, *neighbour_graph(train.images.reshape(len(train), -1).astype(np.float32), seed=0))
 
 
 def table(study: Study, dataset: str, extent: Extent, records: Records) -> Table:

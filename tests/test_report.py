@@ -14,7 +14,7 @@ from PIL import Image
 
 from clusterloom import AutoencoderClusterer, ConvVAEClusterer, DECClusterer, VAEClusterer, load_model
 from clusterloom.cli import run
-from clusterloom.cluster_count import Evidence
+from clusterloom.recipe.cluster_count import Evidence
 from clusterloom.metrics import calibration_bins, expected_calibration_error
 from clusterloom.palette import COLOURS, MARKERS, styles
 from clusterloom.report import charts, map_picture

@@ -328,14 +328,14 @@ def test_a_single_last_image_joins_the_batch_before():
 
 def test_a_run_forgets_what_an_earlier_one_left_and_nothing_else(tmp_path):
     run = make_run(tmp_path, seed=0)
-    run.once("layout", lambda: {"places": np.zeros(3)})
+    run.cached("layout", lambda: {"places": np.zeros(3)})
     (tmp_path / "notes.txt").write_text("mine")
     safetensors.numpy.save_file({"mine": np.zeros(2)}, tmp_path / "mine.safetensors")
     with pytest.raises(ModelError, match="other settings"):
-        make_run(tmp_path, seed=1, resume=True).once("layout", lambda: {"places": np.ones(3)})
+        make_run(tmp_path, seed=1, resume=True).cached("layout", lambda: {"places": np.ones(3)})
     make_run(tmp_path, seed=1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.safetensors", "notes.txt"]
-    again = make_run(tmp_path, seed=1, resume=True).once("layout", lambda: {"places": np.ones(3)})
+    again = make_run(tmp_path, seed=1, resume=True).cached("layout", lambda: {"places": np.ones(3)})
     assert again["places"].tolist() == [1, 1, 1]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from clusterloom.cluster_count import Evidence, best_count, enough_modularity
+from clusterloom.recipe.cluster_count import Evidence, best_count, enough_modularity
 from clusterloom.networks.describe import Part, size
 
 _LABEL_PIXELS = 72

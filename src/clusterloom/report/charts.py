@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from clusterloom.cluster_count import Evidence, best_count
+from clusterloom.recipe.cluster_count import Evidence, best_count
 from clusterloom.metrics import CalibrationBin
 from clusterloom.training.observers import NOT_TERMS
 

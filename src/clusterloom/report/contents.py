@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from clusterloom.cluster_count import Evidence
+from clusterloom.recipe.cluster_count import Evidence
 from clusterloom.data import ImageSet
 from clusterloom.errors import printable
 from clusterloom.estimators.base import ImageClusterer

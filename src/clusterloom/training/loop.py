@@ -40,8 +40,8 @@ class TrainingModel(Protocol):
     def draw_noise(self, n: int, generator: torch.Generator) -> Tensor:
         """Noise for `n` images, the first dimension of the result."""
 
-    def __call__(self, x: Tensor, noise: Tensor, guide: Tensor | None = None) -> Output:
-        """Loss terms, and soft assignments if there are any, for images (B, C, H, W) and their rows of the guide."""
+    def __call__(self, x: Tensor, noise: Tensor, targets: Tensor | None = None) -> Output:
+        """Loss terms, and soft assignments if there are any, for images (B, C, H, W) and their rows of the targets."""
 
 
 class Observer(Protocol):
@@ -62,7 +62,7 @@ class Observer(Protocol):
 
 # Numbers for each image that a model asks for besides, float32, shape (N, ...): given once, or made for each epoch
 # (from 0), where None ends the training.
-Guidance: TypeAlias = np.ndarray | Callable[[int], np.ndarray | None] | None
+Targets: TypeAlias = np.ndarray | Callable[[int], np.ndarray | None] | None
 
 
 @dataclass(frozen=True)
@@ -143,12 +143,12 @@ class Trainer:
         self._has_batch_norm = any(isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) for m in model.modules())
         self._collapse_warned_at: int | None = None
 
-    def fit(self, images: np.ndarray, resume: bool = False, guide: Guidance = None) -> list[dict[str, Any]]:
+    def fit(self, images: np.ndarray, resume: bool = False, targets: Targets = None) -> list[dict[str, Any]]:
         """Train on images, shape (N, H, W, C), and leave the result in the model.
 
         Args:
             images: uint8 or float; may be memory-mapped, only batches of it are ever read.
-            guide: What the model asks for besides; see `Guidance`.
+            targets: What the model asks for besides; see `Targets`.
             resume: Go on from the checkpoint, if there is one.
 
         Returns:
@@ -167,8 +167,8 @@ class Trainer:
             observer.on_start(position.history)
         last_good = _snapshot(self.model)
         while position.epoch < self.plan.epochs and not self._stalled(position.history):
-            rows = guide(position.epoch) if callable(guide) else guide
-            if callable(guide) and rows is None:
+            rows = targets(position.epoch) if callable(targets) else targets
+            if callable(targets) and rows is None:
                 break
             try:
                 record = self._epoch(images, rows, position, sums)
@@ -187,7 +187,9 @@ class Trainer:
         self.model.eval()
         return position.history
 
-    def _epoch(self, images: np.ndarray, guide: np.ndarray | None, position: Position, sums: "_Sums") -> dict[str, Any]:
+    def _epoch(
+        self, images: np.ndarray, targets: np.ndarray | None, position: Position, sums: "_Sums"
+    ) -> dict[str, Any]:
         """Complete the current epoch from `position.batch` on; the record of the epoch."""
         n, batch_size = len(images), self.plan.batch_size
         order = epoch_order(n, self.plan.seed, position.epoch)
@@ -199,7 +201,7 @@ class Trainer:
         for batch in range(position.batch, batches):
             self._set_learning_rate((position.epoch + batch / batches) / self.plan.epochs)
             rows = order[batch * batch_size : (batch + 1) * batch_size if batch + 1 < batches else n]
-            self._step(images, guide, rows, position.epoch, batch, sums)
+            self._step(images, targets, rows, position.epoch, batch, sums)
             position.batch = batch + 1
             clock.tick()
             now = time.perf_counter()
@@ -235,7 +237,7 @@ class Trainer:
     def _step(
         self,
         images: np.ndarray,
-        guide: np.ndarray | None,
+        targets: np.ndarray | None,
         rows: np.ndarray,
         epoch: int,
         batch: int,
@@ -252,8 +254,8 @@ class Trainer:
         x = self.compute.batch(images[rows[share]])
         with self.compute.autocast():
             inputs = [x, noise[share].to(self.compute.device, non_blocking=True)]
-            if guide is not None:
-                inputs.append(torch.from_numpy(guide[rows[share]]).to(self.compute.device, non_blocking=True))
+            if targets is not None:
+                inputs.append(torch.from_numpy(targets[rows[share]]).to(self.compute.device, non_blocking=True))
             output: Output = self._step_model(*inputs)
         terms = {name: term[:used] for name, term in output.terms.items()}
         # Distributed training averages gradients over processes; the factor makes that the mean over the whole batch.

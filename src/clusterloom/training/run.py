@@ -13,9 +13,10 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch import nn
 
+from clusterloom.console import ProgressReport, no_progress
 from clusterloom.device import Compute
 from clusterloom.training.checkpoint import is_checkpoint, load_arrays, save_arrays
-from clusterloom.training.loop import DivergedError, Guidance, Observer, Trainer, TrainingPlan
+from clusterloom.training.loop import DivergedError, Observer, Targets, Trainer, TrainingPlan
 
 CHECKPOINTS = "*.safetensors"  # pattern of the names of all files that only an unfinished run needs
 
@@ -45,6 +46,7 @@ class Run:
     ) -> None:
         self.compute, self.accelerator, self.folder, self.resume = compute, accelerator, folder, resume
         self.observers = observers
+        self.progress: ProgressReport = no_progress  # of work between epochs
         self.history: list[dict[str, Any]] = []
         self.stage_seconds: dict[str, float] = {}
         self._identity = _identity(identity, compute, images)
@@ -58,7 +60,7 @@ class Run:
         plan: TrainingPlan,
         images: np.ndarray,
         stage: str | None = None,
-        guide: Guidance = None,
+        targets: Targets = None,
         *,
         gives_clusters: bool = True,
         may_grow: bool = False,
@@ -70,7 +72,7 @@ class Run:
             plan: How long and how.
             images: What to train on; all of the run's images, or some.
             stage: Name in records and files; None for a run of one stage.
-            guide: See `Trainer.fit`.
+            targets: See `Trainer.fit`.
             gives_clusters: After an epoch of this stage the model has clusters.
             may_grow: A run that is taken up may have more epochs: nothing in this stage or after it depends on them.
 
@@ -84,7 +86,7 @@ class Run:
         identity = sha256(_as_json([self._identity, {k: v for k, v in asdict(plan).items() if k not in free}]))
         trainer = Trainer(model, plan, self.compute, self.accelerator, checkpoint, identity.hexdigest(), observers)
         try:
-            records = trainer.fit(images, self.resume, guide)
+            records = trainer.fit(images, self.resume, targets)
         except DivergedError as error:
             worth_keeping = self._has_clusters or (gives_clusters and error.history)
             history = _joined(self.history, error.history, stage) if worth_keeping else []
@@ -94,7 +96,7 @@ class Run:
         if stage is not None:
             self.stage_seconds[stage] = records[-1]["seconds"]
 
-    def once(self, stage: str, compute: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    def cached(self, stage: str, compute: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
         """What `compute` returns, computed by the main process alone, and once for all resumptions of the run.
 
         Args:
@@ -118,15 +120,15 @@ class Run:
         self.stage_seconds[stage] = time.perf_counter() - started
         return results[0]
 
-    def keep(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+    def store(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Write down what a stage needs to go on besides its model; every process calls it with the same arrays."""
         path = self._file(name)
         if path is not None and self.accelerator.is_main_process:
             save_arrays(path, arrays, f"{self._identity}-{name}")
         self.accelerator.wait_for_everyone()
 
-    def kept(self, name: str) -> dict[str, np.ndarray] | None:
-        """What `keep` wrote down in the run that is taken up, if any."""
+    def stored(self, name: str) -> dict[str, np.ndarray] | None:
+        """What `store` wrote down in the run that is taken up, if any."""
         path = self._file(name)
         if not self.resume or path is None or not path.exists():
             return None

@@ -1,6 +1,6 @@
-"""The number of clusters, from points: how well each number divides their neighbour graph.
+"""The number of clusters: how well each number divides an embedding's neighbour graph.
 
-Like the guide, it sees points and their layout alone.
+Like the pseudo-labels, it sees the embedding and its layout alone.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,7 +10,10 @@ import numpy as np
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 
-from clusterloom.guide import fitted_mixture, modularity, sampled_graph
+from clusterloom.console import ProgressReport, no_progress
+from clusterloom.recipe.neighbours import modularity, neighbour_graph
+from clusterloom.recipe.pseudo_labels import fitted_mixture
+from clusterloom.training.randomness import numpy_generator
 
 _SPLITS = 3
 _STARTS = 6
@@ -37,12 +40,13 @@ class Evidence:
 
 
 def cluster_count_evidence(
-    points: np.ndarray,
-    places: np.ndarray,
+    embedding: np.ndarray,
+    layout: np.ndarray,
     fewest: int,
     most: int,
     seed: int,
-    report: Callable[[str], None] = lambda text: None,
+    tell: Callable[[str], None] = lambda text: None,
+    progress: ProgressReport = no_progress,
 ) -> list[Evidence]:
     """Evidence for every number of clusters from `fewest` to `most`, or as far as the points go: none for a handful.
 
@@ -50,30 +54,32 @@ def cluster_count_evidence(
     and Buhmann (2004).
 
     Args:
-        points: Shape (N, D).
-        places: Their layout, as `clusterloom.guide.layout` makes it, shape (N, d).
+        embedding: Shape (N, D).
+        layout: Its `clusterloom.recipe.neighbours.layout_of`, shape (N, d).
         fewest: The smallest number, at least 2.
         most: The largest number.
         seed: Fixes everything.
-        report: Told what is being done.
+        tell: Told of the evidence for each number.
+        progress: Told how many numbers are done.
     """
-    if len(points) < 2 * fewest:  # halves could not have so many clusters
+    if len(embedding) < 2 * fewest:  # halves could not have so many clusters
         return []
-    generator = np.random.default_rng(seed)
-    splits = [generator.permutation(len(points))[:_SPLIT_POINTS] for _ in range(_SPLITS)]
-    part, graph = sampled_graph(points, seed)
+    generator = numpy_generator(seed, "mixtures", "count")
+    splits = [generator.permutation(len(embedding))[:_SPLIT_POINTS] for _ in range(_SPLITS)]
+    part, graph = neighbour_graph(embedding, seed, progress)
     evidence = []
     # Mixtures of halves need points to stand on.
-    most = max(fewest, min(most, len(points) // _POINTS_PER_CLUSTER))
+    most = max(fewest, min(most, len(embedding) // _POINTS_PER_CLUSTER))
     for k in range(fewest, most + 1):
+        progress("numbers of clusters", k - fewest, most + 1 - fewest)
         modularities, stability = [], []
         for split in splits:
-            halves = [_likeliest(places[half], k, generator).predict for half in np.array_split(split, 2)]
-            first, second = (predict(places[split]) for predict in halves)
+            halves = [_likeliest(layout[half], k, generator).predict for half in np.array_split(split, 2)]
+            first, second = (predict(layout[split]) for predict in halves)
             stability.append(adjusted_rand_score(first, second))
-            modularities += [modularity(graph, predict(places[part])) for predict in halves]
+            modularities += [modularity(graph, predict(layout[part])) for predict in halves]
         evidence.append(Evidence(k, float(np.mean(modularities)), float(np.mean(stability))))
-        report(f"{k} clusters: modularity {evidence[-1].modularity:.4f}, stability {evidence[-1].stability:.3f}")
+        tell(f"{k} clusters: modularity {evidence[-1].modularity:.4f}, stability {evidence[-1].stability:.3f}")
     return evidence
 
 
@@ -89,6 +95,6 @@ def best_count(evidence: Sequence[Evidence]) -> int:
     return min(e.n_clusters for e in evidence if e.modularity >= enough)
 
 
-def _likeliest(places: np.ndarray, n_clusters: int, generator: np.random.Generator) -> GaussianMixture:
-    mixtures = [fitted_mixture(places, n_clusters, start, generator) for start in range(_STARTS)]
+def _likeliest(layout: np.ndarray, n_clusters: int, generator: np.random.Generator) -> GaussianMixture:
+    mixtures = [fitted_mixture(layout, n_clusters, start, generator) for start in range(_STARTS)]
     return max(mixtures, key=lambda mixture: mixture.lower_bound_)

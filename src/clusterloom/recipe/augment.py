@@ -1,8 +1,7 @@
 """Random views of images: the changes under which an image stays what it is, and the rule that chooses them.
 
 A view is a function of an image and of some standard normal numbers (`ViewSettings.numbers`), and of nothing else:
-whoever draws the numbers decides what is random, so views follow the training loop's rule that everything derives from
-its seed.
+whoever draws the numbers decides what is random.
 """
 
 import math
@@ -12,6 +11,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from clusterloom.training.randomness import numpy_generator
 
 # Share of images that stay among their like when mirrored (or turned) from which on that is a fair view.
 _SYMMETRIC_SHARE = 1 / 3
@@ -26,7 +27,7 @@ class ViewSettings:
 
     Attributes:
         rotation_degrees: Largest rotation to either side.
-        shear: Largest horizontal shift of a row per unit of height.
+        shear: Largest horizontal shift of a row per unit of height, both in pixels.
         aspect: Largest ratio of width to height, as the logarithm; the area stays.
         window_area: Smallest and largest area of the window that fills the view, in areas of the image. Below 1 zooms
             in, above 1 zooms out.
@@ -87,7 +88,7 @@ def symmetric_shares(images: np.ndarray, seed: int = 0) -> dict[str, float]:
     Returns:
         Shares from 0 to 1 by name: "mirror_horizontally", "mirror_vertically", and for square images "quarter_turns".
     """
-    rows = np.sort(np.random.default_rng(seed).permutation(len(images))[:_SYMMETRY_IMAGES])
+    rows = np.sort(numpy_generator(seed, "sample", "views").permutation(len(images))[:_SYMMETRY_IMAGES])
     x = torch.from_numpy(np.ascontiguousarray(images[rows])).float()
     changed = {"mirror_horizontally": x.flip(2), "mirror_vertically": x.flip(1)}
     if x.shape[1] == x.shape[2]:
@@ -150,6 +151,12 @@ def widened(settings: ViewSettings, factor: float = 1.6) -> ViewSettings:
     )
 
 
+def two_views(x: Tensor, numbers: Tensor, settings: ViewSettings) -> tuple[Tensor, Tensor]:
+    """Two views of each image, from twice as many numbers as `random_views` takes for one."""
+    first, second = numbers[:, : 2 * settings.numbers].chunk(2, 1)
+    return random_views(x, first, settings), random_views(x, second, settings)
+
+
 def random_views(x: Tensor, numbers: Tensor, settings: ViewSettings) -> Tensor:
     """One view of each image. Beyond its edge an image goes on as its edge.
 
@@ -181,12 +188,14 @@ def _views(x: Tensor, numbers: Tensor, settings: ViewSettings) -> Tensor:
     cos, sin, slant = angle.cos(), angle.sin(), shear * settings.shear
     flip_x = torch.where(left_right > 0, -1.0, 1.0) if settings.mirror_horizontally else 1.0
     flip_y = torch.where(up_down > 0, -1.0, 1.0) if settings.mirror_vertically else 1.0
-    # grid_sample's coordinates run from -1 to 1, so a shift by a share of the side is twice that.
+    # grid_sample's coordinates run from -1 to 1 on either axis: a shift by a share of the side is twice that, and in
+    # images that are not square a length that is turned from one axis to the other has another number there.
     offset_x = across * ((1 - width).clamp(min=0) + 2 * settings.shift)
     offset_y = down * ((1 - height).clamp(min=0) + 2 * settings.shift)
+    tall = x.shape[2] / x.shape[3]
     rows = [
-        torch.stack([cos * width * flip_x, (slant * cos - sin) * height * flip_y, offset_x], 1),
-        torch.stack([sin * width * flip_x, (slant * sin + cos) * height * flip_y, offset_y], 1),
+        torch.stack([cos * width * flip_x, (slant * cos - sin) * height * flip_y * tall, offset_x], 1),
+        torch.stack([sin * width * flip_x / tall, (slant * sin + cos) * height * flip_y, offset_y], 1),
     ]
     grid = F.affine_grid(torch.stack(rows, 1), list(x.shape), align_corners=False)
     if x.device.type == "mps":  # it has had no border padding before PyTorch 2.13
