@@ -23,7 +23,7 @@ from clusterloom.data.cache import cache_root
 from clusterloom.device import is_main_process
 from clusterloom.errors import SettingsError
 from clusterloom.estimators.base import ImageClusterer
-from clusterloom.estimators.persistence import to_bundle
+from clusterloom.model_dir.contents import contents_of
 from clusterloom.files import write_atomically
 from clusterloom.map_layout import draw_map
 
@@ -228,9 +228,9 @@ def joint_features(latents: np.ndarray, proba: np.ndarray) -> np.ndarray:
 
 
 def _cache_path(model: ImageClusterer, images: ImageSet) -> Path:
-    bundle = to_bundle(model)
-    digest = hashlib.sha256(json.dumps([_VERSION, bundle.settings, images.fingerprint()], sort_keys=True).encode())
-    for name, array in sorted(bundle.tensors.items()):
+    contents = contents_of(model)
+    digest = hashlib.sha256(json.dumps([_VERSION, contents.settings, images.fingerprint()], sort_keys=True).encode())
+    for name, array in sorted(contents.tensors.items()):
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).data)
     return cache_root() / "surveys" / f"{digest.hexdigest()}.safetensors"

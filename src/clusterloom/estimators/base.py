@@ -162,7 +162,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC, Generic
             raise DataError(f"n_samples={len(images)} should be >= n_clusters={fewest}")
         warn_of_duplicates(images)
         plan = self._plan(settings, len(images), seed_of(settings))
-        compute = Compute.of_processes(settings.device, settings.precision)
+        compute = self.compute()
         network = self._initialised_network(most, plan.seed).to(compute.device)
         diverged: DivergedError | None = None
         identity = {"method": self.method, "parameters": {k: v for k, v in vars(settings).items() if k not in _FREE}}
@@ -233,7 +233,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC, Generic
             raise DataError(f"latents must have shape (N, {dim}), N at least 1; got {latents.shape}")
         # Latents travel through the batching of images as images of 1 x 1 pixel and D channels.
         (images,) = apply_in_batches(
-            lambda z: (self.network_.decode(z.flatten(1)).permute(0, 2, 3, 1),), latents[:, None, None], self._compute()
+            lambda z: (self.network_.decode(z.flatten(1)).permute(0, 2, 3, 1),), latents[:, None, None], self.compute()
         )
         return self._in_training_range(images)
 
@@ -280,11 +280,13 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC, Generic
         self, X: Any, function: Callable[[Tensor], tuple[Tensor, ...]], progress: ProgressReport = no_progress
     ) -> tuple[np.ndarray, ...]:
         check_is_fitted(self, "network_")
-        return apply_in_batches(function, images_from(self, X, reset=False), self._compute(), progress=progress)
+        return apply_in_batches(function, images_from(self, X, reset=False), self.compute(), progress=progress)
 
-    def _compute(self) -> Compute:
-        settings = self.settings
-        return Compute.of_processes(settings.device, settings.precision)
+    def compute(self) -> Compute:
+        """Device and precision; under several processes the device of this one."""
+        compute = Compute.choose(self.settings.device, self.settings.precision)
+        processes = compute.processes()
+        return compute if processes.num_processes == 1 else Compute(processes.device, compute.precision)
 
     def _in_training_range(self, images: np.ndarray) -> np.ndarray:
         low, high = self.pixel_range_

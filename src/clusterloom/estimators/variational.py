@@ -92,6 +92,6 @@ class VariationalClusterer(ImageClusterer[S, ClusterVAE]):
         (q,) = apply_in_batches(
             lambda z: (self.network_.assign(self.network_.decode(z.flatten(1))),),
             latents[:, None, None],
-            self._compute(),
+            self.compute(),
         )
         return q.argmax(1)

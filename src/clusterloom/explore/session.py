@@ -15,7 +15,7 @@ from clusterloom.data import ImageSet
 from clusterloom.errors import ClusterloomError, printable
 from clusterloom.estimators.autoencoder import DECClusterer
 from clusterloom.estimators.base import ImageClusterer
-from clusterloom.estimators.load import load_model
+from clusterloom.estimators.methods import load_model
 from clusterloom.estimators.variational import VariationalClusterer
 from clusterloom.explore.editor import Editor
 from clusterloom.explore.journal import Journal

@@ -12,7 +12,7 @@ from clusterloom.data import ImageSet
 from clusterloom.device import is_main_process
 from clusterloom.errors import DataError, SettingsError, printable
 from clusterloom.estimators.base import ImageClusterer
-from clusterloom.estimators.load import load_model
+from clusterloom.estimators.methods import load_model
 from clusterloom.export import atlas, image_folder, onnx, projector
 from clusterloom.files import new_directory, new_file, write_atomically
 from clusterloom.survey import Survey, survey

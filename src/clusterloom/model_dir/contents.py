@@ -91,7 +91,7 @@ def restored(cls: type[Estimator], contents: ModelContents, path: Path) -> Estim
         estimator.cluster_sizes_ = np.bincount(estimator.labels_, minlength=n_clusters)
         estimator.outlier_threshold_ = float(contents.tensors["outlier_threshold"])
         estimator.history_, estimator.about_ = contents.history, contents.about
-        estimator.network_.to(estimator._compute().device)
+        estimator.network_.to(estimator.compute().device)
     except (ClusterloomError, KeyError, TypeError, ValueError, RuntimeError) as error:
         why = " ".join(str(error).split())
         raise ModelError(f"{path}: the model's settings cannot be used ({why})") from error

@@ -97,11 +97,10 @@ def view_noise(n: int, vae: ClusterVAE, views: ViewSettings, generator: torch.Ge
 
 def generative_terms(vae: ClusterVAE, x: Tensor, z: Tensor, kl: Tensor) -> dict[str, Tensor]:
     """Reconstruction of images (B, C, H, W) from latents (B, D), and divergences (B,), at the weights of all stages."""
-    settings = vae.settings
     reconstruction = losses.reconstruction_loss(x, vae.decode(z))
     return {
-        "reconstruction": GENERATIVE_WEIGHT * settings.reconstruction_weight * reconstruction,
-        "kl": GENERATIVE_WEIGHT * settings.kl_weight * kl,
+        "reconstruction": GENERATIVE_WEIGHT * vae.reconstruction_weight * reconstruction,
+        "kl": GENERATIVE_WEIGHT * vae.settings.kl_weight * kl,
     }
 
 

@@ -1,4 +1,4 @@
-"""A run of an estimator from its settings: the processes, who is told of it, where it is kept, and what is said of it."""
+"""A run of an estimator: its processes, who is told of it, where it is kept, and what is said of it afterwards."""
 
 import platform
 import time
