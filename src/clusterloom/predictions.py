@@ -1,6 +1,6 @@
 """What a model says of every image of a set, and a map of them: what one looks at clusters with.
 
-A survey is kept in the cache, under the hashes of model and pixels, so that a second look costs nothing. When the kept
+A predictions is kept in the cache, under the hashes of model and pixels, so that a second look costs nothing. When the kept
 ones take more than 2 GB, those that were not used for the longest time go.
 """
 
@@ -31,12 +31,12 @@ _VERSION = 4  # part of every key: raise it when the map is drawn in another way
 _LEAST_VARIANCE = 1e-12
 _CATEGORY_WEIGHT = 0.5  # beside latents at 1: clusters lie apart, but not further than their images do
 _HASH_BYTES = 32
-_MOST_BYTES = 2 << 30  # of all kept surveys
+_MOST_BYTES = 2 << 30  # of all kept predictions
 _STALE_SECONDS = 86_400
 
 
 @dataclass(frozen=True, eq=False)
-class Survey:
+class Predictions:
     """What a model says of every image, and where each lies on the map.
 
     Attributes:
@@ -178,7 +178,9 @@ class Survey:
         return members[np.lexsort([-key[members] for key in keys])]
 
 
-def survey(model: ImageClusterer, images: ImageSet, progress: Callable[[str], None] | None = None) -> Survey:
+def predict_images(
+    model: ImageClusterer, images: ImageSet, progress: Callable[[str], None] | None = None
+) -> Predictions:
     """Ask a model about every image of a set and draw a map of them, or find that in the cache.
 
     Args:
@@ -187,7 +189,7 @@ def survey(model: ImageClusterer, images: ImageSet, progress: Callable[[str], No
         progress: Called with a line of text as each step begins.
 
     Returns:
-        The survey. The same model and pixels give the same one, bit for bit, on the same machine.
+        The predictions. The same model and pixels give the same one, bit for bit, on the same machine.
 
     Raises:
         DataError: the images do not have the shape of the training images.
@@ -196,12 +198,14 @@ def survey(model: ImageClusterer, images: ImageSet, progress: Callable[[str], No
     path = _cache_path(model, images)
     found = _read(path)
     if found is not None and len(found) == len(images):
-        tell("survey found in the cache")
+        tell("predictions found in the cache")
         return found
     tell(f"asking the model about {len(images):,} images")
     said = model.predictions(images)
     tell("drawing the map")
-    made = Survey(**said, position=draw_map(joint_features(said["latents"], said["proba"]), said["proba"].argmax(1)))
+    made = Predictions(
+        **said, position=draw_map(joint_features(said["latents"], said["proba"]), said["proba"].argmax(1))
+    )
     if is_main_process():
         _write(path, made)
     return made
@@ -233,12 +237,12 @@ def _cache_path(model: ImageClusterer, images: ImageSet) -> Path:
     for name, array in sorted(bundle.tensors.items()):
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).data)
-    return cache_root() / "surveys" / f"{digest.hexdigest()}.safetensors"
+    return cache_root() / "predictions" / f"{digest.hexdigest()}.safetensors"
 
 
-def _write(path: Path, made: Survey) -> None:
-    """Keep a survey, after its hash. Where there is no room, it is only made again next time."""
-    data = safetensors.numpy.save({field.name: getattr(made, field.name) for field in fields(Survey)})
+def _write(path: Path, made: Predictions) -> None:
+    """Keep a predictions, after its hash. Where there is no room, it is only made again next time."""
+    data = safetensors.numpy.save({field.name: getattr(made, field.name) for field in fields(Predictions)})
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, hashlib.sha256(data).digest() + data)
@@ -246,9 +250,9 @@ def _write(path: Path, made: Survey) -> None:
 
 
 def _make_room(newest: Path) -> None:
-    """Remove the least recently used surveys beyond the limit, and what killed processes left; never the newest one.
+    """Remove the least recently used predictions beyond the limit, and what killed processes left; never the newest one.
 
-    Every reader holds all of a survey in memory, so none that is being looked at is lost: the next start makes it anew.
+    Every reader holds all of a predictions in memory, so none that is being looked at is lost: the next start makes it anew.
     """
     kept = []
     for file in newest.parent.iterdir():
@@ -266,15 +270,15 @@ def _make_room(newest: Path) -> None:
                 file.unlink()
 
 
-def _read(path: Path) -> Survey | None:
-    """The survey in a file, or None if there is none or it is damaged."""
+def _read(path: Path) -> Predictions | None:
+    """The predictions in a file, or None if there is none or it is damaged."""
     try:
         contents = path.read_bytes()
         digest, data = contents[:_HASH_BYTES], contents[_HASH_BYTES:]
         if hashlib.sha256(data).digest() != digest:
             return None
         with contextlib.suppress(OSError):  # a cache that can only be read
-            os.utime(path)  # when a survey was used last decides which ones stay
-        return Survey(**safetensors.numpy.load(data))
+            os.utime(path)  # when a predictions was used last decides which ones stay
+        return Predictions(**safetensors.numpy.load(data))
     except (OSError, TypeError, safetensors.SafetensorError):
         return None
