@@ -4,9 +4,10 @@
     python benchmarks/report.py --model MODEL --data mnist     # one that `benchmarks/guided.py --keep` left, say
     python benchmarks/report.py --smoke               # digits, seconds, nothing written
 
-The whole command in a process of its own, with an empty cache of predictions, as a first report is made; then once more
-with the predictions in the cache. Without --model a plain VAE is trained for one epoch first: how good a model is makes no
-difference to the time; its size does. Goals: 30 seconds, 10 MB. Processor seconds are there for shared machines.
+The whole command in a process of its own, with an empty cache of predictions, as a first report is made; then once
+more with the predictions in the cache. Without --model a plain VAE is trained for one epoch first: how good a model is
+makes no difference to the time; its size does. Goals: 30 seconds, 10 MB. Processor seconds are there for shared
+machines.
 
 Results go to benchmarks/results/report.jsonl.
 """

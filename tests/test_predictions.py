@@ -10,7 +10,7 @@ from clusterloom.data import ImageSet
 from clusterloom.data.images import RowIds
 from clusterloom.errors import SettingsError
 from clusterloom.map_layout import _landmarks, _placed, draw_map
-from clusterloom.predictions import Predictions, joint_features, predict_images
+from clusterloom.predictions import Predictions, joint_features, predict_images, predict_without_map
 
 ESTIMATORS = {
     "convvae": ConvVAEClusterer(3, start="random", latent_dim=3, hidden_dim=16, conv_filters=(4,), epochs=2),
@@ -215,24 +215,44 @@ def test_features_along_one_line_or_in_one_dimension_have_a_map():
         assert np.ptp(position) > 0.9
 
 
+def asked(model, images):
+    """Predictions, and whether the model was asked for them."""
+    said = []
+    made = predict_images(model, images, lambda what, done, total: said.append((what, done, total)))
+    assert not said or ("asking the model", len(images), len(images)) in said
+    return made, bool(said)
+
+
 def test_predictions_are_found_again_and_damaged_ones_made_again(tmp_path, monkeypatch):
     monkeypatch.setenv("CLUSTERLOOM_CACHE", str(tmp_path))
     images = image_set()
     model = ESTIMATORS["vae"].set_params(random_state=0).fit(images)
-    lines = []
-    first = predict_images(model, images, lines.append)
-    assert len(lines) == 2
-    second = predict_images(model, images, lines.append)
-    assert lines[2:] == ["predictions found in the cache"]
+    first, was_asked = asked(model, images)
+    assert was_asked
+    second, was_asked = asked(model, images)
+    assert not was_asked
     np.testing.assert_array_equal(first.position, second.position)
     (file,) = (tmp_path / "predictions").iterdir()
     whole = file.read_bytes()
     for contents in (b"", whole[:-1], whole[:200] + bytes([whole[200] ^ 1]) + whole[201:], b"x" * 400):
         file.write_bytes(contents)
-        lines.clear()
-        np.testing.assert_array_equal(predict_images(model, images, lines.append).position, first.position)
-        assert len(lines) == 2
+        again, was_asked = asked(model, images)
+        assert was_asked
+        np.testing.assert_array_equal(again.position, first.position)
         assert file.read_bytes() == whole
+
+
+def test_many_images_are_asked_about_in_steps_with_the_same_answer(monkeypatch):
+    images = image_set()
+    model = ESTIMATORS["vae"].set_params(random_state=0).fit(images)
+    whole = predict_without_map(model, images)
+    monkeypatch.setattr("clusterloom.predictions._IMAGES_PER_STEP", 25)
+    steps = []
+    parts = predict_without_map(model, images, lambda what, done, total: steps.append((done, total)))
+    assert steps == [(0, 60), (25, 60), (50, 60), (60, 60)]
+    for name in ("proba", "latents", "score", "outlier", "position"):
+        np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
+    assert parts.position.shape == (0, 2)
 
 
 def test_other_images_and_another_model_have_predictions_of_their_own(tmp_path, monkeypatch):
@@ -249,7 +269,7 @@ def test_a_full_disk_costs_only_the_cache(monkeypatch):
     def full(path, data):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("clusterloom.predictions.write_atomically", full)
+    monkeypatch.setattr("clusterloom.array_cache.write_atomically", full)
     images = image_set()
     assert len(predict_images(ESTIMATORS["vae"].set_params(random_state=0).fit(images), images)) == 60
 
@@ -279,10 +299,8 @@ def test_predictions_that_were_not_used_for_long_make_room(tmp_path, monkeypatch
     assert not stale.exists()
     # One alone that is larger than the limit is kept all the same.
     monkeypatch.setattr("clusterloom.predictions._MOST_BYTES", 1)
-    lines = []
     predict_images(model, sets[1])
-    predict_images(model, sets[1], lines.append)
-    assert lines == ["predictions found in the cache"]
+    assert not asked(model, sets[1])[1]
     assert len(list(folder.glob("[!.]*"))) == 1
 
 

@@ -181,7 +181,7 @@ class Session:
             images = load(self.model)
             journal_of = (self.journal_path, self.model_sha256, images.fingerprint())
             Journal(*journal_of).read_new()  # a journal of other images is refused before a minute's work
-            found = predict_images(self.model, images, self._tell)
+            found = predict_images(self.model, images, lambda what, done, total: self._tell(what))
             collection = Collection(images, found, Editor(found.labels, found.n_clusters, Journal(*journal_of)))
             self._tell("putting images in order")
             # Made now, so that no first request has to wait for them.
