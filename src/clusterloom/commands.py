@@ -145,7 +145,7 @@ def fit(data: DataOptions, options: FitOptions, console: Console) -> None:
 
 def predict(model_path: Path, data: DataOptions, out: str, console: Console) -> None:
     """Write one row per image: id, cluster, probability, runner-up, score, outlier flag."""
-    check_table_target(out)
+    check_table_target(out, overwrite=True)
     if Path(out).is_file() and Path(data.source).is_file() and Path(out).samefile(data.source):
         raise DataError(f"--out {printable(out)} is DATA itself; choose another")
     model = load_model(model_path)
