@@ -5,7 +5,7 @@ import math
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,12 @@ from clusterloom.estimators.base import ImageClusterer
 from clusterloom.estimators.load import load_model
 from clusterloom.estimators.methods import METHODS, method_parameters
 from clusterloom.estimators.variational import VariationalClusterer
+from clusterloom.figures import cluster_count_plot, network_figure
 from clusterloom.files import write_atomically
 from clusterloom.metrics import label_scores, per_class_table, sampled_silhouette_score
 from clusterloom.networks.describe import describe, size
-from clusterloom.pictures import cluster_count_plot, image_grid, member_grid, network_figure, png_bytes, to_picture
+from clusterloom.pictures import image_grid, member_grid, png_bytes, to_picture
+from clusterloom.predictions import predict_without_map
 from clusterloom.tables import check_table_target, prediction_columns, read_labels, write_table
 from clusterloom.training.loop import DivergedError
 from clusterloom.training.run import CHECKPOINTS
@@ -312,11 +314,13 @@ def _remove_run(run_dir: Path) -> None:
 
 def _pictures(estimator: ImageClusterer, images: ImageSet) -> dict[str, bytes]:
     step = -(-len(images) // _PICTURE_IMAGES)
-    shown = images.images[::step]
+    shown = replace(images, images=images.images[::step], ids=images.ids[::step], labels=None, class_names=())
+    predictions = predict_without_map(estimator, shown)
+    members = [predictions.typical(k, 16) for k in range(estimator.n_clusters_)]
     evidence = [Evidence(**e) for e in estimator.about_.get("recipe", {}).get("count_evidence", [])]
     return {
         **({"number-of-clusters.png": cluster_count_plot(evidence)} if evidence else {}),
-        "clusters.png": png_bytes(member_grid(shown, estimator.predict_proba(shown), estimator.cluster_sizes_)),
+        "clusters.png": png_bytes(member_grid(shown.images, members, estimator.cluster_sizes_)),
         **({"generated.png": _new_images(estimator)} if isinstance(estimator, VariationalClusterer) else {}),
     }
 
