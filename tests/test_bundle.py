@@ -8,10 +8,10 @@ import shutil
 import numpy as np
 import pytest
 import safetensors.numpy
+from clusterloom.bundle import Bundle, check_target, read_bundle, write_bundle
 
 from clusterloom import ConvVAEClusterer, ModelError, load_model
 from clusterloom import bundle as bundle_module
-from clusterloom.bundle import Bundle, check_target, read_bundle, write_bundle
 from clusterloom.files import umask
 
 ABOUT = {

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from clusterloom.commands import _print_evaluation
 from PIL import Image
 from rich.console import Console
 
 from clusterloom import load_model
 from clusterloom.cli import run
-from clusterloom.commands import _print_evaluation
 from clusterloom.errors import DataError
 from clusterloom.files import new_directory, write_atomically
 from clusterloom.tables import read_labels

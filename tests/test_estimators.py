@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from clusterloom.presets import LITERAL, PRESETS
 from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -23,7 +24,6 @@ from clusterloom import (
 from clusterloom.data.images import RowIds
 from clusterloom.errors import CollapseWarning
 from clusterloom.metrics import clustering_accuracy_score
-from clusterloom.presets import LITERAL, PRESETS
 from clusterloom.training.loop import DivergedError
 
 # scikit-learn's checks use tables of a few columns and 50 rows: small networks, and a reconstruction weight that makes

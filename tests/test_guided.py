@@ -6,19 +6,18 @@ import math
 import numpy as np
 import pytest
 import torch
+from clusterloom.guide import layout, make_guide, refined_guide, sampled_graph
+from clusterloom.networks.guided import GuidedObjective, Representation
 from sklearn.datasets import load_digits
 from sklearn.metrics import mutual_info_score
 
 from clusterloom import ConvVAEClusterer, ModelError, SettingsError, losses
 from clusterloom import guide as guide_module
 from clusterloom.estimators import guided
-from clusterloom.guide import layout, make_guide, refined_guide, sampled_graph
 from clusterloom.metrics import clustering_accuracy_score, expected_calibration_error
 from clusterloom.networks.conv import ConvNetwork, ConvSettings
-from clusterloom.networks.guided import GuidedObjective, Representation
 from clusterloom.networks.vae import ClusterVAE, VAESettings
-from clusterloom.training.loop import DivergedError, Trainer, one_cycle
-from clusterloom.views import (
+from clusterloom.recipe.augment import (
     SIGNS,
     THINGS,
     ViewSettings,
@@ -28,6 +27,7 @@ from clusterloom.views import (
     symmetric_shares,
     widened,
 )
+from clusterloom.training.loop import DivergedError, Trainer, one_cycle
 
 QUICK = {"hidden_dim": 32, "epochs": 8, "random_state": 0}
 

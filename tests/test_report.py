@@ -14,13 +14,13 @@ from PIL import Image
 
 from clusterloom import AutoencoderClusterer, ConvVAEClusterer, DECClusterer, VAEClusterer, load_model
 from clusterloom.cli import run
-from clusterloom.recipe.cluster_count import Evidence
 from clusterloom.metrics import calibration_bins, expected_calibration_error
 from clusterloom.palette import COLOURS, MARKERS, styles
+from clusterloom.predictions import Predictions
+from clusterloom.recipe.cluster_count import Evidence
 from clusterloom.report import charts, map_picture
 from clusterloom.report.thumbnails import thumbnail
 from clusterloom.report.write import percent
-from clusterloom.survey import Survey
 
 HTML = "{http://www.w3.org/1999/xhtml}"
 SVG = "{http://www.w3.org/2000/svg}"
@@ -276,8 +276,8 @@ def test_what_cannot_be_done_is_said_in_one_line(models, pictures, tmp_path, cap
 def test_the_map_shows_every_cluster_in_its_colour_at_its_place():
     position = np.array([[0.0, 0.0], [1.0, 0.5], [0.5, 0.25]], np.float32)
     proba = np.eye(3, dtype=np.float32)
-    survey = Survey(proba, np.zeros((3, 2), np.float32), np.zeros(3, np.float32), np.zeros(3, bool), position)
-    drawn = map_picture.draw(survey, styles(position))
+    predictions = Predictions(proba, np.zeros((3, 2), np.float32), np.zeros(3, np.float32), np.zeros(3, bool), position)
+    drawn = map_picture.draw(predictions, styles(position))
     picture = drawn.points.convert("RGBA")
     width, height = picture.size
     assert width == 1400
@@ -291,14 +291,14 @@ def test_the_map_shows_every_cluster_in_its_colour_at_its_place():
 
 
 def test_numbers_on_the_map_do_not_cover_each_other():
-    survey = Survey(
+    predictions = Predictions(
         np.repeat(np.eye(8, dtype=np.float32), 5, 0),
         np.zeros((40, 2), np.float32),
         np.zeros(40, np.float32),
         np.zeros(40, bool),
         np.full((40, 2), 0.5, np.float32),
     )
-    labels = map_picture.draw(survey, styles(np.zeros((8, 2)))).labels
+    labels = map_picture.draw(predictions, styles(np.zeros((8, 2)))).labels
     places = np.array([(label.x, label.y) for label in labels])
     distance = np.linalg.norm(places[:, None] - places, axis=2) + 1e3 * np.eye(8)
     assert len(labels) == 8
@@ -317,8 +317,8 @@ def test_a_cluster_in_two_parts_has_two_numbers():
     rng = np.random.default_rng(0)
     position = np.concatenate([rng.normal(0.1, 0.02, (50, 2)), rng.normal(0.9, 0.02, (50, 2))]).astype(np.float32)
     zeros = np.zeros(100, np.float32)
-    survey = Survey(np.ones((100, 1), np.float32), np.zeros((100, 2), np.float32), zeros, zeros > 0, position)
-    assert len(map_picture.draw(survey, styles(np.zeros((1, 2)))).labels) == 2
+    predictions = Predictions(np.ones((100, 1), np.float32), np.zeros((100, 2), np.float32), zeros, zeros > 0, position)
+    assert len(map_picture.draw(predictions, styles(np.zeros((1, 2)))).labels) == 2
 
 
 def test_small_images_are_kept_to_the_last_bit_and_large_ones_made_smaller():

@@ -1,4 +1,4 @@
-"""What the page says, worked out from a model and a survey, before any of it is laid out."""
+"""What the page says, worked out from a model and a predictions, before any of it is laid out."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,11 +17,11 @@ from clusterloom.metrics import (
     sampled_silhouette_score,
 )
 from clusterloom.palette import Style, styles
+from clusterloom.predictions import Predictions
 from clusterloom.recipe.cluster_count import Evidence
 from clusterloom.report import charts, map_picture
 from clusterloom.report.making import METHODS, about_rows, python_call, settings_rows
 from clusterloom.report.thumbnails import raster, thumbnail
-from clusterloom.survey import Survey
 
 _SHOWN = 12  # images of each kind for each cluster
 _SHOWN_OF_MANY = 6
@@ -45,7 +45,7 @@ class Seen:
     """Images, what the model says of them, and their labels if there are any."""
 
     images: ImageSet
-    survey: Survey
+    predictions: Predictions
     labels: Labels | None = None
 
 
@@ -168,23 +168,23 @@ def contents(subject: Subject) -> Contents:
         subject: Without images, the page has only what the model itself tells.
     """
     model, seen = subject.model, subject.seen
-    survey = None if seen is None else seen.survey
-    shown = styles(np.zeros((model.n_clusters_, 2)) if survey is None else survey.middles)
+    predictions = None if seen is None else seen.predictions
+    shown = styles(np.zeros((model.n_clusters_, 2)) if predictions is None else predictions.middles)
     recipe = model.about_.get("recipe", {})
     command = model.about_.get("command")
     return Contents(
         data=str(model.about_.get("data", "an array of images")) if seen is None else seen.images.name,
         method=METHODS[type(model).__name__],
-        n_images=int(model.about_["images"]) if survey is None else len(survey),
+        n_images=int(model.about_["images"]) if predictions is None else len(predictions),
         trained_on=int(model.about_["images"]),
         pixelated=max(model.image_shape_[:2]) <= _PIXELATED,
         clusters=_clusters(model, seen, shown),
-        map=None if survey is None else _map(survey, shown),
-        confidence=None if survey is None else float(survey.confidence.mean()),
-        n_outliers=None if survey is None else int(survey.outlier.sum()),
+        map=None if predictions is None else _map(predictions, shown),
+        confidence=None if predictions is None else float(predictions.confidence.mean()),
+        n_outliers=None if predictions is None else int(predictions.outlier.sum()),
         outliers=[] if seen is None else _outliers(seen),
-        silhouette=None if survey is None else sampled_silhouette_score(survey.latents, survey.labels),
-        evaluation=None if seen is None or seen.labels is None else _evaluation(seen.survey, seen.labels),
+        silhouette=None if predictions is None else sampled_silhouette_score(predictions.latents, predictions.labels),
+        evaluation=None if seen is None or seen.labels is None else _evaluation(seen.predictions, seen.labels),
         generates=isinstance(model, VariationalClusterer),
         panels=charts.loss_panels(model.history_),
         stages=charts.stage_rows(model.history_),
@@ -217,7 +217,7 @@ def _number_shown(n_clusters: int) -> int:
 
 
 def _clusters(model: ImageClusterer, seen: Seen | None, shown: Sequence[Style]) -> list[Cluster]:
-    sizes = model.cluster_sizes_ if seen is None else seen.survey.sizes
+    sizes = model.cluster_sizes_ if seen is None else seen.predictions.sizes
     shares = (sizes / max(sizes.sum(), 1)).tolist()
     bare = [
         Cluster(number=k, style=style, images=int(sizes[k]), share=shares[k], new=_new(model, k))
@@ -225,7 +225,7 @@ def _clusters(model: ImageClusterer, seen: Seen | None, shown: Sequence[Style]) 
     ]
     if seen is None:
         return bare
-    nearest = seen.survey.nearest_clusters().tolist()
+    nearest = seen.predictions.nearest_clusters().tolist()
     return [_with_members(cluster, seen, nearest[cluster.number]) for cluster in bare]
 
 
@@ -234,27 +234,27 @@ def _new(model: ImageClusterer, k: int) -> list[Shown]:
 
 
 def _with_members(cluster: Cluster, seen: Seen, nearest: int) -> Cluster:
-    k, survey = cluster.number, seen.survey
-    n = _number_shown(survey.n_clusters)
+    k, predictions = cluster.number, seen.predictions
+    n = _number_shown(predictions.n_clusters)
     return replace(
         cluster,
-        confidence=float(survey.confidence[survey.labels == k].mean()) if cluster.images else None,
+        confidence=float(predictions.confidence[predictions.labels == k].mean()) if cluster.images else None,
         next=nearest if nearest >= 0 else None,
-        classes=[] if seen.labels is None else _classes(survey, seen.labels, k),
-        typical=[_member(seen, row) for row in survey.typical(k, n)],
-        doubtful=[_member(seen, row, doubt=True) for row in survey.doubtful(k, n)],
+        classes=[] if seen.labels is None else _classes(predictions, seen.labels, k),
+        typical=[_member(seen, row) for row in predictions.typical(k, n)],
+        doubtful=[_member(seen, row, doubt=True) for row in predictions.doubtful(k, n)],
     )
 
 
-def _classes(survey: Survey, labels: Labels, k: int) -> list[tuple[str, float]]:
+def _classes(predictions: Predictions, labels: Labels, k: int) -> list[tuple[str, float]]:
     """The most frequent classes of a cluster's images, and their share of them."""
-    counts = np.bincount(labels.numbers[survey.labels == k], minlength=len(labels.names))
+    counts = np.bincount(labels.numbers[predictions.labels == k], minlength=len(labels.names))
     order = [c for c in np.argsort(-counts, kind="stable")[:_CLASSES] if counts[c] >= _LEAST_CLASS * counts.sum() > 0]
     return [(labels.names[c], float(counts[c] / counts.sum())) for c in order]
 
 
 def _member(seen: Seen, row: int, doubt: bool = False) -> Shown:
-    proba = seen.survey.proba[row]
+    proba = seen.predictions.proba[row]
     cluster = int(proba.argmax())
     name = printable(seen.images.ids[int(row)])
     text = f"image {name}, cluster {cluster} with probability {_percent(proba[cluster])}"
@@ -273,33 +273,33 @@ def _percent(share: float) -> str:
     return ">99 %" if 0.995 <= share < 1 else f"{share:.0%}".replace("%", " %")
 
 
-def _map(survey: Survey, shown: Sequence[Style]) -> Map:
-    drawn = map_picture.draw(survey, shown)
+def _map(predictions: Predictions, shown: Sequence[Style]) -> Map:
+    drawn = map_picture.draw(predictions, shown)
     return Map(*drawn.points.size, raster(drawn.points), drawn.labels)
 
 
 def _outliers(seen: Seen) -> list[Shown]:
-    flagged = np.flatnonzero(seen.survey.outlier)
-    order = flagged[np.argsort(seen.survey.score[flagged], kind="stable")][:_OUTLIERS]
+    flagged = np.flatnonzero(seen.predictions.outlier)
+    order = flagged[np.argsort(seen.predictions.score[flagged], kind="stable")][:_OUTLIERS]
     return [_outlier(seen, int(row)) for row in order]
 
 
 def _outlier(seen: Seen, row: int) -> Shown:
     member = _member(seen, row)
-    text = f"{member.text}; score {float(seen.survey.score[row]):,.1f} nats"
-    return replace(member, text=text, caption=f"cluster {seen.survey.labels[row]}")
+    text = f"{member.text}; score {float(seen.predictions.score[row]):,.1f} nats"
+    return replace(member, text=text, caption=f"cluster {seen.predictions.labels[row]}")
 
 
-def _evaluation(survey: Survey, labels: Labels) -> Evaluation:
+def _evaluation(predictions: Predictions, labels: Labels) -> Evaluation:
     true, names = labels.numbers, labels.names
-    counts = np.zeros((len(names), survey.n_clusters), np.int64)
-    np.add.at(counts, (true, survey.labels), 1)
-    table = per_class_table(true, survey.labels)
+    counts = np.zeros((len(names), predictions.n_clusters), np.int64)
+    np.add.at(counts, (true, predictions.labels), 1)
+    table = per_class_table(true, predictions.labels)
     matched = [row.cluster for row in table if row.cluster is not None]
-    columns = [*matched, *(k for k in range(survey.n_clusters) if k not in matched)]
+    columns = [*matched, *(k for k in range(predictions.n_clusters) if k not in matched)]
     return Evaluation(
-        scores=label_scores(true, survey.labels),
-        calibration_error=expected_calibration_error(true, survey.proba),
+        scores=label_scores(true, predictions.labels),
+        calibration_error=expected_calibration_error(true, predictions.proba),
         columns=columns,
         rows=[
             (
@@ -309,5 +309,5 @@ def _evaluation(survey: Survey, labels: Labels) -> Evaluation:
             )
             for row in table
         ],
-        bars=charts.calibration_bars(calibration_bins(true, survey.proba)),
+        bars=charts.calibration_bars(calibration_bins(true, predictions.proba)),
     )

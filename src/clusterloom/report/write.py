@@ -15,9 +15,9 @@ from clusterloom.estimators.base import ImageClusterer
 from clusterloom.estimators.methods import load_model
 from clusterloom.files import write_atomically
 from clusterloom.pictures import image_grid, png_bytes
+from clusterloom.predictions import predict_images
 from clusterloom.report import charts, map_picture
 from clusterloom.report.contents import Contents, Labels, Seen, Subject, contents, new_images, pictures_of
-from clusterloom.survey import survey
 from clusterloom.tables import read_labels
 
 _SUFFIXES = (".html", ".htm")
@@ -136,7 +136,7 @@ def _subject(model: ImageClusterer, source: Source | None, labels_file: Path | N
     labels = None if images.labels is None else Labels(images.labels, images.class_names)
     if labels_file is not None:
         labels = Labels(*read_labels(labels_file, images.ids))
-    return Subject(model, Seen(images, survey(model, images, _teller(console)), labels))
+    return Subject(model, Seen(images, predict_images(model, images, _teller(console)), labels))
 
 
 def _teller(console: Console) -> Callable[[str], None]:
@@ -154,7 +154,7 @@ def _write_pictures(folder: Path, subject: Subject, content: Contents) -> None:
         old.unlink()
     model, seen = subject.model, subject.seen
     if seen is not None:
-        drawn = map_picture.draw(seen.survey, [cluster.style for cluster in content.clusters])
+        drawn = map_picture.draw(seen.predictions, [cluster.style for cluster in content.clusters])
         write_atomically(folder / "map.png", png_bytes(map_picture.with_labels(drawn)))
         if content.outliers:
             rows = [one.row for one in content.outliers]

@@ -10,7 +10,7 @@ from clusterloom.data import ImageSet
 from clusterloom.data.images import RowIds
 from clusterloom.errors import SettingsError
 from clusterloom.map_layout import _landmarks, _placed, draw_map
-from clusterloom.survey import Survey, joint_features, survey
+from clusterloom.predictions import Predictions, joint_features, predict_images, predict_without_map
 
 ESTIMATORS = {
     "convvae": ConvVAEClusterer(3, start="random", latent_dim=3, hidden_dim=16, conv_filters=(4,), epochs=2),
@@ -36,7 +36,7 @@ def make(proba, latents=None, position=None):
     n = len(proba)
     latents = np.zeros((n, 2), np.float32) if latents is None else np.array(latents, np.float32)
     position = np.zeros((n, 2), np.float32) if position is None else position
-    return Survey(proba, latents, np.zeros(n, np.float32), np.zeros(n, bool), position)
+    return Predictions(proba, latents, np.zeros(n, np.float32), np.zeros(n, bool), position)
 
 
 def blobs(n, n_blobs=3, dim=6, seed=0):
@@ -46,10 +46,10 @@ def blobs(n, n_blobs=3, dim=6, seed=0):
 
 
 @pytest.mark.parametrize("name", ESTIMATORS)
-def test_every_estimator_can_be_surveyed(name):
+def test_every_estimator_can_be_asked(name):
     images = image_set()
     model = ESTIMATORS[name].set_params(random_state=0).fit(images)
-    made = survey(model, images)
+    made = predict_images(model, images)
     said = model.predictions(images)
     for field in ("proba", "latents", "score", "outlier"):
         np.testing.assert_array_equal(getattr(made, field), said[field])
@@ -215,62 +215,82 @@ def test_features_along_one_line_or_in_one_dimension_have_a_map():
         assert np.ptp(position) > 0.9
 
 
-def test_a_survey_is_found_again_and_a_damaged_one_made_again(tmp_path, monkeypatch):
+def asked(model, images):
+    """Predictions, and whether the model was asked for them."""
+    said = []
+    made = predict_images(model, images, lambda what, done, total: said.append((what, done, total)))
+    assert not said or ("asking the model", len(images), len(images)) in said
+    return made, bool(said)
+
+
+def test_predictions_are_found_again_and_damaged_ones_made_again(tmp_path, monkeypatch):
     monkeypatch.setenv("CLUSTERLOOM_CACHE", str(tmp_path))
     images = image_set()
     model = ESTIMATORS["vae"].set_params(random_state=0).fit(images)
-    lines = []
-    first = survey(model, images, lines.append)
-    assert len(lines) == 2
-    second = survey(model, images, lines.append)
-    assert lines[2:] == ["survey found in the cache"]
+    first, was_asked = asked(model, images)
+    assert was_asked
+    second, was_asked = asked(model, images)
+    assert not was_asked
     np.testing.assert_array_equal(first.position, second.position)
-    (file,) = (tmp_path / "surveys").iterdir()
+    (file,) = (tmp_path / "predictions").iterdir()
     whole = file.read_bytes()
     for contents in (b"", whole[:-1], whole[:200] + bytes([whole[200] ^ 1]) + whole[201:], b"x" * 400):
         file.write_bytes(contents)
-        lines.clear()
-        np.testing.assert_array_equal(survey(model, images, lines.append).position, first.position)
-        assert len(lines) == 2
+        again, was_asked = asked(model, images)
+        assert was_asked
+        np.testing.assert_array_equal(again.position, first.position)
         assert file.read_bytes() == whole
 
 
-def test_other_images_and_another_model_have_surveys_of_their_own(tmp_path, monkeypatch):
+def test_many_images_are_asked_about_in_steps_with_the_same_answer(monkeypatch):
+    images = image_set()
+    model = ESTIMATORS["vae"].set_params(random_state=0).fit(images)
+    whole = predict_without_map(model, images)
+    monkeypatch.setattr("clusterloom.predictions._IMAGES_PER_STEP", 25)
+    steps = []
+    parts = predict_without_map(model, images, lambda what, done, total: steps.append((done, total)))
+    assert steps == [(0, 60), (25, 60), (50, 60), (60, 60)]
+    for name in ("proba", "latents", "score", "outlier", "position"):
+        np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
+    assert parts.position.shape == (0, 2)
+
+
+def test_other_images_and_another_model_have_predictions_of_their_own(tmp_path, monkeypatch):
     monkeypatch.setenv("CLUSTERLOOM_CACHE", str(tmp_path))
     images = image_set()
     model = ESTIMATORS["vae"].set_params(random_state=0).fit(images)
-    survey(model, images)
-    survey(model, image_set(50))
-    survey(ESTIMATORS["vae"].set_params(random_state=1).fit(images), images)
-    assert len(list((tmp_path / "surveys").iterdir())) == 3
+    predict_images(model, images)
+    predict_images(model, image_set(50))
+    predict_images(ESTIMATORS["vae"].set_params(random_state=1).fit(images), images)
+    assert len(list((tmp_path / "predictions").iterdir())) == 3
 
 
 def test_a_full_disk_costs_only_the_cache(monkeypatch):
     def full(path, data):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("clusterloom.survey.write_atomically", full)
+    monkeypatch.setattr("clusterloom.array_cache.write_atomically", full)
     images = image_set()
-    assert len(survey(ESTIMATORS["vae"].set_params(random_state=0).fit(images), images)) == 60
+    assert len(predict_images(ESTIMATORS["vae"].set_params(random_state=0).fit(images), images)) == 60
 
 
-def test_surveys_that_were_not_used_for_long_make_room(tmp_path, monkeypatch):
+def test_predictions_that_were_not_used_for_long_make_room(tmp_path, monkeypatch):
     monkeypatch.setenv("CLUSTERLOOM_CACHE", str(tmp_path))
     model = ESTIMATORS["vae"].set_params(random_state=0).fit(image_set())
-    folder, sets, files = tmp_path / "surveys", [image_set(n) for n in (57, 58, 59, 60)], []
+    folder, sets, files = tmp_path / "predictions", [image_set(n) for n in (57, 58, 59, 60)], []
     for age, images in enumerate(sets[:3]):
-        survey(model, images)
+        predict_images(model, images)
         (new,) = set(folder.iterdir()) - set(files)
         files.append(new)
         os.utime(new, (1000 + age, 1000 + age))
-    survey(model, sets[0])  # now the second is the one that was not used for the longest time
+    predict_images(model, sets[0])  # now the second is the one that was not used for the longest time
     fresh, stale = folder / ".a.safetensors.1", folder / ".b.safetensors.2"
     for file in (fresh, stale):
         file.write_bytes(b"what a killed process left")
     os.utime(stale, (1000, 1000))
     size = files[2].stat().st_size
-    monkeypatch.setattr("clusterloom.survey._MOST_BYTES", 3 * size + size // 2)
-    survey(model, sets[3])
+    monkeypatch.setattr("clusterloom.predictions._MOST_BYTES", 3 * size + size // 2)
+    predict_images(model, sets[3])
     assert not files[1].exists()
     assert files[0].exists()
     assert files[2].exists()
@@ -278,19 +298,17 @@ def test_surveys_that_were_not_used_for_long_make_room(tmp_path, monkeypatch):
     assert fresh.exists()
     assert not stale.exists()
     # One alone that is larger than the limit is kept all the same.
-    monkeypatch.setattr("clusterloom.survey._MOST_BYTES", 1)
-    lines = []
-    survey(model, sets[1])
-    survey(model, sets[1], lines.append)
-    assert lines == ["survey found in the cache"]
+    monkeypatch.setattr("clusterloom.predictions._MOST_BYTES", 1)
+    predict_images(model, sets[1])
+    assert not asked(model, sets[1])[1]
     assert len(list(folder.glob("[!.]*"))) == 1
 
 
-def test_a_survey_that_cannot_be_removed_is_no_error(tmp_path, monkeypatch):
+def test_predictions_that_cannot_be_removed_are_no_error(tmp_path, monkeypatch):
     monkeypatch.setenv("CLUSTERLOOM_CACHE", str(tmp_path))
-    monkeypatch.setattr("clusterloom.survey._MOST_BYTES", 1)
+    monkeypatch.setattr("clusterloom.predictions._MOST_BYTES", 1)
     monkeypatch.setattr("pathlib.Path.unlink", lambda self, missing_ok=False: (_ for _ in ()).throw(PermissionError()))
     model = ESTIMATORS["vae"].set_params(random_state=0).fit(image_set())
     for n in (60, 50):
-        assert len(survey(model, image_set(n))) == n
-    assert len(list((tmp_path / "surveys").iterdir())) == 2
+        assert len(predict_images(model, image_set(n))) == n
+    assert len(list((tmp_path / "predictions").iterdir())) == 2

@@ -1,42 +1,31 @@
-"""What a model says of every image of a set, and a map of them: what one looks at clusters with.
+"""What a model says of every image of a set, and their layout on a map: what one looks at clusters with."""
 
-A survey is kept in the cache, under the hashes of model and pixels, so that a second look costs nothing. When the kept
-ones take more than 2 GB, those that were not used for the longest time go.
-"""
-
-import contextlib
 import hashlib
 import json
-import os
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 
+from clusterloom.array_cache import ArrayCache
+from clusterloom.console import ProgressReport, no_progress
 from clusterloom.data import ImageSet
 from clusterloom.data.cache import cache_root
 from clusterloom.device import is_main_process
 from clusterloom.errors import SettingsError
 from clusterloom.estimators.base import ImageClusterer
 from clusterloom.model_dir.contents import contents_of
-from clusterloom.files import write_atomically
-from clusterloom.map_layout import draw_map
+from clusterloom.recipe.neighbours import draw_map
 
-_VERSION = 4  # part of every key: raise it when the map is drawn in another way
+_VERSION = 4  # part of every key: raise it when the map is laid out in another way
 _LEAST_VARIANCE = 1e-12
 _CATEGORY_WEIGHT = 0.5  # beside latents at 1: clusters lie apart, but not further than their images do
-_HASH_BYTES = 32
-_MOST_BYTES = 2 << 30  # of all kept surveys
-_STALE_SECONDS = 86_400
+_MOST_BYTES = 2 << 30  # of all predictions in the cache
+_IMAGES_PER_STEP = 4096  # between two words about progress
 
 
 @dataclass(frozen=True, eq=False)
-class Survey:
+class Predictions:
     """What a model says of every image, and where each lies on the map.
 
     Attributes:
@@ -45,14 +34,14 @@ class Survey:
         score: How well the model explains each image, nats, shape (N,), float32.
         outlier: Whether the score is below the model's threshold, shape (N,), bool.
         position: Place on the map, shape (N, 2), float32: x to the right and y upwards, the longer axis from 0 to 1,
-            the shorter one to the same scale, in the middle.
+            the shorter one to the same scale, in the middle. Shape (0, 2) where no map was wanted.
     """
 
     proba: np.ndarray
     latents: np.ndarray
     score: np.ndarray
     outlier: np.ndarray
-    position: np.ndarray
+    position: np.ndarray = field(default_factory=lambda: np.empty((0, 2), np.float32))
 
     def __len__(self) -> int:
         return len(self.proba)
@@ -178,33 +167,52 @@ class Survey:
         return members[np.lexsort([-key[members] for key in keys])]
 
 
-def survey(model: ImageClusterer, images: ImageSet, progress: Callable[[str], None] | None = None) -> Survey:
-    """Ask a model about every image of a set and draw a map of them, or find that in the cache.
+def predict_images(model: ImageClusterer, images: ImageSet, progress: ProgressReport = no_progress) -> Predictions:
+    """What a model says of every image, with a map of them; from the cache where it has been asked before.
+
+    The cache is keyed by model and pixels. It keeps 2 GB of what was used last.
 
     Args:
         model: Any fitted estimator.
         images: Images of the shape that it was trained on.
-        progress: Called with a line of text as each step begins.
+        progress: Told how far it is.
 
     Returns:
-        The survey. The same model and pixels give the same one, bit for bit, on the same machine.
+        The same for the same model and pixels, bit for bit, on the same machine.
 
     Raises:
         DataError: the images do not have the shape of the training images.
     """
-    tell = progress or (lambda line: None)
-    path = _cache_path(model, images)
-    found = _read(path)
-    if found is not None and len(found) == len(images):
-        tell("survey found in the cache")
-        return found
-    tell(f"asking the model about {len(images):,} images")
-    said = model.predictions(images)
-    tell("drawing the map")
-    made = Survey(**said, position=draw_map(joint_features(said["latents"], said["proba"]), said["proba"].argmax(1)))
+    cache, key = ArrayCache(cache_root() / "predictions", _MOST_BYTES), _key(model, images)
+    found = cache.load(key) or {}
+    names = {field.name for field in fields(Predictions)}
+    if found.keys() == names and {len(array) for array in found.values()} == {len(images)}:
+        return Predictions(**found)
+    made = predict_without_map(model, images, progress)
+    progress("laying out the map", 0, 0)
+    made = replace(made, position=draw_map(joint_features(made.latents, made.proba), made.labels))
     if is_main_process():
-        _write(path, made)
+        cache.store(key, {name: getattr(made, name) for name in names})
     return made
+
+
+def predict_without_map(model: ImageClusterer, images: ImageSet, progress: ProgressReport = no_progress) -> Predictions:
+    """What a model says of every image, without a map and without the cache.
+
+    Args:
+        model: Any fitted estimator.
+        images: Images of the shape that it was trained on.
+        progress: Told how far it is.
+
+    Raises:
+        DataError: the images do not have the shape of the training images.
+    """
+    parts = []
+    for start in range(0, len(images), _IMAGES_PER_STEP):
+        progress("asking the model", start, len(images))
+        parts.append(model.predictions(_part(images, slice(start, start + _IMAGES_PER_STEP))))
+    progress("asking the model", len(images), len(images))
+    return Predictions(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
 
 
 def joint_features(latents: np.ndarray, proba: np.ndarray) -> np.ndarray:
@@ -227,54 +235,16 @@ def joint_features(latents: np.ndarray, proba: np.ndarray) -> np.ndarray:
     return np.concatenate([scaled, _CATEGORY_WEIGHT * np.sqrt(proba)], 1, dtype=np.float32)
 
 
-def _cache_path(model: ImageClusterer, images: ImageSet) -> Path:
+def _part(images: ImageSet, rows: slice) -> ImageSet:
+    if len(images) <= _IMAGES_PER_STEP:
+        return images
+    return replace(images, images=images.images[rows], ids=images.ids[rows], labels=None, class_names=())
+
+
+def _key(model: ImageClusterer, images: ImageSet) -> str:
     contents = contents_of(model)
     digest = hashlib.sha256(json.dumps([_VERSION, contents.settings, images.fingerprint()], sort_keys=True).encode())
     for name, array in sorted(contents.tensors.items()):
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).data)
-    return cache_root() / "surveys" / f"{digest.hexdigest()}.safetensors"
-
-
-def _write(path: Path, made: Survey) -> None:
-    """Keep a survey, after its hash. Where there is no room, it is only made again next time."""
-    data = safetensors.numpy.save({field.name: getattr(made, field.name) for field in fields(Survey)})
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, hashlib.sha256(data).digest() + data)
-        _make_room(path)
-
-
-def _make_room(newest: Path) -> None:
-    """Remove the least recently used surveys beyond the limit, and what killed processes left; never the newest one.
-
-    Every reader holds all of a survey in memory, so none that is being looked at is lost: the next start makes it anew.
-    """
-    kept = []
-    for file in newest.parent.iterdir():
-        with contextlib.suppress(OSError):  # another process was faster, or reads it where that forbids removal
-            status = file.stat()
-            if file.suffix == newest.suffix and not file.name.startswith("."):
-                kept.append((file != newest, -status.st_mtime_ns, status.st_size, file))
-            elif time.time() - status.st_mtime > _STALE_SECONDS:
-                file.unlink()
-    total = 0
-    for is_other, _, size, file in sorted(kept):  # the newest, then from the most recently used on
-        total += size
-        if is_other and total > _MOST_BYTES:
-            with contextlib.suppress(OSError):
-                file.unlink()
-
-
-def _read(path: Path) -> Survey | None:
-    """The survey in a file, or None if there is none or it is damaged."""
-    try:
-        contents = path.read_bytes()
-        digest, data = contents[:_HASH_BYTES], contents[_HASH_BYTES:]
-        if hashlib.sha256(data).digest() != digest:
-            return None
-        with contextlib.suppress(OSError):  # a cache that can only be read
-            os.utime(path)  # when a survey was used last decides which ones stay
-        return Survey(**safetensors.numpy.load(data))
-    except (OSError, TypeError, safetensors.SafetensorError):
-        return None
+    return digest.hexdigest()
