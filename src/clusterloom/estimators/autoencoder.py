@@ -17,7 +17,7 @@ from clusterloom.networks.autoencoder import (
     Reconstruction,
 )
 from clusterloom.settings import CommonSettings, Count, Rate, parameters_of
-from clusterloom.training.loop import TrainingPlan
+from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.run import Run
 
 _KMEANS_STARTS = 20

@@ -22,7 +22,8 @@ from clusterloom.model_dir.contents import contents_of, restored
 from clusterloom.model_dir.read import read_model
 from clusterloom.model_dir.write import write_model
 from clusterloom.settings import CommonSettings
-from clusterloom.training.loop import DivergedError, TrainingPlan
+from clusterloom.training.loop import DivergedError
+from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.run import Run
 from clusterloom.training.session import check_tracker, training_session
 

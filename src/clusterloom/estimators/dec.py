@@ -13,7 +13,7 @@ from clusterloom.inference import apply_in_batches
 from clusterloom.losses import target_distribution
 from clusterloom.networks.autoencoder import ClusterAutoencoder, EmbeddedClustering
 from clusterloom.settings import Count, parameters_of
-from clusterloom.training.loop import TrainingPlan
+from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.run import Run
 
 

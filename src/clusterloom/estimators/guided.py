@@ -12,7 +12,7 @@ from clusterloom.estimators.variational import VariationalClusterer
 from clusterloom.networks.vae import ClusterVAE, ConvNetworkSettings
 from clusterloom.recipe.guided import train_guided
 from clusterloom.settings import CommonSettings, Count, Rate, Weight, parameters_of
-from clusterloom.training.loop import TrainingPlan
+from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.run import Run
 
 _AUTO = (2, 20)

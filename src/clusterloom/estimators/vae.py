@@ -10,7 +10,7 @@ from clusterloom.estimators.variational import VariationalClusterer
 from clusterloom.networks.objective import Algorithm1, ObjectiveSettings
 from clusterloom.networks.vae import ClusterVAE, NetworkSettings
 from clusterloom.settings import CommonSettings, Count, TrainingSettings, parameters_of
-from clusterloom.training.loop import TrainingPlan
+from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.run import Run
 
 

@@ -30,7 +30,7 @@ from clusterloom.recipe.fit import fit
 from clusterloom.recipe.neighbours import layout_of
 from clusterloom.recipe.pseudo_labels import PseudoLabels, first_pseudo_labels, second_pseudo_labels
 from clusterloom.recipe.represent import fresh_weights, represent
-from clusterloom.training.loop import TrainingPlan
+from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.randomness import numpy_generator, torch_generator
 from clusterloom.training.run import Run
 

@@ -12,7 +12,7 @@ from clusterloom.networks.precision import in_float32
 from clusterloom.networks.step import StepOutput
 from clusterloom.networks.vae import ClusterVAE
 from clusterloom.recipe.augment import ViewSettings, are_signs, two_views
-from clusterloom.training.loop import TrainingPlan
+from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.randomness import seed_for
 from clusterloom.training.run import Run
 

@@ -14,11 +14,13 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
+from clusterloom.console import Output
 from clusterloom.device import Compute, freed_memory_reused, memory_errors_named
 from clusterloom.errors import SettingsError
 from clusterloom.settings import CommonSettings
-from clusterloom.training.loop import Observer, TrainingPlan
-from clusterloom.training.observers import MetricsFile, ProgressBar, TrackerLog
+from clusterloom.training.loop import Observer
+from clusterloom.training.plan import TrainingPlan
+from clusterloom.training.progress import EpochLines, MetricsFile, TrackerLog, TrainingProgress
 from clusterloom.training.run import CHECKPOINTS, Run
 
 _PACKAGES = ("clusterloom", "torch", "numpy", "scikit-learn", "fastumap", "umap-learn", "accelerate", "safetensors")
@@ -84,15 +86,26 @@ def training_session(
     on_cpu = compute.device.type == "cpu" and compute.processes().num_processes > 1
     accelerator = Accelerator(device_placement=False, cpu=on_cpu, log_with=settings.tracker, project_dir=run_dir)
     with ExitStack() as stack, memory_errors_named(plan.batch_size), freed_memory_reused():
-        observers: list[Observer] = []
+        output = stack.enter_context(Output(quiet=not settings.verbose))
+        observers: list[Observer] = [TrainingProgress(output.progress, len(images), plan.epochs)]
         if run_dir is not None and accelerator.is_main_process:
             observers.append(MetricsFile(run_dir / "metrics.jsonl"))
-        if settings.verbose and accelerator.is_main_process:
-            observers.append(stack.enter_context(ProgressBar(len(images), plan.epochs)))
+        if settings.verbose > 1:
+            observers.append(EpochLines(output.say))
         if settings.tracker is not None:
             observers.append(TrackerLog(accelerator, vars(settings)))
             stack.callback(accelerator.end_training)
-        run = Run(images, {**identity, "seed": plan.seed}, compute, accelerator, run_dir, settings.resume, observers)
+        run = Run(
+            images,
+            {**identity, "seed": plan.seed},
+            compute,
+            accelerator,
+            run_dir,
+            settings.resume,
+            observers,
+            output.progress,
+            output.say,
+        )
         yield Session(run, plan, compute, len(images), time.perf_counter())
 
 
