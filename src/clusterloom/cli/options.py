@@ -164,8 +164,9 @@ def knob_values(settings: "type[Settings]", clusters: str | None, texts: Sequenc
         try:
             values["n_clusters"] = settings.parse("n_clusters", clusters.replace("-", ","))
         except SettingsError:
-            expected = "a whole number of at least 1"
-            expected += ", FROM-TO or auto" if "auto" in settings.expected("n_clusters") else ""
+            finds_it = "auto" in settings.expected("n_clusters")
+            more = ", FROM-TO or auto" if finds_it else "; method guided alone finds the number"
+            expected = f"a whole number of at least 1{more}"
             raise typer.BadParameter(f"-k {clusters}: expected {expected}") from None
     for text in texts or ():
         name, equals, value = text.partition("=")

@@ -15,7 +15,7 @@ def predict(
     reading: Reading,
     talk: Talk,
     out: Annotated[
-        str | None, typer.Option("-o", "--out", help="Table to write, NAME.csv or NAME.parquet; - for the screen.")
+        str | None, typer.Option("-o", "--out", help="Table, NAME.csv or NAME.parquet; - (the default) for the screen.")
     ] = None,
     sort_into: Annotated[
         Path | None, typer.Option(help="Also put the images into FOLDER, a folder per cluster.", metavar="FOLDER")
@@ -32,8 +32,8 @@ def predict(
     from clusterloom.sorting import check_sort_target, sort_into_folders
     from clusterloom.tables import check_table_target, prediction_columns, write_table
 
-    if out is None and sort_into is None:
-        raise typer.BadParameter("name what to write: --out TABLE, --sort-into FOLDER, or both")
+    if out is None and sort_into is None and not as_json:
+        out = "-"
     if out is not None:
         if Path(out).is_file() and Path(data).is_file() and Path(out).samefile(data):
             raise DataError(f"--out {printable(out)} is DATA itself; choose another")

@@ -69,7 +69,9 @@ def read_model(path: Path) -> ModelContents:
             f"{shown}: holds {printable(pickles[0])}, which can run code when loaded; clusterloom never reads pickles"
         )
     config = _read_config(path / CONFIG)
-    files = {name: _read_checked(path / name, config.sha256.get(name)) for name in READ_BACK}
+    if set(config.sha256) != set(READ_BACK):
+        raise ModelError(f"{shown}/{CONFIG}: expected hashes of {' and '.join(READ_BACK)}")
+    files = {name: _read_checked(path / name, config.sha256[name]) for name in READ_BACK}
     try:
         tensors, metadata = _parse_safetensors(files["model.safetensors"])
         history = [json.loads(line) for line in files["metrics.jsonl"].decode().splitlines()]
@@ -101,11 +103,13 @@ def _read_config(path: Path) -> _Config:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise ModelError(f"{shown}: {printable(where)}, which says how the model was made: {first['msg']}") from None
+        raise ModelError(
+            f"{shown}: {printable(where)} is not what it was when the model was made: {first['msg']}"
+        ) from None
     return config
 
 
-def _read_checked(path: Path, expected: str | None) -> bytes:
+def _read_checked(path: Path, expected: str) -> bytes:
     shown = printable(str(path))
     try:
         data = path.read_bytes()
