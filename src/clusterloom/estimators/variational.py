@@ -20,6 +20,7 @@ class VariationalClusterer(ImageClusterer):
     """Base of the estimators around one `ClusterVAE`, which can generate."""
 
     network_: ClusterVAE
+    generates = True
 
     def _new_network(self, settings: VAESettings) -> ClusterVAE:
         return ClusterVAE(settings)
