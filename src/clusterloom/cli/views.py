@@ -48,11 +48,15 @@ def report(
     limit: Limit = None,
 ) -> None:
     """Write one HTML file to send: clusters, their images, a map, scores, and how the model was made."""
-    from clusterloom.report.write import ReportOptions
-    from clusterloom.report.write import report as write_report
+    from clusterloom.report.report import write_report
 
-    source = None if data is None else data_options(data, image_size, channels, skip_bad, limit)
-    write_report(model, source, ReportOptions(out, pictures, labels), talk())
+    console = talk()
+    images_for = None
+    if data is not None:
+        options = data_options(data, image_size, channels, skip_bad, limit)
+        images_for = partial(options.load_for, console=console)
+    tell = partial(console.print, soft_wrap=True, highlight=False, markup=False)
+    write_report(model, images_for, out, pictures=pictures, labels=labels, tell=tell)
 
 
 @app.command()
