@@ -14,8 +14,8 @@ from clusterloom.data.cache import cache_root
 from clusterloom.device import is_main_process
 from clusterloom.errors import SettingsError
 from clusterloom.estimators.base import ImageClusterer
-from clusterloom.model_dir.contents import contents_of
 from clusterloom.map_layout import draw_map
+from clusterloom.model_dir.contents import contents_of
 
 _VERSION = 4  # part of every key: raise it when the map is laid out in another way
 _LEAST_VARIANCE = 1e-12
