@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from clusterloom.cli.options import Json, ModelArgument, Overwrite, Talk, grouped
+from clusterloom.cli.options import Json, ModelArgument, Overwrite, Talk, check_picture_target, grouped
 
 
 @grouped
@@ -23,11 +23,11 @@ def describe(
 
     from clusterloom.errors import SettingsError, printable
     from clusterloom.estimators.methods import load_model
+    from clusterloom.figures import network_figure
     from clusterloom.files import write_atomically
     from clusterloom.networks.describe import describe as parts_of
     from clusterloom.networks.describe import size
     from clusterloom.networks.vae import ClusterVAE
-    from clusterloom.pictures import check_picture_target, network_figure
 
     if out is not None:
         check_picture_target(out, overwrite)

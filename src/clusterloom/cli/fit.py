@@ -2,6 +2,7 @@
 
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -106,12 +107,18 @@ def _origin(images: "ImageSet", command: str) -> dict[str, str]:
 
 
 def _pictures(estimator: Any, images: "ImageSet") -> dict[str, bytes]:
-    from clusterloom.pictures import cluster_count_plot, image_grid, member_grid, png_bytes
+    from clusterloom.figures import cluster_count_plot
+    from clusterloom.pictures import image_grid, member_grid, png_bytes
+    from clusterloom.predictions import predict_without_map
+    from clusterloom.recipe.cluster_count import Evidence
 
-    shown = images.images[:: -(-len(images) // _PICTURE_IMAGES)]
-    evidence = estimator.about_.get("recipe", {}).get("count_evidence", [])
+    step = -(-len(images) // _PICTURE_IMAGES)
+    shown = replace(images, images=images.images[::step], ids=images.ids[::step], labels=None, class_names=())
+    predictions = predict_without_map(estimator, shown)
+    members = [predictions.typical(k, 16) for k in range(estimator.n_clusters_)]
+    evidence = [Evidence(**row) for row in estimator.about_.get("recipe", {}).get("count_evidence", [])]
     pictures = {"number-of-clusters.png": cluster_count_plot(evidence)} if evidence else {}
-    pictures["clusters.png"] = png_bytes(member_grid(shown, estimator.predictions(images), estimator.cluster_sizes_))
+    pictures["clusters.png"] = png_bytes(member_grid(shown.images, members, estimator.cluster_sizes_))
     if estimator.generates:
         new = [estimator.to_unit(estimator.sample(16, k, random_state=k)) for k in range(estimator.n_clusters_)]
         pictures["generated.png"] = png_bytes(image_grid(new, [f"cluster {k}" for k in range(estimator.n_clusters_)]))

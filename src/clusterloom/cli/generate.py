@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from clusterloom.cli.options import MAX_SEED, ModelArgument, Overwrite, Talk, grouped
+from clusterloom.cli.options import MAX_SEED, ModelArgument, Overwrite, Talk, check_picture_target, grouped
 
 if TYPE_CHECKING:
     pass
@@ -35,7 +35,7 @@ def generate(
     from clusterloom.errors import SettingsError, TrainingError, printable
     from clusterloom.estimators.methods import load_model
     from clusterloom.files import new_directory, write_atomically
-    from clusterloom.pictures import check_picture_target, image_grid, png_bytes, to_picture
+    from clusterloom.pictures import image_grid, png_bytes, to_picture
 
     is_grid = out.suffix.lower() == ".png"
     if is_grid:

@@ -98,6 +98,10 @@ class Reading:
             output.say(f"  {note}")
         return images
 
+    def loader(self, source: str | None, output: "Output") -> "Callable[[Any], ImageSet] | None":
+        """What reads the images in the form that a model wants; None where no data were named."""
+        return None if source is None else lambda model: self.load(source, output, like=model)
+
     def size(self) -> tuple[int, int] | None:
         """Height and width that were asked for."""
         if self.image_size is None:
@@ -153,6 +157,21 @@ def grouped(function: Callable[..., None]) -> Callable[..., None]:
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     return command
+
+
+def check_picture_target(path: Path, overwrite: bool) -> None:
+    """Refuse a name where no picture can be written, or where something would be lost, before any work is done."""
+    from clusterloom.errors import DataError, printable
+
+    out = printable(str(path))
+    if path.suffix.lower() != ".png":
+        raise DataError(f"--out {out}: the name must end in .png")
+    if not path.parent.is_dir():
+        raise DataError(f"--out {out}: the folder {printable(str(path.parent))} does not exist")
+    if path.is_dir():
+        raise DataError(f"--out {out} is a folder; give the name of a picture")
+    if path.exists() and not overwrite:
+        raise DataError(f"--out {out} exists; choose another, or pass --overwrite")
 
 
 def knob_values(settings: "type[Settings]", clusters: str | None, texts: Sequence[str] | None) -> dict[str, Any]:

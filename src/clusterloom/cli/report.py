@@ -29,4 +29,8 @@ def report(
     labels: LabelsFile = None,
 ) -> None:
     """Write one HTML file to send: clusters, their images, a map, scores, and how the model was made."""
-    raise NotImplementedError
+    from clusterloom.report.report import write_report
+
+    with talk.output() as output:
+        load = reading.loader(data, output)
+        write_report(model, load, out, pictures=pictures, labels=labels, tell=output.say, progress=output.progress)
