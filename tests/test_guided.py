@@ -17,7 +17,8 @@ from clusterloom.metrics import clustering_accuracy_score, expected_calibration_
 from clusterloom.networks.conv import ConvNetwork, ConvSettings
 from clusterloom.networks.guided import GuidedObjective, Representation
 from clusterloom.networks.vae import ClusterVAE, VAESettings
-from clusterloom.training.loop import DivergedError, Trainer, one_cycle
+from clusterloom.training.loop import DivergedError, Trainer
+from clusterloom.training.plan import one_cycle
 from clusterloom.views import (
     SIGNS,
     THINGS,

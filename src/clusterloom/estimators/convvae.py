@@ -11,7 +11,7 @@ from clusterloom.estimators.guided import automatic_batch_size, automatic_epochs
 from clusterloom.estimators.variational import VariationalClusterer
 from clusterloom.networks.conv import ConvSettings
 from clusterloom.networks.vae import ClusterVAE, VAESettings
-from clusterloom.training.loop import TrainingPlan
+from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.run import Run
 
 

@@ -24,7 +24,7 @@ from clusterloom.guide import MAX_POINTS, Guide, layout, make_guide, refined_gui
 from clusterloom.inference import apply_in_batches
 from clusterloom.networks.guided import GuidedObjective, Representation
 from clusterloom.networks.vae import ClusterVAE
-from clusterloom.training.loop import TrainingPlan
+from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.run import Run
 from clusterloom.views import ViewSettings, are_signs, choose_views, random_views, widened
 
