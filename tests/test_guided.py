@@ -27,7 +27,8 @@ from clusterloom.recipe.augment import (
     symmetric_shares,
     widened,
 )
-from clusterloom.training.loop import DivergedError, Trainer, one_cycle
+from clusterloom.training.loop import DivergedError, Trainer
+from clusterloom.training.plan import one_cycle
 
 QUICK = {"hidden_dim": 32, "epochs": 8, "random_state": 0}
 

@@ -8,10 +8,9 @@ from functools import cached_property
 import numpy as np
 
 from clusterloom.array_cache import ArrayCache
-from clusterloom.console import ProgressReport, no_progress
+from clusterloom.console import ProgressReport, is_main_process, no_progress
 from clusterloom.data import ImageSet
 from clusterloom.data.cache import cache_root
-from clusterloom.device import is_main_process
 from clusterloom.errors import SettingsError
 from clusterloom.estimators.base import ImageClusterer
 from clusterloom.map_layout import draw_map
