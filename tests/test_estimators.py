@@ -21,7 +21,7 @@ from clusterloom import (
     VAEClusterer,
     load_model,
 )
-from clusterloom.data.images import RowIds
+from clusterloom.data.ids import RowIds
 from clusterloom.errors import CollapseWarning
 from clusterloom.metrics import clustering_accuracy_score
 from clusterloom.training.loop import DivergedError

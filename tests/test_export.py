@@ -11,7 +11,7 @@ from PIL import Image
 
 from clusterloom import AutoencoderClusterer, ConvVAEClusterer, DECClusterer, ImageSet, VAEClusterer, load_images
 from clusterloom.cli import run
-from clusterloom.data.images import RowIds
+from clusterloom.data.ids import RowIds
 from clusterloom.errors import DataError, ModelError, SettingsError
 from clusterloom.export import atlas, command, onnx, projector
 from clusterloom.export.command import FACTS, ExportOptions, export

@@ -7,7 +7,7 @@ import pytest
 
 from clusterloom import AutoencoderClusterer, ConvVAEClusterer, DECClusterer, VAEClusterer
 from clusterloom.data import ImageSet
-from clusterloom.data.images import RowIds
+from clusterloom.data.ids import RowIds
 from clusterloom.errors import SettingsError
 from clusterloom.map_layout import _landmarks, _placed, draw_map
 from clusterloom.predictions import Predictions, joint_features, predict_images, predict_without_map
