@@ -257,7 +257,7 @@ def test_settings_and_places_are_checked_before_images_are_read(model, tmp_path,
     fails([*fit, "--set", "precision=fp64"], "precision must be", capsys)
     fails([*fit, "--set", "tracker=paper"], "tracker must be", capsys)
     fails([*fit, "--set", "epochs=2"], "epochs must be a whole number of at least 3, or auto; got '2'", capsys)
-    fails([*fit, "-k", "5-2"], "n_clusters from 5 to 2", capsys)
+    fails([*fit, "-k", "5-2"], "got 5 to 2", capsys)
     fails([*fit, "-k", "2-5", "--method", "convvae"], "-k 2-5: expected a whole number of at least 1;", capsys)
     fails([*fit, "--clusters", "auto", "--method", "dec"], "method guided alone finds the number", capsys)
     (tmp_path / "file").write_text("")
@@ -529,5 +529,5 @@ def test_fit_finds_the_number_of_clusters_and_shows_why(pictures, tmp_path, caps
     assert f"Found from the images: {found}" in (out / "README.md").read_text()
     with Image.open(out / "number-of-clusters.png") as plot:
         assert plot.width > 500
-    fails(["fit", str(pictures), "--out", str(tmp_path / "m"), "--clusters", "3-2"], "from 3 to 2", capsys)
+    fails(["fit", str(pictures), "--out", str(tmp_path / "m"), "--clusters", "3-2"], "got 3 to 2", capsys)
     fails(["fit", str(pictures), "--out", str(tmp_path / "m"), "--clusters", "few"], "FROM-TO or auto", capsys)

@@ -384,7 +384,7 @@ def test_whatever_is_no_knob_value_is_refused_by_name():
     ):
         with pytest.raises(SettingsError, match=text):
             ConvVAEClusterer(**{**SMALL, **arguments}).fit(digits())
-    with pytest.raises(SettingsError, match="n_clusters from 4 to 2"):
+    with pytest.raises(SettingsError, match="n_clusters must be a range that rises from 2 or more; got 4 to 2"):
         GuidedClusterer((4, 2)).fit(digits())
     with pytest.raises(TypeError, match="latent_dims"):
         ConvVAEClusterer(latent_dims=3)

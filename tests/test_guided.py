@@ -16,7 +16,7 @@ from clusterloom import guide as guide_module
 from clusterloom.estimators import guided
 from clusterloom.metrics import clustering_accuracy_score, expected_calibration_error
 from clusterloom.networks.conv import ConvNetwork, ConvSettings
-from clusterloom.networks.vae import ClusterVAE, VAESettings
+from clusterloom.networks.vae import ClusterVAE, ConvNetworkSettings
 from clusterloom.recipe.augment import (
     SIGNS,
     THINGS,
@@ -219,11 +219,10 @@ def test_strides_give_the_shape_that_pools_give(size):
 
 
 def small_vae(n_clusters=3):
-    settings = VAESettings(
-        (8, 8, 1), n_clusters, 2, 16, (ConvSettings(4, 3, 1, "stride", True),) * 2, False, True, "features"
-    )
+    conv = {"conv_filters": (4, 4), "conv_kernels": (3, 3), "batch_norm": True}
+    settings = ConvNetworkSettings(latent_dim=2, hidden_dim=16, category_input="features", **conv)
     torch.manual_seed(0)
-    return ClusterVAE(settings)
+    return ClusterVAE(settings, (8, 8, 1), n_clusters)
 
 
 def test_objectives_train_what_they_are_for():

@@ -13,7 +13,7 @@ from clusterloom.map_layout import _landmarks, _placed, draw_map
 from clusterloom.predictions import Predictions, joint_features, predict_images, predict_without_map
 
 ESTIMATORS = {
-    "convvae": ConvVAEClusterer(3, start="random", latent_dim=3, hidden_dim=16, conv_filters=(4,), epochs=2),
+    "convvae": ConvVAEClusterer(3, latent_dim=3, hidden_dim=16, conv_filters=(4,), conv_kernels=(3,), epochs=2),
     "vae": VAEClusterer(3, latent_dim=3, hidden_dim=16, epochs=2),
     "dec": DECClusterer(3, hidden_dims=(16,), latent_dim=3, pretrain_epochs=1, finetune_epochs=1, epochs=2),
     "ae-kmeans": AutoencoderClusterer(3, hidden_dims=(16,), latent_dim=3, pretrain_epochs=1, finetune_epochs=1),

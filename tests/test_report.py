@@ -25,7 +25,14 @@ HTML = "{http://www.w3.org/1999/xhtml}"
 SVG = "{http://www.w3.org/2000/svg}"
 ESTIMATORS = {
     "convvae": ConvVAEClusterer(
-        2, start="random", latent_dim=3, hidden_dim=16, conv_filters=(4,), epochs=20, batch_size=8, learning_rate=0.01
+        2,
+        conv_kernels=(3,),
+        latent_dim=3,
+        hidden_dim=16,
+        conv_filters=(4,),
+        epochs=20,
+        batch_size=8,
+        learning_rate=0.01,
     ),
     "vae": VAEClusterer(2, latent_dim=3, hidden_dim=16, epochs=20, batch_size=8, learning_rate=0.01),
     "dec": DECClusterer(2, hidden_dims=(16,), latent_dim=3, pretrain_epochs=1, finetune_epochs=2, epochs=2),

@@ -64,7 +64,7 @@ class GuidedClusterer(VariationalClusterer[GuidedSettings]):
             return wanted, wanted
         fewest, most = _AUTO if isinstance(wanted, str) else wanted
         if not 2 <= fewest <= most:
-            raise SettingsError(f"n_clusters from {fewest} to {most}: expected a range from 2 on that does not fall")
+            raise SettingsError(f"n_clusters must be a range that rises from 2 or more; got {fewest} to {most}")
         return fewest, most
 
     def _plan(self, settings: GuidedSettings, n_images: int, seed: int) -> TrainingPlan:
