@@ -48,7 +48,7 @@ def report(
     limit: Limit = None,
 ) -> None:
     """Write one HTML file to send: clusters, their images, a map, scores, and how the model was made."""
-    from clusterloom.report.report import write_report
+    from clusterloom.report.files import write_report
 
     console = talk()
     images_for = None
@@ -75,8 +75,7 @@ def export(
     limit: Limit = None,
 ) -> None:
     """Hand over to other tools: images with all that the model says of them, or its networks as ONNX files."""
-    from clusterloom.export.command import ExportOptions
-    from clusterloom.export.command import export as hand_over
+    from clusterloom.export.formats import write_export
 
     console = talk()
     images_for = None
@@ -84,7 +83,7 @@ def export(
         options = data_options(data, image_size, channels, skip_bad, limit)
         images_for = partial(options.load_for, console=console)
     tell = partial(console.print, soft_wrap=True, highlight=False, markup=False)
-    hand_over(model, ExportOptions(to, out, overwrite), images_for, tell)
+    write_export(model, to, out, images_for, overwrite=overwrite, tell=tell)
 
 
 @app.command()
