@@ -161,7 +161,6 @@ def test_too_large_numbers_are_one_line(model, tmp_path, capsys, monkeypatch):
     out = ["--out", tmp_path / "out"]
     fails(["fit", "digits", *out, "--seed", 10**23], "--seed", capsys)
     fails(["sweep", "digits", *out, "--vary", "epochs=1", "--seeds", 2**32], "--seeds", capsys)
-    fails(["reproduce", "table1", "--seeds", -1, "--show"], "--seeds", capsys)
     fails(["generate", model, *out, "--seed", 2**32], "--seed", capsys)
     fails(["generate", model, *out, "-n", 10**11], "-n", capsys)
 

@@ -7,6 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
+from clusterloom import AutoencoderClusterer, ConvVAEClusterer, DataError, load_images
+from clusterloom.data import ImageSet
 from paper import ablations, baselines, figures, models, new_images, runs, table1
 from paper.__main__ import main
 from paper.ablations import Setting
@@ -15,10 +19,6 @@ from paper.page import page
 from paper.records import Records
 from paper.runs import Experiment
 from paper.table1 import ROWS
-from PIL import Image
-
-from clusterloom import AutoencoderClusterer, ConvVAEClusterer, DataError, load_images
-from clusterloom.data import ImageSet
 
 
 @pytest.fixture

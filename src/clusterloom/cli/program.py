@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from clusterloom.cli import data, models, reproduce, views
+from clusterloom.cli import data, models, views
 
 app = typer.Typer(
     help="Sort unlabelled images into clusters, with probabilities, and generate new images of each.",
@@ -27,7 +27,6 @@ app = typer.Typer(
 app.add_typer(models.app)
 app.add_typer(views.app)
 app.add_typer(data.app, name="data")
-app.add_typer(reproduce.app, name="reproduce")
 
 
 def _print_version(wanted: bool) -> None:
@@ -80,7 +79,7 @@ def run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + 13
     except KeyboardInterrupt:
-        return _fail("interrupted; a fit goes on with --resume, sweeps and experiments with the same command", 130)
+        return _fail("interrupted; a fit goes on with --resume, a sweep with the same command", 130)
     except Exception as error:
         return _report(error)
 
