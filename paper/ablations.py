@@ -15,9 +15,10 @@ from clusterloom.guide import modularity, sampled_graph
 from rich.table import Table
 from scipy.sparse import csr_array
 
+from clusterloom.estimators.convvae import ConvVAEClusterer
 from clusterloom.estimators.vae import VAEClusterer
 from paper.classifier import Classifier, trained_classifier
-from paper.models import LITERAL, VAE, Reading, convvae, posterior
+from paper.models import LITERAL, VAE, Reading, posterior
 from paper.new_images import class_scores, clusters_of_classes, images_of, new_images
 from paper.records import count, spread
 from paper.runs import Experiment, labels
@@ -53,7 +54,7 @@ class Setting:
         common |= {"latent_dim": self.latent_dim, "hidden_dim": self.hidden_dim}
         if self.networks == 0:
             return VAEClusterer(**common)
-        return convvae(
+        return ConvVAEClusterer(
             **common,
             conv_depth=self.conv_depth,
             conv_filters=_FILTERS[: self.networks],
