@@ -15,9 +15,10 @@ from clusterloom.estimators.convvae import ConvVAEClusterer
 from clusterloom.estimators.methods import load_model
 from clusterloom.estimators.vae import VAEClusterer
 from clusterloom.estimators.variational import VariationalClusterer
+from clusterloom.figures import network_figure
 from clusterloom.files import write_atomically
 from clusterloom.networks.describe import describe
-from clusterloom.pictures import image_grid, network_figure, png_bytes, side_by_side
+from clusterloom.pictures import image_grid, png_bytes, side_by_side
 from paper.classifier import trained_classifier
 from paper.models import VAE, Reading
 from paper.new_images import SAMPLES, class_scores, clusters_of_classes, images_of, new_images

@@ -11,7 +11,7 @@ from clusterloom.estimators.variational import VariationalClusterer
 from clusterloom.inference import apply_in_batches
 from clusterloom.networks.objective import Algorithm1
 
-VAE: TypeAlias = VariationalClusterer[Any]
+VAE: TypeAlias = VariationalClusterer
 
 # As the paper prints them: prior N(0, 1), formula (3) in closed form, formula (7) letter by letter on q(y|x).
 LITERAL = {"prior": "standard", "kl": "analytic", "category_formula": "printed", "category_input": "features"}

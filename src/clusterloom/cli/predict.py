@@ -29,7 +29,8 @@ def predict(
     from clusterloom.data import holds_pictures
     from clusterloom.errors import DataError, printable
     from clusterloom.estimators.methods import load_model
-    from clusterloom.sorting import check_sort_target, sort_into_folders
+    from clusterloom.export.cluster_folders import check_sort_target
+    from clusterloom.export.cluster_folders import sort_into as sort_into_folders
     from clusterloom.tables import check_table_target, prediction_columns, write_table
 
     if out is None and sort_into is None and not as_json:
