@@ -15,27 +15,28 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import optuna
 import pytest
 from PIL import Image
 from rich.console import Console
 
 from clusterloom import SettingsError, load_model
 from clusterloom.cli import run as run_cli
-from clusterloom.sweep.plan import Knob, parse_knob, parse_value, settings_of
+from clusterloom.sweep.plan import Knob, parse_knob, parse_values, settings_of, shown
 from clusterloom.sweep.queue import Queue
-from clusterloom.sweep.results import ranked, shown, table
+from clusterloom.sweep.results import Results
 from clusterloom.sweep.run import SCORES
 
 
 def test_knobs_are_read_as_they_are_typed():
-    assert parse_knob("latent-dim=4,16") == Knob("latent_dim", (4, 16))
-    assert parse_knob("epochs=2..8") == Knob("epochs", low=2, high=8)
-    assert parse_knob("kl_weight=0..1.5") == Knob("kl_weight", low=0.0, high=1.5)
+    assert parse_knob("convvae", "latent-dim=4,16") == Knob("latent_dim", (4, 16))
+    assert parse_knob("convvae", "epochs=2..8") == Knob("epochs", low=2, high=8)
+    assert parse_knob("convvae", "kl_weight=0..1.5") == Knob("kl_weight", low=0.0, high=1.5)
     for text in ("latent_dim", "=3", "a b=3", "x=", "x=5..2", "x=a..b", "x=1..2..3", "x=log:0..1", "x=true..2"):
         with pytest.raises(SettingsError):
-            parse_knob(text)
+            parse_knob("convvae", text)
     for value in (3, 0.25, True, False, None, "latent", (16, 32)):
-        assert parse_value(shown(value)) == value
+        assert parse_values("convvae", "a", [shown(value)]) == [value]
 
 
 def test_ranges_reach_their_ends_and_nothing_beyond():
@@ -78,11 +79,11 @@ def tell(line):
     with open(log, "a") as file:
         file.write(line + chr(10))
 
-def make(run, entry):
+def make(run):
     tell(f"start {run}")
     time.sleep(seconds)
     tell(f"end {run}")
-    return {"score": float(entry["i"])}
+    return {"score": float(run)}
 
 Queue(url, "test", plan, grace_seconds=6).work(make, lambda line: tell("# " + line))
 """
@@ -118,14 +119,53 @@ def check_two_workers_of_which_one_dies(url, tmp_path):
     assert lost.startswith("start")
     assert lost in lines(logs[1])
     queue = Queue(url, "test", None)
-    assert queue.finished() == {run: {"score": float(run)} for run in range(6)}
-    assert not queue.running()
+    assert queue.results().finished == {run: {"score": float(run)} for run in range(6)}
+    assert not queue.results().running
     # Nothing is left to do for a third.
-    queue.work(lambda run, entry: pytest.fail(f"run {run} again"), lambda line: None)
+    queue.work(lambda run: pytest.fail(f"run {run} again"), lambda line: None)
 
 
 def test_no_run_is_lost_and_none_made_twice_when_a_worker_dies(tmp_path):
     check_two_workers_of_which_one_dies(f"sqlite:///{tmp_path / 'sweep.db'}", tmp_path)
+
+
+# A worker that is killed before Optuna's thread has said that it lives: on a busy machine that takes a while.
+SILENT_WORKER = """
+import os, signal, sys
+from optuna.storages._heartbeat import HeartbeatThread
+from clusterloom.sweep.queue import Queue
+
+HeartbeatThread.start = HeartbeatThread.join = lambda self: None
+Queue(sys.argv[1], "test", eval(sys.argv[2])).work(lambda run: os.kill(os.getpid(), signal.SIGKILL), print)
+"""
+
+
+@pytest.mark.timeout(120)
+def test_a_run_is_taken_from_a_worker_that_was_killed_before_its_first_heartbeat(tmp_path):
+    url = f"sqlite:///{tmp_path / 'sweep.db'}"
+    silent = subprocess.run([sys.executable, "-c", SILENT_WORKER, url, repr(PLAN)], timeout=60)
+    assert silent.returncode == -signal.SIGKILL
+    queue = Queue(url, "test", None, grace_seconds=2)
+    assert queue.results().running == {0}
+    queue.work(lambda run: {"score": 0.0}, lambda line: None)
+    assert len(queue.results().finished) == 6
+
+
+def test_what_a_worker_makes_after_its_run_was_taken_from_it_does_not_count(tmp_path):
+    url, told, made = f"sqlite:///{tmp_path / 'sweep.db'}", [], []
+    queue = Queue(url, "test", PLAN)
+
+    def make(run):
+        made.append(run)
+        if made == [0]:
+            taken = Queue(url, "test", None)._study.trials[0]
+            queue._study.tell(taken.number, state=optuna.trial.TrialState.FAIL)
+        return {"score": float(len(made))}
+
+    queue.work(make, told.append)
+    assert sorted(made) == [0, *range(6)]
+    assert queue.results().finished[0]["score"] > 1
+    assert "another worker has it now" in told[0]
 
 
 def test_entries_that_two_workers_queued_at_once_count_once(tmp_path):
@@ -134,7 +174,7 @@ def test_entries_that_two_workers_queued_at_once_count_once(tmp_path):
     for run in (0, 1, 1, 0, 2):
         queue._study.enqueue_trial({}, user_attrs={"run": run})
 
-    def make(run, entry):
+    def make(run):
         made.append(run)
         return {"score": 0.0}
 
@@ -145,31 +185,31 @@ def test_entries_that_two_workers_queued_at_once_count_once(tmp_path):
 def test_a_run_that_cannot_be_made_is_told_and_not_tried_again(tmp_path):
     url, told = f"sqlite:///{tmp_path / 'sweep.db'}", []
 
-    def make(run, entry):
+    def make(run):
         if run == 2:
             raise SettingsError("two is too many")
         return {"score": float(run)}
 
     queue = Queue(url, "test", PLAN)
     queue.work(make, told.append)
-    assert queue.failed() == {2: "two is too many"}
-    assert sorted(queue.finished()) == [0, 1, 3, 4, 5]
+    assert queue.results().failed == {2: "two is too many"}
+    assert sorted(queue.results().finished) == [0, 1, 3, 4, 5]
     assert told == ["run 2: two is too many"]
 
 
 def test_an_interrupted_run_is_made_when_the_sweep_goes_on(tmp_path):
     url = f"sqlite:///{tmp_path / 'sweep.db'}"
 
-    def interrupted(run, entry):
+    def interrupted(run):
         if run == 3:
             raise KeyboardInterrupt
         return {"score": float(run)}
 
     with pytest.raises(KeyboardInterrupt):
         Queue(url, "test", PLAN).work(interrupted, lambda line: None)
-    assert sorted(Queue(url, "test", None).finished()) == [0, 1, 2]
+    assert sorted(Queue(url, "test", None).results().finished) == [0, 1, 2]
     again = []
-    Queue(url, "test", PLAN).work(lambda run, entry: again.append(run) or {"score": 0.0}, lambda line: None)
+    Queue(url, "test", PLAN).work(lambda run: again.append(run) or {"score": 0.0}, lambda line: None)
     assert sorted(again) == [3, 4, 5]
 
 
@@ -189,7 +229,7 @@ def test_another_plan_under_the_same_name_is_refused(tmp_path):
 def test_settings_are_ranked_by_the_mean_over_seeds():
     plan = {"runs": [{"a": a, "random_state": seed} for seed in (0, 1) for a in ("lucky", "steady")]}
     scores = {0: 0.9, 1: 0.7, 2: 0.1, 3: 0.7}
-    order = ranked(plan, {run: {"score": score} for run, score in scores.items()})
+    order = Results(plan, {run: {"score": score} for run, score in scores.items()}).ranked()
     assert [setting.changes["a"] for setting in order] == ["steady", "lucky"]
     assert order[1].mean("score") == pytest.approx(0.5)
     assert order[1].deviation("score") == pytest.approx(0.5657, rel=1e-3)
@@ -199,7 +239,7 @@ def test_values_are_no_markup():
     plan = {"runs": [{"a": "[/b]", "random_state": 0}], "rank_by": "modularity"}
     result = {**dict.fromkeys(("score", *SCORES, "seconds"), 0.5), "clusters_in_use": 2}
     screen = Console(width=120, file=io.StringIO())
-    screen.print(table(plan, ranked(plan, {0: result})))
+    screen.print(Results(plan, {0: result}).table())
     assert "[/b]" in screen.file.getvalue()
 
 
@@ -337,7 +377,7 @@ def test_two_commands_share_a_sweep_on_postgresql(postgres, blobs, tmp_path):
     doomed.kill()
     doomed.wait()
     assert other.wait(timeout=200) == 0
-    finished = Queue(postgres, "sweep", None).finished()
+    finished = Queue(postgres, "sweep", None).results().finished
     assert sorted(finished) == list(range(6))
     whole = [path.parent for folder in folders for path in folder.glob("run-*/config.json")]
     assert sorted(path.name for path in whole) == [f"run-{run:03d}" for run in range(6)]

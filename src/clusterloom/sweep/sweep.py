@@ -1,4 +1,4 @@
-"""`clusterloom sweep`: what is varied, where the runs are kept, and what the user gets to see."""
+"""A sweep from its options to its results: what is varied, where the runs are kept, who makes them."""
 
 import json
 import re
@@ -7,22 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
+from clusterloom.console import ProgressReport, no_progress
 from clusterloom.data import ImageSet
 from clusterloom.errors import DataError, SettingsError, printable
 from clusterloom.estimators.methods import method_parameters
 from clusterloom.files import write_atomically
 from clusterloom.sweep.plan import parse_knob, settings_of
 from clusterloom.sweep.queue import Queue
-from clusterloom.sweep.results import as_csv, plot, ranked, shown, table
+from clusterloom.sweep.results import Results
 from clusterloom.sweep.run import SCORES, Runner
 
-Tell = Callable[[str], None]
 DEFAULT_NAME = "sweep"
+_RESERVED = {"random_state", "run_dir", "resume", "verbose", "tracker"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SweepOptions:
     """What a sweep varies, and where its runs are kept.
 
@@ -31,7 +30,7 @@ class SweepOptions:
         method: A key of `METHODS`.
         preset: A key of `PRESETS`, or None for the method's own.
         vary: Knobs as `clusterloom.sweep.plan.parse_knob` reads them.
-        fixed: Estimator parameters for all runs, NAME=VALUE.
+        fixed: Estimator parameters for all runs.
         trials: How many settings to draw; None for every combination.
         seeds: One run each for every setting.
         rank_by: A key of `clusterloom.sweep.run.SCORES`.
@@ -42,24 +41,24 @@ class SweepOptions:
 
     out: Path
     method: str
-    preset: str | None
+    preset: str | None = None
     vary: Sequence[str]
     fixed: Mapping[str, Any]
-    trials: int | None
-    seeds: Sequence[int]
-    rank_by: str
-    storage: str | None
-    name: str
-    grace_seconds: int
+    trials: int | None = None
+    seeds: Sequence[int] = (0,)
+    rank_by: str = "modularity"
+    storage: str | None = None
+    name: str = DEFAULT_NAME
+    grace_seconds: int = 120
 
     @property
     def folder(self) -> Path:
         """Where this sweep's models, table and plot go: sweeps of several names may share `out`."""
         return self.out if self.name == DEFAULT_NAME else self.out / self.name
 
-    def queue_address(self) -> str | Path:
-        """Where the database is; see `clusterloom.sweep.queue.Queue`."""
-        return self.storage or self.out / "sweep.db"
+    def queue(self, plan: Mapping[str, Any] | None = None) -> Queue:
+        """The sweep's queue, for a plan or with the one that is there."""
+        return Queue(self.storage or self.out / "sweep.db", self.name, plan, self.grace_seconds)
 
     def runs(self) -> list[dict[str, Any]]:
         """Parameters of every run that differ from the others', the first seed of all settings first.
@@ -67,90 +66,81 @@ class SweepOptions:
         Raises:
             SettingsError: a knob, a number or a parameter makes no sense.
         """
-        knobs = [parse_knob(text) for text in self.vary]
+        knobs = [parse_knob(self.method, text) for text in self.vary]
         # Names and methods are checked before anything runs; values by the estimator itself, for each run.
         given = {**self.fixed, **{knob.name: None for knob in knobs}}
         method_parameters(self.method, self.preset, given)
-        if reserved := sorted(set(given) & {"random_state", "run_dir", "resume", "verbose", "tracker"}):
+        if reserved := sorted(_RESERVED & given.keys()):
             raise SettingsError(f"{reserved[0]} is the sweep's own; seeds are given with --seeds")
         settings = settings_of(knobs, self.trials, seed=0)
         return [{**setting, "random_state": seed} for seed in self.seeds for setting in settings]
 
 
-def sweep(load: Callable[[], ImageSet], options: SweepOptions, console: Console, tell: Tell) -> None:
+def sweep(
+    load: Callable[[], ImageSet],
+    options: SweepOptions,
+    tell: Callable[[str], None],
+    progress: ProgressReport = no_progress,
+) -> Results:
     """Try many settings of a method, each with several seeds, and rank them without labels.
 
-    The same command goes on with a sweep that was interrupted, and joins one that is running.
+    The same call goes on with a sweep that was interrupted, and joins one that is running.
 
     Args:
         load: Reads the images.
         options: What to vary, and where runs are kept.
-        console: Where the table goes.
         tell: Called with a line of text as the work goes on.
+        progress: Told of what lasts, besides the training.
+
+    Returns:
+        What `found` does.
 
     Raises:
         SettingsError: a knob makes no sense, or another sweep is there.
         DataError: `options.out` is something else.
     """
-    if not re.fullmatch(r"[\w-][\w.-]*", options.name):
-        raise SettingsError(f"--name {printable(options.name)}: expected letters, digits, dots, - and _")
-    if options.rank_by not in SCORES:
-        raise SettingsError(f"--rank-by {options.rank_by}: expected one of {', '.join(SCORES)}")
     runs = options.runs()
-    _check_sweep_folder(options)
+    _check(options)
     images = load()
-    parameters = method_parameters(options.method, options.preset, options.fixed)
     plan = {
         "data_sha256": images.fingerprint(),
         "method": options.method,
-        "parameters": parameters,
+        "parameters": method_parameters(options.method, options.preset, options.fixed),
         "rank_by": options.rank_by,
         "runs": runs,
     }
     options.folder.mkdir(parents=True, exist_ok=True)
-    plan = json.loads(json.dumps(plan))  # as the database will give it back
-    queue = Queue(options.queue_address(), options.name, plan, options.grace_seconds)
-    runner = Runner(images, options.method, parameters, options.folder, options.rank_by)
-
-    def make(run: int, changes: dict[str, Any]) -> dict[str, Any]:
-        told = ", ".join(f"{name} {shown(value)}" for name, value in changes.items())
-        tell(f"run {run + 1} of {len(runs)}: {told}")
-        result = runner.make(run, changes)
-        tell(f"  {options.rank_by} {result['score']:.4f}, {result['seconds']:.0f} s")
-        return result
-
-    queue.work(make, tell)
-    show_sweep(options, console, tell)
+    queue = options.queue(json.loads(json.dumps(plan)))  # as the database will give it back
+    queue.work(Runner(images, queue.plan, options.folder, tell, progress).make, tell)
+    return found(options, tell)
 
 
-def show_sweep(options: SweepOptions, console: Console, tell: Tell) -> None:
-    """Print what a sweep has found so far, and write it as a table and a plot beside the models.
+def found(options: SweepOptions, tell: Callable[[str], None]) -> Results:
+    """What a sweep has found so far, also written as a table and a plot beside the models.
 
     Raises:
         SettingsError: there is no sweep, or none of its runs could be made.
     """
     if options.storage is None and not (options.out / "sweep.db").is_file():
         raise SettingsError(f"{printable(str(options.out))} holds no sweep")
-    queue = Queue(options.queue_address(), options.name, None, options.grace_seconds)
-    finished, failed = queue.finished(), queue.failed()
-    settings = ranked(queue.plan, finished)
-    if failed and len(failed) == len(queue.plan["runs"]):
+    results = options.queue().results()
+    failed = results.failed
+    if failed and len(failed) == len(results.plan["runs"]):
         raise SettingsError(f"none of {len(failed)} runs could be made; run {min(failed)}: {failed[min(failed)]}")
-    console.print(table(queue.plan, settings))
-    for run, why in failed.items():
-        console.print(f"run {run}: {why}", soft_wrap=True, highlight=False, markup=False)
-    left = len(queue.plan["runs"]) - len(finished) - len(failed)
-    if left:
-        console.print(f"{left} of {len(queue.plan['runs'])} runs are not finished ({len(queue.running())} running)")
-    if settings:
+    if results.finished:
         options.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(options.folder / "sweep.csv", as_csv(queue.plan, finished))
-        write_atomically(options.folder / "sweep.png", plot(queue.plan, settings))
-        tell(f"every run: {printable(str(options.folder / 'sweep.csv'))}")
-        tell(f"plot: {printable(str(options.folder / 'sweep.png'))}")
+        for what, name, content in (("every run", "sweep.csv", results.csv()), ("plot", "sweep.png", results.plot())):
+            write_atomically(options.folder / name, content)
+            tell(f"{what}: {printable(str(options.folder / name))}")
+    return results
 
 
-def _check_sweep_folder(options: SweepOptions) -> None:
+def _check(options: SweepOptions) -> None:
+    """Refuse options that make no sense before images are read."""
+    if not re.fullmatch(r"[\w-][\w.-]*", options.name):
+        raise SettingsError(f"--name {printable(options.name)}: expected letters, digits, dots, - and _")
+    if options.rank_by not in SCORES:
+        raise SettingsError(f"--rank-by {options.rank_by}: expected one of {', '.join(SCORES)}")
     out = options.out
     sweeps = out.is_dir() and (not any(out.iterdir()) or (out / "sweep.db").exists() or any(out.glob("run-*")))
     if out.exists() and not sweeps:
