@@ -209,28 +209,32 @@ def sweep(
     limit: Limit = None,
 ) -> None:
     """Try many settings, rank them without labels. The same command resumes a sweep, or helps one that is running."""
-    from clusterloom.sweep import command
+    from clusterloom.console import Output
+    from clusterloom.sweep.sweep import SweepOptions, found
+    from clusterloom.sweep.sweep import sweep as make_runs
 
-    options = command.SweepOptions(
-        out,
-        method,
-        preset,
-        vary or (),
-        {"n_clusters": _cluster_number(clusters), **_parameters(fixed or [])},
-        trials,
-        seed_numbers(seeds),
-        rank_by,
-        storage,
-        name,
-        grace_seconds,
+    options = SweepOptions(
+        out=out,
+        method=method,
+        preset=preset,
+        vary=vary or (),
+        fixed={"n_clusters": _cluster_number(clusters), **_parameters(method, fixed or [])},
+        trials=trials,
+        seeds=seed_numbers(seeds),
+        rank_by=rank_by,
+        storage=storage,
+        name=name,
+        grace_seconds=grace_seconds,
     )
-    console = talk()
-    tell = partial(console.print, soft_wrap=True, highlight=False, markup=False)
+    output = Output()
     if show:
-        command.show_sweep(options, printer(), tell)
+        results = found(options, output.say)
     else:
         images = data_options(data, image_size, channels, skip_bad, limit)
-        command.sweep(partial(images.load, console), options, printer(), tell)
+        results = make_runs(partial(images.load, talk()), options, output.say)
+    output.result(results.table())
+    for line in results.remarks():
+        output.result(line)
 
 
 @app.command()
@@ -313,11 +317,11 @@ def _cluster_number(text: str) -> int | tuple[int, ...] | str:
     return numbers[0] if len(numbers) == 1 else numbers
 
 
-def _parameters(texts: list[str]) -> dict[str, Any]:
+def _parameters(method: str, texts: list[str]) -> dict[str, Any]:
     """Estimator parameters from NAME=VALUE."""
     from clusterloom.sweep.plan import parse_knob
 
-    knobs = [parse_knob(text) for text in texts]
+    knobs = [parse_knob(method, text) for text in texts]
     for knob, text in zip(knobs, texts, strict=True):
         if len(knob.values) != 1:
             raise typer.BadParameter(f"--set {text}: expected NAME=VALUE")
