@@ -12,6 +12,7 @@ from statistics import mean
 from typing import Any
 
 import numpy as np
+from clusterloom.presets import LITERAL, PRESETS
 from rich.table import Table
 from scipy.sparse import csr_array
 from torch import Tensor
@@ -20,9 +21,8 @@ from clusterloom.errors import SettingsError
 from clusterloom.estimators.convvae import ConvVAEClusterer
 from clusterloom.estimators.vae import VAEClusterer
 from clusterloom.estimators.variational import VariationalClusterer
-from clusterloom.guide import modularity, sampled_graph
 from clusterloom.inference import apply_in_batches
-from clusterloom.presets import LITERAL, PRESETS
+from clusterloom.recipe.neighbours import modularity, neighbour_graph
 from paper.judge import Judge, trained_judge
 from paper.new_images import clusters_of_classes, images_of, new_images, scores_of_class
 from paper.records import Records, spread
@@ -254,7 +254,7 @@ def _yardsticks(dataset: str, limit: int | None) -> _Yardsticks:
     train = load_parts(dataset, limit)["train"]
     assert train.labels is not None, "the built-in sets have labels"
     judge, _ = trained_judge(train.images, train.labels)
-    return _Yardsticks(judge, *sampled_graph(train.images.reshape(len(train), -1).astype(np.float32), seed=0))
+    return _Yardsticks(judge, *neighbour_graph(train.images.reshape(len(train), -1).astype(np.float32), seed=0))
 
 
 def table(study: Study, dataset: str, extent: Extent, records: Records) -> Table:

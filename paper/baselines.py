@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from clusterloom.presets import PRESETS
 from rich.table import Table
 from sklearn.cluster import KMeans
 from sklearn.mixture import GaussianMixture
@@ -16,7 +17,6 @@ from clusterloom.errors import SettingsError
 from clusterloom.estimators.autoencoder import AutoencoderClusterer, DECClusterer
 from clusterloom.estimators.base import ImageClusterer
 from clusterloom.estimators.vae import VAEClusterer
-from clusterloom.presets import PRESETS
 from paper.records import Records, spread
 from paper.runs import PARTS, Extent, fit_and_score, load_parts, scores
 

@@ -9,18 +9,19 @@ from statistics import mean
 from typing import Any
 
 import numpy as np
+from clusterloom.presets import PRESETS
 from PIL import Image
 from rich.table import Table
 
 from clusterloom.errors import SettingsError
 from clusterloom.estimators.convvae import ConvVAEClusterer
-from clusterloom.estimators.load import load_model
+from clusterloom.estimators.methods import load_model
 from clusterloom.estimators.vae import VAEClusterer
 from clusterloom.estimators.variational import VariationalClusterer
+from clusterloom.figures import network_figure
 from clusterloom.files import write_atomically
 from clusterloom.networks.describe import describe
-from clusterloom.pictures import image_grid, network_figure, png_bytes, side_by_side
-from clusterloom.presets import PRESETS
+from clusterloom.pictures import image_grid, png_bytes, side_by_side
 from paper.judge import trained_judge
 from paper.new_images import SAMPLES, clusters_of_classes, images_of, new_images, scores_of_class
 from paper.records import Records

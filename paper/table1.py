@@ -7,11 +7,11 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from clusterloom.presets import PRESETS
 from rich.table import Table
 
 from clusterloom.errors import SettingsError
 from clusterloom.estimators.convvae import ConvVAEClusterer
-from clusterloom.presets import PRESETS
 from paper.records import Records, spread
 from paper.runs import PARTS, Extent, fit_and_score
 

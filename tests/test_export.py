@@ -8,14 +8,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clusterloom import AutoencoderClusterer, ConvVAEClusterer, DECClusterer, ImageSet, VAEClusterer, load_images
+from clusterloom import (
+    AutoencoderClusterer,
+    ConvVAEClusterer,
+    DECClusterer,
+    GuidedClusterer,
+    ImageSet,
+    VAEClusterer,
+    load_images,
+)
 from clusterloom.cli import run
-from clusterloom.data.images import RowIds
+from clusterloom.data.ids import RowIds
 from clusterloom.errors import DataError, ModelError, SettingsError
 from clusterloom.export import atlas, command, onnx, projector
 from clusterloom.export.command import FACTS, ExportOptions, export
-from clusterloom.presets import PRESETS
-from clusterloom.survey import survey
+from clusterloom.predictions import predict_images
 
 HOSTILE_IDS = [
     "<img src=x onerror=alert(1)>",
@@ -28,10 +35,10 @@ HOSTILE_IDS = [
 ]
 N = 24
 SMALL = {"epochs": 2, "batch_size": 8, "random_state": 0}
-PAPER = {**PRESETS["paper"]["convvae"], **SMALL, "latent_dim": 3, "hidden_dim": 16, "conv_filters": (4, 4)}
+PAPER = {**SMALL, "latent_dim": 3, "hidden_dim": 16, "conv_filters": (4, 4)}
 DENSE = {"hidden_dims": (16,), "latent_dim": 2, "pretrain_epochs": 1, "finetune_epochs": 1, "random_state": 0}
 ESTIMATORS = {
-    "guided": lambda: ConvVAEClusterer(3, hidden_dim=16, epochs=4, random_state=0),
+    "guided": lambda: GuidedClusterer(3, hidden_dim=16, epochs=4, random_state=0),
     "paper": lambda: ConvVAEClusterer(3, **PAPER),
     "vae": lambda: VAEClusterer(3, hidden_dim=16, **SMALL),
     "dec": lambda: DECClusterer(3, **DENSE, epochs=2),
@@ -72,10 +79,10 @@ def model(model_path):
 
 
 @pytest.fixture(scope="module")
-def surveyed(model, images, tmp_path_factory):
+def predictions(model, images, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CLUSTERLOOM_CACHE", str(tmp_path_factory.mktemp("cache")))
-        return survey(model, images)
+        return predict_images(model, images)
 
 
 def hand_over(model_path, to, out, images, overwrite=False):
@@ -85,21 +92,21 @@ def hand_over(model_path, to, out, images, overwrite=False):
     return lines
 
 
-def agrees(column, surveyed, images):
-    """Columns of a table, read back, against the survey."""
-    np.testing.assert_array_equal(np.asarray(column["cluster"], int), surveyed.labels)
-    np.testing.assert_allclose(np.asarray(column["probability"], float), surveyed.confidence, rtol=1e-5)
-    runner_up = np.argsort(-surveyed.proba, 1, kind="stable")[:, 1]
+def agrees(column, predictions, images):
+    """Columns of a table, read back, against the predictions."""
+    np.testing.assert_array_equal(np.asarray(column["cluster"], int), predictions.labels)
+    np.testing.assert_allclose(np.asarray(column["probability"], float), predictions.confidence, rtol=1e-5)
+    runner_up = np.argsort(-predictions.proba, 1, kind="stable")[:, 1]
     np.testing.assert_array_equal(np.asarray(column["runner_up"], int), runner_up)
-    np.testing.assert_allclose(np.asarray(column["score"], float), surveyed.score, rtol=1e-5)
-    np.testing.assert_allclose(np.asarray(column["x"], float), surveyed.position[:, 0], rtol=1e-5)
-    np.testing.assert_allclose(np.asarray(column["y"], float), surveyed.position[:, 1], rtol=1e-5)
+    np.testing.assert_allclose(np.asarray(column["score"], float), predictions.score, rtol=1e-5)
+    np.testing.assert_allclose(np.asarray(column["x"], float), predictions.position[:, 0], rtol=1e-5)
+    np.testing.assert_allclose(np.asarray(column["y"], float), predictions.position[:, 1], rtol=1e-5)
     assert list(column["label"]) == [("red\\n", "green", "blue")[label] for label in images.labels]
     assert list(column["id"])[:4] == [HOSTILE_IDS[0], r"a\nb\tc", "../../etc/passwd", r"\udcff.png"]
     assert list(column["id"])[4:7] == ["007", "007.0", "NA"]
 
 
-def test_atlas_has_every_image_and_what_the_model_says_of_it(model_path, images, surveyed, tmp_path, monkeypatch):
+def test_atlas_has_every_image_and_what_the_model_says_of_it(model_path, images, predictions, tmp_path, monkeypatch):
     parquet = pytest.importorskip("pyarrow.parquet")
     monkeypatch.setattr(atlas, "_ROWS_PER_GROUP", 10)
     lines = hand_over(model_path, "atlas", tmp_path / "my atlas.parquet", images)
@@ -110,15 +117,15 @@ def test_atlas_has_every_image_and_what_the_model_says_of_it(model_path, images,
         "image",
         *["id", "cluster", "probability", "runner_up", "runner_up_probability", "score", "outlier", "x", "y", "label"],
     ]
-    agrees(table, surveyed, images)
-    assert table["outlier"] == surveyed.outlier.tolist()
+    agrees(table, predictions, images)
+    assert table["outlier"] == predictions.outlier.tolist()
     assert set(table["image"][0]) == {"bytes", "path"}
     again = load_images(tmp_path / "my atlas.parquet")
     np.testing.assert_array_equal(again.images, images.images)
     np.testing.assert_array_equal(again.ids, table["id"])
 
 
-def test_projector_folder_is_served_by_tensorboard(model_path, images, surveyed, tmp_path):
+def test_projector_folder_is_served_by_tensorboard(model_path, images, predictions, tmp_path):
     """Asked of TensorBoard's own plugin, by the addresses that its page asks."""
     pytest.importorskip("tensorboard.plugins.projector")
     from tensorboard.plugins.base_plugin import TBContext
@@ -134,7 +141,7 @@ def test_projector_folder_is_served_by_tensorboard(model_path, images, surveyed,
     info = {e["tensorName"]: e for e in served["/info"].get("/?run=.").get_json()["embeddings"]}
     assert info["latents"]["tensorShape"] == [N, 3]
     assert info["latents"]["sprite"]["singleImageDim"] == [16, 12]
-    for name, expected in (("latents", surveyed.latents), ("map", np.pad(surveyed.position, ((0, 0), (0, 1))))):
+    for name, expected in (("latents", predictions.latents), ("map", np.pad(predictions.position, ((0, 0), (0, 1))))):
         response = served["/tensor"].get(f"/?run=.&name={name}&num_rows=100000")
         tensor = np.frombuffer(response.data, np.float32).reshape(info[name]["tensorShape"])
         np.testing.assert_allclose(tensor, expected, rtol=1e-5, atol=1e-6)
@@ -143,7 +150,7 @@ def test_projector_folder_is_served_by_tensorboard(model_path, images, surveyed,
     assert {len(row) for row in rows} == {10}
     column = dict(zip(rows[0], zip(*rows[1:], strict=True), strict=True))
     assert rows[0][0] == "cluster"
-    agrees({**column, "cluster": [text.removeprefix("cluster ") for text in column["cluster"]]}, surveyed, images)
+    agrees({**column, "cluster": [text.removeprefix("cluster ") for text in column["cluster"]]}, predictions, images)
     sprite = served["/sprite_image"].get("/?run=.&name=latents")
     assert sprite.mimetype == "image/png"
     sheet = np.asarray(Image.open(out / "sprite.png"))
@@ -162,7 +169,7 @@ def test_sprite_sheet_keeps_within_the_pages_limit(monkeypatch):
     assert (grey.mode, grey.size) == ("L", (16, 12))
 
 
-def test_projector_shows_a_choice_of_very_many_images(model_path, images, surveyed, tmp_path, monkeypatch):
+def test_projector_shows_a_choice_of_very_many_images(model_path, images, predictions, tmp_path, monkeypatch):
     monkeypatch.setattr(projector, "MOST_ROWS", 7)
     lines = hand_over(model_path, "tensorboard", tmp_path / "projector", images)
     assert "7 of 24 images chosen at random" in " ".join(lines)
@@ -172,18 +179,18 @@ def test_projector_shows_a_choice_of_very_many_images(model_path, images, survey
     ids = [line.split("\t")[1] for line in table[1:]]
     rows = [[*map(str, images.ids)].index(id_) for id_ in ids if id_.startswith("folder")]
     chosen = [i for i, id_ in enumerate(ids) if id_.startswith("folder")]
-    np.testing.assert_allclose(latents[chosen], surveyed.latents[rows], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(latents[chosen], predictions.latents[rows], rtol=1e-5, atol=1e-6)
 
 
-def test_image_folder_is_read_by_datasets(model_path, images, surveyed, tmp_path):
+def test_image_folder_is_read_by_datasets(model_path, images, predictions, tmp_path):
     datasets = pytest.importorskip("datasets")
     out = tmp_path / "test of it's" / "train"
     out.parent.mkdir()
     hand_over(model_path, "huggingface-folder", out, images)
     (split,) = datasets.load_dataset("imagefolder", data_dir=str(out)).values()
     assert split.num_rows == N
-    agrees({name: split[name] for name in split.column_names if name != "image"}, surveyed, images)
-    assert split["outlier"][:] == surveyed.outlier.tolist()
+    agrees({name: split[name] for name in split.column_names if name != "image"}, predictions, images)
+    assert split["outlier"][:] == predictions.outlier.tolist()
     for row, picture in enumerate(split["image"]):
         np.testing.assert_array_equal(np.asarray(picture), images.images[row])
 

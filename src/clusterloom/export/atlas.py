@@ -7,7 +7,7 @@ from typing import IO, Any
 from clusterloom.data import ImageSet
 from clusterloom.export.columns import image_columns
 from clusterloom.pictures import png_bytes, to_picture
-from clusterloom.survey import Survey
+from clusterloom.predictions import Predictions
 from clusterloom.tables import require_pyarrow
 
 OPENED_BY = "embedding-atlas {quoted} --image image --x x --y y"
@@ -34,7 +34,7 @@ def is_atlas(path: Path) -> bool:
         return False
 
 
-def write_atlas(file: IO[bytes], images: ImageSet, survey: Survey, tell: Callable[[str], None]) -> None:
+def write_atlas(file: IO[bytes], images: ImageSet, predictions: Predictions, tell: Callable[[str], None]) -> None:
     """Write the file: the columns of `image_columns` and `image`, a struct of encoded bytes and path.
 
     That struct is the one of Hugging Face datasets, so `load_images` and other tools read the file as well. Some
@@ -43,11 +43,11 @@ def write_atlas(file: IO[bytes], images: ImageSet, survey: Survey, tell: Callabl
     Args:
         file: Opened for writing.
         images: The images.
-        survey: What the model says of them.
+        predictions: What the model says of them.
         tell: Called with a line of text as the work goes on.
     """
     pyarrow = require_pyarrow(_MISSING)
-    columns = image_columns(images, survey)
+    columns = image_columns(images, predictions)
     types = {"image": pyarrow.struct({"bytes": pyarrow.binary(), "path": pyarrow.string()})}
     types |= {name: pyarrow.array(values[:1]).type for name, values in columns.items()}
     schema = pyarrow.schema(types, metadata={_MARK: b"atlas"})

@@ -8,14 +8,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from clusterloom.console import is_main_process
 from clusterloom.data import ImageSet
-from clusterloom.device import is_main_process
 from clusterloom.errors import DataError, SettingsError, printable
 from clusterloom.estimators.base import ImageClusterer
-from clusterloom.estimators.load import load_model
+from clusterloom.estimators.methods import load_model
 from clusterloom.export import atlas, image_folder, onnx, projector
 from clusterloom.files import new_directory, new_file, write_atomically
-from clusterloom.survey import Survey, survey
+from clusterloom.predictions import Predictions, predict_images
 
 FORMATS = ("atlas", "tensorboard", "huggingface-folder", "onnx")
 FACTS = "export.json"  # what a folder is, for people, programs and `--overwrite`
@@ -68,9 +68,9 @@ def export(
             tell(f"networks: {printable(str(options.out))}")
         return
     assert images is not None, "_check_format asks for them"
-    surveyed = survey(model, images, tell)  # every process takes part
+    predictions = predict_images(model, images, tell)  # every process takes part
     if is_main_process():
-        opened_by = _write(out, options.to, model, images, surveyed, tell)
+        opened_by = _write(out, options.to, model, images, predictions, tell)
         path = printable(str(options.out))
         tell(f"{len(images):,} images: {path}")
         tell(f"open with: {opened_by.format(path=path, quoted=shlex.quote(path))}")
@@ -80,16 +80,16 @@ def _say_nothing(line: str) -> None:
     """What processes other than the first one tell."""
 
 
-def _write(out: Path, to: str, model: ImageClusterer, images: ImageSet, surveyed: Survey, tell: Tell) -> str:
+def _write(out: Path, to: str, model: ImageClusterer, images: ImageSet, predictions: Predictions, tell: Tell) -> str:
     """Write one of the forms that hold images; what opens it, with braces for the path."""
     if to == "atlas":
         with new_file(out) as file:
-            atlas.write_atlas(file, images, surveyed, tell)
+            atlas.write_atlas(file, images, predictions, tell)
         return atlas.OPENED_BY
     is_projector = to == "tensorboard"
     with new_directory(out) as folder:
         fill = projector.write_projector if is_projector else image_folder.write_image_folder
-        fill(folder, images, surveyed, tell)
+        fill(folder, images, predictions, tell)
         _write_facts(folder, to, model, {"data": printable(images.name), "images": len(images)})
     return projector.OPENED_BY if is_projector else image_folder.OPENED_BY
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from clusterloom.data import ImageSet
 from clusterloom.export.columns import image_columns
 from clusterloom.pictures import to_picture
-from clusterloom.survey import Survey
+from clusterloom.predictions import Predictions
 from clusterloom.tables import require_pyarrow, write_table
 
 OPENED_BY = "datasets.load_dataset('imagefolder', data_dir={path!r})"
@@ -24,7 +24,7 @@ def check_installed() -> None:
     require_pyarrow(_MISSING)
 
 
-def write_image_folder(folder: Path, images: ImageSet, survey: Survey, tell: Callable[[str], None]) -> None:
+def write_image_folder(folder: Path, images: ImageSet, predictions: Predictions, tell: Callable[[str], None]) -> None:
     """Fill a folder with PNG files and `metadata.parquet`, the columns of `image_columns` by `file_name`.
 
     Files are named by the row, whatever the images' ids are, a thousand in each sub-folder. The table is parquet and
@@ -33,7 +33,7 @@ def write_image_folder(folder: Path, images: ImageSet, survey: Survey, tell: Cal
     Args:
         folder: Empty.
         images: The images.
-        survey: What the model says of them.
+        predictions: What the model says of them.
         tell: Called with a line of text as the work goes on.
     """
     names = [f"images/{row // _IMAGES_PER_FOLDER:04d}/{row:07d}.png" for row in range(len(images))]
@@ -44,4 +44,4 @@ def write_image_folder(folder: Path, images: ImageSet, survey: Survey, tell: Cal
         to_picture(images.images[row]).save(folder / name)
         if (row + 1) % _IMAGES_PER_LINE == 0:
             tell(f"{row + 1:,} of {len(images):,} images written")
-    write_table({"file_name": names, **image_columns(images, survey)}, str(folder / "metadata.parquet"))
+    write_table({"file_name": names, **image_columns(images, predictions)}, str(folder / "metadata.parquet"))

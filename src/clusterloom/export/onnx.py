@@ -211,7 +211,7 @@ def _made_images(network: Any) -> Tensor:
     """Images around every class mean, and noise."""
     generator = torch.Generator().manual_seed(0)
     means = network.class_means.detach()
-    height, width, channels = network.settings.image_shape
+    height, width, channels = network.image_shape
     each = -(-_CHECKED_IMAGES // (2 * len(means)))
     steps = torch.randn(len(means) * each, means.shape[1], generator=generator)
     with torch.inference_mode():

@@ -17,7 +17,7 @@ from clusterloom.data.images import limited_rows
 from clusterloom.export.columns import image_columns
 from clusterloom.files import write_atomically
 from clusterloom.pictures import png_bytes, to_picture
-from clusterloom.survey import Survey
+from clusterloom.predictions import Predictions
 from clusterloom.tables import text_rows
 
 OPENED_BY = "tensorboard --logdir {quoted}"
@@ -38,23 +38,23 @@ _EMBEDDING = """embeddings {{
 """
 
 
-def write_projector(folder: Path, images: ImageSet, survey: Survey, tell: Callable[[str], None]) -> None:
+def write_projector(folder: Path, images: ImageSet, predictions: Predictions, tell: Callable[[str], None]) -> None:
     """Fill a folder that `tensorboard --logdir` opens: the latents and the map, with the images as points.
 
     Args:
         folder: Empty.
         images: The images; beyond 100,000 a fixed random choice of them.
-        survey: What the model says of them.
+        predictions: What the model says of them.
         tell: Called with a line of text as the work goes on.
     """
     rows = limited_rows(len(images), MOST_ROWS)
     if len(rows) < len(images):
         tell(f"{len(rows):,} of {len(images):,} images chosen at random: the projector shows no more")
     # It looks for principal axes in whatever it is given, and wants three dimensions at least for its first view.
-    tensors = {"latents": _widened(survey.latents[rows]), "map": _widened(survey.position[rows])}
+    tensors = {"latents": _widened(predictions.latents[rows]), "map": _widened(predictions.position[rows])}
     for name, tensor in tensors.items():
         write_atomically(folder / f"{name}.tsv", _tensor_bytes(tensor))
-    write_atomically(folder / "metadata.tsv", _table_bytes(_chosen(image_columns(images, survey), rows)))
+    write_atomically(folder / "metadata.tsv", _table_bytes(_chosen(image_columns(images, predictions), rows)))
     tell("drawing the sheet of images")
     sheet, (width, height) = sprite_sheet(images.images, rows)
     write_atomically(folder / "sprite.png", png_bytes(sheet))

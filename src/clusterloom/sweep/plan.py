@@ -13,14 +13,14 @@ from typing import Any
 from scipy.stats import qmc
 
 from clusterloom.errors import SettingsError
+from clusterloom.estimators.methods import method_named
 
 MOST_SETTINGS = 100_000
-_WORDS = {"true": True, "false": False, "none": None}
 
 
 @dataclass(frozen=True)
-class Knob:
-    """One parameter that is varied.
+class Varied:
+    """One knob that is varied.
 
     Attributes:
         name: The estimator's parameter.
@@ -40,7 +40,7 @@ class Knob:
         """The value at a place from 0 to 1, exclusive, along the values or the range.
 
         Example:
-            >>> Knob("epochs", low=1, high=4).at(0.99), Knob("kl_weight", low=0.01, high=1.0, log=True).at(0.5)
+            >>> Varied("epochs", low=1, high=4).at(0.99), Varied("kl_weight", low=0.01, high=1.0, log=True).at(0.5)
             (4, 0.1)
         """
         if self.values:
@@ -51,26 +51,24 @@ class Knob:
         return min(max(round(value), self.low), self.high) if whole else float(f"{value:.4g}")
 
 
-def parse_knob(method: str, text: str) -> Knob:
+def parse_varied(method: str, text: str) -> Varied:
     """A knob as the command line has it: NAME=A,B,C for values, NAME=LOW..HIGH for a range, NAME=log:LOW..HIGH.
 
-    A:B is a list, for parameters that take several numbers.
-
     Example:
-        >>> parse_knob("vae", "latent-dim=10,20").values, parse_knob("convvae", "conv_filters=16:32,auto").values
-        ((10, 20), ((16, 32), 'auto'))
-        >>> parse_knob("vae", "kl_weight=log:0.01..1")
-        Knob(name='kl_weight', values=(), low=0.01, high=1.0, log=True)
+        >>> parse_varied("vae", "latent-dim=10,20").values
+        (10, 20)
+        >>> parse_varied("guided", "kl_weight=log:0.01..1")
+        Varied(name='kl_weight', values=(), low=0.01, high=1.0, log=True)
 
     Raises:
-        SettingsError: the text is none of these.
+        SettingsError: the text is none of these, or the method does not take it.
     """
     name, _, right = text.partition("=")
     name = name.strip().replace("-", "_")
     if not name.isidentifier() or not right:
         raise SettingsError(f"{text!r}: expected NAME=A,B,C or NAME=LOW..HIGH")
     if ".." not in right:
-        return Knob(name, tuple(parse_values(method, name, right.split(","))))
+        return Varied(name, tuple(parse_values(method, name, right.split(","))))
     log = right.startswith("log:")
     ends = parse_values(method, name, right.removeprefix("log:").split(".."))
     if len(ends) != 2 or not all(type(end) in (int, float) for end in ends) or not ends[0] < ends[1]:
@@ -78,30 +76,21 @@ def parse_knob(method: str, text: str) -> Knob:
     if log and ends[0] <= 0:
         raise SettingsError(f"{text!r}: a range in the logarithm needs numbers above 0")
     low, high = ends if all(isinstance(end, int) for end in ends) else map(float, ends)
-    return Knob(name, low=low, high=high, log=log)
+    return Varied(name, low=low, high=high, log=log)
 
 
 def parse_values(method: str, name: str, texts: Sequence[str]) -> list[Any]:
-    """Values of one parameter of a method as the command line has them.
+    """Values of one parameter of a method as the command line has them, A:B for a list.
 
     Example:
-        >>> parse_values("vae", "x", ["3", "1e-3", "true", "none", "latent", "3:5"])
-        [3, 0.001, True, None, 'latent', (3, 5)]
+        >>> parse_values("guided", "conv_filters", ["16:32", "auto"])
+        [(16, 32), 'auto']
+
+    Raises:
+        SettingsError: the method has no such parameter, or a text is no value of it.
     """
-    return [_value(text.strip()) for text in texts]
-
-
-def _value(text: str) -> Any:
-    if text.lower() in _WORDS:
-        return _WORDS[text.lower()]
-    if ":" in text:
-        return tuple(_value(part) for part in text.split(":"))
-    for number in (int, float):
-        try:
-            return number(text)
-        except ValueError:
-            continue
-    return text
+    settings = method_named(method).Settings
+    return [settings.parse(name, text.strip().replace(":", ",")) for text in texts]
 
 
 def shown(value: Any) -> str:
@@ -113,7 +102,7 @@ def shown(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def settings_of(knobs: Sequence[Knob], trials: int | None, seed: int) -> list[dict[str, Any]]:
+def settings_of(knobs: Sequence[Varied], trials: int | None, seed: int) -> list[dict[str, Any]]:
     """The settings to try.
 
     Args:

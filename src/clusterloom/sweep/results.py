@@ -92,6 +92,23 @@ class Results:
         if left := len(self.missing):
             yield f"{left} of {len(self.plan['runs'])} runs are not finished ({len(self.running)} running)"
 
+    def summary(self) -> dict[str, Any]:
+        """What table and remarks say, as JSON values."""
+        settings = [
+            {
+                "knobs": dict(setting.changes),
+                "models": [run["model"] for run in setting.runs],
+                **{name: setting.mean(name) for name in (*SCORES, "seconds")},
+            }
+            for setting in self.ranked()
+        ]
+        return {
+            "rank_by": self.plan["rank_by"],
+            "settings": settings,
+            "failed": dict(self.failed),
+            "not_finished": self.missing,
+        }
+
     def csv(self) -> bytes:
         """One line for each finished run: its knobs, its seed, what it came to."""
         rows = [

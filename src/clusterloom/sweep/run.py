@@ -15,9 +15,9 @@ from clusterloom.console import ProgressReport
 from clusterloom.data import ImageSet
 from clusterloom.data.images import limited_rows
 from clusterloom.estimators.base import ImageClusterer
-from clusterloom.estimators.methods import METHODS
-from clusterloom.guide import modularity, sampled_graph
+from clusterloom.estimators.methods import method_named
 from clusterloom.metrics import sampled_silhouette_score
+from clusterloom.recipe.neighbours import modularity, neighbour_graph
 from clusterloom.sweep.plan import shown
 
 SCORES = {
@@ -39,6 +39,7 @@ class Runner:
         folder: Where models go, and checkpoints until then.
         tell: Called with a line of text before and after each run.
         progress: Told of what lasts, besides the training.
+        worker: Knobs of this worker's runs alone, such as its device.
     """
 
     images: ImageSet
@@ -46,6 +47,7 @@ class Runner:
     folder: Path
     tell: Callable[[str], None]
     progress: ProgressReport
+    worker: Mapping[str, Any]
 
     def make(self, run: int) -> dict[str, Any]:
         """Fit the model of a run, or go on where a worker that died has left it, and save it.
@@ -61,10 +63,8 @@ class Runner:
         changes = self.plan["runs"][run]
         told = ", ".join(f"{name} {shown(value)}" for name, value in changes.items())
         self.tell(f"run {run + 1} of {len(self.plan['runs'])}: {told}")
-        # JSON knows no tuples.
-        given = {**self.plan["parameters"], **changes, "run_dir": str(scratch), "resume": True, "verbose": 1}
-        given = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
-        model = METHODS[self.plan["method"]](**given)
+        knobs = {**self.plan["parameters"], **changes, **self.worker}
+        model = method_named(self.plan["method"])(**knobs, run_dir=str(scratch), resume=True)
         model.check_parameters(self.images.image_shape)
         model.fit(self.images)
         scores = self._scores(model)
@@ -82,8 +82,8 @@ class Runner:
             "version": importlib.metadata.version("clusterloom"),
         }
 
-    def _scores(self, model: ImageClusterer) -> dict[str, float]:
-        predicted = model.predictions(self.images)
+    def _scores(self, model: ImageClusterer[Any, Any]) -> dict[str, float]:
+        predicted = model.predictions(self.images, self.progress)
         proba = predicted["proba"]
         silhouette = sampled_silhouette_score(predicted["latents"], proba.argmax(1))
         rows, graph = self._neighbours
@@ -98,7 +98,7 @@ class Runner:
     @cached_property
     def _neighbours(self) -> tuple[np.ndarray, csr_array]:
         """Rows of some images, and who is alike whom by pixels, the one thing that all settings have in common."""
-        self.progress("looking for alike images", 0, 0)
         rows = limited_rows(len(self.images), _GRAPH_IMAGES)
-        shown, graph = sampled_graph(self.images.images[rows].reshape(len(rows), -1).astype(np.float32), seed=0)
-        return rows[shown], graph
+        pixels = self.images.images[rows].reshape(len(rows), -1).astype(np.float32)
+        sampled, graph = neighbour_graph(pixels, seed=0, progress=self.progress)
+        return rows[sampled], graph

@@ -10,15 +10,14 @@ from typing import Any
 from clusterloom.console import ProgressReport, no_progress
 from clusterloom.data import ImageSet
 from clusterloom.errors import DataError, SettingsError, printable
-from clusterloom.estimators.methods import method_parameters
 from clusterloom.files import write_atomically
-from clusterloom.sweep.plan import parse_knob, settings_of
+from clusterloom.sweep.plan import parse_varied, settings_of
 from clusterloom.sweep.queue import Queue
 from clusterloom.sweep.results import Results
 from clusterloom.sweep.run import SCORES, Runner
 
 DEFAULT_NAME = "sweep"
-_RESERVED = {"random_state", "run_dir", "resume", "verbose", "tracker"}
+_RESERVED = {"random_state", "run_dir", "resume", "device", "verbose", "tracker", "image_shape"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,9 +27,8 @@ class SweepOptions:
     Attributes:
         out: Folder for the models (see `folder`), and for the database where none is named.
         method: A key of `METHODS`.
-        preset: A key of `PRESETS`, or None for the method's own.
-        vary: Knobs as `clusterloom.sweep.plan.parse_knob` reads them.
-        fixed: Estimator parameters for all runs.
+        vary: Knobs and their values as `clusterloom.sweep.plan.parse_varied` reads them.
+        fixed: Knobs' values for all runs.
         trials: How many settings to draw; None for every combination.
         seeds: One run each for every setting.
         rank_by: A key of `clusterloom.sweep.run.SCORES`.
@@ -41,7 +39,6 @@ class SweepOptions:
 
     out: Path
     method: str
-    preset: str | None = None
     vary: Sequence[str]
     fixed: Mapping[str, Any]
     trials: int | None = None
@@ -64,15 +61,15 @@ class SweepOptions:
         """Parameters of every run that differ from the others', the first seed of all settings first.
 
         Raises:
-            SettingsError: a knob, a number or a parameter makes no sense.
+            SettingsError: a knob or a number makes no sense.
         """
-        knobs = [parse_knob(self.method, text) for text in self.vary]
-        # Names and methods are checked before anything runs; values by the estimator itself, for each run.
-        given = {**self.fixed, **{knob.name: None for knob in knobs}}
-        method_parameters(self.method, self.preset, given)
-        if reserved := sorted(_RESERVED & given.keys()):
-            raise SettingsError(f"{reserved[0]} is the sweep's own; seeds are given with --seeds")
-        settings = settings_of(knobs, self.trials, seed=0)
+        varied = [parse_varied(self.method, text) for text in self.vary]
+        for knob in varied:
+            if knob.name in _RESERVED:
+                raise SettingsError(f"{knob.name} cannot be varied; seeds are given with --seeds")
+            if knob.name in self.fixed:
+                raise SettingsError(f"{knob.name} is to be varied and has one value for all runs; give it once")
+        settings = settings_of(varied, self.trials, seed=0)
         return [{**setting, "random_state": seed} for seed in self.seeds for setting in settings]
 
 
@@ -81,6 +78,7 @@ def sweep(
     options: SweepOptions,
     tell: Callable[[str], None],
     progress: ProgressReport = no_progress,
+    worker: Mapping[str, Any] | None = None,
 ) -> Results:
     """Try many settings of a method, each with several seeds, and rank them without labels.
 
@@ -91,6 +89,7 @@ def sweep(
         options: What to vary, and where runs are kept.
         tell: Called with a line of text as the work goes on.
         progress: Told of what lasts, besides the training.
+        worker: Knobs of the runs that are made here, such as device and verbose; those of other workers may differ.
 
     Returns:
         What `found` does.
@@ -105,13 +104,13 @@ def sweep(
     plan = {
         "data_sha256": images.fingerprint(),
         "method": options.method,
-        "parameters": method_parameters(options.method, options.preset, options.fixed),
+        "parameters": dict(options.fixed),
         "rank_by": options.rank_by,
         "runs": runs,
     }
     options.folder.mkdir(parents=True, exist_ok=True)
     queue = options.queue(json.loads(json.dumps(plan)))  # as the database will give it back
-    queue.work(Runner(images, queue.plan, options.folder, tell, progress).make, tell)
+    queue.work(Runner(images, queue.plan, options.folder, tell, progress, worker or {}).make, tell)
     return found(options, tell)
 
 
