@@ -20,8 +20,9 @@ from clusterloom import (
 from clusterloom.cli import run
 from clusterloom.data.ids import RowIds
 from clusterloom.errors import DataError, ModelError, SettingsError
-from clusterloom.export import atlas, command, onnx, projector
-from clusterloom.export.command import FACTS, ExportOptions, export
+from clusterloom.export import atlas, image_folder, onnx, projector
+from clusterloom.export.facts import FACTS
+from clusterloom.export.formats import write_export
 from clusterloom.predictions import predict_images
 
 HOSTILE_IDS = [
@@ -87,7 +88,7 @@ def predictions(model, images, tmp_path_factory):
 
 def hand_over(model_path, to, out, images, overwrite=False):
     lines = []
-    export(model_path, ExportOptions(to, out, overwrite), lambda model: images, lines.append)
+    write_export(model_path, to, out, lambda model: images, overwrite=overwrite, tell=lines.append)
     assert not [name for name in os.listdir(out.parent) if name.startswith(".")], "scratch is left"
     return lines
 
@@ -172,7 +173,7 @@ def test_sprite_sheet_keeps_within_the_pages_limit(monkeypatch):
 def test_projector_shows_a_choice_of_very_many_images(model_path, images, predictions, tmp_path, monkeypatch):
     monkeypatch.setattr(projector, "MOST_ROWS", 7)
     lines = hand_over(model_path, "tensorboard", tmp_path / "projector", images)
-    assert "7 of 24 images chosen at random" in " ".join(lines)
+    assert "7 of the images, chosen at random" in " ".join(lines)
     table = (tmp_path / "projector" / "metadata.tsv").read_text().splitlines()
     latents = np.loadtxt(tmp_path / "projector" / "latents.tsv")
     assert len(table) - 1 == len(latents) == 7
@@ -242,7 +243,7 @@ def test_onnx_without_images_and_with_other_pixel_ranges(tmp_path):
     pytest.importorskip("onnxscript")
     pixels = coloured(channels=1).astype(np.float32) / 16 + 3
     ESTIMATORS["vae"]().fit(pixels).save(tmp_path / "model")
-    export(tmp_path / "model", ExportOptions("onnx", tmp_path / "onnx", False), None, lambda line: None)
+    write_export(tmp_path / "model", "onnx", tmp_path / "onnx", None, tell=print)
     facts = json.loads((tmp_path / "onnx" / FACTS).read_text())
     assert facts["compared_on"] == "images made by the model, and noise"
     scaling = facts["image"]["from_numbers"]
@@ -271,18 +272,18 @@ def test_onnx_network_that_disagrees_is_refused(wrong, model_path, tmp_path, mon
 
     monkeypatch.setattr(onnx, "_export", spoiled)
     with pytest.raises(ModelError, match=r"encoder\.onnx differs from the model by"):
-        export(model_path, ExportOptions("onnx", tmp_path / "onnx", False), None, lambda line: None)
+        write_export(model_path, "onnx", tmp_path / "onnx", None, tell=print)
     assert os.listdir(tmp_path) == []
 
 
 def test_missing_packages_are_named_before_any_work(tmp_path, monkeypatch):
     monkeypatch.setattr(onnx, "find_spec", lambda name: None if name == "onnxscript" else object())
     with pytest.raises(SettingsError, match=r"needs onnxscript: pip install 'clusterloom\[onnx\]'"):
-        export(tmp_path / "none", ExportOptions("onnx", tmp_path / "out", False), None, print)
+        write_export(tmp_path / "none", "onnx", tmp_path / "out", None, tell=print)
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     for to, out in (("atlas", "a.parquet"), ("huggingface-folder", "folder")):
         with pytest.raises(DataError, match=rf"--to {to} needs pyarrow.*'clusterloom\[parquet\]'"):
-            export(tmp_path / "none", ExportOptions(to, tmp_path / out, False), lambda model: None, print)
+            write_export(tmp_path / "none", to, tmp_path / out, lambda model: None, tell=print)
 
 
 def test_what_is_there_is_replaced_on_request_and_only_if_it_is_an_export(model_path, images, tmp_path):
@@ -313,7 +314,7 @@ def test_an_interruption_leaves_what_was_there(to, name, model_path, images, tmp
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    for module in (atlas, projector, command.image_folder):
+    for module in (atlas, projector, image_folder):
         monkeypatch.setattr(module, "to_picture", interrupted)
     with pytest.raises(KeyboardInterrupt):
         hand_over(model_path, to, out, images)
@@ -321,7 +322,7 @@ def test_an_interruption_leaves_what_was_there(to, name, model_path, images, tmp
     monkeypatch.undo()
     hand_over(model_path, to, out, images)
     before = sorted((p, p.stat().st_mtime_ns) for p in tmp_path.rglob("*"))
-    for module in (atlas, projector, command.image_folder):
+    for module in (atlas, projector, image_folder):
         monkeypatch.setattr(module, "to_picture", interrupted)
     with pytest.raises(KeyboardInterrupt):
         hand_over(model_path, to, out, images, overwrite=True)

@@ -183,17 +183,17 @@ def parameters_of(settings: Callable[P, Settings]) -> Callable[Concatenate[Any, 
 
 
 @cache
-def _hints(cls: type[Settings]) -> dict[str, Any]:
+def _hints(cls: Any) -> dict[str, Any]:
     return get_type_hints(cls, include_extras=True)
 
 
 @cache
-def _adapter(cls: type[Settings], name: str) -> TypeAdapter[Any]:
+def _adapter(cls: Any, name: str) -> TypeAdapter[Any]:
     return TypeAdapter(_hints(cls)[name], config=ConfigDict(arbitrary_types_allowed=True))
 
 
 @cache
-def _docstrings(cls: type) -> dict[str, str]:
+def _docstrings(cls: Any) -> dict[str, str]:
     """The string literal below each field of a class, as documentation tools read it."""
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
     assert isinstance(definition, ast.ClassDef)

@@ -22,4 +22,8 @@ def export(
     overwrite: Overwrite = False,
 ) -> None:
     """Hand over to other tools: images with all that the model says of them, or its networks as ONNX files."""
-    raise NotImplementedError
+    from clusterloom.export.formats import write_export
+
+    with talk.output() as output:
+        load = reading.loader(data, output)
+        write_export(model, to, out, load, overwrite=overwrite, tell=output.say, progress=output.progress)

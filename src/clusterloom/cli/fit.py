@@ -95,8 +95,8 @@ def _check_run_dir(run_dir: Path, out: Path, resume: bool, overwrite: bool) -> N
 
     if any(run_dir.glob(CHECKPOINTS)) and not (resume or overwrite):
         raise SettingsError(
-            f"an unfinished run of {printable(str(out))} is there; --resume goes on with it (same settings and images), "
-            "--overwrite begins again"
+            f"an unfinished run of {printable(str(out))} is there; --resume goes on with it (same settings and "
+            "images), --overwrite begins again"
         )
 
 

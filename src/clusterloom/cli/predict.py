@@ -29,7 +29,8 @@ def predict(
     from clusterloom.data import holds_pictures
     from clusterloom.errors import DataError, printable
     from clusterloom.estimators.methods import load_model
-    from clusterloom.sorting import check_sort_target, sort_into_folders
+    from clusterloom.export.cluster_folders import check_sort_target
+    from clusterloom.export.cluster_folders import sort_into as sort_into_folders
     from clusterloom.tables import check_table_target, prediction_columns, write_table
 
     if out is None and sort_into is None and not as_json:
@@ -50,12 +51,20 @@ def predict(
         columns = prediction_columns(images.ids, predicted)
         outliers = int(predicted["outlier"].sum())
         if out is not None:
-            write_table(columns, out)
+            write_table(columns, out, output.progress)
             if out != "-":
                 output.say(f"{len(images):,} rows: {printable(out)} ({outliers:,} flagged as outliers)")
         if sort_into is not None:
-            sort_into_folders(sort_into, images, columns["cluster"], source, link=link, progress=output.progress)
-            output.say(f"{len(images):,} images in a folder per cluster: {printable(str(sort_into))}")
+            n_folders = sort_into_folders(
+                sort_into,
+                images,
+                columns["cluster"],
+                source,
+                link=link,
+                overwrite=overwrite,
+                progress=output.progress,
+            )
+            output.say(f"{len(images):,} images in {n_folders} folders: {printable(str(sort_into))}")
         if as_json:
             output.json(
                 {"images": len(images), "outliers": outliers, "out": out, "sorted_into": sort_into and str(sort_into)}

@@ -29,7 +29,7 @@ def report(
     labels: LabelsFile = None,
 ) -> None:
     """Write one HTML file to send: clusters, their images, a map, scores, and how the model was made."""
-    from clusterloom.report.report import write_report
+    from clusterloom.report.files import write_report
 
     with talk.output() as output:
         load = reading.loader(data, output)

@@ -1,7 +1,7 @@
 """A baseline: a stacked denoising autoencoder, and k-means in its latent space."""
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -45,21 +45,25 @@ class AutoencoderSettings(AutoencoderNetworkSettings, CommonSettings):
         return (len(self.hidden_dims) + 1) * self.pretrain_epochs + self.finetune_epochs
 
 
-S = TypeVar("S", bound=AutoencoderSettings)
-
-
-class AutoencoderBase(ImageClusterer[S, ClusterAutoencoder]):
+class AutoencoderBase(ImageClusterer):
     """Base of the estimators around a `ClusterAutoencoder`. There are no new images."""
+
+    network_: ClusterAutoencoder
 
     def new_network(self, image_shape: tuple[int, int, int], n_clusters: int) -> ClusterAutoencoder:
         """A fresh network of these settings."""
-        return ClusterAutoencoder(self.settings, image_shape, n_clusters)
+        return ClusterAutoencoder(self.settings, image_shape, n_clusters)  # type: ignore[arg-type]
 
-    def _plan(self, settings: S, n_images: int, seed: int) -> TrainingPlan:
+    def _plan(self, settings: Any, n_images: int, seed: int) -> TrainingPlan:
         return TrainingPlan(settings.start_epochs, settings.batch_size, settings.learning_rate, seed)
 
     def _train_stages(
-        self, settings: S, network: ClusterAutoencoder, run: Run, images: np.ndarray, plan: TrainingPlan
+        self,
+        settings: Any,
+        network: ClusterAutoencoder,
+        run: Run,
+        images: np.ndarray,
+        plan: TrainingPlan,
     ) -> dict[str, Any]:
         sample = images[:: -(-len(images) // _SCALE_IMAGES)]
         network.scale_to(float(np.square(sample / (255 if sample.dtype == np.uint8 else 1)).mean()))
@@ -76,7 +80,7 @@ class AutoencoderBase(ImageClusterer[S, ClusterAutoencoder]):
         return {}
 
 
-class AutoencoderClusterer(AutoencoderBase[AutoencoderSettings]):
+class AutoencoderClusterer(AutoencoderBase):
     """A stacked denoising autoencoder, and k-means on its latents: the start of `DECClusterer`, and a baseline.
 
     Every layer is pre-trained as a denoising autoencoder of the one before, then all are trained together. The

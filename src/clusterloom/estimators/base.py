@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 import torch
@@ -55,11 +55,7 @@ class ClusterNetwork(Protocol):
         """Soft assignments (B, K), latents (B, D) and scores (B,), in nats, of images (B, C, H, W)."""
 
 
-S = TypeVar("S", bound=CommonSettings)
-N = TypeVar("N", bound=nn.Module)
-
-
-class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC, Generic[S, N]):
+class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
     """Base of all estimators: a network that is trained on images, and what can be asked of it afterwards.
 
     A subclass names its method and its `Settings`, whose fields are the estimator's parameters.
@@ -79,11 +75,11 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC, Generic
     """
 
     method: ClassVar[str]  # its name on the command line and in model directories
-    Settings: type[S]
+    Settings: ClassVar[type[CommonSettings]]
     generates: ClassVar[bool] = False  # whether there is a `sample` of new images
 
     n_clusters: Any
-    network_: N
+    network_: Any  # a `ClusterNetwork`
     labels_: np.ndarray
     confidences_: np.ndarray
     cluster_sizes_: np.ndarray
@@ -95,21 +91,21 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC, Generic
     n_features_in_: int
 
     @abstractmethod
-    def new_network(self, image_shape: tuple[int, int, int], n_clusters: int) -> N:
+    def new_network(self, image_shape: tuple[int, int, int], n_clusters: int) -> nn.Module:
         """A fresh `ClusterNetwork` of these settings, with weights from torch's global generator."""
 
     @abstractmethod
-    def _plan(self, settings: S, n_images: int, seed: int) -> TrainingPlan:
+    def _plan(self, settings: Any, n_images: int, seed: int) -> TrainingPlan:
         """How long and how to train on so many images."""
 
     @abstractmethod
     def _train_stages(
-        self, settings: S, network: N, run: Run, images: np.ndarray, plan: TrainingPlan
+        self, settings: Any, network: Any, run: Run, images: np.ndarray, plan: TrainingPlan
     ) -> dict[str, Any]:
         """Train a network in place; what was decided on the way, as JSON values."""
 
     @property
-    def settings(self) -> S:
+    def settings(self) -> CommonSettings:
         """The parameters, checked and frozen.
 
         Raises:
@@ -190,7 +186,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC, Generic
     def n_clusters_(self) -> int:
         """Number of clusters of the fitted model."""
         check_is_fitted(self, "network_")
-        return int(self.network_.n_clusters)  # type: ignore[arg-type]
+        return int(self.network_.n_clusters)
 
     def predict(self, X: Any) -> np.ndarray:
         """Most likely cluster of each image, shape (N,), int64: always the argmax of `predict_proba`."""
@@ -303,7 +299,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC, Generic
         (scores,) = apply_in_batches(lambda x: self.network_.predictions(x)[2:], sample, compute)
         self.outlier_threshold_ = outlier_threshold(scores)
 
-    def _initialised_network(self, n_clusters: int, seed: int) -> N:
+    def _initialised_network(self, n_clusters: int, seed: int) -> nn.Module:
         """A network whose initial weights depend on the seed alone; the global generator is left as it was."""
         with torch.random.fork_rng(devices=[]), memory_errors_named():
             torch.default_generator.manual_seed(seed)  # those of other devices stay as they are

@@ -29,7 +29,7 @@ class ConvVAESettings(TrainingSettings, ObjectiveSettings, ConvNetworkSettings, 
     concatenate: bool = True
 
 
-class ConvVAEClusterer(VariationalClusterer[ConvVAESettings]):
+class ConvVAEClusterer(VariationalClusterer):
     """Clustering with a variational autoencoder whose input goes through conv networks first.
 
     Yan, "Clustering Method Based on VAE with Convolution Optimization", Computer Systems & Applications 29(10), 2020.

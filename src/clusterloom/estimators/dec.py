@@ -27,7 +27,7 @@ class DECSettings(AutoencoderSettings):
     """It ends when fewer than this share of the images change their cluster from one pass to the next."""
 
 
-class DECClusterer(AutoencoderBase[DECSettings]):
+class DECClusterer(AutoencoderBase):
     """Deep embedded clustering.
 
     Layer-wise pre-training, fine-tuning and k-means as in `AutoencoderClusterer`; then encoder and centres are drawn to

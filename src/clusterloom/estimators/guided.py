@@ -39,7 +39,7 @@ class GuidedSettings(ConvNetworkSettings, CommonSettings):
     """The highest one, of AdamW."""
 
 
-class GuidedClusterer(VariationalClusterer[GuidedSettings]):
+class GuidedClusterer(VariationalClusterer):
     """Clustering with a convolutional variational autoencoder that is led to the same clusters every time.
 
     The recipe is `clusterloom.recipe.guided`; docs/guided.md says what each part of it is worth. The parameters are the

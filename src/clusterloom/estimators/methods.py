@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from clusterloom.errors import ModelError, SettingsError, printable
 from clusterloom.estimators.autoencoder import AutoencoderClusterer
@@ -14,12 +13,12 @@ from clusterloom.estimators.vae import VAEClusterer
 from clusterloom.model_dir.contents import restored
 from clusterloom.model_dir.read import read_model
 
-METHODS: Mapping[str, type[ImageClusterer[Any, Any]]] = {
+METHODS: Mapping[str, type[ImageClusterer]] = {
     cls.method: cls for cls in (GuidedClusterer, ConvVAEClusterer, VAEClusterer, DECClusterer, AutoencoderClusterer)
 }
 
 
-def method_named(name: str) -> type[ImageClusterer[Any, Any]]:
+def method_named(name: str) -> type[ImageClusterer]:
     """The estimator of a method.
 
     Raises:
@@ -30,7 +29,7 @@ def method_named(name: str) -> type[ImageClusterer[Any, Any]]:
     return METHODS[name]
 
 
-def load_model(path: str | Path) -> ImageClusterer[Any, Any]:
+def load_model(path: str | Path) -> ImageClusterer:
     """Read a model directory that an estimator's `save`, or `clusterloom fit`, wrote.
 
     Args:

@@ -22,7 +22,7 @@ class VAESettings(TrainingSettings, ObjectiveSettings, NetworkSettings, CommonSe
     hidden_dim: Count = 100
 
 
-class VAEClusterer(VariationalClusterer[VAESettings]):
+class VAEClusterer(VariationalClusterer):
     """Clustering with a variational autoencoder on flattened pixels: the plain VAE that the paper improves on.
 
     The same model as `ConvVAEClusterer` without its conv networks. The parameters are the fields of `VAESettings`.

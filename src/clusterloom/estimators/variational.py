@@ -1,6 +1,6 @@
 """What the estimators around a `ClusterVAE` share besides: new images, drawn from one sampler."""
 
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -9,16 +9,14 @@ from clusterloom.errors import SettingsError
 from clusterloom.estimators.base import ImageClusterer
 from clusterloom.inference import apply_in_batches
 from clusterloom.networks.vae import ClusterVAE
-from clusterloom.settings import CommonSettings
 
 _REDRAWS = 9
 
-S = TypeVar("S", bound=CommonSettings)
 
-
-class VariationalClusterer(ImageClusterer[S, ClusterVAE]):
+class VariationalClusterer(ImageClusterer):
     """Base of the estimators around one `ClusterVAE`, which can generate."""
 
+    network_: ClusterVAE
     generates: ClassVar[bool] = True
 
     def new_network(self, image_shape: tuple[int, int, int], n_clusters: int) -> ClusterVAE:

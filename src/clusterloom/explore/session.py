@@ -13,8 +13,8 @@ import numpy as np
 
 from clusterloom.data import ImageSet
 from clusterloom.errors import ClusterloomError, printable
-from clusterloom.estimators.autoencoder import DECClusterer
 from clusterloom.estimators.base import ImageClusterer
+from clusterloom.estimators.dec import DECClusterer
 from clusterloom.estimators.methods import load_model
 from clusterloom.estimators.variational import VariationalClusterer
 from clusterloom.explore.editor import Editor

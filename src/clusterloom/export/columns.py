@@ -17,10 +17,10 @@ def image_columns(images: ImageSet, predictions: Predictions) -> dict[str, Any]:
 
     Returns:
         id, cluster, probability, runner_up, runner_up_probability, score (nats), outlier, x, y (both from 0 to 1), and
-        label, the name of the true class, where the images have labels. Ids and labels are printable text.
+        label, the name of the true class, where the images have labels.
     """
-    predicted = {"proba": predictions.proba, "score": predictions.score, "outlier": predictions.outlier}
-    columns = prediction_columns([printable(id_) for id_ in images.ids], predicted)
+    said = {"proba": predictions.proba, "score": predictions.score, "outlier": predictions.outlier}
+    columns = prediction_columns(images.ids, said)
     columns |= {"x": predictions.position[:, 0], "y": predictions.position[:, 1]}
     if images.labels is not None:
         columns["label"] = [printable(images.class_names[label]) for label in images.labels]

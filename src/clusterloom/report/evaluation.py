@@ -5,9 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clusterloom.metrics import calibration_bins, expected_calibration_error, label_scores, per_class_table
+from clusterloom.metrics import (
+    CalibrationBin,
+    calibration_bins,
+    expected_calibration_error,
+    label_scores,
+    per_class_table,
+)
 from clusterloom.predictions import Predictions
-from clusterloom.report.charts import Bar, calibration_bars
 from clusterloom.report.clusters import Labels
 
 
@@ -20,14 +25,14 @@ class Evaluation:
         calibration_error: Expected calibration error.
         columns: Clusters in the order of the classes that they are matched with, unmatched ones last.
         rows: For each class its name, its images in each of `columns`, and the place of its own cluster or None.
-        bars: Of the calibration chart.
+        bins: Of the calibration chart, those that have images.
     """
 
     scores: Mapping[str, float]
     calibration_error: float
     columns: list[int]
     rows: list[tuple[str, list[int], int | None]]
-    bars: list[Bar]
+    bins: list[CalibrationBin]
 
 
 def evaluation(predictions: Predictions, labels: Labels) -> Evaluation:
@@ -46,5 +51,5 @@ def evaluation(predictions: Predictions, labels: Labels) -> Evaluation:
             (names[label], counts[label, columns].tolist(), None if cluster is None else columns.index(cluster))
             for label, cluster in own.items()
         ],
-        bars=calibration_bars(calibration_bins(true, predictions.proba)),
+        bins=[b for b in calibration_bins(true, predictions.proba) if b.images],
     )

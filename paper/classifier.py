@@ -1,4 +1,4 @@
-"""A small classifier that is trained on true labels, to judge new images. No model of clusters ever sees it."""
+"""A small classifier, trained on true labels to say what new images show. No model of clusters ever sees it."""
 
 import numpy as np
 import torch
@@ -6,10 +6,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 _BATCH = 256
+_FORWARD_BATCH = 1000
 
 
-class Judge(nn.Module):
-    """Two conv layers and a dense one; its 128 features are what generated images are measured in.
+class Classifier(nn.Module):
+    """Two conv layers and a dense one; its 128 features are what new images are measured in.
 
     Args:
         image_shape: Height, width, channels.
@@ -31,37 +32,37 @@ class Judge(nn.Module):
         """Logits (B, n_classes) of images (B, C, H, W) in [0, 1]."""
         return self.head(self.body(x))
 
+    @torch.inference_mode()
     def classes(self, images: np.ndarray) -> np.ndarray:
         """Most likely class of each image (N, H, W, C), shape (N,)."""
-        return self._over(self, images).argmax(1)
+        return self.head(self._features(images)).argmax(1).numpy()
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """Features (N, 128) of images (N, H, W, C)."""
-        return self._over(self.body, images)
+        return self._features(images).numpy()
 
-    def _over(self, function: nn.Module, images: np.ndarray) -> np.ndarray:
-        parts = np.array_split(images, -(-len(images) // 1000))
-        with torch.inference_mode():
-            result: np.ndarray = torch.cat([function(_as_tensor(part)) for part in parts]).numpy()
-        return result
+    @torch.inference_mode()
+    def _features(self, images: np.ndarray) -> Tensor:
+        batches = np.array_split(images, -(-len(images) // _FORWARD_BATCH))
+        return torch.cat([self.body(_as_tensor(batch)) for batch in batches])
 
 
-def trained_judge(images: np.ndarray, labels: np.ndarray, epochs: int = 5) -> tuple[Judge, float]:
-    """A judge of images (N, H, W, C) with classes (N,), and its accuracy on the tenth of them that it has not seen."""
+def trained_classifier(images: np.ndarray, labels: np.ndarray, epochs: int = 5) -> tuple[Classifier, float]:
+    """A classifier of images (N, H, W, C) with classes (N,), and its accuracy on the tenth that it did not see."""
     held_out = np.arange(len(images)) % 10 == 0
     rows, order = np.flatnonzero(~held_out), np.random.default_rng(0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        judge = Judge(images.shape[1:], int(labels.max()) + 1)
-        optimizer = torch.optim.Adam(judge.parameters(), 2e-3)
+        classifier = Classifier(images.shape[1:], int(labels.max()) + 1)
+        optimizer = torch.optim.Adam(classifier.parameters(), 2e-3)
         for _ in range(epochs):
             for batch in np.array_split(order.permutation(rows), max(1, len(rows) // _BATCH)):
-                loss = F.cross_entropy(judge(_as_tensor(images[batch])), torch.from_numpy(labels[batch]))
+                loss = F.cross_entropy(classifier(_as_tensor(images[batch])), torch.from_numpy(labels[batch]))
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
-    judge.eval()
-    return judge, float((judge.classes(images[held_out]) == labels[held_out]).mean())
+    classifier.eval()
+    return classifier, float((classifier.classes(images[held_out]) == labels[held_out]).mean())
 
 
 def _as_tensor(images: np.ndarray) -> Tensor:

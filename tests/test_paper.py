@@ -7,17 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from paper import ablations, baselines, figures, new_images, runs, table1
-from paper.ablations import Setting
-from paper.page import page
-from paper.records import Records
-from paper.runs import Extent
-from paper.table1 import ROWS, Reading, chosen_rows
 from PIL import Image
 
-from clusterloom import ConvVAEClusterer, DataError, SettingsError
-from clusterloom.cli import run as run_cli
+from clusterloom import AutoencoderClusterer, ConvVAEClusterer, DataError, load_images
 from clusterloom.data import ImageSet
+from paper import ablations, baselines, figures, models, new_images, runs, table1
+from paper.__main__ import main
+from paper.ablations import Setting
+from paper.models import Reading, convvae
+from paper.page import page
+from paper.records import Records
+from paper.runs import Experiment
+from paper.table1 import ROWS
 
 
 @pytest.fixture
@@ -35,6 +36,15 @@ def small_sets(monkeypatch):
     monkeypatch.setattr(runs, "load_images", load)
 
 
+def refused(arguments, capsys):
+    """The one line that a command says to bad input."""
+    with pytest.raises(SystemExit) as ended:
+        main([*map(str, arguments)])
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
 def test_rows_are_those_of_the_paper():
     assert [row.latent_dim for row in ROWS] == [2, 5, 10, 20, 50, 60, 100, 10, 20, 30, 40, 60, 70, 100]
     assert [row.dataset for row in ROWS] == ["mnist"] * 7 + ["fashion-mnist"] * 7
@@ -42,18 +52,10 @@ def test_rows_are_those_of_the_paper():
     assert (best.latent_dim, best.conv_depth, best.hidden_dim, best.losses) == (60, 1, 512, (50.13, 50.16))
 
 
-def test_rows_are_chosen_by_number_and_set():
-    assert chosen_rows("3,mnist,3")[:2] == (ROWS[2], ROWS[0])
-    assert len(chosen_rows("3,mnist,3")) == 7
-    for text in ("0", "15", "cifar", "", "1,,2", "²"):
-        with pytest.raises(SettingsError, match="--rows"):
-            chosen_rows(text)
-
-
 def test_a_run_is_kept_and_not_repeated(small_sets, tmp_path, monkeypatch):
     records = Records(tmp_path / "results" / "table1.jsonl")
-    extent, rows = Extent((0, 1), epochs=1, limit=60), ROWS[:2]
-    table1.run(rows, Reading(), extent, records, "the command")
+    experiment, rows = Experiment(records, (0, 1), epochs=1, limit=60, command="the command"), ROWS[:2]
+    table1.run(rows, Reading(), experiment)
     lines = [json.loads(line) for line in records.path.read_text().splitlines()]
     assert [(r["latent_dim"], r["seed"]) for r in lines] == [(2, 0), (5, 0), (2, 1), (5, 1)]
     first = lines[0]
@@ -67,39 +69,41 @@ def test_a_run_is_kept_and_not_repeated(small_sets, tmp_path, monkeypatch):
     def never(*arguments):
         raise AssertionError("it is on file already")
 
-    monkeypatch.setattr(table1, "fit_and_score", never)
-    again = Records(records.path)
-    table1.run(rows, Reading(), extent, again, "")
+    monkeypatch.setattr(ConvVAEClusterer, "fit", never)
+    again = dataclasses.replace(experiment, records=Records(records.path))
+    table1.run(rows, Reading(), again)
     with pytest.raises(AssertionError, match="on file"):
-        table1.run(rows, Reading(kl="analytic"), extent, again, "")
+        table1.run(rows, Reading(kl="analytic"), again)
 
 
 def test_an_interrupted_run_goes_on(small_sets, tmp_path, monkeypatch):
-    extent, row = Extent((0,), epochs=2, limit=60), ROWS[0]
-    whole = Records(tmp_path / "whole.jsonl")
-    table1.run([row], Reading(), extent, whole, "")
-    cut = Records(tmp_path / "cut.jsonl")
+    def run(records, precision="auto"):
+        table1.run(ROWS[:1], Reading(), Experiment(records, epochs=2, limit=60, precision=precision))
+
+    whole, cut = Records(tmp_path / "whole.jsonl"), Records(tmp_path / "cut.jsonl")
+    run(whole)
     scores = runs.scores
     monkeypatch.setattr(runs, "scores", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        table1.run([row], Reading(), extent, cut, "")
+        run(cut)
     assert not cut.path.exists()
     assert any((tmp_path / "cut.partial").rglob("checkpoint.safetensors"))
     monkeypatch.setattr(runs, "scores", scores)
     # Another precision cannot go on with what is there, and leaves it alone; the same stem is the same scratch folder.
     other = Records(tmp_path / "cut.other")
-    table1.run([row], Reading(), dataclasses.replace(extent, precision="bf16"), other, "")
+    run(other, "bf16")
     assert next(iter(other))["precision"] == "bf16"
-    table1.run([row], Reading(), extent, cut, "")
+    run(cut)
     compared = ("loss_train", "loss_test", "accuracy_train", "nmi_test")
     assert [next(iter(whole))[name] for name in compared] == [next(iter(cut))[name] for name in compared]
 
 
 def test_the_loss_is_the_training_objective(small_sets):
     images = runs.load_images("x", 60)
-    model = ConvVAEClusterer(10, start="random", kl="analytic", epochs=30, batch_size=20, random_state=0).fit(images)
-    assert runs.mean_loss(model, images) == pytest.approx(model.history_[-1]["loss"], rel=0.1)
-    assert runs.mean_loss(model, images) == runs.mean_loss(model, images)
+    model = convvae(latent_dim=16, hidden_dim=128, kl="analytic", epochs=30, batch_size=20, random_state=0).fit(images)
+    loss = models.mean_loss(model, images.images)
+    assert loss == pytest.approx(model.history_[-1]["loss"], rel=0.1)
+    assert loss == models.mean_loss(model, images.images)
 
 
 def test_the_table_sets_figures_beside_the_print(small_sets, tmp_path):
@@ -111,7 +115,7 @@ def test_the_table_sets_figures_beside_the_print(small_sets, tmp_path):
         scores = {f"{name}_{part}": accuracy for name in ("accuracy", "purity") for part in ("train", "test")}
         records.add({**base, "seed": seed, **scores, "loss_train": 40.0, "loss_test": 41.0})
     console = Console(width=160, record=True, file=io.StringIO())
-    console.print(table1.table(ROWS[:1], Reading(), Extent(), records))
+    console.print(table1.table(ROWS[:1], Reading(), Experiment(records)))
     text = console.export_text()
     assert "66.4 " in text
     assert "60.0 ± 14.1 (50.0 to 70.0)" in text
@@ -140,61 +144,62 @@ def test_a_last_line_that_lacks_its_end_alone_is_kept(tmp_path):
 
 def test_command_line(small_sets, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert run_cli(["reproduce", "table1", "--rows", "1,8", "--smoke"]) == 0
+    main(["table1", "--rows", "1,8", "--smoke"])
     out = capsys.readouterr().out
     assert "Table 1" in out
     assert "154.2" in out
     assert not (tmp_path / "benchmarks").exists()
-    assert run_cli(["reproduce", "table1", "--rows", "99"]) == 2
-    assert "--rows 99" in capsys.readouterr().err
-    assert run_cli(["reproduce", "table1", "--show"]) == 0
-    for option in ("--kl", "--category-input"):
-        assert run_cli(["reproduce", "table1", "--show", option, "foo"]) == 2
-        assert f"{option} foo: expected" in capsys.readouterr().err
-    assert run_cli(["reproduce", "table1", "--rows", "1", "--smoke", "--keep", "kept"]) == 0
+    main(["table1", "--rows", "1", "--smoke", "--keep", "kept"])
     assert not (tmp_path / "kept").exists()
+    capsys.readouterr()
+    main(["table1", "--show", "--rows", "3,mnist,3"])
+    lines = capsys.readouterr().out.splitlines()
+    shown = [cells[1].strip() for line in lines if len(cells := line.split("│")) > 2 and "train" in cells[2]]
+    assert shown == [row.title for row in (ROWS[2], ROWS[0], ROWS[1], *ROWS[3:7])]
+
+
+def test_bad_input_is_one_line(tmp_path, capsys):
+    for rows in ("0", "15", "99", "cifar", "", "1,,2", "²"):
+        assert "--rows" in refused(["table1", "--show", "--rows", rows], capsys)
+    for option in ("--kl", "--category-input", "--seeds", "--epochs", "--limit", "--batch-size"):
+        line = refused(["table1", "--show", option, "foo"], capsys)
+        assert option in line
+        assert "foo" in line
+    for seeds in ("-1", str(2**32), "0,", "1.5"):
+        assert "--seeds" in refused(["table1", "--show", "--seeds", seeds], capsys)
+    for options in (["--methods", "vae,som"], ["--datasets", "cifar"], ["--methods", ""]):
+        assert "is none of" in refused(["baselines", "--show", *options], capsys)
+    assert "'colour' is none of" in refused(["ablations", "--studies", "colour"], capsys)
+    (tmp_path / "torn.jsonl").write_text("nonsense\n{}\n")
+    assert "line 1" in refused(["table1", "--show", "--results", tmp_path / "torn.jsonl"], capsys)
+    assert "is a file" in refused(["figures", "--smoke", "--out", tmp_path / "torn.jsonl"], capsys)
 
 
 def test_baselines_are_those_of_the_paper_and_simpler_ones():
-    some = baselines.chosen(None, None, grid=False)
+    some = baselines.baselines(grid=False)
     assert [(b.method, b.printed) for b in some if b.dataset == "mnist"] == [
         ("vae", 75.0), ("dec", 84.3), ("ae-kmeans", None), ("kmeans", None), ("gmm", None),
     ]  # fmt: skip
     peak = next(b for b in some if (b.method, b.dataset) == ("vae", "fashion-mnist"))
     assert (peak.latent_dim, peak.hidden_dim, peak.printed) == (25, 200, 55.0)
-    assert len(baselines.chosen("vae", "mnist", grid=True)) == 9
-    for methods, datasets in (("vae,som", None), (None, "cifar"), ("", None)):
-        with pytest.raises(SettingsError, match=r"--methods|--datasets"):
-            baselines.chosen(methods, datasets, grid=False)
+    assert len(baselines.baselines(["vae"], ["mnist"])) == 9
 
 
 def test_every_baseline_runs_and_is_kept(small_sets, tmp_path, capsys, monkeypatch):
     path = tmp_path / "b.jsonl"
-    command = [
-        "reproduce",
-        "baselines",
-        "--datasets",
-        "mnist",
-        "--epochs",
-        "1",
-        "--limit",
-        "60",
-        "--results",
-        str(path),
-    ]
-    assert run_cli(command) == 0
+    command = ["baselines", "--datasets", "mnist", "--epochs", "1", "--limit", "60", "--results", str(path)]
+    main(command)
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [r["method"] for r in lines] == ["vae", "dec", "ae-kmeans", "kmeans", "gmm"]
     for r in lines:
         assert 0 < r["accuracy_test"] <= r["purity_test"] <= 1
-        assert r["command"].startswith("clusterloom reproduce baselines --datasets mnist")
+        assert r["command"].startswith("python -m paper baselines --datasets mnist")
         assert ("loss_test" in r) == (r["method"] == "vae")
     assert next(r for r in lines if r["method"] == "kmeans")["accuracy_train"] > 0.5  # ten patterns and noise
     assert "84.3" in capsys.readouterr().out
-    assert run_cli(command) == 0
+    main(command)
     assert len(path.read_text().splitlines()) == 5
     assert not any(path.with_name("b.partial").rglob("*.safetensors"))
-    assert run_cli(["reproduce", "baselines", "--methods", "som"]) == 2
 
 
 def test_figures_and_numbers_for_every_class(small_sets, tmp_path, capsys, monkeypatch):
@@ -203,11 +208,11 @@ def test_figures_and_numbers_for_every_class(small_sets, tmp_path, capsys, monke
     names = ("0", "1", "2", "3", "4", "5", "6", "Bag", "T-shirt/top", "Ankle boot")
     load = runs.load_images
     monkeypatch.setattr(runs, "load_images", lambda *a, **k: dataclasses.replace(load(*a, **k), class_names=names))
-    command = ["reproduce", "figures", "--out", "f", "--conv-depth", "1", "--epochs", "3", "--limit", "300"]
+    command = ["figures", "--out", "f", "--conv-depth", "1", "--epochs", "3", "--limit", "300"]
     command += ["--latent-dim", "4", "--hidden-dim", "64"]
-    assert run_cli([*command, "--smoke"]) == 0
+    main([*command, "--smoke"])
     assert {path.name for path in (tmp_path / "f").iterdir()} == {f"figure-{figure}.png" for figure in range(1, 5)}
-    assert run_cli(command) == 0
+    main(command)
     out = capsys.readouterr().out
     assert "Ankle boot" in out
     for figure in range(1, 5):
@@ -221,22 +226,20 @@ def test_figures_and_numbers_for_every_class(small_sets, tmp_path, capsys, monke
     made = [r for r in lines if r["images"] == "ours" and r["clusters"]]
     assert made
     assert all(r["model"]["conv_depth"] == 1 and r["frechet_distance"] > 0 for r in made)
-    # A second time nothing is trained, and nothing is added.
+    # A second time nothing is trained, and nothing is added; models that would be others are.
     monkeypatch.setattr(ConvVAEClusterer, "fit", lambda *a: pytest.fail("trained again"))
-    assert run_cli(command) == 0
+    main(command)
     assert len(path.read_text().splitlines()) == 30
-    for option, value, name in (
-        ("--epochs", "4", "epochs"),
-        ("--seed", "1", "random_state"),
-        ("--limit", "9", "images"),
-    ):
-        assert run_cli([*command, option, value]) == 2
-        assert f"holds a model with other {name};" in capsys.readouterr().err
-    fits = Path(__file__).parent / "models" / "format-3"
-    assert run_cli([*command, "--ours", str(fits)]) == 2
-    assert "makes new images" in capsys.readouterr().err
-    assert run_cli(["reproduce", "figures", "--smoke", "--out", str(path)]) == 2
-    assert "is a file" in capsys.readouterr().err
+    for option, value in (("--epochs", "4"), ("--seed", "1"), ("--limit", "99"), ("--conv-depth", "2")):
+        with pytest.raises(pytest.fail.Exception, match="trained again"):
+            main([*command, option, value])
+
+
+def test_figures_refuse_a_model_that_makes_no_new_images(tmp_path, capsys):
+    model = tmp_path / "model"
+    AutoencoderClusterer(pretrain_epochs=1, random_state=0).fit(load_images("digits", limit=50)).save(model)
+    assert "makes new images" in refused(["figures", "--out", tmp_path / "f", "--ours", model], capsys)
+    assert "no such model" in refused(["figures", "--out", tmp_path / "f", "--plain", tmp_path / "none"], capsys)
 
 
 def test_means_are_over_the_classes_that_every_model_shows():
@@ -255,9 +258,9 @@ def test_means_are_over_the_classes_that_every_model_shows():
 
 def test_ablations_run_each_setting_once_and_answer_the_claims(small_sets, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(new_images, "SAMPLES", 40)
-    path, keep = tmp_path / "a.jsonl", ["--epochs", "2", "--limit", "300"]
-    command = ["reproduce", "ablations", "--studies", "networks,diversity,formulas", *keep, "--results", str(path)]
-    assert run_cli(command) == 0
+    path, extent = tmp_path / "a.jsonl", ["--epochs", "2", "--limit", "300"]
+    command = ["ablations", "--studies", "networks,diversity,formulas", *extent, "--results", str(path)]
+    main(command)
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [(r["networks"], r["literal"]) for r in lines] == [(0, False), (1, False), (2, False), (3, False), (2, True)]
     for r in lines:
@@ -270,12 +273,11 @@ def test_ablations_run_each_setting_once_and_answer_the_claims(small_sets, tmp_p
     out = " ".join(capsys.readouterr().out.split())
     verdict = "Yes" if gain >= 15 else "No"
     assert f"{verdict} (one seed each): two conv networks against none: {gain:+.1f} points." in out
-    assert run_cli(command) == 0
+    main(command)
     assert len(path.read_text().splitlines()) == 5
     capsys.readouterr()
-    assert run_cli(["reproduce", "ablations", "--show", "--studies", "depth", "--results", str(path)]) == 0
+    main(["ablations", "--show", "--studies", "depth", "--results", str(path)])
     assert "Not answered yet" in capsys.readouterr().out
-    assert run_cli(["reproduce", "ablations", "--studies", "colour"]) == 2
 
 
 @pytest.mark.parametrize(
@@ -300,20 +302,26 @@ def test_answers_follow_the_runs(study, better, verdict, tmp_path):
         identity = {"dataset": "mnist", **dataclasses.asdict(setting), "epochs": 10, "limit": None}
         for seed in range(3 if setting == better else 2):
             records.add(identity | {"seed": seed} | dict.fromkeys(scores, 0.9 if setting == better else 0.4))
-    answer = ablations.answer(ablations.STUDIES[study], "mnist", Extent(epochs=10), records)
+    answer = ablations.answer(ablations.STUDIES[study], "mnist", Experiment(records, epochs=10))
     assert f" {verdict} (at least 2 seeds each): " in answer
 
 
 def test_the_page_is_what_the_results_say(tmp_path):
     root = Path(__file__).parent.parent
     assert (root / "docs" / "reproduction.md").read_text() == page(root / "benchmarks" / "results"), (
-        "run `clusterloom reproduce page`"
+        "run `python -m paper page`"
     )
     empty = page(tmp_path)
     assert empty.count("run yet") == 4
     records = Records(tmp_path / "table1.jsonl")
     scores = {f"{name}_{part}": 0.5 for name in ("accuracy", "purity", "loss") for part in ("train", "test")}
-    how = {"command": "the command", "date": "2026-11-24", "seconds": 60.0, "device": "cpu", "threads": 1}
+    how = {
+        "command": "clusterloom reproduce table1 --rows 3",
+        "date": "2026-11-24",
+        "seconds": 60.0,
+        "device": "cpu",
+        "threads": 1,
+    }
     records.add({**ROWS[2].settings, **Reading().of("mnist"), "epochs": 50, "limit": None, "seed": 0, **scores, **how})
     text = page(tmp_path)
     assert (
@@ -321,7 +329,7 @@ def test_the_page_is_what_the_results_say(tmp_path):
     )
     assert "| 10, 2, 128 | train | 1 | 32.0 | 0.5 | 85.7 | 50.0 | 50.0 |" in text
     assert "| 60, 1, 512 | train | not run |" in text
-    assert "    the command" in text
+    assert "    python -m paper table1 --rows 3\n" in text  # what repeats it today
     assert "### What the paper leaves open" not in text
     other = {**ROWS[3].settings, **Reading(category_input="features").of("mnist"), "epochs": 10, "limit": None}
     records.add({**other, "seed": 0, **scores, **how})
