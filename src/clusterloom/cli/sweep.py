@@ -1,5 +1,6 @@
 """`clusterloom sweep`: many settings, ranked without labels."""
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -20,37 +21,51 @@ from clusterloom.cli.options import (
 )
 
 
+@dataclass(frozen=True)
+class Trying:
+    """What is tried, and what counts."""
+
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=A,B,C, NAME=LOW..HIGH or NAME=log:LOW..HIGH; several times.", metavar="KNOB"),
+    ] = None
+    trials: Annotated[
+        int | None, typer.Option(help="Draw so many settings; by default every combination is tried.", min=1)
+    ] = None
+    seeds: Annotated[str, typer.Option(help="Seeds, separated by commas; one run each of every setting.")] = "0"
+    rank_by: Annotated[
+        str, typer.Option(help="modularity (on pixels), silhouette, confidence or likelihood; none sees labels.")
+    ] = "modularity"
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """Where several workers find the runs."""
+
+    storage: Annotated[
+        str | None,
+        typer.Option(help="Database that workers share, such as postgresql+psycopg://user@host/name.", metavar="URL"),
+    ] = None
+    name: Annotated[str, typer.Option(help="The sweep's name in the database.")] = "sweep"
+    grace_seconds: Annotated[
+        int, typer.Option(help="Take a run from a worker that has given no sign of life for so long.", min=6)
+    ] = 120
+
+
 @grouped
 def sweep(
     data: DataArgument,
     out: Annotated[
         Path, typer.Option("-o", "--out", help="Folder for the models, the table and the plot.", metavar="FOLDER")
     ],
+    trying: Trying,
+    sharing: Sharing,
     reading: Reading,
     talk: Talk,
-    vary: Annotated[
-        list[str] | None,
-        typer.Option(help="NAME=A,B,C, NAME=LOW..HIGH or NAME=log:LOW..HIGH; several times.", metavar="KNOB"),
-    ] = None,
     knobs: Knobs = None,
-    trials: Annotated[
-        int | None, typer.Option(help="Draw so many settings; by default every combination is tried.", min=1)
-    ] = None,
-    seeds: Annotated[str, typer.Option(help="Seeds, separated by commas; one run each of every setting.")] = "0",
     clusters: Clusters = None,
     method: Method = "guided",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    rank_by: Annotated[
-        str, typer.Option(help="modularity (on pixels), silhouette, confidence or likelihood; none sees labels.")
-    ] = "modularity",
-    storage: Annotated[
-        str | None,
-        typer.Option(help="Database that workers share, such as postgresql+psycopg://user@host/name.", metavar="URL"),
-    ] = None,
-    name: Annotated[str, typer.Option(help="The sweep's name in the database.")] = "sweep",
-    grace_seconds: Annotated[
-        int, typer.Option(help="Take a run from a worker that has given no sign of life for so long.", min=6)
-    ] = 120,
     show: Annotated[bool, typer.Option("--show", help="Run nothing; print what has been found.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -62,14 +77,12 @@ def sweep(
     options = SweepOptions(
         out=out,
         method=method,
-        vary=vary or (),
         fixed=knob_values(method_named(method).Settings, clusters, knobs),
-        trials=trials,
-        seeds=seed_numbers(seeds),
-        rank_by=rank_by,
-        storage=storage,
-        name=name,
-        grace_seconds=grace_seconds,
+        vary=trying.vary or (),
+        trials=trying.trials,
+        seeds=seed_numbers(trying.seeds),
+        rank_by=trying.rank_by,
+        **vars(sharing),
     )
     with talk.output() as output:
         if show:

@@ -82,7 +82,7 @@ class Runner:
             "version": importlib.metadata.version("clusterloom"),
         }
 
-    def _scores(self, model: ImageClusterer[Any, Any]) -> dict[str, float]:
+    def _scores(self, model: ImageClusterer) -> dict[str, float]:
         predicted = model.predictions(self.images, self.progress)
         proba = predicted["proba"]
         silhouette = sampled_silhouette_score(predicted["latents"], proba.argmax(1))
