@@ -206,6 +206,12 @@ def test_pixels_by_a_fixed_rule_have_no_range(tmp_path, array):
     assert load_images(save_npy(tmp_path, array.reshape(-1, 1, 1))).pixel_range is None
 
 
+def test_the_cache_tells_ranges_apart(tmp_path):
+    path = save_npy(tmp_path, np.array([0, 1000]).reshape(2, 1, 1))
+    for pixel_range, pixels in ((None, [0, 255]), ((0, 2000), [0, 128]), ((-1000, 1000), [128, 255])):
+        assert load_images(path, pixel_range=pixel_range).images.ravel().tolist() == pixels
+
+
 def test_bytes_stay_as_they_are_whatever_range_is_given(tmp_path):
     array = random_pixels(3, 4, 4)
     for save in (lambda path: np.save(path, array), lambda path: np.savez(path, images=array)):

@@ -15,11 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from clusterloom.cluster_count import Evidence
 from clusterloom.data import load_images
 from clusterloom.data.convert import convert, read_pixels
 from clusterloom.errors import DataError, SettingsError
-from clusterloom.pictures import cluster_count_plot, png_bytes
+from clusterloom.figures import cluster_count_plot
+from clusterloom.pictures import png_bytes
+from clusterloom.recipe.cluster_count import Evidence
 
 ODD_NAMES = ["<img src=x onerror=alert(1)>.png", "new\nline.png", os.fsdecode(b"latin-\xe9.png"), "spa ce.png", "ü.png"]
 FIXTURES_ONCE = [HealthCheck.function_scoped_fixture]

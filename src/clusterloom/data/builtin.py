@@ -147,8 +147,8 @@ def load_builtin(name: str, cache_dir: Path | None = None) -> ImageSet:
     if arrays is None:
         raise DataError(f"{name} is not there yet, or damaged; run: clusterloom data fetch {dataset}")
     rows = {"": slice(None), "train": slice(0, N_TRAIN), "test": slice(N_TRAIN, None)}[part]
-    images, labels = (array[rows] for array in arrays)
-    return ImageSet(images[..., np.newaxis], RowIds(range(len(images))), labels, _CLASS_NAMES[dataset], name, ())
+    images, labels = arrays[0][rows, ..., np.newaxis], arrays[1][rows]
+    return ImageSet(images, RowIds(range(len(images))), labels, _CLASS_NAMES[dataset], name, ())
 
 
 def fetch(name: str, cache_dir: Path | None = None, tell: Callable[[str], None] = lambda line: None) -> Path:
