@@ -22,10 +22,9 @@ from rich.console import Console
 
 from clusterloom import SettingsError, load_model
 from clusterloom.cli import run as run_cli
-from clusterloom.sweep.plan import Varied, parse_values, parse_varied, settings_of, shown
+from clusterloom.sweep.plan import Varied, parse_values, parse_varied, settings_of
 from clusterloom.sweep.queue import Queue
-from clusterloom.sweep.results import Results
-from clusterloom.sweep.run import SCORES
+from clusterloom.sweep.results import SCORES, Results, shown
 
 
 def test_what_is_varied_is_read_as_it_is_typed():

@@ -13,8 +13,8 @@ from clusterloom.errors import DataError, SettingsError, printable
 from clusterloom.files import write_atomically
 from clusterloom.sweep.plan import parse_varied, settings_of
 from clusterloom.sweep.queue import Queue
-from clusterloom.sweep.results import Results
-from clusterloom.sweep.run import SCORES, Runner
+from clusterloom.sweep.results import SCORES, Results
+from clusterloom.sweep.run import Runner
 
 DEFAULT_NAME = "sweep"
 _RESERVED = {"random_state", "run_dir", "resume", "device", "verbose", "tracker", "image_shape"}
@@ -31,7 +31,7 @@ class SweepOptions:
         fixed: Knobs' values for all runs.
         trials: How many settings to draw; None for every combination.
         seeds: One run each for every setting.
-        rank_by: A key of `clusterloom.sweep.run.SCORES`.
+        rank_by: A key of `clusterloom.sweep.results.SCORES`.
         storage: SQLAlchemy's address of a database that workers share; None for SQLite in `out`.
         name: The sweep's name in it, one that a folder may have.
         grace_seconds: See `clusterloom.sweep.queue.Queue`.
