@@ -140,7 +140,7 @@ def _check(options: SweepOptions) -> None:
         raise SettingsError(f"--name {printable(options.name)}: expected letters, digits, dots, - and _")
     if options.rank_by not in SCORES:
         raise SettingsError(f"--rank-by {options.rank_by}: expected one of {', '.join(SCORES)}")
-    out = options.out
-    sweeps = out.is_dir() and (not any(out.iterdir()) or (out / "sweep.db").exists() or any(out.glob("run-*")))
-    if out.exists() and not sweeps:
-        raise DataError(f"--out {printable(str(out))} exists and holds no sweep; choose another")
+    folders = [folder for folder in (options.out, options.folder) if folder.is_dir()]
+    sweeps = any(not any(f.iterdir()) or (f / "sweep.db").exists() or any(f.glob("run-*")) for f in folders)
+    if options.out.exists() and not sweeps:
+        raise DataError(f"--out {printable(str(options.out))} exists and holds no sweep; choose another")
