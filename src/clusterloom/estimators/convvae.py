@@ -62,7 +62,7 @@ class ConvVAEClusterer(VariationalClusterer):
         resume: Go on from the checkpoint in `run_dir`, if there is one.
         tracker: "tensorboard" or "mlflow", which must be installed, to log every epoch to. TensorBoard's files go to
             `run_dir`, MLflow's where its own settings say.
-        verbose: 1 shows progress on standard error.
+        verbose: 1 shows progress on standard error, and a line on every finished stage; 2 adds a line per epoch.
 
     Attributes:
         n_clusters_: Number of clusters.
