@@ -19,9 +19,9 @@ from torch import nn
 
 from clusterloom.device import Compute
 from clusterloom.errors import CollapseWarning, ModelError, SettingsError
-from clusterloom.networks.conv import ConvSettings
+from clusterloom.networks.objective import Algorithm1, ObjectiveSettings
 from clusterloom.networks.step import StepOutput
-from clusterloom.networks.vae import ClusterVAE, VAESettings
+from clusterloom.networks.vae import ClusterVAE, ConvNetworkSettings
 from clusterloom.training import loop
 from clusterloom.training.checkpoint import Position, read_checkpoint, restore, save_checkpoint
 from clusterloom.training.loop import DivergedError, Trainer
@@ -31,12 +31,24 @@ from clusterloom.training.randomness import numpy_generator, seed_for, torch_gen
 from clusterloom.training.run import Run
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (53, 8, 8, 1)).astype(np.uint8)
-SETTINGS = VAESettings((8, 8, 1), 3, 4, 16, conv_networks=(ConvSettings(4, 3), ConvSettings(4, 5)))
+SETTINGS = ConvNetworkSettings(
+    latent_dim=4,
+    hidden_dim=16,
+    conv_filters=(4, 4),
+    conv_kernels=(3, 5),
+    conv_downsample="pool",
+    concatenate=True,
+    reconstruction_weight=2.5,
+)
+
+
+def new_model():
+    return Algorithm1(ClusterVAE(SETTINGS, (8, 8, 1), 3), ObjectiveSettings())
 
 
 def make_trainer(tmp_path=None, epochs=3, observers=(), model=None, **plan):
     torch.manual_seed(0)
-    model = model or ClusterVAE(SETTINGS).to(memory_format=torch.channels_last)
+    model = model or new_model().to(memory_format=torch.channels_last)
     plan = TrainingPlan(**{"epochs": epochs, "batch_size": 13, "learning_rate": 1e-3, "seed": 5, **plan})
     checkpoint = tmp_path / "checkpoint.safetensors" if tmp_path else None
     return Trainer(model, plan, Compute.choose("cpu"), Accelerator(device_placement=False), checkpoint, "id", observers)
@@ -230,14 +242,14 @@ def test_moments_of_silent_units_do_not_stay_at_the_smallest_numbers():
     trainer = make_trainer(epochs=1)
     trainer.fit(IMAGES)
     with torch.no_grad():
-        trainer.model.encoder.bias.fill_(-1e6)  # no unit behind it answers any more
+        trainer.model.vae.encoder.bias.fill_(-1e6)  # no unit behind it answers any more
     for state in trainer.optimizer.state.values():
         state["exp_avg"].fill_(1e-39)  # where a moment is after some 900 steps without a gradient
     trainer.plan = TrainingPlan(epochs=2, batch_size=13, learning_rate=1e-3, seed=5)
     trainer.fit(IMAGES)
     moments = torch.cat([state["exp_avg"].flatten() for state in trainer.optimizer.state.values()])
     assert (moments[moments != 0].abs() >= torch.finfo(torch.float32).tiny).all()
-    assert (trainer.optimizer.state[trainer.model.encoder.weight]["exp_avg"] == 0).all()
+    assert (trainer.optimizer.state[trainer.model.vae.encoder.weight]["exp_avg"] == 0).all()
 
 
 class Scripted(nn.Module):
@@ -280,7 +292,7 @@ def test_nan_stops_with_the_last_good_model(tmp_path):
 
 def test_weights_that_blow_up_after_a_finite_loss_are_caught():
     with pytest.raises(DivergedError, match="NaN or infinite"):
-        make_trainer(model=ClusterVAE(SETTINGS), learning_rate=1e38).fit(IMAGES)
+        make_trainer(model=new_model(), learning_rate=1e38).fit(IMAGES)
 
 
 def test_collapse_is_warned_of_while_it_happens():
@@ -509,14 +521,12 @@ DISTRIBUTED = textwrap.dedent("""
     import sys
     import numpy as np
     import torch
-    from clusterloom import ConvVAEClusterer
+    from clusterloom.estimators.methods import METHODS
     from accelerate import PartialState
     images = np.random.default_rng(0).integers(0, 256, (53, 8, 8, 1)).astype(np.uint8)
-    from clusterloom.presets import PRESETS
-    preset = PRESETS[sys.argv[2]]["convvae"]
     changed = dict(n_clusters=3, latent_dim=4, hidden_dim=16, epochs=3, batch_size=13, random_state=0, device="cpu")
     changed |= dict(precision="fp32")  # bf16, "auto" on some machines, rounds sums over half a batch otherwise
-    model = ConvVAEClusterer(**{**preset, **changed})
+    model = METHODS[sys.argv[2]](**changed)
     model.fit(images)
     state = PartialState()
     if state.is_main_process:
@@ -526,13 +536,13 @@ DISTRIBUTED = textwrap.dedent("""
 """)
 
 
-def train_distributed(tmp_path, preset):
+def train_distributed(tmp_path, method):
     """The same small model trained by one process and by two; what the script above saved of each."""
     script = tmp_path / "train.py"
     script.write_text(DISTRIBUTED)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, script, tmp_path / "one.npz", preset], check=True, env=environment)
-    subprocess.run([*launch(2), script, tmp_path / "two.npz", preset], check=True, env=environment)
+    subprocess.run([sys.executable, script, tmp_path / "one.npz", method], check=True, env=environment)
+    subprocess.run([*launch(2), script, tmp_path / "two.npz", method], check=True, env=environment)
     one, two = np.load(tmp_path / "one.npz"), np.load(tmp_path / "two.npz")
     assert (one["processes"], two["processes"]) == (1, 2)
     return one, two
@@ -540,7 +550,7 @@ def train_distributed(tmp_path, preset):
 
 def test_two_processes_train_the_model_of_one(tmp_path):
     """Half the batch each, an uneven last batch (53 = 4 * 13 + 1), labels in input order."""
-    one, two = train_distributed(tmp_path, "paper")
+    one, two = train_distributed(tmp_path, "convvae")
     np.testing.assert_allclose(two["weights"], one["weights"], atol=1e-6)
     np.testing.assert_allclose(two["losses"], one["losses"], rtol=1e-6)
     np.testing.assert_array_equal(two["labels"], one["labels"])
