@@ -5,7 +5,7 @@ import math
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from rich.table import Table
 from rich.text import Text
 
 from clusterloom.bundle import LEFT_BY_VIEWERS, check_target
-from clusterloom.cluster_count import Evidence
 from clusterloom.data import ImageSet, holds_pictures, load_images
 from clusterloom.device import is_main_process, memory_errors_named
 from clusterloom.errors import DataError, SettingsError, TrainingError, printable
@@ -23,17 +22,16 @@ from clusterloom.estimators.base import ImageClusterer
 from clusterloom.estimators.load import load_model
 from clusterloom.estimators.methods import METHODS, method_parameters
 from clusterloom.estimators.variational import VariationalClusterer
-from clusterloom.figures import cluster_count_plot, network_figure
+from clusterloom.figures import network_figure
 from clusterloom.files import write_atomically
 from clusterloom.metrics import label_scores, per_class_table, sampled_silhouette_score
 from clusterloom.networks.describe import describe, size
-from clusterloom.pictures import image_grid, member_grid, png_bytes, to_picture
-from clusterloom.predictions import predict_without_map
+from clusterloom.pictures import image_grid, png_bytes, to_picture
+from clusterloom.report.model_pictures import model_pictures
 from clusterloom.tables import check_table_target, prediction_columns, read_labels, write_table
 from clusterloom.training.loop import DivergedError
 from clusterloom.training.run import CHECKPOINTS
 
-_PICTURE_IMAGES = 20_000  # members shown are chosen among so many images at most
 _GENERATED = re.compile(r"cluster-\d+(/\d{5,}\.png)?")  # what `generate` writes into a folder
 
 
@@ -126,7 +124,7 @@ def fit(data: DataOptions, options: FitOptions, console: Console) -> None:
         if not hasattr(estimator, "network_"):
             raise
         diverged = error
-    pictures = _pictures(estimator, images)  # every process takes part
+    pictures = model_pictures(estimator, images)  # every process takes part
     if not is_main_process():
         return
     estimator.about_ |= {
@@ -310,24 +308,6 @@ def _remove_run(run_dir: Path) -> None:
         path.unlink(missing_ok=True)
     if run_dir.is_dir() and not any(run_dir.iterdir()):
         shutil.rmtree(run_dir)
-
-
-def _pictures(estimator: ImageClusterer, images: ImageSet) -> dict[str, bytes]:
-    step = -(-len(images) // _PICTURE_IMAGES)
-    shown = replace(images, images=images.images[::step], ids=images.ids[::step], labels=None, class_names=())
-    predictions = predict_without_map(estimator, shown)
-    members = [predictions.typical(k, 16) for k in range(estimator.n_clusters_)]
-    evidence = [Evidence(**e) for e in estimator.about_.get("recipe", {}).get("count_evidence", [])]
-    return {
-        **({"number-of-clusters.png": cluster_count_plot(evidence)} if evidence else {}),
-        "clusters.png": png_bytes(member_grid(shown.images, members, estimator.cluster_sizes_)),
-        **({"generated.png": _new_images(estimator)} if isinstance(estimator, VariationalClusterer) else {}),
-    }
-
-
-def _new_images(estimator: VariationalClusterer) -> bytes:
-    new = [estimator.sample(16, k, random_state=k) for k in range(estimator.n_clusters_)]
-    return png_bytes(image_grid(new, [f"cluster {k}" for k in range(estimator.n_clusters_)]))
 
 
 def _unsupervised_scores(predicted: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -183,6 +183,7 @@ def predict_images(model: ImageClusterer, images: ImageSet, progress: ProgressRe
     Raises:
         DataError: the images do not have the shape of the training images.
     """
+    progress("looking into the cache", 0, 0)
     cache, key = ArrayCache(cache_root() / "predictions", _MOST_BYTES), _key(model, images)
     found = cache.load(key) or {}
     names = {field.name for field in fields(Predictions)}
