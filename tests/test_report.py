@@ -225,13 +225,15 @@ def test_pictures_lie_beside_the_page_and_old_ones_are_gone(models, pictures, tm
     folder.mkdir()
     (folder / "cluster-77-new.png").write_bytes(b"old")
     (folder / "mine.txt").write_text("mine")
+    Image.new("L", (4, 4)).save(folder / "cluster-of-stars.png")
     out = tmp_path / "report.html"
     assert run(["report", str(models / "convvae"), str(pictures), "--out", str(out), "--pictures"]) == 0
     names = {path.name for path in folder.iterdir()}
     assert {"map.png", "cluster-0-typical.png", "cluster-0-least-certain.png", "cluster-0-new.png", "mine.txt"} <= names
+    assert "cluster-of-stars.png" in names, "a picture of the user's was removed"
     assert "cluster-77-new.png" not in names
     assert Image.open(folder / "map.png").mode == "RGB"
-    made = [Image.open(path) for path in folder.glob("*.png")]
+    made = [Image.open(path) for path in folder.glob("*.png") if path.name != "cluster-of-stars.png"]
     assert {picture.info.get("Software") for picture in made} == {"clusterloom"}, "a reader would take them for data"
 
 
