@@ -150,7 +150,7 @@ class Results:
             panel.set_axis_off()
         figure.supylabel(f"{self.plan['rank_by']}; ringed: the best setting", fontsize=9)
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=110)
+        figure.savefig(buffer, format="png", dpi=110, metadata={"Software": "clusterloom"})
         return buffer.getvalue()
 
 
