@@ -67,6 +67,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
     """
 
     network_: Any
+    generates = False  # whether there is a distribution of each cluster that new images can be drawn from
 
     @abstractmethod
     def _network_settings(self, image_shape: tuple[int, int, int]) -> Any:

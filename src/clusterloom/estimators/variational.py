@@ -1,6 +1,7 @@
 """What the estimators around a `ClusterVAE` share besides: one objective, and new images."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ class VariationalClusterer(ImageClusterer):
     """Base of the estimators around one `ClusterVAE`, which can generate."""
 
     network_: ClusterVAE
+    generates = True
 
     def _new_network(self, settings: VAESettings) -> ClusterVAE:
         return ClusterVAE(settings)
@@ -73,22 +75,44 @@ class VariationalClusterer(ImageClusterer):
             clusters = generator.choice(self.n_clusters_, n_samples, p=self.cluster_sizes_ / self.cluster_sizes_.sum())
         else:
             clusters = np.full(n_samples, cluster)
-        images = self._drawn(clusters, spread, generator)
-        wrong = np.arange(n_samples)
-        for _ in range(_REDRAWS if checked and spread > 0 else 0):
-            wrong = wrong[self._most_likely(images[wrong]) != clusters[wrong]]
-            if len(wrong) == 0:
-                break
-            images[wrong] = self._drawn(clusters[wrong], spread, generator)
-        return images
+        if not checked or spread == 0:
+            return self.decode(self.sample_latents(clusters, spread, generator))
+        return self.decode_checked(clusters, lambda rows: self.sample_latents(clusters[rows], spread, generator))
 
-    def _drawn(self, clusters: np.ndarray, spread: float, generator: np.random.Generator) -> np.ndarray:
-        """One new image of each of `clusters`, shape (n, H, W, C)."""
+    def sample_latents(self, clusters: np.ndarray, spread: float, generator: np.random.Generator) -> np.ndarray:
+        """Latents of new images, from the normal distributions of their clusters.
+
+        Args:
+            clusters: Cluster of each image, shape (n,).
+            spread: Factor on the deviations from the class means.
+            generator: Where the noise comes from.
+
+        Returns:
+            Shape (n, D), float32.
+        """
         noise = generator.standard_normal((len(clusters), self.network_.settings.latent_dim), dtype=np.float32)
         means = self.network_.class_means.detach().cpu().numpy()
         factors = self.network_.scale_tril.cpu().numpy()
-        steps = np.einsum("nij,nj->ni", factors[clusters], noise)
-        return self.decode(means[clusters] + np.float32(spread) * steps)
+        return means[clusters] + np.float32(spread) * np.einsum("nij,nj->ni", factors[clusters], noise)
+
+    def decode_checked(self, clusters: np.ndarray, draw: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """New images; those that the model itself would not put into their cluster are drawn again, up to nine times.
+
+        Args:
+            clusters: Where each image belongs, shape (n,).
+            draw: Latents (m, D) for some of the images, from their row numbers (m,); new ones at every call.
+
+        Returns:
+            Shape (n, H, W, C), float32 in [0, 1].
+        """
+        wrong = np.arange(len(clusters))
+        images = self.decode(draw(wrong))
+        for _ in range(_REDRAWS):
+            wrong = wrong[self._most_likely(images[wrong]) != clusters[wrong]]
+            if len(wrong) == 0:
+                break
+            images[wrong] = self.decode(draw(wrong))
+        return images
 
     def _most_likely(self, images: np.ndarray) -> np.ndarray:
         """Clusters of images that the network made, shape (n,)."""
