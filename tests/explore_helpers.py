@@ -7,12 +7,13 @@ import time
 from contextlib import contextmanager
 
 import numpy as np
+import uvicorn
 from PIL import Image
 
 from clusterloom import ConvVAEClusterer
 from clusterloom.data import load_images
 from clusterloom.explore.app import build_app
-from clusterloom.explore.server import _config, _listen, _Server
+from clusterloom.explore.server import _config, _listen
 from clusterloom.explore.session import Session
 
 HOSTILE = ["<img src=x onerror=alert(1)>.png", '" onload="alert(2).png', "&amp;{{7*7}}.png"]
@@ -56,11 +57,10 @@ def folder_session(tmp_path, name="model"):
 def served(session):
     listener = _listen(0)
     app = build_app(session, listener.getsockname()[1])
-    started = threading.Event()
-    server = _Server(_config(app), started.set)
+    server = uvicorn.Server(_config(app))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
-    assert started.wait(30)
+    wait_until(lambda: server.started)
     try:
         yield Client(app, listener.getsockname()[1])
     finally:

@@ -100,7 +100,6 @@ def explore(
     limit: Limit = None,
 ) -> None:
     """Open a local page: a map of the images, galleries, corrections of clusters, new images, your own dropped in."""
-    from clusterloom.explore import ServeOptions
     from clusterloom.explore import explore as serve
 
     console = talk()
@@ -110,4 +109,5 @@ def explore(
         options = data_options(data, image_size, channels, skip_bad, limit)
         load = partial(options.load_for, console=console)
         folder = options.folder
-    serve(model, load, ServeOptions(port, browser, folder, export_dir), console)
+    tell = partial(console.print, soft_wrap=True, highlight=False, markup=False)
+    serve(model, load, tell, port=port, browser=browser, source=folder, export_dir=export_dir)
