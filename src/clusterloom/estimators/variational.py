@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
 
 from clusterloom.errors import SettingsError
 from clusterloom.estimators.base import ImageClusterer
@@ -15,6 +17,9 @@ from clusterloom.training.loop import TrainingPlan
 from clusterloom.training.run import Run
 
 _REDRAWS = 9
+
+# From a function of batches and an array to one array for each tensor that the function gives.
+Apply: TypeAlias = Callable[[Callable[[Tensor], tuple[Tensor, ...]], np.ndarray], tuple[np.ndarray, ...]]
 
 
 class VariationalClusterer(ImageClusterer):
@@ -95,26 +100,30 @@ class VariationalClusterer(ImageClusterer):
         factors = self.network_.scale_tril.cpu().numpy()
         return means[clusters] + np.float32(spread) * np.einsum("nij,nj->ni", factors[clusters], noise)
 
-    def decode_checked(self, clusters: np.ndarray, draw: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    def decode_checked(
+        self, clusters: np.ndarray, draw: Callable[[np.ndarray], np.ndarray], apply: Apply | None = None
+    ) -> np.ndarray:
         """New images; those that the model itself would not put into their cluster are drawn again, up to nine times.
 
         Args:
             clusters: Where each image belongs, shape (n,).
             draw: Latents (m, D) for some of the images, from their row numbers (m,); new ones at every call.
+            apply: How the network is applied to an array; None for batches of one size.
 
         Returns:
             Shape (n, H, W, C), float32 in [0, 1].
         """
-        wrong = np.arange(len(clusters))
-        images = self.decode(draw(wrong))
+        apply = apply or partial(apply_in_batches, compute=self._compute())
+
+        def decoded(z: Tensor) -> tuple[Tensor, ...]:
+            x = self.network_.decode(z.flatten(1))
+            return x.permute(0, 2, 3, 1), self.network_.assign(x)
+
+        images, q = apply(decoded, draw(np.arange(len(clusters)))[:, None, None])
+        wrong = np.flatnonzero(q.argmax(1) != clusters)
         for _ in range(_REDRAWS):
-            wrong = wrong[self._most_likely(images[wrong]) != clusters[wrong]]
             if len(wrong) == 0:
                 break
-            images[wrong] = self.decode(draw(wrong))
+            images[wrong], q = apply(decoded, draw(wrong)[:, None, None])
+            wrong = wrong[q.argmax(1) != clusters[wrong]]
         return images
-
-    def _most_likely(self, images: np.ndarray) -> np.ndarray:
-        """Clusters of images that the network made, shape (n,)."""
-        (q,) = apply_in_batches(lambda x: (self.network_.assign(x),), images, self._compute())
-        return q.argmax(1)

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -105,10 +106,10 @@ def new_images(session: Session, cluster: int, n: int, spread: float, seed: int)
             latents[mine] = parts[i].draw(model, int(mine.sum()), spread, generator)
         return latents
 
-    with _ONE_AT_A_TIME:
-        if spread == 0:
-            return to_uint8(model.decode(draw(np.arange(n))))
-        return to_uint8(model.decode_checked(np.array([part.cluster for part in parts])[chosen], draw))
+    if spread == 0:
+        return decode(session, draw(np.arange(n)))
+    clusters = np.array([part.cluster for part in parts])[chosen]
+    return to_uint8(model.decode_checked(clusters, draw, partial(_apply, model)))
 
 
 def place(session: Session, where: To) -> np.ndarray:
@@ -139,21 +140,11 @@ def deviations(session: Session) -> np.ndarray:
 
 
 def decode(session: Session, latents: np.ndarray) -> np.ndarray:
-    """Images from latents, in one batch of just that size: an answer while a slider moves.
-
-    `ImageClusterer.decode` fills batches up, so that an image never depends on the others, in the last bit.
-
-    Args:
-        session: The model's.
-        latents: Shape (N, D).
-
-    Returns:
-        Shape (N, H, W, C), uint8.
-    """
+    """Images (N, H, W, C), uint8, from latents (N, D)."""
     network = session.model.network_
     # Latents travel to the device as images of 1 x 1 pixel and D channels.
     as_images = latents.astype(np.float32)[:, None, None]
-    (images,) = _run(session.model, as_images, lambda z: (network.decode(z.flatten(1)).permute(0, 2, 3, 1),))
+    (images,) = _apply(session.model, lambda z: (network.decode(z.flatten(1)).permute(0, 2, 3, 1),), as_images)
     return to_uint8(images)
 
 
@@ -164,13 +155,17 @@ def predictions(model: ImageClusterer, pixels: np.ndarray) -> tuple[np.ndarray, 
         q, latents, score = model.network_.predictions(x)
         return q, latents, score, model.network_.decode(latents).permute(0, 2, 3, 1)
 
-    q, latents, score, rebuilt = _run(model, images_from(model, pixels[None], reset=False), predicted)
+    q, latents, score, rebuilt = _apply(model, predicted, images_from(model, pixels[None], reset=False))
     return q[0], latents[0], float(score[0]), to_uint8(rebuilt[0])
 
 
-def _run(
-    model: ImageClusterer, images: np.ndarray, function: Callable[[Tensor], tuple[Tensor, ...]]
+def _apply(
+    model: ImageClusterer, function: Callable[[Tensor], tuple[Tensor, ...]], images: np.ndarray
 ) -> tuple[np.ndarray, ...]:
+    """Apply a function to images in one batch of just their number: an answer while a slider moves.
+
+    The estimators fill batches up, so that an image never depends on the others, in the last bit.
+    """
     compute = Compute.choose(model.device, model.precision)
     with _ONE_AT_A_TIME, threads_kept(), torch.inference_mode(), compute.autocast():
         torch.set_num_threads(1)  # so few images gain nothing from more, and lose much where other work keeps them busy
