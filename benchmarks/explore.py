@@ -185,12 +185,12 @@ def measure(page, times):
     return {name: summary(seconds) for name, seconds in {**took, **edits(page, max(times // 4, 2))}.items()}
 
 
-def cache_without_surveys(folder):
-    """A cache with the data of the user's, and no survey."""
+def cache_without_predictions(folder):
+    """A cache with the data of the user's, and no predictions."""
     cache = folder / "cache"
     cache.mkdir()
     for entry in cache_root().iterdir():
-        if entry.name != "surveys":
+        if entry.name != "predictions":
             (cache / entry.name).symlink_to(entry)
     return cache
 
@@ -206,7 +206,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "model"  # a copy: the journal of these edits is not the user's
         shutil.copytree(options.model, model)
-        environment = {**os.environ, "CLUSTERLOOM_CACHE": str(cache_without_surveys(Path(folder)))}
+        environment = {**os.environ, "CLUSTERLOOM_CACHE": str(cache_without_predictions(Path(folder)))}
         first = Page(str(model), options.data, environment)
         first.close()
         page = Page(str(model), options.data, environment)

@@ -27,7 +27,7 @@ from PIL import Image
 from clusterloom import DECClusterer
 from clusterloom.cli import run
 from clusterloom.data import ImageSet
-from clusterloom.data.images import RowIds
+from clusterloom.data.ids import RowIds
 from clusterloom.errors import DataError
 from clusterloom.explore.editor import Editor, StaleError
 from clusterloom.explore.edits import ENTRY
@@ -676,7 +676,9 @@ def test_the_page_draws_the_images_that_the_command_draws(client, session, sprea
     sheet = client.post("/api/generate", {"cluster": 1, "spread": spread, "n": 16, "seed": 5})[2]
     images = png_of(sheet).reshape(24, 16, 24, 3).swapaxes(0, 1)
     by_command = session.model.sample(16, 1, spread, random_state=5)
-    np.testing.assert_allclose(images, to_uint8(by_command).astype(int), atol=1)  # batches of another size round anew
+    np.testing.assert_allclose(
+        images, to_uint8(session.model.to_unit(by_command)).astype(int), atol=1
+    )  # batches of another size round anew
     if spread == 2.5:
         unchecked = session.model.sample(16, 1, spread, random_state=5, checked=False)
         assert (unchecked != by_command).any(), "nothing was drawn again"

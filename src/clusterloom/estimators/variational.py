@@ -1,45 +1,29 @@
-"""What the estimators around a `ClusterVAE` share besides: one objective, and new images."""
+"""What the estimators around a `ClusterVAE` share besides: new images, drawn from one sampler."""
 
-import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeAlias
+from typing import ClassVar
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
 
 from clusterloom.errors import SettingsError
 from clusterloom.estimators.base import ImageClusterer
 from clusterloom.inference import apply_in_batches
-from clusterloom.networks.vae import ClusterVAE, VAESettings
-from clusterloom.training.loop import TrainingPlan
-from clusterloom.training.run import Run
+from clusterloom.networks.vae import ClusterVAE
 
 _REDRAWS = 9
-
-# From a function of batches and an array to one array for each tensor that the function gives.
-Apply: TypeAlias = Callable[[Callable[[Tensor], tuple[Tensor, ...]], np.ndarray], tuple[np.ndarray, ...]]
 
 
 class VariationalClusterer(ImageClusterer):
     """Base of the estimators around one `ClusterVAE`, which can generate."""
 
     network_: ClusterVAE
-    generates = True
+    generates: ClassVar[bool] = True
 
-    def _new_network(self, settings: VAESettings) -> ClusterVAE:
-        return ClusterVAE(settings)
-
-    def _train_stages(self, network: ClusterVAE, run: Run, images: np.ndarray, plan: TrainingPlan) -> dict[str, Any]:
-        run.train(network, plan, images, may_grow=True)
-        return {}
-
-    def _reconstruction_weight(self, image_shape: tuple[int, int, int]) -> float:
-        """The weight lambda. "auto" keeps what an image weighs as a whole: 2.5 for each of 28 x 28 pixels."""
-        if self.reconstruction_weight == "auto":
-            return 2.5 * 28 * 28 / math.prod(image_shape)
-        return float(self.reconstruction_weight)
+    def new_network(self, image_shape: tuple[int, int, int], n_clusters: int) -> ClusterVAE:
+        """A fresh network of these settings."""
+        return ClusterVAE(self.settings, image_shape, n_clusters)  # type: ignore[arg-type]
 
     def sample(
         self,
@@ -63,7 +47,7 @@ class VariationalClusterer(ImageClusterer):
                 clusters touch, their normal distributions overlap. False takes the first draw, as the paper does.
 
         Returns:
-            Shape (n_samples, H, W, C), float32 in [0, 1].
+            Shape (n_samples, H, W, C), float32, in `pixel_range_`.
 
         Raises:
             SettingsError: no such cluster, or `n_samples` or `spread` out of range.
@@ -80,50 +64,55 @@ class VariationalClusterer(ImageClusterer):
             clusters = generator.choice(self.n_clusters_, n_samples, p=self.cluster_sizes_ / self.cluster_sizes_.sum())
         else:
             clusters = np.full(n_samples, cluster)
-        if not checked or spread == 0:
-            return self.decode(self.sample_latents(clusters, spread, generator))
-        return self.decode_checked(clusters, lambda rows: self.sample_latents(clusters[rows], spread, generator))
+        return self.decode(self.sample_latents(clusters, spread, generator, checked))
 
-    def sample_latents(self, clusters: np.ndarray, spread: float, generator: np.random.Generator) -> np.ndarray:
-        """Latents of new images, from the normal distributions of their clusters.
+    def sample_latents(
+        self, clusters: np.ndarray, spread: float, generator: np.random.Generator, checked: bool = True
+    ) -> np.ndarray:
+        """Latents of new images, one of each of `clusters`, shape (n, latent_dim); see `sample`."""
+        draw = partial(self._drawn, clusters, spread, generator)
+        return redrawn(clusters, draw, self._most_likely) if checked and spread > 0 else draw(np.arange(len(clusters)))
 
-        Args:
-            clusters: Cluster of each image, shape (n,).
-            spread: Factor on the deviations from the class means.
-            generator: Where the noise comes from.
-
-        Returns:
-            Shape (n, D), float32.
-        """
-        noise = generator.standard_normal((len(clusters), self.network_.settings.latent_dim), dtype=np.float32)
+    def _drawn(
+        self, clusters: np.ndarray, spread: float, generator: np.random.Generator, rows: np.ndarray
+    ) -> np.ndarray:
+        noise = generator.standard_normal((len(rows), self.network_.latent_dim), dtype=np.float32)
         means = self.network_.class_means.detach().cpu().numpy()
         factors = self.network_.scale_tril.cpu().numpy()
-        return means[clusters] + np.float32(spread) * np.einsum("nij,nj->ni", factors[clusters], noise)
+        steps = np.einsum("nij,nj->ni", factors[clusters[rows]], noise)
+        drawn: np.ndarray = means[clusters[rows]] + np.float32(spread) * steps
+        return drawn
 
-    def decode_checked(
-        self, clusters: np.ndarray, draw: Callable[[np.ndarray], np.ndarray], apply: Apply | None = None
-    ) -> np.ndarray:
-        """New images; those that the model itself would not put into their cluster are drawn again, up to nine times.
+    def _most_likely(self, latents: np.ndarray) -> np.ndarray:
+        """Clusters of the images that latents (n, D) decode to, shape (n,)."""
+        (q,) = apply_in_batches(
+            lambda z: (self.network_.assign(self.network_.decode(z.flatten(1))),),
+            latents[:, None, None],
+            self.compute(),
+        )
+        return q.argmax(1)
 
-        Args:
-            clusters: Where each image belongs, shape (n,).
-            draw: Latents (m, D) for some of the images, from their row numbers (m,); new ones at every call.
-            apply: How the network is applied to an array; None for batches of one size.
 
-        Returns:
-            Shape (n, H, W, C), float32 in [0, 1].
-        """
-        apply = apply or partial(apply_in_batches, compute=self._compute())
+def redrawn(
+    clusters: np.ndarray,
+    draw: Callable[[np.ndarray], np.ndarray],
+    most_likely: Callable[[np.ndarray], np.ndarray],
+) -> np.ndarray:
+    """Latents of new images; those of images that the model would put elsewhere are drawn again, up to nine times.
 
-        def decoded(z: Tensor) -> tuple[Tensor, ...]:
-            x = self.network_.decode(z.flatten(1))
-            return x.permute(0, 2, 3, 1), self.network_.assign(x)
+    Args:
+        clusters: Where each image belongs, shape (n,).
+        draw: Latents (m, D) for the images with these numbers (m,); new ones at every call.
+        most_likely: Clusters (m,) of the images that latents (m, D) decode to.
 
-        images, q = apply(decoded, draw(np.arange(len(clusters)))[:, None, None])
-        wrong = np.flatnonzero(q.argmax(1) != clusters)
-        for _ in range(_REDRAWS):
-            if len(wrong) == 0:
-                break
-            images[wrong], q = apply(decoded, draw(wrong)[:, None, None])
-            wrong = wrong[q.argmax(1) != clusters[wrong]]
-        return images
+    Returns:
+        Shape (n, D).
+    """
+    wrong = np.arange(len(clusters))
+    latents = draw(wrong)
+    for _ in range(_REDRAWS):
+        wrong = wrong[most_likely(latents[wrong]) != clusters[wrong]]
+        if len(wrong) == 0:
+            break
+        latents[wrong] = draw(wrong)
+    return latents

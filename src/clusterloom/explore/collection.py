@@ -14,7 +14,7 @@ from clusterloom.estimators.base import ImageClusterer
 from clusterloom.explore.assignment import Assignment
 from clusterloom.explore.editor import Editor
 from clusterloom.explore.journal import Journal
-from clusterloom.survey import Survey, joint_features, survey
+from clusterloom.predictions import Predictions, joint_features, predict_images
 
 
 class NotFoundError(ClusterloomError):
@@ -33,7 +33,7 @@ class Collection:
     """
 
     images: ImageSet
-    predictions: Survey
+    predictions: Predictions
     editor: Editor
     kept: dict[str, tuple[int, Any]] = field(default_factory=dict)
 
@@ -48,7 +48,7 @@ class Collection:
             OSError: the journal cannot be read.
         """
         journal.read()  # one that cannot be used is refused before a minute's work
-        predictions = survey(model, images, lambda line: progress(line, 0, 0))
+        predictions = predict_images(model, images, progress)
         progress("putting images in order", 0, 0)
         new = cls(images, predictions, Editor(predictions.labels, predictions.n_clusters, journal))
         _ = new.ranks, new.searchable_ids

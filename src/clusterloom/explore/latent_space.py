@@ -3,16 +3,15 @@
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from clusterloom.device import Compute, threads_kept
+from clusterloom.device import threads_kept
 from clusterloom.errors import DataError
 from clusterloom.estimators.base import ImageClusterer
-from clusterloom.estimators.validation import images_from
+from clusterloom.estimators.variational import redrawn
 from clusterloom.explore.requests import OfImage, To
 from clusterloom.explore.session import Session
 from clusterloom.pictures import to_uint8
@@ -41,7 +40,7 @@ class Component:
     def draw(self, model: ImageClusterer, n: int, spread: float, generator: np.random.Generator) -> np.ndarray:
         """Latents of `n` new images, shape (n, D)."""
         if self.factor is None:
-            return model.sample_latents(np.full(n, self.cluster), spread, generator)
+            return model.sample_latents(np.full(n, self.cluster), spread, generator, checked=False)
         noise = generator.standard_normal((n, len(self.mean)), dtype=np.float32)
         return self.mean + np.float32(spread) * noise @ self.factor.T
 
@@ -106,10 +105,12 @@ def new_images(session: Session, cluster: int, n: int, spread: float, seed: int)
             latents[mine] = parts[i].draw(model, int(mine.sum()), spread, generator)
         return latents
 
-    if spread == 0:
-        return decode(session, draw(np.arange(n)))
-    clusters = np.array([part.cluster for part in parts])[chosen]
-    return to_uint8(model.decode_checked(clusters, draw, partial(_apply, model)))
+    def most_likely(latents: np.ndarray) -> np.ndarray:
+        (q,) = _apply(model, lambda z: (network.assign(network.decode(z.flatten(1))),), _as_images(latents))
+        return q.argmax(1)
+
+    network, clusters = model.network_, np.array([part.cluster for part in parts])[chosen]
+    return decode(session, redrawn(clusters, draw, most_likely) if spread > 0 else draw(np.arange(n)))
 
 
 def place(session: Session, where: To) -> np.ndarray:
@@ -142,9 +143,9 @@ def deviations(session: Session) -> np.ndarray:
 def decode(session: Session, latents: np.ndarray) -> np.ndarray:
     """Images (N, H, W, C), uint8, from latents (N, D)."""
     network = session.model.network_
-    # Latents travel to the device as images of 1 x 1 pixel and D channels.
-    as_images = latents.astype(np.float32)[:, None, None]
-    (images,) = _apply(session.model, lambda z: (network.decode(z.flatten(1)).permute(0, 2, 3, 1),), as_images)
+    (images,) = _apply(
+        session.model, lambda z: (network.decode(z.flatten(1)).permute(0, 2, 3, 1),), _as_images(latents)
+    )
     return to_uint8(images)
 
 
@@ -155,7 +156,7 @@ def predictions(model: ImageClusterer, pixels: np.ndarray) -> tuple[np.ndarray, 
         q, latents, score = model.network_.predictions(x)
         return q, latents, score, model.network_.decode(latents).permute(0, 2, 3, 1)
 
-    q, latents, score, rebuilt = _apply(model, predicted, images_from(model, pixels[None], reset=False))
+    q, latents, score, rebuilt = _apply(model, predicted, pixels[None])
     return q[0], latents[0], float(score[0]), to_uint8(rebuilt[0])
 
 
@@ -166,10 +167,15 @@ def _apply(
 
     The estimators fill batches up, so that an image never depends on the others, in the last bit.
     """
-    compute = Compute.choose(model.device, model.precision)
+    compute = model.compute()
     with _ONE_AT_A_TIME, threads_kept(), torch.inference_mode(), compute.autocast():
         torch.set_num_threads(1)  # so few images gain nothing from more, and lose much where other work keeps them busy
         return tuple(tensor.float().cpu().numpy() for tensor in function(compute.batch(images)))
+
+
+def _as_images(latents: np.ndarray) -> np.ndarray:
+    """Latents (N, D) as images of 1 x 1 pixel and D channels, in which form they travel to the device."""
+    return latents.astype(np.float32)[:, None, None]
 
 
 def _fitted(latents: np.ndarray, cluster: int) -> Component:

@@ -9,9 +9,9 @@ from typing import Any
 
 from clusterloom.data import ImageSet
 from clusterloom.errors import ClusterloomError
-from clusterloom.estimators.autoencoder import DECClusterer
 from clusterloom.estimators.base import ImageClusterer
-from clusterloom.estimators.load import load_model
+from clusterloom.estimators.dec import DECClusterer
+from clusterloom.estimators.methods import load_model
 from clusterloom.explore.collection import Collection
 from clusterloom.explore.journal import Journal
 
@@ -130,7 +130,7 @@ def about(model: ImageClusterer) -> dict[str, Any]:
     return {
         "method": type(model).__name__,
         "clusters": model.n_clusters_,
-        "latent_dim": int(model.network_.settings.latent_dim),
+        "latent_dim": int(model.network_.latent_dim),
         "height": height,
         "width": width,
         "channels": channels,

@@ -68,9 +68,11 @@ def drop(session: Session, body: bytes) -> Response:
         raise DataError(f"the model's images have {channels} channels; a picture has 1 or 3")
     if not body:
         raise DataError("the picture is empty")
+    own_range = session.model.pixel_range_
+    deep = {} if own_range == (0.0, 1.0) else {"deep_range": own_range}
     try:
         with _ONE_PICTURE:
-            pixels, steps = read_pixels(body, height, width, channels)
+            pixels, steps = read_pixels(body, height, width, channels, **deep)
     except Exception as error:  # decoders raise nearly anything on damaged bytes
         raise DataError(f"this picture cannot be read: {reason(error)}") from error
     proba, latents, score, rebuilt = predictions(session.model, pixels)
