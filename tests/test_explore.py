@@ -29,6 +29,7 @@ from clusterloom.cli import run
 from clusterloom.data import ImageSet
 from clusterloom.data.ids import RowIds
 from clusterloom.errors import DataError
+from clusterloom.explore.collection import Collection
 from clusterloom.explore.editor import Editor, StaleError
 from clusterloom.explore.edits import ENTRY
 from clusterloom.explore.export import export_images
@@ -499,6 +500,7 @@ import os, signal, sys, time
 import numpy as np
 from pathlib import Path
 from clusterloom.explore.edits import ENTRY
+from clusterloom.explore.collection import Collection
 from clusterloom.explore.editor import Editor
 from clusterloom.explore.journal import Journal
 
@@ -541,6 +543,7 @@ import resource, sys
 import numpy as np
 from pathlib import Path
 from clusterloom.explore.edits import ENTRY
+from clusterloom.explore.collection import Collection
 from clusterloom.explore.editor import Editor
 from clusterloom.explore.journal import Journal
 
@@ -1071,6 +1074,28 @@ def test_bad_input_is_one_line_and_status_2(session, tmp_path, capsys):
     one_line(["explore", session.path, "--port", 70000], "--port", capsys)
     session.journal_path.write_text('{"clusterloom_journal":1,"model_sha256":"x","data_sha256":"y"}\n')
     one_line([*start, session.source], "is damaged, or no journal", capsys)
+
+
+def test_a_journal_that_the_disk_cannot_open_is_one_line_and_status_1(session, capsys):
+    session.journal_path.mkdir()
+    try:
+        capsys.readouterr()
+        assert run(["explore", str(session.path), str(session.source), "--no-browser", "--port", "0"]) == 1
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+        assert "journal.sqlite: the journal cannot be used (unable to open database file)" in line
+    finally:
+        session.journal_path.rmdir()
+
+
+def test_the_page_says_how_far_the_preparation_is(session):
+    told = []
+    images = session.collection.images
+    waiting = Session(session.path, lambda model: images)
+    waiting._report("asking the model", 1, 4)
+    assert waiting.progress == "asking the model, 25%"
+    journal = Journal(session.journal_path, "another model", "other images")
+    Collection.prepare(session.model, images, journal, lambda *all_: told.append(all_))
+    assert told[-1] == ("putting images in order", 0, 0)
 
 
 @pytest.mark.parametrize("with_data", [True, False])

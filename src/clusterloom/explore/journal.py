@@ -110,9 +110,8 @@ class Journal:
         with self._opened("rw") as database:  # not "ro": what a killed process has left half done is rolled back
             if _is_empty(database):
                 return []
-            return database.execute(
-                f"SELECT {columns} {_OURS} >= ? ORDER BY number", (since, *self._key, since)
-            ).fetchall()
+            found = database.execute(f"SELECT {columns} {_OURS} >= ? ORDER BY number", (since, *self._key, since))
+            return found.fetchall()
 
     def _parsed(self, number: int, text: str) -> Edit | Step:
         try:
@@ -136,8 +135,10 @@ class Journal:
             raise DataError(f"{self._name} {why}; move it away to begin a new one") from None
 
     def _check_kind(self, database: sqlite3.Connection) -> None:
+        if _is_empty(database):  # or is being made: the table and its kind come at once
+            return
         (kind,), (version,) = (database.execute(f"PRAGMA {p}").fetchone() for p in ("application_id", "user_version"))
-        if kind != _APPLICATION_ID and not (kind == 0 and _is_empty(database)):
+        if kind != _APPLICATION_ID:
             raise DataError(f"{self._name} is no journal; move it away to begin a new one")
         if version > _VERSION:
             raise DataError(f"{self._name} was written by a newer release of clusterloom; update to use it")

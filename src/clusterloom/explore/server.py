@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -94,7 +93,8 @@ class _ImpatientProtocol(H11Protocol):
 
     def _expect_head(self) -> None:
         """Start the clock where a head is due, and stop it where none is."""
-        if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
+        answered = self.cycle is None or self.cycle.response_complete
+        if answered and not self.transport.is_closing():
             self._head_due = self._head_due or self.loop.call_later(_HEAD_SECONDS, self.transport.close)
         elif self._head_due is not None:
             self._head_due.cancel()
