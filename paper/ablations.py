@@ -20,9 +20,9 @@ from clusterloom.errors import SettingsError
 from clusterloom.estimators.convvae import ConvVAEClusterer
 from clusterloom.estimators.vae import VAEClusterer
 from clusterloom.estimators.variational import VariationalClusterer
-from clusterloom.recipe.neighbours import modularity, neighbour_graph
 from clusterloom.inference import apply_in_batches
 from clusterloom.presets import LITERAL, PRESETS
+from clusterloom.recipe.neighbours import modularity, neighbour_graph
 from paper.judge import Judge, trained_judge
 from paper.new_images import clusters_of_classes, images_of, new_images, scores_of_class
 from paper.records import Records, spread

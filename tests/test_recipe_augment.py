@@ -53,7 +53,9 @@ def test_a_rotated_view_is_the_rotated_image():
 
 def line(height, width, horizontal):
     """A line of soft edges through the middle: its ends lie far inside, so that a turned one is whole."""
-    rows, columns = torch.meshgrid(torch.arange(height) - (height - 1) / 2, torch.arange(width) - (width - 1) / 2, indexing="ij")
+    rows, columns = torch.meshgrid(
+        torch.arange(height) - (height - 1) / 2, torch.arange(width) - (width - 1) / 2, indexing="ij"
+    )
     along, across = (columns, rows) if horizontal else (rows, columns)
     half = 0.35 * min(height, width)
     return (torch.sigmoid(half - along.abs()) * torch.exp(-(across**2) / 4))[None, None]

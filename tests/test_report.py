@@ -14,9 +14,9 @@ from PIL import Image
 
 from clusterloom import AutoencoderClusterer, ConvVAEClusterer, DECClusterer, VAEClusterer, load_model
 from clusterloom.cli import run
-from clusterloom.recipe.cluster_count import Evidence
 from clusterloom.metrics import calibration_bins, expected_calibration_error
 from clusterloom.palette import COLOURS, MARKERS, styles
+from clusterloom.recipe.cluster_count import Evidence
 from clusterloom.report import charts, map_picture
 from clusterloom.report.thumbnails import thumbnail
 from clusterloom.report.write import percent

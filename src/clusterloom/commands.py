@@ -15,7 +15,6 @@ from rich.table import Table
 from rich.text import Text
 
 from clusterloom.bundle import LEFT_BY_VIEWERS, check_target
-from clusterloom.recipe.cluster_count import Evidence
 from clusterloom.data import ImageSet, holds_pictures, load_images
 from clusterloom.device import is_main_process, memory_errors_named
 from clusterloom.errors import DataError, SettingsError, TrainingError, printable
@@ -27,6 +26,7 @@ from clusterloom.files import write_atomically
 from clusterloom.metrics import label_scores, per_class_table, sampled_silhouette_score
 from clusterloom.networks.describe import describe, size
 from clusterloom.pictures import cluster_count_plot, image_grid, member_grid, network_figure, png_bytes, to_picture
+from clusterloom.recipe.cluster_count import Evidence
 from clusterloom.tables import check_table_target, prediction_columns, read_labels, write_table
 from clusterloom.training.loop import DivergedError
 from clusterloom.training.run import CHECKPOINTS

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from clusterloom.recipe.cluster_count import Evidence, best_count, enough_modularity
 from clusterloom.networks.describe import Part, size
+from clusterloom.recipe.cluster_count import Evidence, best_count, enough_modularity
 
 _LABEL_PIXELS = 72
 _GAP_PIXELS = 2

@@ -7,10 +7,10 @@ from typing import Any, Literal
 import numpy as np
 
 from clusterloom.errors import SettingsError
-from clusterloom.recipe.guided import automatic_batch_size, automatic_epochs, train_guided
 from clusterloom.estimators.variational import VariationalClusterer
 from clusterloom.networks.conv import ConvSettings
 from clusterloom.networks.vae import ClusterVAE, VAESettings
+from clusterloom.recipe.guided import automatic_batch_size, automatic_epochs, train_guided
 from clusterloom.training.loop import TrainingPlan
 from clusterloom.training.run import Run
 

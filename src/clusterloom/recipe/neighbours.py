@@ -60,7 +60,9 @@ def nearest_neighbours(
     return rows, distances
 
 
-def neighbour_graph(points: np.ndarray, seed: int, progress: ProgressReport = no_progress) -> tuple[np.ndarray, csr_array]:
+def neighbour_graph(
+    points: np.ndarray, seed: int, progress: ProgressReport = no_progress
+) -> tuple[np.ndarray, csr_array]:
     """Who is among the 15 nearest neighbours of whom, in either direction, among at most 12,000 of the points (N, D).
 
     Returns:

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from clusterloom.recipe.cluster_count import Evidence
 from clusterloom.data import ImageSet
 from clusterloom.errors import printable
 from clusterloom.estimators.base import ImageClusterer
@@ -18,6 +17,7 @@ from clusterloom.metrics import (
     sampled_silhouette_score,
 )
 from clusterloom.palette import Style, styles
+from clusterloom.recipe.cluster_count import Evidence
 from clusterloom.report import charts, map_picture
 from clusterloom.report.making import METHODS, about_rows, python_call, settings_rows
 from clusterloom.report.thumbnails import raster, thumbnail

@@ -12,8 +12,8 @@ from clusterloom.data import ImageSet
 from clusterloom.data.images import limited_rows
 from clusterloom.estimators.base import ImageClusterer
 from clusterloom.estimators.methods import METHODS
-from clusterloom.recipe.neighbours import modularity, neighbour_graph
 from clusterloom.metrics import sampled_silhouette_score
+from clusterloom.recipe.neighbours import modularity, neighbour_graph
 
 SCORES = {
     "modularity": "share of the 15 nearest neighbours, by pixels, in the same cluster, beyond chance",
