@@ -126,7 +126,7 @@ def test_it_stops_when_few_images_move():
 
 
 def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, monkeypatch):
-    from clusterloom.training.observers import MetricsFile
+    from clusterloom.training.progress import MetricsFile
 
     images, _ = digits(200)
     settings = {**QUICK, "epochs": 4, "tolerance": 0.0}

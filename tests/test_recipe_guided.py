@@ -8,7 +8,8 @@ from sklearn.datasets import load_digits
 from clusterloom import ConvVAEClusterer, ModelError, SettingsError
 from clusterloom.metrics import clustering_accuracy_score
 from clusterloom.recipe import guided
-from clusterloom.training.loop import DivergedError, Trainer, one_cycle
+from clusterloom.training.loop import DivergedError, Trainer
+from clusterloom.training.plan import one_cycle
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from clusterloom.bundle import LEFT_BY_VIEWERS, check_target
+from clusterloom.console import is_main_process
 from clusterloom.data import ImageSet, holds_pictures, load_images
-from clusterloom.device import is_main_process, memory_errors_named
+from clusterloom.device import memory_errors_named
 from clusterloom.errors import DataError, SettingsError, TrainingError, printable
 from clusterloom.estimators.base import ImageClusterer
 from clusterloom.estimators.load import load_model

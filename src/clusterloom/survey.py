@@ -18,9 +18,9 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from clusterloom.console import is_main_process
 from clusterloom.data import ImageSet
 from clusterloom.data.cache import cache_root
-from clusterloom.device import is_main_process
 from clusterloom.errors import SettingsError
 from clusterloom.estimators.base import ImageClusterer
 from clusterloom.estimators.persistence import to_bundle

@@ -20,7 +20,7 @@ from clusterloom.networks.autoencoder import (
     LayerPretraining,
     Reconstruction,
 )
-from clusterloom.training.loop import TrainingPlan
+from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.run import Run
 
 _KMEANS_STARTS = 20
@@ -112,16 +112,16 @@ class AutoencoderClusterer(ImageClusterer):
         finetune = replace(plan, epochs=self.finetune_epochs)
         run.train(Reconstruction(network), finetune, images, "finetune", gives_clusters=False)
         run.note(f"k-means of {len(images):,} images")
-        centres = run.cached("k-means", lambda: {"centres": self._centres(network, images, run, plan.seed)})["centres"]
+        (latents,) = apply_in_batches(lambda x: (network.latents(x),), images, run.compute)
+        centres = run.cached("k-means", lambda: {"centres": self._centres(latents, plan.seed)})["centres"]
         with torch.no_grad():
             network.class_means.copy_(torch.from_numpy(centres))
         run.found_clusters()
         return {}
 
-    def _centres(self, network: ClusterAutoencoder, images: np.ndarray, run: Run, seed: int) -> np.ndarray:
-        (latents,) = apply_in_batches(lambda x: (network.latents(x),), images, run.compute)
+    def _centres(self, latents: np.ndarray, seed: int) -> np.ndarray:
         with threads_kept():
-            fitted = KMeans(network.settings.n_clusters, n_init=_KMEANS_STARTS, random_state=seed % 2**32).fit(latents)
+            fitted = KMeans(self.n_clusters, n_init=_KMEANS_STARTS, random_state=seed % 2**32).fit(latents)
         return np.asarray(fitted.cluster_centers_, np.float32)
 
 

@@ -20,14 +20,16 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from clusterloom.bundle import read_bundle, write_bundle
+from clusterloom.console import Output
 from clusterloom.device import Compute, freed_memory_reused, memory_errors_named
 from clusterloom.errors import ClusterloomError, DataError, ModelError, SettingsError
 from clusterloom.estimators.card import model_card
 from clusterloom.estimators.persistence import from_bundle, to_bundle
 from clusterloom.estimators.validation import images_from, warn_of_duplicates
 from clusterloom.inference import apply_in_batches
-from clusterloom.training.loop import DivergedError, Observer, TrainingPlan
-from clusterloom.training.observers import MetricsFile, ProgressBar, TrackerLog
+from clusterloom.training.loop import DivergedError, Observer
+from clusterloom.training.plan import TrainingPlan
+from clusterloom.training.progress import EpochLines, MetricsFile, TrackerLog, TrainingProgress
 from clusterloom.training.run import CHECKPOINTS, Run
 
 _THRESHOLD_SAMPLE = 10_000
@@ -283,9 +285,12 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         on_cpu = compute.device.type == "cpu" and compute.processes().num_processes > 1
         accelerator = Accelerator(device_placement=False, cpu=on_cpu, log_with=self.tracker, project_dir=run_dir)
         with ExitStack() as stack, memory_errors_named(plan.batch_size), freed_memory_reused():
-            observers = self._observers(stack, accelerator, len(images), plan, network.settings)
+            output = stack.enter_context(Output(quiet=not self.verbose))
+            observers = self._observers(stack, accelerator, output, len(images), plan, network.settings)
             identity = self._run_identity(network.settings, plan)
-            run = Run(images, identity, compute, accelerator, run_dir, self.resume, observers)
+            run = Run(
+                images, identity, compute, accelerator, run_dir, self.resume, observers, output.progress, output.say
+            )
             recipe = self._train_stages(network, run, images, plan)
         return run.history, recipe
 
@@ -344,13 +349,20 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         return path
 
     def _observers(
-        self, stack: ExitStack, accelerator: Accelerator, n_images: int, plan: TrainingPlan, settings: Any
+        self,
+        stack: ExitStack,
+        accelerator: Accelerator,
+        output: Output,
+        n_images: int,
+        plan: TrainingPlan,
+        settings: Any,
     ) -> Sequence[Observer]:
         observers: list[Observer] = []
         if self.run_dir is not None and accelerator.is_main_process:
             observers.append(MetricsFile(self._run_dir() / "metrics.jsonl"))
-        if self.verbose and accelerator.is_main_process:
-            observers.append(stack.enter_context(ProgressBar(n_images, plan.epochs)))
+        observers.append(TrainingProgress(output.progress, n_images, plan.epochs))
+        if self.verbose > 1:
+            observers.append(EpochLines(output.say))
         if self.tracker is not None:
             observers.append(TrackerLog(accelerator, {**asdict(settings), **self.get_params()}))
             stack.callback(accelerator.end_training)

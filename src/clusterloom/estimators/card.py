@@ -7,7 +7,7 @@ import numpy as np
 
 from clusterloom.bundle import Bundle
 from clusterloom.recipe.cluster_count import Evidence, best_count
-from clusterloom.training.observers import NOT_TERMS
+from clusterloom.training.progress import NOT_TERMS
 
 
 def model_card(bundle: Bundle, cluster_sizes: np.ndarray, pictures: Sequence[str]) -> str:

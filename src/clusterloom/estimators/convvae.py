@@ -11,7 +11,7 @@ from clusterloom.estimators.variational import VariationalClusterer
 from clusterloom.networks.conv import ConvSettings
 from clusterloom.networks.vae import ClusterVAE, VAESettings
 from clusterloom.recipe.guided import automatic_batch_size, automatic_epochs, train_guided
-from clusterloom.training.loop import TrainingPlan
+from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.run import Run
 
 
@@ -24,7 +24,8 @@ class ConvVAEClusterer(VariationalClusterer):
 
     Args:
         n_clusters: Number of clusters, k. The guided recipe can also find it from the images
-            (`clusterloom.recipe.cluster_count`): "auto" considers 2 to 20, a pair of numbers from the first to the second.
+            (`clusterloom.recipe.cluster_count`): "auto" considers 2 to 20, a pair of numbers from the first to the
+            second.
         start: "guided", or "random" for training from random weights, as in the paper.
         latent_dim: Dimensions of the latent variable, the paper's s.
         colour_views: Let the guided recipe's views of colour images change in hue and saturation, so that clusters

@@ -10,7 +10,7 @@ from clusterloom.errors import SettingsError
 from clusterloom.estimators.base import ImageClusterer
 from clusterloom.inference import apply_in_batches
 from clusterloom.networks.vae import ClusterVAE, VAESettings
-from clusterloom.training.loop import TrainingPlan
+from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.run import Run
 
 _REDRAWS = 9

@@ -8,8 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from clusterloom.console import is_main_process
 from clusterloom.data import ImageSet
-from clusterloom.device import is_main_process
 from clusterloom.errors import DataError, SettingsError, printable
 from clusterloom.estimators.base import ImageClusterer
 from clusterloom.estimators.load import load_model

@@ -12,7 +12,7 @@ from clusterloom.networks.step import StepOutput
 from clusterloom.networks.vae import ClusterVAE
 from clusterloom.recipe.augment import ViewSettings, two_views
 from clusterloom.recipe.represent import generative_terms, view_noise
-from clusterloom.training.loop import TrainingPlan
+from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.run import Run
 
 _AGREEMENT_WEIGHT = 0.2

@@ -1,7 +1,7 @@
 """The guided recipe trains a `ClusterVAE` so that it finds the same clusters every time. Its stages, in order:
 
 1. Represent (`represent`): conv networks and encoder learn from two views of each image (`augment`).
-2. First pseudo-labels (`pseudo_labels`): a mixture in the layout of the embedding's neighbour graph (`neighbours`) gives
+2. First pseudo-labels (`pseudo_labels`): a mixture in the layout of the embedding's neighbours (`neighbours`) gives
    clusters, and where it is asked for their number (`cluster_count`).
 3. First fit (`fit`): the whole model learns from them, with doubt.
 4. Second pseudo-labels: the same from what the category encoder has learned, which is better.
@@ -30,7 +30,7 @@ from clusterloom.recipe.fit import fit
 from clusterloom.recipe.neighbours import layout_of
 from clusterloom.recipe.pseudo_labels import PseudoLabels, first_pseudo_labels, second_pseudo_labels
 from clusterloom.recipe.represent import fresh_weights, represent
-from clusterloom.training.loop import TrainingPlan
+from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.randomness import numpy_generator, torch_generator
 from clusterloom.training.run import Run
 

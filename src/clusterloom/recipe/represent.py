@@ -12,7 +12,7 @@ from clusterloom.networks.precision import in_float32
 from clusterloom.networks.step import StepOutput
 from clusterloom.networks.vae import ClusterVAE
 from clusterloom.recipe.augment import ViewSettings, are_signs, two_views
-from clusterloom.training.loop import TrainingPlan
+from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.randomness import seed_for
 from clusterloom.training.run import Run
 
@@ -91,7 +91,7 @@ class Representation(nn.Module):
 
 
 def view_noise(n: int, vae: ClusterVAE, views: ViewSettings, generator: torch.Generator) -> Tensor:
-    """Normal numbers for two views of each image, then for its posterior sample: (n, 2 * views.numbers + latent_dim)."""
+    """Normal numbers for two views of each image, then for its posterior sample: (n, 2 * numbers + latent_dim)."""
     return torch.randn(n, 2 * views.numbers + vae.latent_dim, generator=generator, device=generator.device)
 
 

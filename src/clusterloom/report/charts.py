@@ -7,7 +7,7 @@ from typing import Any
 
 from clusterloom.metrics import CalibrationBin
 from clusterloom.recipe.cluster_count import Evidence, best_count
-from clusterloom.training.observers import NOT_TERMS
+from clusterloom.training.progress import NOT_TERMS
 
 WIDTH, HEIGHT = 320, 150  # of a panel's plotting area, in SVG units
 

@@ -8,8 +8,8 @@ from typing import Protocol
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.console import Console
 
+from clusterloom.console import is_main_process
 from clusterloom.data import ImageSet
-from clusterloom.device import is_main_process
 from clusterloom.errors import DataError, SettingsError, printable
 from clusterloom.estimators.base import ImageClusterer
 from clusterloom.estimators.load import load_model

@@ -1,90 +1,72 @@
-"""What one sees of a running training: a progress bar, plain lines when piped, metrics.jsonl, experiment trackers."""
+"""What is told of a running training: its progress, a line per epoch, metrics.jsonl, experiment trackers."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from accelerate import Accelerator
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from clusterloom.console import ProgressReport
 from clusterloom.errors import SettingsError
 
 # What a record holds besides the terms of the loss.
 NOT_TERMS = frozenset({"epoch", "stage", "loss", "clusters", "clusters_in_use", "images_per_second", "seconds"})
 
 
-class ProgressBar:
-    """A bar over all epochs with loss terms, images per second, time left and clusters in use.
-
-    On a terminal it is drawn in place by rich; elsewhere one plain line appears for every tenth of the run.
-    Use it as a context manager, so that the terminal is left in order whatever happens.
+class TrainingProgress:
+    """Epochs and batches as one piece of work, counted in images.
 
     Args:
+        progress: What is told.
         n_images: Images per epoch.
-        epochs: Epochs of the run.
-        console: Where to draw; by default standard error.
+        epochs: Epochs of the run, over all its stages.
     """
 
-    def __init__(self, n_images: int, epochs: int, console: Console | None = None) -> None:
-        self._console = console or Console(stderr=True)
-        self._n_images, self._epochs = n_images, epochs
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[text]}"),
-            console=self._console,
-            disable=not self._console.is_terminal,
-        )
-        self._task: TaskID | None = None
-        self._last_line = 0
-
-    def __enter__(self) -> "ProgressBar":
-        self._bar.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._bar.stop()
+    def __init__(self, progress: ProgressReport, n_images: int, epochs: int) -> None:
+        self._progress, self._n_images, self._epochs = progress, n_images, epochs
 
     def on_start(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Show how far the run is already."""
-        if self._task is None:
-            self._task = self._bar.add_task("epoch 0", total=self._epochs * self._n_images, text="")
-        self._bar.update(self._task, completed=len(history) * self._n_images)
-
-    def on_note(self, text: str) -> None:
-        """Show what happens between epochs."""
-        if self._task is not None:
-            self._bar.update(self._task, text=text)
-        if not self._console.is_terminal:
-            self._console.print(text, highlight=False, soft_wrap=True)
+        self._report(f"epoch {len(history) + 1}/{self._epochs}", len(history) * self._n_images)
 
     def on_batch(self, epoch: int, images: int, record: Mapping[str, Any]) -> None:
-        """Redraw."""
-        self._draw(epoch, (epoch - 1) * self._n_images + images, record)
+        """Show the epoch so far."""
+        self._report(self._text(record), (epoch - 1) * self._n_images + images)
 
     def on_epoch(self, record: Mapping[str, Any]) -> None:
-        """Redraw, or print a line."""
-        epoch = record["epoch"]
-        self._draw(epoch, epoch * self._n_images, record)
-        tenth = epoch * 10 // self._epochs
-        if not self._console.is_terminal and tenth > self._last_line:
-            self._last_line = tenth
-            self._console.print(
-                f"{_where(record)} {epoch}/{self._epochs}: {describe(record)}", highlight=False, soft_wrap=True
-            )
+        """Show the epoch."""
+        self._report(self._text(record), record["epoch"] * self._n_images)
 
-    def _draw(self, epoch: int, completed: int, record: Mapping[str, Any]) -> None:
-        if self._task is not None:
-            description = f"{_where(record)} {epoch}/{self._epochs}"
-            self._bar.update(self._task, completed=completed, description=description, text=describe(record))
+    def _text(self, record: Mapping[str, Any]) -> str:
+        """The most important first: a narrow terminal shows the beginning alone."""
+        used = f", {record['clusters_in_use']} of {record['clusters']} clusters" if "clusters" in record else ""
+        speed = f", {record['images_per_second']:,.0f} images/s"
+        return f"{_where(record)}/{self._epochs}, loss {record['loss']:.2f}{used}{speed}"
+
+    def _report(self, text: str, done: int) -> None:
+        self._progress(text, done, self._epochs * self._n_images)
 
 
-def _where(record: Mapping[str, Any]) -> str:
-    return f"{record['stage']}, epoch" if "stage" in record else "epoch"
+class EpochLines:
+    """A line of text for every epoch.
+
+    Args:
+        tell: Takes it.
+    """
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+
+    def on_start(self, history: Sequence[Mapping[str, Any]]) -> None:
+        """Nothing: lines are about epochs."""
+
+    def on_batch(self, epoch: int, images: int, record: Mapping[str, Any]) -> None:
+        """Nothing: lines are about whole epochs."""
+
+    def on_epoch(self, record: Mapping[str, Any]) -> None:
+        """Tell of the epoch."""
+        self._tell(f"{_where(record)}: {describe(record)}")
 
 
 class MetricsFile:
@@ -108,9 +90,6 @@ class MetricsFile:
         """Append the epoch."""
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
-
-    def on_note(self, text: str) -> None:
-        """Nothing: the file is about epochs."""
 
 
 class TrackerLog:
@@ -147,9 +126,6 @@ class TrackerLog:
         """Log the epoch's numbers under their names in metrics.jsonl."""
         self._accelerator.log({k: v for k, v in record.items() if k not in ("epoch", "stage")}, step=record["epoch"])
 
-    def on_note(self, text: str) -> None:
-        """Nothing: trackers get numbers."""
-
 
 def describe(record: Mapping[str, Any]) -> str:
     """One line on an epoch, or the part of it so far.
@@ -162,3 +138,8 @@ def describe(record: Mapping[str, Any]) -> str:
     terms = " + ".join(f"{name} {value:.2f}" for name, value in record.items() if name not in NOT_TERMS)
     used = f"{record['clusters_in_use']} of {record['clusters']} clusters in use; " if "clusters" in record else ""
     return f"loss {record['loss']:.2f} = {terms}; {used}{record['images_per_second']:,.0f} images/s"
+
+
+def _where(record: Mapping[str, Any]) -> str:
+    stage = f"{record['stage']}, " if "stage" in record else ""
+    return f"{stage}epoch {record['epoch']}"
