@@ -24,13 +24,15 @@ def test_they_find_blobs_and_repeat(n):
     assert np.array_equal(found.q, again.q)
     assert (np.diff(np.bincount(found.q.argmax(1), minlength=4)) <= 0).all()  # numbered by falling size
     np.testing.assert_allclose(found.q.sum(1), 1, rtol=1e-5)
+    assert found.partitions.shape == (len(found.finalists), n)
+    assert clustering_accuracy_score(found.partitions[0], found.q.argmax(1)) == 1
 
 
 def test_the_second_ones_refine_what_they_are_given_and_keep_the_numbers():
     points, labels = blobs()
     q = np.eye(4, dtype=np.float32)[(labels + 1) % 4]
     q[:20] = 0.25
-    assert np.array_equal(second_pseudo_labels(layout_of(points, 0), q).q.argmax(1), (labels + 1) % 4)
+    assert np.array_equal(second_pseudo_labels(layout_of(points, 0), q).argmax(1), (labels + 1) % 4)
 
 
 def hexagon(degrees_closer):

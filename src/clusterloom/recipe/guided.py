@@ -25,7 +25,7 @@ from clusterloom.inference import apply_in_batches
 from clusterloom.networks.vae import ClusterVAE
 from clusterloom.recipe.augment import ViewSettings, choose_views, random_views, widened
 from clusterloom.recipe.cluster_count import Evidence, best_count, cluster_count_evidence
-from clusterloom.recipe.confidence import agreement_of, calibrate
+from clusterloom.recipe.confidence import agreement, calibrate
 from clusterloom.recipe.fit import fit
 from clusterloom.recipe.neighbours import layout_of
 from clusterloom.recipe.pseudo_labels import PseudoLabels, first_pseudo_labels, second_pseudo_labels
@@ -104,7 +104,7 @@ def train_guided(
     hidden, own_q = _of_all(network.category_hidden, sample, run), _of_all(network.assign, sample, run)
     run.note(f"second pseudo-labels: layout of {len(hidden):,} images")
     second = run.cached(
-        "pseudo-labels-2", lambda: _arrays(second_pseudo_labels(layout_of(hidden, seed, run.progress), own_q))
+        "pseudo-labels-2", lambda: {"q": second_pseudo_labels(layout_of(hidden, seed, run.progress), own_q)}
     )
 
     # 5. Second fit.
@@ -116,7 +116,7 @@ def train_guided(
 
     # 6. Confidence and classes.
     logits = _of_all(network.logits, sample, run)
-    calibrate(network, logits, agreement_of(logits.argmax(1), second["q"].argmax(1)))
+    calibrate(network, logits, agreement(logits.argmax(1), first["partitions"], first["finalists"][:, 0]))
     _refit_classes(network, images, run)
     return {
         "views": vars(views),
@@ -194,7 +194,7 @@ def _embedding_of_views(
 
 
 def _arrays(labels: PseudoLabels) -> dict[str, np.ndarray]:
-    return {"q": labels.q, "finalists": np.array(labels.finalists)}
+    return {"q": labels.q, "finalists": np.array(labels.finalists), "partitions": labels.partitions}
 
 
 def _refit_classes(network: ClusterVAE, images: np.ndarray, run: Run) -> None:
