@@ -15,7 +15,7 @@ import time
 import numpy as np
 from provenance import RESULTS, provenance
 
-from clusterloom import ConvVAEClusterer
+from clusterloom import GuidedClusterer
 from clusterloom.data import load_images
 from clusterloom.metrics import label_scores
 from paper.records import Records
@@ -24,7 +24,7 @@ from paper.records import Records
 def run(dataset, seed, limit=None, epochs="auto"):
     loaded = load_images(dataset, limit=limit)
     started = time.perf_counter()
-    model = ConvVAEClusterer("auto", epochs=epochs, random_state=seed, verbose=1).fit(np.asarray(loaded.images))
+    model = GuidedClusterer("auto", epochs=epochs, random_state=seed, verbose=1).fit(np.asarray(loaded.images))
     return {
         "dataset": dataset,
         "seed": seed,

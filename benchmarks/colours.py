@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from provenance import RESULTS, provenance
 
-from clusterloom import ConvVAEClusterer
+from clusterloom import GuidedClusterer
 from clusterloom.metrics import label_scores
 from clusterloom.pictures import image_grid
 from paper.records import Records
@@ -77,7 +77,7 @@ def drawings(name, n=IMAGES):
 def run(name, colour_views, seed, n=IMAGES, epochs="auto"):
     images, labels = drawings(name, n)
     started = time.perf_counter()
-    model = ConvVAEClusterer(KINDS, colour_views=colour_views, epochs=epochs, random_state=seed, verbose=1).fit(images)
+    model = GuidedClusterer(KINDS, colour_views=colour_views, epochs=epochs, random_state=seed, verbose=1).fit(images)
     return {
         "set": name,
         "colour_views": colour_views,

@@ -18,14 +18,13 @@ from pathlib import Path
 
 from provenance import RESULTS, provenance
 
-from clusterloom import load_images
+from clusterloom import ConvVAEClusterer, load_images
 from clusterloom.metrics import label_scores
-from paper.models import convvae
 from paper.records import Records
 
 
 def run(dataset, parts, seed, run_dir, **parameters):
-    model = convvae(random_state=seed, run_dir=str(run_dir), resume=True, verbose=1, **parameters)
+    model = ConvVAEClusterer(random_state=seed, run_dir=str(run_dir), resume=True, verbose=1, **parameters)
     model.fit(load_images(dataset))
     last = model.history_[-1]
     result = {

@@ -186,12 +186,12 @@ def measure(page, times):
     return {name: summary(seconds) for name, seconds in {**took, **edits(page, max(times // 4, 2))}.items()}
 
 
-def cache_without_surveys(folder):
-    """A cache with the data of the user's, and no survey."""
+def cache_without_predictions(folder):
+    """A cache with the data of the user's, and no predictions."""
     cache = folder / "cache"
     cache.mkdir()
     for entry in cache_root().iterdir():
-        if entry.name != "surveys":
+        if entry.name != "predictions":
             (cache / entry.name).symlink_to(entry)
     return cache
 
@@ -212,7 +212,7 @@ def main():
             shutil.copytree(options.model, model)
         else:
             VAEClusterer(epochs=1, random_state=0).fit(load_images("digits")).save(model)
-        environment = {**os.environ, "CLUSTERLOOM_CACHE": str(cache_without_surveys(Path(folder)))}
+        environment = {**os.environ, "CLUSTERLOOM_CACHE": str(cache_without_predictions(Path(folder)))}
         first = Page(str(model), options.data, environment)
         first.close()
         page = Page(str(model), options.data, environment)

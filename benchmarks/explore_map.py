@@ -64,7 +64,7 @@ def images_and_model(folder, smoke):
         np.save(data, np.concatenate([np.asarray(part) for part in parts]))
     if not model.exists():
         fit = ["fit", str(data), "--out", str(model), "--method", "vae", "--clusters", "20"]
-        fit += ["--limit", "600", "--epochs", "2"] if smoke else ["--limit", "20000", "--epochs", "4"]
+        fit += ["--limit", "600", "--set", "epochs=2"] if smoke else ["--limit", "20000", "--set", "epochs=4"]
         subprocess.run([sys.executable, "-m", "clusterloom", *fit], check=True)
     return data, model
 

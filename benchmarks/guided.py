@@ -30,7 +30,7 @@ from provenance import RESULTS, provenance
 from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import roc_auc_score
 
-from clusterloom import ConvVAEClusterer
+from clusterloom import GuidedClusterer
 from clusterloom.data import load_images
 from clusterloom.metrics import expected_calibration_error, label_scores
 from paper.classifier import trained_classifier
@@ -92,7 +92,7 @@ def run(dataset, seed, limit, epochs, keep=None):
     images, labels = images_and_labels(dataset, limit)
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        model = ConvVAEClusterer(10, epochs=epochs, random_state=seed, verbose=1, run_dir=folder).fit(images)
+        model = GuidedClusterer(10, epochs=epochs, random_state=seed, verbose=1, run_dir=folder).fit(images)
         seconds = time.perf_counter() - started
     if keep:
         model.save(keep / f"{dataset}-{seed}")

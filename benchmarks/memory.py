@@ -4,7 +4,7 @@
     python benchmarks/memory.py --images 100000   # less
     python benchmarks/memory.py --smoke           # 600 random images, nothing written
 
-MNIST is tiled to an .npy file of that many images in a temporary folder; then `clusterloom fit` (one epoch, batch 512)
+MNIST is tiled to an .npy file of that many images in a temporary folder; then `clusterloom fit` (convvae, one epoch, batch 512)
 and `clusterloom predict` run as their own processes, and the peak of each one's resident memory, the pages of the
 memory-mapped file included, is read from the operating system when it ends.
 
@@ -58,7 +58,8 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         data, model, labels = (str(Path(folder) / name) for name in ("tiled.npy", "model", "labels.csv"))
         write_tiled(data, images, options.images)
-        fit, fit_seconds = peak_of(["fit", data, "--out", model, "--epochs", "1", "--batch-size", "512"])
+        knobs = ["--method", "convvae", "--set", "epochs=1", "--set", "batch_size=512"]
+        fit, fit_seconds = peak_of(["fit", data, "--out", model, *knobs])
         predict, predict_seconds = peak_of(["predict", model, data, "--out", labels])
     result = {
         "images": options.images,

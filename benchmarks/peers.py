@@ -28,7 +28,7 @@ import torch
 from provenance import RESULTS, provenance
 from torch import nn
 
-from clusterloom import ConvVAEClusterer
+from clusterloom import GuidedClusterer
 from clusterloom.data import load_images
 from clusterloom.metrics import label_scores
 from paper.records import Records
@@ -37,7 +37,7 @@ CLUSTERS = 10
 
 
 def guided(images, rows, seed):
-    return ConvVAEClusterer(CLUSTERS, random_state=seed).fit(images).labels_
+    return GuidedClusterer(CLUSTERS, random_state=seed).fit(images).labels_
 
 
 def kmeans(images, rows, seed):

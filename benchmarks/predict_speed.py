@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from provenance import RESULTS, provenance
 
+from clusterloom import ConvVAEClusterer
 from clusterloom.data import load_images
 from clusterloom.inference import BATCH_SIZE
-from paper.models import convvae
 from paper.records import Records
 
 
@@ -46,7 +46,7 @@ def main():
         images = np.random.default_rng(0).integers(0, 256, (2000, 28, 28, 1)).astype(np.uint8)
     else:
         images = np.asarray(load_images("mnist").images)
-    model = convvae(epochs=1, random_state=0, device="cpu").fit(images[:1000])
+    model = ConvVAEClusterer(epochs=1, random_state=0, device="cpu").fit(images[:1000])
     x = torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(255)
     full = len(images) // BATCH_SIZE * BATCH_SIZE
     batches = [*x[:full].split(BATCH_SIZE), x[-BATCH_SIZE:]]  # the last one is filled up, as in predict

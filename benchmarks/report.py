@@ -4,9 +4,10 @@
     python benchmarks/report.py --model MODEL --data mnist     # one that `benchmarks/guided.py --keep` left, say
     python benchmarks/report.py --smoke               # digits, seconds, nothing written
 
-The whole command in a process of its own, with an empty cache of surveys, as a first report is made; then once more
-with the survey in the cache. Without --model a plain VAE is trained for one epoch first: how good a model is makes no
-difference to the time; its size does. Goals: 30 seconds, 10 MB. Processor seconds are there for shared machines.
+The whole command in a process of its own, with an empty cache of predictions, as a first report is made; then once
+more with the predictions in the cache. Without --model a plain VAE is trained for one epoch first: how good a model is
+makes no difference to the time; its size does. Goals: 30 seconds, 10 MB. Processor seconds are there for shared
+machines.
 
 Results go to benchmarks/results/report.jsonl.
 """
@@ -40,7 +41,7 @@ def report(model, data, out, cache):
 
 def trained(data, folder):
     model = folder / "model"
-    command = ["fit", data, "--method", "vae", "--epochs", "1", "--out", str(model)]
+    command = ["fit", data, "--method", "vae", "--set", "epochs=1", "--out", str(model)]
     subprocess.run([sys.executable, "-m", "clusterloom", *command], check=True)
     return model
 
@@ -56,7 +57,7 @@ def main():
         folder = Path(name)
         cache = folder / "cache"
         cache.mkdir()
-        if (cache_root() / "datasets").is_dir():  # fetched images stay, surveys do not
+        if (cache_root() / "datasets").is_dir():  # fetched images stay, predictions do not
             (cache / "datasets").symlink_to(cache_root() / "datasets")
         model = options.model or trained(data, folder)
         before = provenance()  # with the load of other work

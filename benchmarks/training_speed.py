@@ -26,10 +26,14 @@ from provenance import RESULTS, provenance
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from clusterloom import ConvVAEClusterer
 from clusterloom.data import load_images
 from clusterloom.device import Compute, freed_memory_reused
-from clusterloom.training.loop import _CHECK_BATCHES, Trainer, TrainingPlan, _Sums, epoch_order
-from paper.models import convvae
+from clusterloom.networks.objective import Algorithm1
+from clusterloom.prefetch import ahead
+from clusterloom.training.loop import _CHECK_BATCHES, Trainer
+from clusterloom.training.plan import TrainingPlan, batch_bounds, epoch_order
+from clusterloom.training.sums import Sums
 from paper.records import Records
 
 LATENT, HIDDEN, CLUSTERS = 60, 512, 10
@@ -97,18 +101,20 @@ def plain_steps(images, batch_size, category_input):
 
 def our_steps(images, batch_size, category_input):
     """The same with the library's own step."""
-    estimator = convvae(category_input=category_input)
+    settings = ConvVAEClusterer.Settings(category_input=category_input)
     plan = TrainingPlan(epochs=1, batch_size=batch_size, learning_rate=1e-3, seed=0)
-    network = estimator._initialised_network(estimator._network_settings(images.shape[1:]), 0)
-    trainer = Trainer(network, plan, Compute.choose("cpu", "fp32"), Accelerator(device_placement=False, cpu=True))
+    network = ConvVAEClusterer(category_input=category_input).new_network(images.shape[1:], CLUSTERS)
+    model = Algorithm1(network.to(memory_format=torch.channels_last), settings)
+    trainer = Trainer(model, plan, Compute.choose("cpu", "fp32"), Accelerator(device_placement=False, cpu=True))
+    bounds = batch_bounds(len(images) // batch_size * batch_size, batch_size)
     for epoch in range(10**9):
-        sums, order = _Sums(), epoch_order(len(images), 0, epoch)
-        for batch in range(len(images) // batch_size):
-            rows = order[batch * batch_size : (batch + 1) * batch_size]
-            trainer._step(images, None, rows, epoch, batch, sums)
+        sums, order = Sums(), epoch_order(len(images), 0, epoch)
+        shares = ahead(lambda b: trainer._share(images, None, order[slice(*bounds[b])], epoch, b), range(len(bounds)))  # noqa: B023
+        for batch, share in enumerate(shares):
+            trainer._step(share, sums)
             if (batch + 1) % _CHECK_BATCHES == 0:
                 trainer._clear_faded_moments()
-            yield len(rows)
+            yield share.batch_images
 
 
 def images_per_second(steps, seconds):

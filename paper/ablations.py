@@ -14,10 +14,11 @@ import numpy as np
 from rich.table import Table
 from scipy.sparse import csr_array
 
+from clusterloom.estimators.convvae import ConvVAEClusterer
 from clusterloom.estimators.vae import VAEClusterer
-from clusterloom.guide import modularity, sampled_graph
+from clusterloom.recipe.neighbours import modularity, neighbour_graph
 from paper.classifier import Classifier, trained_classifier
-from paper.models import LITERAL, VAE, Reading, convvae, posterior
+from paper.models import LITERAL, VAE, Reading, posterior
 from paper.new_images import class_scores, clusters_of_classes, images_of, new_images
 from paper.records import count, spread
 from paper.runs import Experiment, labels
@@ -53,7 +54,7 @@ class Setting:
         common |= {"latent_dim": self.latent_dim, "hidden_dim": self.hidden_dim}
         if self.networks == 0:
             return VAEClusterer(**common)
-        return convvae(
+        return ConvVAEClusterer(
             **common,
             conv_depth=self.conv_depth,
             conv_filters=_FILTERS[: self.networks],
@@ -196,7 +197,7 @@ def _yardsticks(dataset: str, experiment: Experiment) -> tuple[Classifier, np.nd
     """What all models of a set are measured with: a classifier; rows of training images, and their pixels' graph."""
     train = experiment.parts(dataset)["train"]
     classifier, _ = trained_classifier(train.images, labels(train))
-    return classifier, *sampled_graph(train.images.reshape(len(train), -1).astype(np.float32), seed=0)
+    return classifier, *neighbour_graph(train.images.reshape(len(train), -1).astype(np.float32), seed=0)
 
 
 def table(study: Study, dataset: str, experiment: Experiment) -> Table:

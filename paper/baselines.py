@@ -11,8 +11,9 @@ from rich.table import Table
 from sklearn.cluster import KMeans
 from sklearn.mixture import GaussianMixture
 
-from clusterloom.estimators.autoencoder import AutoencoderClusterer, DECClusterer
+from clusterloom.estimators.autoencoder import AutoencoderClusterer
 from clusterloom.estimators.base import ImageClusterer
+from clusterloom.estimators.dec import DECClusterer
 from clusterloom.estimators.vae import VAEClusterer
 from paper.records import count, spread
 from paper.runs import DATASETS, Experiment, scores

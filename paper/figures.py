@@ -11,14 +11,16 @@ from PIL import Image
 from rich.table import Table
 
 from clusterloom.errors import SettingsError
-from clusterloom.estimators.load import load_model
+from clusterloom.estimators.convvae import ConvVAEClusterer
+from clusterloom.estimators.methods import load_model
 from clusterloom.estimators.vae import VAEClusterer
 from clusterloom.estimators.variational import VariationalClusterer
+from clusterloom.figures import network_figure
 from clusterloom.files import write_atomically
 from clusterloom.networks.describe import describe
-from clusterloom.pictures import image_grid, network_figure, png_bytes, side_by_side
+from clusterloom.pictures import image_grid, png_bytes, side_by_side
 from paper.classifier import trained_classifier
-from paper.models import VAE, Reading, convvae
+from paper.models import VAE, Reading
 from paper.new_images import SAMPLES, class_scores, clusters_of_classes, images_of, new_images
 from paper.runs import Experiment, labels
 
@@ -40,7 +42,7 @@ def trained_model(kind: str, folder: Path, sizes: Mapping[str, int], experiment:
     training = {"epochs": experiment.epochs, "precision": experiment.precision, "random_state": experiment.seeds[0]}
     path = folder / "-".join(map(str, (kind, *sizes.values(), *training.values(), experiment.limit)))
     if not path.exists():
-        new: Callable[..., VAE] = VAEClusterer if kind == "plain" else convvae
+        new: Callable[..., VAE] = VAEClusterer if kind == "plain" else ConvVAEClusterer
         model = new(**Reading().of(DATASET), **sizes, **training)
         scratch = f"{path}.partial"
         model.set_params(run_dir=scratch, resume=True, verbose=1).fit(experiment.parts(DATASET)["train"]).save(path)
@@ -106,7 +108,7 @@ def _described(model: VAE) -> dict[str, Any]:
     return {
         "estimator": type(model).__name__,
         **{name: parameters[name] for name in ("latent_dim", "hidden_dim")},
-        "reconstruction_weight": model.network_.settings.reconstruction_weight,
+        "reconstruction_weight": model.network_.reconstruction_weight,
         "category_input": parameters["category_input"],
         "conv_depth": parameters.get("conv_depth"),
         "seed": model.about_["seed"],

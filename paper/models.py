@@ -1,23 +1,17 @@
 """The paper's models as estimators, what the paper leaves open about them, and what is asked of them once trained."""
 
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from clusterloom.device import Compute
-from clusterloom.estimators.convvae import ConvVAEClusterer
 from clusterloom.estimators.variational import VariationalClusterer
 from clusterloom.inference import apply_in_batches
-from clusterloom.presets import PRESETS
+from clusterloom.networks.objective import Algorithm1
 
 VAE: TypeAlias = VariationalClusterer
-
-# Yan (2020): the best MNIST row of Table 1. The plain VAE's defaults are its peak for MNIST.
-convvae = partial(ConvVAEClusterer, **PRESETS["paper"]["convvae"])
 
 # As the paper prints them: prior N(0, 1), formula (3) in closed form, formula (7) letter by letter on q(y|x).
 LITERAL = {"prior": "standard", "kl": "analytic", "category_formula": "printed", "category_input": "features"}
@@ -53,14 +47,14 @@ class Reading:
 
 def mean_loss(model: VAE, images: np.ndarray) -> float:
     """The training objective over all images (N, H, W, C), nats per image, with one posterior sample each."""
-    network = model.network_
-    generator = torch.Generator(next(network.parameters()).device).manual_seed(0)
+    objective = Algorithm1(model.network_, model.settings)  # type: ignore[arg-type]
+    generator = torch.Generator(model.compute().device).manual_seed(0)
 
     def loss(x: Tensor) -> tuple[Tensor, ...]:
-        terms = network(x, network.draw_noise(len(x), generator)).terms
+        terms = objective(x, objective.draw_noise(len(x), generator)).terms
         return (torch.stack(list(terms.values())).sum(0),)
 
-    (losses,) = apply_in_batches(loss, images, Compute.choose(model.device, model.precision))
+    (losses,) = apply_in_batches(loss, images, model.compute())
     return float(losses.mean(dtype=np.float64))
 
 
@@ -71,5 +65,5 @@ def posterior(model: VAE, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         found = model.network_.encode(model.network_.features(x))
         return found.mu, found.log_var.exp()
 
-    means, variances = apply_in_batches(moments, images, Compute.choose(model.device, model.precision))
+    means, variances = apply_in_batches(moments, images, model.compute())
     return means, variances

@@ -8,7 +8,8 @@ from typing import Any
 
 from rich.table import Table
 
-from paper.models import Reading, convvae
+from clusterloom.estimators.convvae import ConvVAEClusterer
+from paper.models import Reading
 from paper.records import count, spread
 from paper.runs import PARTS, Experiment
 
@@ -60,7 +61,7 @@ def run(rows: Iterable[Row], reading: Reading, experiment: Experiment, keep: Pat
     for identity in experiment.missing([_settings(row, reading) for row in rows]):
         parameters = {name: value for name, value in identity.items() if name not in ("dataset", "limit", "seed")}
         name = "{dataset}-s{latent_dim}-n{conv_depth}-m{hidden_dim}-seed{seed}".format(**identity)
-        experiment.run(convvae(**parameters), identity, keep=keep / name if keep else None)
+        experiment.run(ConvVAEClusterer(**parameters), identity, keep=keep / name if keep else None)
 
 
 def table(rows: Sequence[Row], reading: Reading, experiment: Experiment) -> Table:

@@ -25,7 +25,7 @@ from PIL import Image
 from clusterloom import DECClusterer
 from clusterloom.cli import run
 from clusterloom.data import ImageSet
-from clusterloom.data.images import RowIds
+from clusterloom.data.ids import RowIds
 from clusterloom.errors import DataError
 from clusterloom.explore.editor import Editor, StaleError
 from clusterloom.explore.exporting import export_images
@@ -64,7 +64,7 @@ def as_before(request):
         session.journal_path.unlink(missing_ok=True)
         collection = session.collection
         journal = Journal(session.journal_path, session.model_sha256, collection.images.fingerprint())
-        editor = Editor(collection.survey.labels, session.model.n_clusters_, journal)
+        editor = Editor(collection.predictions.labels, session.model.n_clusters_, journal)
         object.__setattr__(collection, "editor", editor)
         collection.kept.clear()
         shutil.rmtree(session.export_dir, ignore_errors=True)
@@ -111,25 +111,25 @@ def test_cookies_of_other_programs_on_this_machine_are_no_hindrance(client, neig
     assert client.get("/api/state", Cookie=f"{neighbour}; {ours}x")[0] == 403
 
 
-def test_state_counts_what_the_survey_found(client, session):
+def test_state_counts_what_the_model_says(client, session):
     state = client.get_json("/api/state")
     assert state["ready"]
-    assert [c["size"] for c in state["clusters"]] == session.collection.survey.sizes.tolist()
+    assert [c["size"] for c in state["clusters"]] == session.collection.predictions.sizes.tolist()
     assert state["data"]["images"] == 90
     assert state["data"]["linkable"]
     assert state["revision"] == 0
     assert not state["can_undo"]
     for cluster in state["clusters"]:
-        assert cluster["typical"] == session.collection.survey.typical(cluster["number"], 16).tolist()
+        assert cluster["typical"] == session.collection.predictions.typical(cluster["number"], 16).tolist()
 
 
 def test_a_cluster_looks_as_in_the_report_whatever_is_edited(client, session):
     collection = session.collection
-    report = contents(Subject(session.model, Seen(collection.images, collection.survey)))
+    report = contents(Subject(session.model, Seen(collection.images, collection.predictions)))
     in_report = [[cluster.style.hex, cluster.style.shape] for cluster in report.clusters]
     assert client.get_json("/api/state")["styles"] == in_report
     assert len({colour for colour, _ in in_report}) == 3
-    rows = np.flatnonzero(collection.survey.labels == 0)
+    rows = np.flatnonzero(collection.predictions.labels == 0)
     client.edit({"op": "move", "rows": rows[:4].tolist(), "to": 3})
     state = client.edit({"op": "merge", "clusters": [0, 2], "into": 2})
     assert [c["number"] for c in state["clusters"]] == [1, 2, 3]
@@ -138,13 +138,13 @@ def test_a_cluster_looks_as_in_the_report_whatever_is_edited(client, session):
     assert len(state["styles"]) == 4
 
 
-def test_map_data_are_the_surveys(client, session):
-    survey = session.collection.survey
+def test_map_data_are_the_predictions(client, session):
+    predictions = session.collection.predictions
     positions = np.frombuffer(client.get("/api/positions")[2], "<f4").reshape(-1, 2)
-    np.testing.assert_array_equal(positions, survey.position)
-    np.testing.assert_array_equal(np.frombuffer(client.get("/api/labels")[2], "<u2"), survey.labels)
+    np.testing.assert_array_equal(positions, predictions.position)
+    np.testing.assert_array_equal(np.frombuffer(client.get("/api/labels")[2], "<u2"), predictions.labels)
     confidences = np.frombuffer(client.get("/api/confidences")[2], "u1")
-    np.testing.assert_allclose(confidences / 255, survey.confidence, atol=0.002)
+    np.testing.assert_allclose(confidences / 255, predictions.confidence, atol=0.002)
 
 
 def test_images_alone_and_on_sheets(client, session):
@@ -170,23 +170,23 @@ def test_large_images_are_scaled_down_for_sheets():
 
 
 def test_details_of_an_image(client, session):
-    survey = session.collection.survey
+    predictions = session.collection.predictions
     row = next(i for i, id_ in enumerate(session.collection.images.ids) if HOSTILE[0] in id_)
     details = client.get_json(f"/api/images/{row}")
     assert details["id"] == f"kind 0/{HOSTILE[0]}"
-    assert details["cluster"] == survey.labels[row] == details["probabilities"][0][0]
-    assert details["probabilities"][0][1] == pytest.approx(survey.confidence[row])
-    assert details["score"] == pytest.approx(survey.score[row])
+    assert details["cluster"] == predictions.labels[row] == details["probabilities"][0][0]
+    assert details["probabilities"][0][1] == pytest.approx(predictions.confidence[row])
+    assert details["score"] == pytest.approx(predictions.score[row])
 
 
-def test_gallery_pages_follow_the_survey(client, session):
-    survey = session.collection.survey
-    cluster = int(survey.sizes.argmax())
+def test_gallery_pages_follow_the_predictions(client, session):
+    predictions = session.collection.predictions
+    cluster = int(predictions.sizes.argmax())
     for order in ("typical", "doubtful"):
         pages = [client.get_json(f"/api/clusters/{cluster}?order={order}&start={s}&n=7") for s in (0, 7)]
         rows = [image["row"] for page in pages for image in page["images"]]
-        assert rows == getattr(survey, order)(cluster, 14).tolist()
-        assert pages[0]["total"] == survey.sizes[cluster]
+        assert rows == getattr(predictions, order)(cluster, 14).tolist()
+        assert pages[0]["total"] == predictions.sizes[cluster]
     assert client.get_json(f"/api/clusters/{cluster}?order=typical&start=5000")["images"] == []
 
 
@@ -194,7 +194,7 @@ def test_find_by_id_and_by_likeness(client, session):
     found = client.get_json("/api/find?text=PICTURE%208")
     assert {image["id"].split("/")[1] for image in found["images"]} == {f"picture {i}.png" for i in (8, *range(80, 90))}
     similar = client.post_json("/api/similar", {"rows": [3, 9], "n": 5})
-    assert [i["row"] for i in similar["images"]] == session.collection.survey.similar(np.array([3, 9]), 5).tolist()
+    assert [i["row"] for i in similar["images"]] == session.collection.predictions.similar(np.array([3, 9]), 5).tolist()
     assert len(client.post_json("/api/similar", {"rows": list(range(90)), "n": 5})["images"]) == 0
 
 
@@ -202,7 +202,7 @@ def test_find_by_id_and_by_likeness(client, session):
 
 
 def test_edits_change_the_clusters_and_can_be_undone(client, session):
-    labels = session.collection.survey.labels
+    labels = session.collection.predictions.labels
     first = np.flatnonzero(labels == 0)
     state = client.edit({"op": "name", "cluster": 0, "name": "  red \n things "})
     assert state["clusters"][0]["title"] == "red things"
@@ -232,14 +232,14 @@ def test_edits_change_the_clusters_and_can_be_undone(client, session):
 
 
 def test_split_is_shown_before_it_is_taken(client, session):
-    survey = session.collection.survey
+    predictions = session.collection.predictions
     state = client.edit({"op": "merge", "clusters": [0, 1], "into": 0})
     preview = client.post_json("/api/split", {"cluster": 0})
     assert client.get_json("/api/state")["revision"] == state["revision"]
-    members = np.flatnonzero(survey.labels < 2)
+    members = np.flatnonzero(predictions.labels < 2)
     assert sum(preview["sizes"]) == len(members)
     assert len(preview["rows"]) == preview["sizes"][1]
-    np.testing.assert_array_equal(preview["rows"], members[split_in_two(survey.latents[members])])
+    np.testing.assert_array_equal(preview["rows"], members[split_in_two(predictions.latents[members])])
     state = client.edit({"op": "split", "cluster": 0, "rows": preview["rows"], "new": 3})
     assert [c["size"] for c in state["clusters"] if c["number"] in (0, 3)] == preview["sizes"]
 
@@ -440,7 +440,7 @@ def test_splitting_finds_two_blobs_and_refuses_what_has_none():
 
 
 def test_labels_with_names_and_corrections(client, session):
-    labels = session.collection.survey.labels
+    labels = session.collection.predictions.labels
     row = int(np.flatnonzero(labels == 0)[0])
     client.edit({"op": "name", "cluster": 1, "name": "blue, or so"})
     client.edit({"op": "move", "rows": [row], "to": 1})
@@ -509,9 +509,9 @@ def test_new_images_repeat_and_belong_to_their_cluster(client, session):
 
 
 def test_new_images_follow_corrections(client, session):
-    rows = np.flatnonzero(session.collection.survey.labels == 2)[:5].tolist()
+    rows = np.flatnonzero(session.collection.predictions.labels == 2)[:5].tolist()
     client.edit({"op": "move", "rows": rows, "to": 3})
-    mean = session.collection.survey.latents[rows].mean(0, keepdims=True)
+    mean = session.collection.predictions.latents[rows].mean(0, keepdims=True)
     sheet = png_of(client.post("/api/generate", {"cluster": 3, "spread": 0, "n": 1})[2])
     np.testing.assert_allclose(sheet / 255, session.model.decode(mean)[0], atol=0.003)
     client.edit({"op": "merge", "clusters": [0, 3], "into": 0})
@@ -529,7 +529,7 @@ def test_saved_images_are_those_that_were_shown(client, session):
 
 
 def test_walks_and_dimensions(client, session):
-    latents = session.collection.survey.latents
+    latents = session.collection.predictions.latents
     way = png_of(client.post("/api/walk", {"from": {"row": 0}, "to": {"row": 7}, "steps": 5})[2])
     assert way.shape == (24, 5 * 24, 3)
     expected = session.model.decode(np.stack([latents[0], (latents[0] + latents[7]) / 2, latents[7]]))
@@ -551,8 +551,8 @@ def test_a_dropped_image_is_recognised(client, session):
         status, _, answer = client.request("POST", "/api/drop", body, Content_Type="application/octet-stream")
         said = json.loads(answer)
         assert status == 200
-        assert said["cluster"] == collection.survey.labels[row]
-        assert said["probabilities"][0][1] == pytest.approx(collection.survey.confidence[row], abs=1e-4)
+        assert said["cluster"] == collection.predictions.labels[row]
+        assert said["probabilities"][0][1] == pytest.approx(collection.predictions.confidence[row], abs=1e-4)
         assert said["nearest"][0]["row"] == row
     jpeg = io.BytesIO()
     Image.new("RGBA", (300, 200), (250, 20, 20, 128)).convert("RGB").save(jpeg, "JPEG")

@@ -130,7 +130,7 @@ def test_map_hover_lasso_and_move(open_page, client, session):
     middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     # Over the thumbnails one after the other, until a card appears.
     page.mouse.move(*middle)
-    positions = session.collection.survey.position
+    positions = session.collection.predictions.position
     side = min(box["width"], box["height"])
     for x, y in positions[:20].astype(float):
         page.mouse.move(middle[0] + (x - 0.5) * (side - 90), middle[1] - (y - 0.5) * (side - 90))
@@ -171,7 +171,7 @@ def test_map_hover_lasso_and_move(open_page, client, session):
 def places_on(page, session):
     """The map's box, and where in it each image lies while all of them are shown, shape (N, 2)."""
     box = page.locator("#map").bounding_box()
-    position = session.collection.survey.position.astype(float)
+    position = session.collection.predictions.position.astype(float)
     # As view.js lays it out: room for the buttons above, a margin below and on both sides.
     side = min(box["width"] - 56, box["height"] - 84)
     corner = np.array([(box["width"] - side) / 2, 56 + (box["height"] - 84 - side) / 2])
@@ -292,7 +292,7 @@ def test_without_webgl_the_map_is_drawn_all_the_same(open_page):
 
 
 def test_gallery_scrolls_names_merges_and_splits(open_page, client, session):
-    largest = int(session.collection.survey.sizes.argmax())
+    largest = int(session.collection.predictions.sizes.argmax())
     other = (largest + 1) % 3
     page = open_page(f"gallery/{largest}")
     page.wait_for_selector("#gallery .tile")
@@ -320,7 +320,7 @@ def test_gallery_scrolls_names_merges_and_splits(open_page, client, session):
         page.click("#undo")
         said(page, "Undone")
     assert revision == ""
-    assert labels_of(client) == session.collection.survey.labels.astype("<u2").tobytes()
+    assert labels_of(client) == session.collection.predictions.labels.astype("<u2").tobytes()
 
 
 def test_gallery_by_keyboard_and_find_similar(open_page, session):
@@ -334,12 +334,12 @@ def test_gallery_by_keyboard_and_find_similar(open_page, session):
     page.keyboard.press("Space")
     page.wait_for_selector("#selection h2:has-text('1 image selected')")
     row = int(page.evaluate("document.activeElement.dataset.row"))
-    assert row == session.collection.survey.doubtful(0)[1]
+    assert row == session.collection.predictions.doubtful(0)[1]
     page.keyboard.press("Enter")
     page.click("#more-like-this")
     page.wait_for_selector("#found .tile")
     rows = [int(t.get_attribute("data-row")) for t in page.locator("#found .tile").all()]
-    assert rows == session.collection.survey.similar([row], 60).tolist()
+    assert rows == session.collection.predictions.similar([row], 60).tolist()
     page.click("#select-found")
     page.wait_for_selector("#selection h2:has-text('61 images selected')")
     page.click("#clear-selection")
@@ -498,7 +498,7 @@ def test_the_gallery_asks_once_and_only_in_view_and_leaves_nothing_behind(open_p
 
 
 def test_generate_follows_the_address_and_the_clusters(open_page, client, session, tidy):
-    rows = np.flatnonzero(session.collection.survey.labels == 0)[:9].tolist()
+    rows = np.flatnonzero(session.collection.predictions.labels == 0)[:9].tolist()
     client.edit({"op": "move", "rows": rows, "to": 3})
     page = open_page("generate/1")
     page.wait_for_selector("#generated canvas")
@@ -545,7 +545,7 @@ def test_a_narrow_window_shows_what_is_chosen_and_found(open_page, client):
 
 
 def test_a_moved_image_has_no_probability_of_its_new_cluster(open_page, client, session, tidy):
-    row = int(np.flatnonzero(session.collection.survey.labels == 0)[0])
+    row = int(np.flatnonzero(session.collection.predictions.labels == 0)[0])
     client.edit({"op": "move", "rows": [row], "to": 3})
     assert client.get_json("/api/state")["clusters"][3]["confidence"] is None
     page = open_page("gallery/3")
@@ -570,7 +570,7 @@ def test_a_picture_dropped_in(open_page, session):
     page.wait_for_selector("#drop-result .pair canvas")
     assert page.locator("#drop-result .pair canvas").count() == 2
     assert page.locator("#drop-result .tile").first.get_attribute("data-row") == str(row)
-    assert f"cluster {session.collection.survey.labels[row]}" in page.locator("#drop-result h2").inner_text()
+    assert f"cluster {session.collection.predictions.labels[row]}" in page.locator("#drop-result h2").inner_text()
     page.set_input_files("#drop-file", {"name": "x.png", "mimeType": "image/png", "buffer": b"nothing of the kind"})
     said(page, "not one of the formats")
     page.wait_for_timeout(100)

@@ -8,14 +8,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clusterloom import AutoencoderClusterer, ConvVAEClusterer, DECClusterer, ImageSet, VAEClusterer, load_images
+from clusterloom import (
+    AutoencoderClusterer,
+    ConvVAEClusterer,
+    DECClusterer,
+    GuidedClusterer,
+    ImageSet,
+    VAEClusterer,
+    load_images,
+)
 from clusterloom.cli import run
-from clusterloom.data.images import RowIds
+from clusterloom.data.ids import RowIds
 from clusterloom.errors import DataError, ModelError, SettingsError
-from clusterloom.export import atlas, command, onnx, projector
-from clusterloom.export.command import FACTS, ExportOptions, export
-from clusterloom.presets import PRESETS
-from clusterloom.survey import survey
+from clusterloom.export import atlas, image_folder, onnx, projector
+from clusterloom.export.facts import FACTS
+from clusterloom.export.formats import write_export
+from clusterloom.predictions import predict_images
 
 HOSTILE_IDS = [
     "<img src=x onerror=alert(1)>",
@@ -28,10 +36,10 @@ HOSTILE_IDS = [
 ]
 N = 24
 SMALL = {"epochs": 2, "batch_size": 8, "random_state": 0}
-PAPER = {**PRESETS["paper"]["convvae"], **SMALL, "latent_dim": 3, "hidden_dim": 16, "conv_filters": (4, 4)}
+PAPER = {**SMALL, "latent_dim": 3, "hidden_dim": 16, "conv_filters": (4, 4)}
 DENSE = {"hidden_dims": (16,), "latent_dim": 2, "pretrain_epochs": 1, "finetune_epochs": 1, "random_state": 0}
 ESTIMATORS = {
-    "guided": lambda: ConvVAEClusterer(3, hidden_dim=16, epochs=4, random_state=0),
+    "guided": lambda: GuidedClusterer(3, hidden_dim=16, epochs=4, random_state=0),
     "paper": lambda: ConvVAEClusterer(3, **PAPER),
     "vae": lambda: VAEClusterer(3, hidden_dim=16, **SMALL),
     "dec": lambda: DECClusterer(3, **DENSE, epochs=2),
@@ -72,34 +80,34 @@ def model(model_path):
 
 
 @pytest.fixture(scope="module")
-def surveyed(model, images, tmp_path_factory):
+def predictions(model, images, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CLUSTERLOOM_CACHE", str(tmp_path_factory.mktemp("cache")))
-        return survey(model, images)
+        return predict_images(model, images)
 
 
 def hand_over(model_path, to, out, images, overwrite=False):
     lines = []
-    export(model_path, ExportOptions(to, out, overwrite), lambda model: images, lines.append)
+    write_export(model_path, to, out, lambda model: images, overwrite=overwrite, tell=lines.append)
     assert not [name for name in os.listdir(out.parent) if name.startswith(".")], "scratch is left"
     return lines
 
 
-def agrees(column, surveyed, images):
-    """Columns of a table, read back, against the survey."""
-    np.testing.assert_array_equal(np.asarray(column["cluster"], int), surveyed.labels)
-    np.testing.assert_allclose(np.asarray(column["probability"], float), surveyed.confidence, rtol=1e-5)
-    runner_up = np.argsort(-surveyed.proba, 1, kind="stable")[:, 1]
+def agrees(column, predictions, images):
+    """Columns of a table, read back, against the predictions."""
+    np.testing.assert_array_equal(np.asarray(column["cluster"], int), predictions.labels)
+    np.testing.assert_allclose(np.asarray(column["probability"], float), predictions.confidence, rtol=1e-5)
+    runner_up = np.argsort(-predictions.proba, 1, kind="stable")[:, 1]
     np.testing.assert_array_equal(np.asarray(column["runner_up"], int), runner_up)
-    np.testing.assert_allclose(np.asarray(column["score"], float), surveyed.score, rtol=1e-5)
-    np.testing.assert_allclose(np.asarray(column["x"], float), surveyed.position[:, 0], rtol=1e-5)
-    np.testing.assert_allclose(np.asarray(column["y"], float), surveyed.position[:, 1], rtol=1e-5)
+    np.testing.assert_allclose(np.asarray(column["score"], float), predictions.score, rtol=1e-5)
+    np.testing.assert_allclose(np.asarray(column["x"], float), predictions.position[:, 0], rtol=1e-5)
+    np.testing.assert_allclose(np.asarray(column["y"], float), predictions.position[:, 1], rtol=1e-5)
     assert list(column["label"]) == [("red\\n", "green", "blue")[label] for label in images.labels]
     assert list(column["id"])[:4] == [HOSTILE_IDS[0], r"a\nb\tc", "../../etc/passwd", r"\udcff.png"]
     assert list(column["id"])[4:7] == ["007", "007.0", "NA"]
 
 
-def test_atlas_has_every_image_and_what_the_model_says_of_it(model_path, images, surveyed, tmp_path, monkeypatch):
+def test_atlas_has_every_image_and_what_the_model_says_of_it(model_path, images, predictions, tmp_path, monkeypatch):
     parquet = pytest.importorskip("pyarrow.parquet")
     monkeypatch.setattr(atlas, "_ROWS_PER_GROUP", 10)
     lines = hand_over(model_path, "atlas", tmp_path / "my atlas.parquet", images)
@@ -110,15 +118,15 @@ def test_atlas_has_every_image_and_what_the_model_says_of_it(model_path, images,
         "image",
         *["id", "cluster", "probability", "runner_up", "runner_up_probability", "score", "outlier", "x", "y", "label"],
     ]
-    agrees(table, surveyed, images)
-    assert table["outlier"] == surveyed.outlier.tolist()
+    agrees(table, predictions, images)
+    assert table["outlier"] == predictions.outlier.tolist()
     assert set(table["image"][0]) == {"bytes", "path"}
     again = load_images(tmp_path / "my atlas.parquet")
     np.testing.assert_array_equal(again.images, images.images)
     np.testing.assert_array_equal(again.ids, table["id"])
 
 
-def test_projector_folder_is_served_by_tensorboard(model_path, images, surveyed, tmp_path):
+def test_projector_folder_is_served_by_tensorboard(model_path, images, predictions, tmp_path):
     """Asked of TensorBoard's own plugin, by the addresses that its page asks."""
     pytest.importorskip("tensorboard.plugins.projector")
     from tensorboard.plugins.base_plugin import TBContext
@@ -134,7 +142,7 @@ def test_projector_folder_is_served_by_tensorboard(model_path, images, surveyed,
     info = {e["tensorName"]: e for e in served["/info"].get("/?run=.").get_json()["embeddings"]}
     assert info["latents"]["tensorShape"] == [N, 3]
     assert info["latents"]["sprite"]["singleImageDim"] == [16, 12]
-    for name, expected in (("latents", surveyed.latents), ("map", np.pad(surveyed.position, ((0, 0), (0, 1))))):
+    for name, expected in (("latents", predictions.latents), ("map", np.pad(predictions.position, ((0, 0), (0, 1))))):
         response = served["/tensor"].get(f"/?run=.&name={name}&num_rows=100000")
         tensor = np.frombuffer(response.data, np.float32).reshape(info[name]["tensorShape"])
         np.testing.assert_allclose(tensor, expected, rtol=1e-5, atol=1e-6)
@@ -143,7 +151,7 @@ def test_projector_folder_is_served_by_tensorboard(model_path, images, surveyed,
     assert {len(row) for row in rows} == {10}
     column = dict(zip(rows[0], zip(*rows[1:], strict=True), strict=True))
     assert rows[0][0] == "cluster"
-    agrees({**column, "cluster": [text.removeprefix("cluster ") for text in column["cluster"]]}, surveyed, images)
+    agrees({**column, "cluster": [text.removeprefix("cluster ") for text in column["cluster"]]}, predictions, images)
     sprite = served["/sprite_image"].get("/?run=.&name=latents")
     assert sprite.mimetype == "image/png"
     sheet = np.asarray(Image.open(out / "sprite.png"))
@@ -162,28 +170,28 @@ def test_sprite_sheet_keeps_within_the_pages_limit(monkeypatch):
     assert (grey.mode, grey.size) == ("L", (16, 12))
 
 
-def test_projector_shows_a_choice_of_very_many_images(model_path, images, surveyed, tmp_path, monkeypatch):
+def test_projector_shows_a_choice_of_very_many_images(model_path, images, predictions, tmp_path, monkeypatch):
     monkeypatch.setattr(projector, "MOST_ROWS", 7)
     lines = hand_over(model_path, "tensorboard", tmp_path / "projector", images)
-    assert "7 of 24 images chosen at random" in " ".join(lines)
+    assert "7 of the images, chosen at random" in " ".join(lines)
     table = (tmp_path / "projector" / "metadata.tsv").read_text().splitlines()
     latents = np.loadtxt(tmp_path / "projector" / "latents.tsv")
     assert len(table) - 1 == len(latents) == 7
     ids = [line.split("\t")[1] for line in table[1:]]
     rows = [[*map(str, images.ids)].index(id_) for id_ in ids if id_.startswith("folder")]
     chosen = [i for i, id_ in enumerate(ids) if id_.startswith("folder")]
-    np.testing.assert_allclose(latents[chosen], surveyed.latents[rows], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(latents[chosen], predictions.latents[rows], rtol=1e-5, atol=1e-6)
 
 
-def test_image_folder_is_read_by_datasets(model_path, images, surveyed, tmp_path):
+def test_image_folder_is_read_by_datasets(model_path, images, predictions, tmp_path):
     datasets = pytest.importorskip("datasets")
     out = tmp_path / "test of it's" / "train"
     out.parent.mkdir()
     hand_over(model_path, "huggingface-folder", out, images)
     (split,) = datasets.load_dataset("imagefolder", data_dir=str(out)).values()
     assert split.num_rows == N
-    agrees({name: split[name] for name in split.column_names if name != "image"}, surveyed, images)
-    assert split["outlier"][:] == surveyed.outlier.tolist()
+    agrees({name: split[name] for name in split.column_names if name != "image"}, predictions, images)
+    assert split["outlier"][:] == predictions.outlier.tolist()
     for row, picture in enumerate(split["image"]):
         np.testing.assert_array_equal(np.asarray(picture), images.images[row])
 
@@ -235,7 +243,7 @@ def test_onnx_without_images_and_with_other_pixel_ranges(tmp_path):
     pytest.importorskip("onnxscript")
     pixels = coloured(channels=1).astype(np.float32) / 16 + 3
     ESTIMATORS["vae"]().fit(pixels).save(tmp_path / "model")
-    export(tmp_path / "model", ExportOptions("onnx", tmp_path / "onnx", False), None, lambda line: None)
+    write_export(tmp_path / "model", "onnx", tmp_path / "onnx", None, tell=print)
     facts = json.loads((tmp_path / "onnx" / FACTS).read_text())
     assert facts["compared_on"] == "images made by the model, and noise"
     scaling = facts["image"]["from_numbers"]
@@ -264,18 +272,18 @@ def test_onnx_network_that_disagrees_is_refused(wrong, model_path, tmp_path, mon
 
     monkeypatch.setattr(onnx, "_export", spoiled)
     with pytest.raises(ModelError, match=r"encoder\.onnx differs from the model by"):
-        export(model_path, ExportOptions("onnx", tmp_path / "onnx", False), None, lambda line: None)
+        write_export(model_path, "onnx", tmp_path / "onnx", None, tell=print)
     assert os.listdir(tmp_path) == []
 
 
 def test_missing_packages_are_named_before_any_work(tmp_path, monkeypatch):
     monkeypatch.setattr(onnx, "find_spec", lambda name: None if name == "onnxscript" else object())
     with pytest.raises(SettingsError, match=r"needs onnxscript: pip install 'clusterloom\[onnx\]'"):
-        export(tmp_path / "none", ExportOptions("onnx", tmp_path / "out", False), None, print)
+        write_export(tmp_path / "none", "onnx", tmp_path / "out", None, tell=print)
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     for to, out in (("atlas", "a.parquet"), ("huggingface-folder", "folder")):
         with pytest.raises(DataError, match=rf"--to {to} needs pyarrow.*'clusterloom\[parquet\]'"):
-            export(tmp_path / "none", ExportOptions(to, tmp_path / out, False), lambda model: None, print)
+            write_export(tmp_path / "none", to, tmp_path / out, lambda model: None, tell=print)
 
 
 def test_what_is_there_is_replaced_on_request_and_only_if_it_is_an_export(model_path, images, tmp_path):
@@ -306,7 +314,7 @@ def test_an_interruption_leaves_what_was_there(to, name, model_path, images, tmp
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    for module in (atlas, projector, command.image_folder):
+    for module in (atlas, projector, image_folder):
         monkeypatch.setattr(module, "to_picture", interrupted)
     with pytest.raises(KeyboardInterrupt):
         hand_over(model_path, to, out, images)
@@ -314,7 +322,7 @@ def test_an_interruption_leaves_what_was_there(to, name, model_path, images, tmp
     monkeypatch.undo()
     hand_over(model_path, to, out, images)
     before = sorted((p, p.stat().st_mtime_ns) for p in tmp_path.rglob("*"))
-    for module in (atlas, projector, command.image_folder):
+    for module in (atlas, projector, image_folder):
         monkeypatch.setattr(module, "to_picture", interrupted)
     with pytest.raises(KeyboardInterrupt):
         hand_over(model_path, to, out, images, overwrite=True)

@@ -10,10 +10,12 @@ from typing import IO, Any
 
 import numpy as np
 
+from clusterloom.console import ProgressReport, no_progress
 from clusterloom.data.boundary import only_data_errors
+from clusterloom.data.ids import decode_id, encode_id
 from clusterloom.data.images import encode_labels
 from clusterloom.errors import DataError, printable
-from clusterloom.files import write_atomically
+from clusterloom.files import new_file
 
 _ROWS_PER_WRITE = 10_000
 _MISSING_PARQUET = "parquet needs pyarrow: pip install 'clusterloom[parquet]', or write a .csv"
@@ -44,53 +46,66 @@ def prediction_columns(ids: Sequence[str], predicted: Mapping[str, np.ndarray]) 
     return columns | {"score": predicted["score"], "outlier": predicted["outlier"]}
 
 
-def write_table(columns: Mapping[str, Any], target: str) -> None:
-    """Write columns as CSV, or as parquet where the name ends so; "-" is CSV on standard output.
+def check_table_target(target: str, overwrite: bool) -> None:
+    """Refuse a name that `write_table` cannot or should not write, before any work is done for it.
 
-    A file appears whole or not at all. Characters that a line of text cannot hold are escaped in ids.
-
-    Raises:
-        DataError: the name ends in something else, its folder is missing, or pyarrow is.
-    """
-    if target == "-":
-        _write_csv(columns, sys.stdout)
-        return
-    path = Path(target)
-    check_table_target(target)
-    if path.suffix.lower() == ".parquet":
-        write_atomically(path, _parquet_bytes(columns))
-    else:
-        buffer = io.StringIO(newline="")
-        _write_csv(columns, buffer)
-        write_atomically(path, buffer.getvalue().encode("utf-8"))
-
-
-def check_table_target(target: str) -> None:
-    """Refuse a name that `write_table` cannot write, before any work is done for it.
+    Args:
+        target: As for `write_table`.
+        overwrite: Whether a file that is there may be replaced.
 
     Raises:
-        DataError: see `write_table`.
+        DataError: the name ends in something else, its folder is missing, a file is there, or pyarrow is missing.
     """
     if target == "-":
         return
-    path = Path(target)
+    path, shown = Path(target), printable(target)
     if path.suffix.lower() not in (".csv", ".parquet"):
-        raise DataError(
-            f"--out {printable(target)}: expected a name that ends in .csv or .parquet, or - for the screen"
-        )
+        raise DataError(f"--out {shown}: expected a name that ends in .csv or .parquet, or - for the screen")
     if not path.parent.is_dir():
-        raise DataError(f"--out {printable(target)}: the folder {printable(str(path.parent))} does not exist")
+        raise DataError(f"--out {shown}: the folder {printable(str(path.parent))} does not exist")
     if path.is_dir():
-        raise DataError(f"--out {printable(target)} is a folder; give the name of a file")
+        raise DataError(f"--out {shown} is a folder; give the name of a file")
+    if path.exists() and not overwrite:
+        raise DataError(f"--out {shown} exists; choose another, or pass --overwrite")
     if path.suffix.lower() == ".parquet":
         require_pyarrow()
 
 
-def text_rows(columns: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
+def write_table(columns: Mapping[str, Any], target: str, progress: ProgressReport = no_progress) -> None:
+    """Write columns as CSV, or as parquet where the name ends so; "-" is CSV on standard output.
+
+    A file appears whole or not at all, and takes the place of one that is there. Some thousand rows are in memory as
+    text at a time.
+
+    Args:
+        columns: Values by column name; arrays, or sequences of text. Ids, in the column of that name, are written as
+            `clusterloom.data.ids.encode_id` does, so that none is lost and no two become one.
+        target: The file, or "-".
+        progress: Told how far it is.
+
+    Raises:
+        DataError: see `check_table_target`.
+    """
+    check_table_target(target, overwrite=True)
+    if target == "-":
+        _write_csv(columns, sys.stdout, no_progress)
+        return
+    path = Path(target)
+    with new_file(path) as file:
+        if path.suffix.lower() == ".parquet":
+            _write_parquet(columns, file, progress)
+        else:
+            text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+            _write_csv(columns, text, progress)
+            text.detach()  # writes the rest, and leaves the file open
+
+
+def text_rows(columns: Mapping[str, Any], progress: ProgressReport = no_progress) -> Iterator[tuple[Any, ...]]:
     """Rows of a table as text that stays on its line: of each value what a CSV file has.
 
     Args:
-        columns: Values by column name, "id" among them; arrays, or sequences of text.
+        columns: As for `write_table`.
+        progress: Told how far it is.
 
     Yields:
         One tuple per row, in the order of the columns.
@@ -99,31 +114,42 @@ def text_rows(columns: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
         >>> list(text_rows({"id": ["a\\tb"], "score": np.array([-0.1234567]), "outlier": np.array([True])}))
         [('a\\\\tb', '-0.123457', 'true')]
     """
-    formats = {name: _formatter(values) for name, values in columns.items()}
-    n = len(columns["id"])
+    for block in _blocks(columns, progress):
+        yield from zip(*(map(_formatter(name, values), values) for name, values in block.items()), strict=True)
+
+
+def _blocks(columns: Mapping[str, Any], progress: ProgressReport) -> Iterator[dict[str, Any]]:
+    n = len(next(iter(columns.values())))
     for start in range(0, n, _ROWS_PER_WRITE):
-        stop = min(start + _ROWS_PER_WRITE, n)
-        yield from zip(*(map(formats[c], columns[c][start:stop]) for c in columns), strict=True)
+        progress("writing the table", start, n)
+        yield {name: values[start : start + _ROWS_PER_WRITE] for name, values in columns.items()}
+    progress("writing the table", n, n)
 
 
-def _write_csv(columns: Mapping[str, Any], file: IO[str]) -> None:
+def _write_csv(columns: Mapping[str, Any], file: IO[str], progress: ProgressReport) -> None:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows(text_rows(columns))
+    writer.writerows(text_rows(columns, progress))
 
 
-def _formatter(values: Any) -> Any:
-    kind = values.dtype.kind if isinstance(values, np.ndarray) else "U"
-    return {"f": "{:.6g}".format, "b": lambda flag: "true" if flag else "false", "i": int}.get(kind, printable)
+def _formatter(name: str, values: Any) -> Any:
+    if not isinstance(values, np.ndarray):
+        return encode_id if name == "id" else printable
+    return {"f": "{:.6g}".format, "b": lambda flag: "true" if flag else "false", "i": int}[values.dtype.kind]
 
 
-def _parquet_bytes(columns: Mapping[str, Any]) -> bytes:
+def _write_parquet(columns: Mapping[str, Any], file: IO[bytes], progress: ProgressReport) -> None:
     pyarrow = require_pyarrow()
-    ids = [printable(id_) for id_ in columns["id"]]
-    table = pyarrow.table({**columns, "id": ids})
-    sink = pyarrow.BufferOutputStream()
-    pyarrow.parquet.write_table(table, sink)
-    return bytes(sink.getvalue())
+    writer = None
+    try:
+        for block in _blocks(columns, progress):
+            text = {k: list(map(_formatter(k, v), v)) for k, v in block.items() if not isinstance(v, np.ndarray)}
+            table = pyarrow.table(block | text)
+            writer = writer or pyarrow.parquet.ParquetWriter(file, table.schema)
+            writer.write_table(table)
+    finally:
+        if writer is not None:
+            writer.close()
 
 
 def require_pyarrow(missing: str = _MISSING_PARQUET) -> Any:
@@ -143,8 +169,8 @@ def read_labels(path: Path, ids: Sequence[str]) -> tuple[np.ndarray, tuple[str, 
     """True labels from a file, in the order of `ids`.
 
     Args:
-        path: .npy with integers or text (str or bytes), shape (N,); or .csv with the columns id and label; or text with
-            one label per line.
+        path: .npy with integers or text (str or bytes), shape (N,); or .csv with the columns id and label, ids as
+            `write_table` writes them; or text with one label per line.
         ids: Id of each image.
 
     Returns:
@@ -176,17 +202,17 @@ def read_labels(path: Path, ids: Sequence[str]) -> tuple[np.ndarray, tuple[str, 
 
 
 def _labels_by_id(path: Path, ids: Sequence[str], name: str) -> np.ndarray:
-    with path.open(encoding="utf-8-sig", newline="") as file:  # Excel puts a byte order mark before the first name
-        rows = list(csv.DictReader(file))
-    if not rows or not {"id", "label"} <= set(rows[0]):
-        raise DataError(f"{name}: expected a first line with the column names id and label, and at least one row")
     by_id: dict[str, str] = {}
-    for row in rows:
-        if not row["label"]:
-            raise DataError(f"{name}: the row of {printable(str(row['id']))!r} has no label")
-        if by_id.setdefault(row["id"], row["label"]) != row["label"]:
-            raise DataError(f"{name}: {printable(row['id'])!r} has two labels")
-    missing = [id_ for id_ in map(printable, ids) if id_ not in by_id]
+    with path.open(encoding="utf-8-sig", newline="") as file:  # Excel puts a byte order mark before the first name
+        rows = csv.DictReader(file)
+        for row in rows if {"id", "label"} <= set(rows.fieldnames or ()) else ():
+            if not row["label"]:
+                raise DataError(f"{name}: the row of {printable(str(row['id']))!r} has no label")
+            if by_id.setdefault(decode_id(row["id"]), row["label"]) != row["label"]:
+                raise DataError(f"{name}: {printable(row['id'])!r} has two labels")
+    if not by_id:
+        raise DataError(f"{name}: expected a first line with the column names id and label, and at least one row")
+    missing = [id_ for id_ in ids if id_ not in by_id]
     if missing:
-        raise DataError(f"{name}: no label for {missing[0]!r} and {len(missing) - 1} other images")
-    return np.array([by_id[printable(id_)] for id_ in ids])
+        raise DataError(f"{name}: no label for {encode_id(missing[0])!r} and {len(missing) - 1} other images")
+    return np.array([by_id[id_] for id_ in ids])

@@ -34,7 +34,7 @@ def split_preview(session: Session, values: Values) -> Response:
     revision = collection.editor.revision  # read first: what is newer than its number is refused
     sorting = collection.sorting
     members = sorting.members(cluster)
-    second = split_in_two(collection.survey.latents[members])
+    second = split_in_two(collection.predictions.latents[members])
     parts = [members[~second], members[second]]
     rank = collection.typical_rank
     shown = [part[np.argsort(rank[part], kind="stable")[:_SHOWN]] for part in parts]

@@ -72,15 +72,15 @@ def components(session: Session, cluster: int) -> list[Component]:
     members = collection.sorting.members(cluster)
     if len(members) == 0:
         raise DataError(f"{collection.sorting.title(cluster)} has no images to learn from")
-    sizes = collection.survey.sizes
-    origins = collection.survey.labels[members]
+    sizes = collection.predictions.sizes
+    origins = collection.predictions.labels[members]
     parts = []
     for k in np.unique(origins):
         rows = members[origins == k]
         if len(rows) == sizes[k]:
             parts.append(_model_component(session.model, int(k), len(rows)))
         else:
-            parts.append(_fitted_component(collection.survey.latents[rows], int(k)))
+            parts.append(_fitted_component(collection.predictions.latents[rows], int(k)))
     return parts
 
 
@@ -122,17 +122,17 @@ def centre(parts: list[Component]) -> np.ndarray:
 def deviations(session: Session) -> np.ndarray:
     """How far the latents reach along each dimension, as standard deviations, shape (D,)."""
     if session.ready:
-        return session.collection.survey.latents.std(0)
+        return session.collection.predictions.latents.std(0)
     if session.generates == "":
         parts = [_model_component(session.model, k, 1) for k in range(session.model.n_clusters_)]
         within = np.mean([np.einsum("ij,ij->i", p.factor, p.factor) for p in parts], 0)
         return np.sqrt(within + np.var([p.mean for p in parts], 0))
-    return np.ones(int(session.model.network_.settings.latent_dim), np.float32)
+    return np.ones(int(session.model.network_.latent_dim), np.float32)
 
 
 def latents_of(session: Session, row: int) -> np.ndarray:
     """The latents of an image, shape (D,)."""
-    return session.collection.survey.latents[row]
+    return session.collection.predictions.latents[row]
 
 
 def predictions(model: ImageClusterer, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, float, np.ndarray]:

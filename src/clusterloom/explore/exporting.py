@@ -39,9 +39,9 @@ def export_labels(collection: Collection, folder: Path, suffix: str) -> Path:
         DataError: pyarrow is needed and missing.
         OSError: the file cannot be written.
     """
-    sorting, survey = collection.sorting, collection.survey
+    sorting, predictions = collection.sorting, collection.predictions
     said = prediction_columns(
-        collection.images.ids, {"proba": survey.proba, "score": survey.score, "outlier": survey.outlier}
+        collection.images.ids, {"proba": predictions.proba, "score": predictions.score, "outlier": predictions.outlier}
     )
     model_cluster = said.pop("cluster")
     columns = {

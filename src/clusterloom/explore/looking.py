@@ -73,7 +73,7 @@ def state(session: Session, values: Values) -> Response:
 
 def positions(session: Session, values: Values) -> Response:
     """Places on the map: float32, little-endian, x and y in turns, (N, 2)."""
-    return _binary(session.collection.survey.position, "<f4")
+    return _binary(session.collection.predictions.position, "<f4")
 
 
 def labels(session: Session, values: Values) -> Response:
@@ -87,7 +87,7 @@ def labels(session: Session, values: Values) -> Response:
 
 def confidences(session: Session, values: Values) -> Response:
     """Probability of each image's most likely cluster, as uint8 from 0 to 255, (N,)."""
-    return _binary(np.rint(session.collection.survey.confidence * 255), "u1")
+    return _binary(np.rint(session.collection.predictions.confidence * 255), "u1")
 
 
 def image_png(session: Session, values: Values) -> Response:
@@ -101,16 +101,16 @@ def image_details(session: Session, values: Values) -> Response:
     """What is known of one image."""
     collection = session.collection
     row = _row(collection, values)
-    survey, sorting = collection.survey, collection.sorting
-    top = np.argsort(-survey.proba[row], kind="stable")[:_TOP]
+    predictions, sorting = collection.predictions, collection.sorting
+    top = np.argsort(-predictions.proba[row], kind="stable")[:_TOP]
     return JSONResponse(
         brief(collection, row)
         | {
-            "model_cluster": int(survey.labels[row]),
+            "model_cluster": int(predictions.labels[row]),
             "title": sorting.title(int(sorting.labels[row])),
-            "score": float(survey.score[row]) if np.isfinite(survey.score[row]) else None,
-            "outlier": bool(survey.outlier[row]),
-            "probabilities": [[int(k), float(survey.proba[row, k])] for k in top],
+            "score": float(predictions.score[row]) if np.isfinite(predictions.score[row]) else None,
+            "outlier": bool(predictions.outlier[row]),
+            "probabilities": [[int(k), float(predictions.proba[row, k])] for k in top],
         }
     )
 
@@ -157,20 +157,20 @@ def similar(session: Session, values: Values) -> Response:
     collection = session.collection
     rows = collection.sorting.rows(values.get("rows"))
     n = whole(values, "n", 1, _SIMILAR, default=60)
-    found = collection.survey.similar(rows, n)
+    found = collection.predictions.similar(rows, n)
     return JSONResponse({"images": [brief(collection, int(row)) for row in found]})
 
 
 def brief(collection: Collection, row: int) -> dict[str, Any]:
     """What is shown of an image in a gallery, as JSON values."""
-    survey, cluster = collection.survey, int(collection.sorting.labels[row])
-    changed = cluster != int(survey.labels[row])
+    predictions, cluster = collection.predictions, int(collection.sorting.labels[row])
+    changed = cluster != int(predictions.labels[row])
     return {
         "row": row,
         "id": printable(collection.images.ids[row]),
         "cluster": cluster,
         # The model's probability is of its own cluster, not of the one that a user moved the image to.
-        "probability": None if changed else round(float(survey.confidence[row]), 4),
+        "probability": None if changed else round(float(predictions.confidence[row]), 4),
         "changed": changed,
     }
 
@@ -195,11 +195,11 @@ def png(picture: Image.Image) -> Response:
 
 
 def _clusters(collection: Collection) -> list[dict[str, Any]]:
-    sorting, survey = collection.sorting, collection.survey
+    sorting, predictions = collection.sorting, collection.predictions
     sizes = np.bincount(sorting.labels, minlength=sorting.next_number)
-    unmoved = sorting.labels == survey.labels
+    unmoved = sorting.labels == predictions.labels
     counts = np.bincount(sorting.labels[unmoved], minlength=sorting.next_number)
-    sums = np.bincount(sorting.labels[unmoved], survey.confidence[unmoved], minlength=sorting.next_number)
+    sums = np.bincount(sorting.labels[unmoved], predictions.confidence[unmoved], minlength=sorting.next_number)
     return [
         {
             "number": k,
@@ -216,15 +216,17 @@ def _clusters(collection: Collection) -> list[dict[str, Any]]:
 
 def _heirs(collection: Collection) -> dict[int, int]:
     """Of the model's clusters that were merged away, where most of their images are now."""
-    sorting, survey = collection.sorting, collection.survey
-    moved = {k: sorting.labels[survey.labels == k] for k in range(survey.n_clusters) if k not in sorting.names}
+    sorting, predictions = collection.sorting, collection.predictions
+    moved = {
+        k: sorting.labels[predictions.labels == k] for k in range(predictions.n_clusters) if k not in sorting.names
+    }
     return {k: int(np.bincount(labels).argmax()) for k, labels in moved.items() if len(labels)}
 
 
 def _styles(collection: Collection) -> list[list[str]]:
     """Of every cluster number that there is or was: a merged one still has its probability, and undo brings it back."""
-    survey = collection.survey
-    return _as_json(styles(survey.middles, unplaced=collection.sorting.next_number - survey.n_clusters))
+    predictions = collection.predictions
+    return _as_json(styles(predictions.middles, unplaced=collection.sorting.next_number - predictions.n_clusters))
 
 
 def _as_json(chosen: list[Style]) -> list[list[str]]:

@@ -17,7 +17,7 @@ from clusterloom.explore.exporting import export_generated
 from clusterloom.explore.looking import brief, png
 from clusterloom.explore.session import Session
 from clusterloom.pictures import png_bytes, to_picture
-from clusterloom.survey import joint_features
+from clusterloom.predictions import joint_features
 
 MAX_SPREAD = 3.0
 MAX_OFFSET = 4.0  # deviations
@@ -139,9 +139,9 @@ def _nearest(session: Session, latents: np.ndarray, proba: np.ndarray) -> list[d
     if not session.ready:
         return []
     collection = session.collection
-    survey = collection.survey
+    predictions = collection.predictions
     # Joined with all the others for a moment, so that it is measured with the same scale.
-    features = joint_features(np.vstack([survey.latents, latents]), np.vstack([survey.proba, proba]))
+    features = joint_features(np.vstack([predictions.latents, latents]), np.vstack([predictions.proba, proba]))
     distance = np.square(features[:-1] - features[-1]).sum(1)
     n = min(_NEAREST, len(distance))
     rows = np.argpartition(distance, n - 1)[:n]

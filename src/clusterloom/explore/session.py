@@ -13,14 +13,14 @@ import numpy as np
 
 from clusterloom.data import ImageSet
 from clusterloom.errors import ClusterloomError, printable
-from clusterloom.estimators.autoencoder import DECClusterer
 from clusterloom.estimators.base import ImageClusterer
-from clusterloom.estimators.load import load_model
+from clusterloom.estimators.dec import DECClusterer
+from clusterloom.estimators.methods import load_model
 from clusterloom.estimators.variational import VariationalClusterer
 from clusterloom.explore.editor import Editor
 from clusterloom.explore.journal import Journal
 from clusterloom.explore.sorting import Sorting
-from clusterloom.survey import Survey, survey
+from clusterloom.predictions import Predictions, predict_images
 
 
 class NotFoundError(ClusterloomError):
@@ -37,13 +37,13 @@ class Collection:
 
     Attributes:
         images: The images.
-        survey: What the model says of them.
+        predictions: What the model says of them.
         editor: The user's sorting of them.
         kept: What has been made of the current state, by name.
     """
 
     images: ImageSet
-    survey: Survey
+    predictions: Predictions
     editor: Editor
     kept: dict[str, tuple[int, Any]] = field(default_factory=dict)
 
@@ -62,12 +62,12 @@ class Collection:
     @cached_property
     def typical_rank(self) -> np.ndarray:
         """Place of each image among those that the model puts into its cluster, from 0, most typical, to 1, (N,)."""
-        return self._rank(self.survey.typical)
+        return self._rank(self.predictions.typical)
 
     @cached_property
     def doubtful_rank(self) -> np.ndarray:
         """Likewise from 0, most doubtful, to 1, (N,)."""
-        return self._rank(self.survey.doubtful)
+        return self._rank(self.predictions.doubtful)
 
     @cached_property
     def searchable_ids(self) -> list[str]:
@@ -85,7 +85,7 @@ class Collection:
 
     def _rank(self, order: Callable[[int], np.ndarray]) -> np.ndarray:
         rank = np.zeros(len(self.images), np.float32)
-        for rows in map(order, range(self.survey.n_clusters)):
+        for rows in map(order, range(self.predictions.n_clusters)):
             rank[rows] = np.arange(len(rows)) / max(len(rows) - 1, 1)
         return rank
 
@@ -181,7 +181,7 @@ class Session:
             images = load(self.model)
             journal_of = (self.journal_path, self.model_sha256, images.fingerprint())
             Journal(*journal_of).read_new()  # a journal of other images is refused before a minute's work
-            found = survey(self.model, images, self._tell)
+            found = predict_images(self.model, images, lambda what, done, total: self._tell(what))
             collection = Collection(images, found, Editor(found.labels, found.n_clusters, Journal(*journal_of)))
             self._tell("putting images in order")
             # Made now, so that no first request has to wait for them.
@@ -205,7 +205,7 @@ def about(model: ImageClusterer) -> dict[str, Any]:
     return {
         "method": type(model).__name__,
         "clusters": model.n_clusters_,
-        "latent_dim": int(model.network_.settings.latent_dim),
+        "latent_dim": int(model.network_.latent_dim),
         "height": height,
         "width": width,
         "channels": channels,

@@ -1,1 +1,1 @@
-"""Hand-over to other tools: one file for each form, and `command` that chooses among them."""
+"""Hand-over to other tools: one file for each form, and `formats` that chooses among them."""

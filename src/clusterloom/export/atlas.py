@@ -1,40 +1,32 @@
 """A parquet file for Embedding Atlas: every image with its place on the map and what the model says of it."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
+from clusterloom.console import ProgressReport, no_progress
 from clusterloom.data import ImageSet
+from clusterloom.data.ids import encode_id
 from clusterloom.export.columns import image_columns
 from clusterloom.pictures import png_bytes, to_picture
-from clusterloom.survey import Survey
+from clusterloom.predictions import Predictions
 from clusterloom.tables import require_pyarrow
 
-OPENED_BY = "embedding-atlas {quoted} --image image --x x --y y"
-_MISSING = "--to atlas needs pyarrow: pip install 'clusterloom[parquet]'"
 _MARK = b"clusterloom.export"
 _ROWS_PER_GROUP = 10_000
 
 
-def check_installed() -> None:
-    """Refuse early where parquet files cannot be written.
-
-    Raises:
-        DataError: pyarrow is not installed.
-    """
-    require_pyarrow(_MISSING)
-
-
 def is_atlas(path: Path) -> bool:
     """Whether a file is one that `write_atlas` made."""
-    pyarrow = require_pyarrow(_MISSING)
+    pyarrow = require_pyarrow()
     try:
         return _MARK in (pyarrow.parquet.read_schema(path).metadata or {})
     except (OSError, pyarrow.ArrowException):
         return False
 
 
-def write_atlas(file: IO[bytes], images: ImageSet, survey: Survey, tell: Callable[[str], None]) -> None:
+def write_atlas(
+    file: IO[bytes], images: ImageSet, predictions: Predictions, progress: ProgressReport = no_progress
+) -> None:
     """Write the file: the columns of `image_columns` and `image`, a struct of encoded bytes and path.
 
     That struct is the one of Hugging Face datasets, so `load_images` and other tools read the file as well. Some
@@ -43,21 +35,23 @@ def write_atlas(file: IO[bytes], images: ImageSet, survey: Survey, tell: Callabl
     Args:
         file: Opened for writing.
         images: The images.
-        survey: What the model says of them.
-        tell: Called with a line of text as the work goes on.
+        predictions: What the model says of them.
+        progress: Told how far it is.
     """
-    pyarrow = require_pyarrow(_MISSING)
-    columns = image_columns(images, survey)
-    types = {"image": pyarrow.struct({"bytes": pyarrow.binary(), "path": pyarrow.string()})}
-    types |= {name: pyarrow.array(values[:1]).type for name, values in columns.items()}
+    pyarrow = require_pyarrow()
+    columns = image_columns(images, predictions)
+    types = {"image": pyarrow.struct({"bytes": pyarrow.binary(), "path": pyarrow.string()}), "id": pyarrow.string()}
+    types |= {name: pyarrow.array(values[:1]).type for name, values in columns.items() if name != "id"}
     schema = pyarrow.schema(types, metadata={_MARK: b"atlas"})
     with pyarrow.parquet.ParquetWriter(file, schema) as writer:
         for start in range(0, len(images), _ROWS_PER_GROUP):
+            progress("writing images", start, len(images))
             rows = slice(start, start + _ROWS_PER_GROUP)
             part: dict[str, Any] = {name: values[rows] for name, values in columns.items()}
+            part["id"] = list(map(encode_id, part["id"]))
             part["image"] = [
-                {"bytes": png_bytes(to_picture(image)), "path": id_}
+                {"bytes": png_bytes(to_picture(image), made=False), "path": id_}
                 for image, id_ in zip(images.images[rows], part["id"], strict=True)
             ]
             writer.write_table(pyarrow.table(part, schema=schema))
-            tell(f"{min(rows.stop, len(images)):,} of {len(images):,} images written")
+    progress("writing images", len(images), len(images))

@@ -1,30 +1,20 @@
 """A folder of images with a table, as Hugging Face's `imagefolder` reads it."""
 
-from collections.abc import Callable
 from pathlib import Path
 
+from clusterloom.console import ProgressReport, no_progress
 from clusterloom.data import ImageSet
 from clusterloom.export.columns import image_columns
 from clusterloom.pictures import to_picture
-from clusterloom.survey import Survey
-from clusterloom.tables import require_pyarrow, write_table
+from clusterloom.predictions import Predictions
+from clusterloom.tables import write_table
 
-OPENED_BY = "datasets.load_dataset('imagefolder', data_dir={path!r})"
-_MISSING = "--to huggingface-folder needs pyarrow for its table: pip install 'clusterloom[parquet]'"
 _IMAGES_PER_FOLDER = 1000
-_IMAGES_PER_LINE = 10_000
 
 
-def check_installed() -> None:
-    """Refuse early where the table cannot be written.
-
-    Raises:
-        DataError: pyarrow is not installed.
-    """
-    require_pyarrow(_MISSING)
-
-
-def write_image_folder(folder: Path, images: ImageSet, survey: Survey, tell: Callable[[str], None]) -> None:
+def write_image_folder(
+    folder: Path, images: ImageSet, predictions: Predictions, progress: ProgressReport = no_progress
+) -> None:
     """Fill a folder with PNG files and `metadata.parquet`, the columns of `image_columns` by `file_name`.
 
     Files are named by the row, whatever the images' ids are, a thousand in each sub-folder. The table is parquet and
@@ -33,15 +23,15 @@ def write_image_folder(folder: Path, images: ImageSet, survey: Survey, tell: Cal
     Args:
         folder: Empty.
         images: The images.
-        survey: What the model says of them.
-        tell: Called with a line of text as the work goes on.
+        predictions: What the model says of them.
+        progress: Told how far it is.
     """
     names = [f"images/{row // _IMAGES_PER_FOLDER:04d}/{row:07d}.png" for row in range(len(images))]
     for row, name in enumerate(names):
         if row % _IMAGES_PER_FOLDER == 0:
+            progress("writing images", row, len(images))
             (folder / name).parent.mkdir(parents=True)
         # No fsync for each of them, which would take minutes: the whole folder gets its name once all are there.
         to_picture(images.images[row]).save(folder / name)
-        if (row + 1) % _IMAGES_PER_LINE == 0:
-            tell(f"{row + 1:,} of {len(images):,} images written")
-    write_table({"file_name": names, **image_columns(images, survey)}, str(folder / "metadata.parquet"))
+    progress("writing images", len(images), len(images))
+    write_table({"file_name": names, **image_columns(images, predictions)}, str(folder / "metadata.parquet"))

@@ -85,7 +85,7 @@ def write_networks(
         ModelError: an output differs by more than `TOLERANCE`, or PyTorch's exporter does not know how.
     """
     network = copy.deepcopy(model.network_).cpu().float().eval()
-    x = _made_images(network) if images is None else _some_images(model, images)
+    x = _made_images(network, model.image_shape_) if images is None else _some_images(model, images)
     with torch.inference_mode():
         z = network.latents(x)
     return {
@@ -207,11 +207,11 @@ def _some_images(model: ImageClusterer, images: ImageSet) -> Tensor:
     return Compute(torch.device("cpu"), "fp32").batch(images_from(model, images.images[rows], reset=False)).contiguous()
 
 
-def _made_images(network: Any) -> Tensor:
+def _made_images(network: Any, image_shape: tuple[int, int, int]) -> Tensor:
     """Images around every class mean, and noise."""
     generator = torch.Generator().manual_seed(0)
     means = network.class_means.detach()
-    height, width, channels = network.settings.image_shape
+    height, width, channels = image_shape
     each = -(-_CHECKED_IMAGES // (2 * len(means)))
     steps = torch.randn(len(means) * each, means.shape[1], generator=generator)
     with torch.inference_mode():

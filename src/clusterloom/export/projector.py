@@ -5,22 +5,22 @@ pixels.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from clusterloom.console import ProgressReport, no_progress
 from clusterloom.data import ImageSet
 from clusterloom.data.images import limited_rows
 from clusterloom.export.columns import image_columns
 from clusterloom.files import write_atomically
 from clusterloom.pictures import png_bytes, to_picture
-from clusterloom.survey import Survey
+from clusterloom.predictions import Predictions
 from clusterloom.tables import text_rows
 
-OPENED_BY = "tensorboard --logdir {quoted}"
 MOST_ROWS = 100_000
 MOST_PIXELS = 8192  # along a side of the sheet
 _EMBEDDING = """embeddings {{
@@ -38,24 +38,24 @@ _EMBEDDING = """embeddings {{
 """
 
 
-def write_projector(folder: Path, images: ImageSet, survey: Survey, tell: Callable[[str], None]) -> None:
+def write_projector(
+    folder: Path, images: ImageSet, predictions: Predictions, progress: ProgressReport = no_progress
+) -> None:
     """Fill a folder that `tensorboard --logdir` opens: the latents and the map, with the images as points.
 
     Args:
         folder: Empty.
         images: The images; beyond 100,000 a fixed random choice of them.
-        survey: What the model says of them.
-        tell: Called with a line of text as the work goes on.
+        predictions: What the model says of them.
+        progress: Told how far it is.
     """
     rows = limited_rows(len(images), MOST_ROWS)
-    if len(rows) < len(images):
-        tell(f"{len(rows):,} of {len(images):,} images chosen at random: the projector shows no more")
     # It looks for principal axes in whatever it is given, and wants three dimensions at least for its first view.
-    tensors = {"latents": _widened(survey.latents[rows]), "map": _widened(survey.position[rows])}
+    tensors = {"latents": _widened(predictions.latents[rows]), "map": _widened(predictions.position[rows])}
     for name, tensor in tensors.items():
         write_atomically(folder / f"{name}.tsv", _tensor_bytes(tensor))
-    write_atomically(folder / "metadata.tsv", _table_bytes(_chosen(image_columns(images, survey), rows)))
-    tell("drawing the sheet of images")
+    write_atomically(folder / "metadata.tsv", _table_bytes(_chosen(image_columns(images, predictions), rows)))
+    progress("drawing the sheet of images", 0, 0)
     sheet, (width, height) = sprite_sheet(images.images, rows)
     write_atomically(folder / "sprite.png", png_bytes(sheet))
     config = [

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from clusterloom.palette import COLOURS, Style
-from clusterloom.survey import Survey
+from clusterloom.predictions import Predictions
 
 _LONGER_SIDE = 1400  # pixels
 _MARGIN = 24
@@ -42,24 +42,24 @@ class MapPicture:
     labels: list[Label]
 
 
-def draw(survey: Survey, styles: Sequence[Style]) -> MapPicture:
-    """Draw all images of a survey.
+def draw(predictions: Predictions, styles: Sequence[Style]) -> MapPicture:
+    """Draw all images of a predictions.
 
     Markers are drawn in a random, seeded order: where clusters mix, no one of them covers the others.
 
     Args:
-        survey: Of N images.
+        predictions: Of N images.
         styles: One for each cluster.
     """
-    low, high = survey.position.min(0), survey.position.max(0)
+    low, high = predictions.position.min(0), predictions.position.max(0)
     scale = _LONGER_SIDE - 2 * _MARGIN
     size = np.maximum(np.rint((high - low) * scale) + 2 * _MARGIN, _LEAST_SIDE).astype(int)
     # Pictures count rows downwards.
-    pixels = np.rint((survey.position - (low + high) / 2) * scale * [1, -1] + (size - 1) / 2).astype(int)
+    pixels = np.rint((predictions.position - (low + high) / 2) * scale * [1, -1] + (size - 1) / 2).astype(int)
     width, height = size.tolist()
-    order = np.random.default_rng(0).permutation(len(survey))
-    points = _raster(pixels[order], survey.labels[order], styles, (height, width))
-    return MapPicture(points, _apart(_label_places(pixels, survey.labels), (width, height)))
+    order = np.random.default_rng(0).permutation(len(predictions))
+    points = _raster(pixels[order], predictions.labels[order], styles, (height, width))
+    return MapPicture(points, _apart(_label_places(pixels, predictions.labels), (width, height)))
 
 
 def _raster(pixels: np.ndarray, labels: np.ndarray, styles: Sequence[Style], size: tuple[int, int]) -> Image.Image:

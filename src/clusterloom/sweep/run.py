@@ -12,8 +12,8 @@ from clusterloom.data import ImageSet
 from clusterloom.data.images import limited_rows
 from clusterloom.estimators.base import ImageClusterer
 from clusterloom.estimators.methods import METHODS
-from clusterloom.guide import modularity, sampled_graph
 from clusterloom.metrics import sampled_silhouette_score
+from clusterloom.recipe.neighbours import modularity, neighbour_graph
 
 SCORES = {
     "modularity": "share of the 15 nearest neighbours, by pixels, in the same cluster, beyond chance",
@@ -42,7 +42,7 @@ class Runner:
         self.folder, self.rank_by = folder, rank_by
         # The same graph for every run: pixels are what all settings have in common.
         rows = limited_rows(len(images), _GRAPH_IMAGES)
-        shown, self._graph = sampled_graph(images.images[rows].reshape(len(rows), -1).astype(np.float32), seed=0)
+        shown, self._graph = neighbour_graph(images.images[rows].reshape(len(rows), -1).astype(np.float32), seed=0)
         self._rows = rows[shown]
 
     def make(self, run: int, changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,159 @@
+"""One folder for each cluster, with the files that the images came from: what people look at and go on working with."""
+
+import re
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from clusterloom.console import ProgressReport, no_progress
+from clusterloom.data import ImageSet
+from clusterloom.data.ids import encode_id
+from clusterloom.errors import DataError, printable
+from clusterloom.export.facts import FACTS, read_facts, write_facts
+from clusterloom.files import new_directory
+from clusterloom.model_dir.format import LEFT_BY_VIEWERS
+from clusterloom.pictures import png_bytes, to_picture
+
+_KIND = "cluster-folders"
+_LONGEST_NAME = 100  # characters of an id in the name of a PNG file; file systems take 255 bytes
+_IMAGES_PER_STEP = 100  # between two words about progress
+
+
+def check_sort_target(folder: Path, source: Path | None, overwrite: bool) -> None:
+    """Refuse a folder that `sort_into` cannot or should not write, before any work is done for it.
+
+    Args:
+        folder: As for `sort_into`.
+        source: As for `sort_into`.
+        overwrite: As for `sort_into`.
+
+    Raises:
+        DataError: see `sort_into`.
+    """
+    shown, target, here = f"--sort-into {printable(str(folder))}", folder.resolve(), Path.cwd()
+    if source is not None:
+        _check_apart(folder, [source.resolve()])
+    if not target.parent.is_dir():
+        raise DataError(f"{shown}: the folder {printable(str(target.parent))} does not exist")
+    if target.exists() and not target.is_dir():
+        raise DataError(f"{shown} is a file; give the name of a folder")
+    if target == here or target in here.parents:
+        raise DataError(f"{shown} is or holds the current folder; choose another")
+    if target.is_dir() and any(target.iterdir()):
+        if not overwrite:
+            raise DataError(f"{shown} exists and is not an empty folder; choose another, or pass --overwrite")
+        if stranger := _stranger(target):
+            raise DataError(f"{shown} holds {printable(stranger)}, which was not sorted into it; move it away")
+
+
+def sort_into(
+    folder: Path,
+    images: ImageSet,
+    labels: np.ndarray,
+    source: Path | None,
+    *,
+    link: bool = False,
+    overwrite: bool = False,
+    progress: ProgressReport = no_progress,
+) -> int:
+    """Make a folder with one sub-folder for each cluster that has images, `cluster-0` and so on.
+
+    Images that came from a folder keep their names and their sub-folders, `cluster-3/2019/may/tom.jpg`: the path tells
+    where an image was taken from, and no two of them collide. Other images become PNG files that are named by their
+    ids. The folder appears whole or not at all.
+
+    Args:
+        folder: The folder to make. The folder around it is there, and it lies apart from the images.
+        images: The images.
+        labels: Cluster of each image, shape (N,).
+        source: The folder that the images were read from; None where they came from elsewhere.
+        link: Make symbolic links instead of copies.
+        overwrite: Replace what an earlier call made, as long as there is nothing else.
+        progress: Told how far it is.
+
+    Returns:
+        The number of clusters that have images.
+
+    Raises:
+        DataError: the folder is, holds or lies in the folder of the images, or it holds something that may not be
+            replaced; links are wanted and there are no files; an original is no longer there.
+        OSError: the disk is full or not writable; what was in the folder is intact.
+    """
+    if link and source is None:
+        raise DataError("there are no files to link to, for the images did not come from a folder; sort copies")
+    check_sort_target(folder, source, overwrite)
+    originals = [] if source is None else [source.resolve() / _checked(id_) for id_ in images.ids]
+    _check_apart(folder, {path.parent for path in originals})  # which a link may have led elsewhere
+    names = []
+    with new_directory(folder) as scratch:
+        for row, cluster in enumerate(labels.tolist()):
+            if row % _IMAGES_PER_STEP == 0:
+                progress("sorting images into folders", row, len(images))
+            inside = scratch / f"cluster-{cluster}"
+            if source is None:
+                target = _free(inside / _png_name(images.ids[row]), row)
+                target.write_bytes(png_bytes(to_picture(images.images[row]), made=False))
+            else:
+                target = _free(inside / images.ids[row], row)
+                _place(originals[row], target, link)
+            names.append(target.relative_to(scratch).as_posix())
+        write_facts(scratch, _KIND, {"images": len(images), "files": names})
+    progress("sorting images into folders", len(images), len(images))
+    return len(np.unique(labels))
+
+
+def _check_apart(folder: Path, homes: Iterable[Path]) -> None:
+    target = folder.resolve()
+    for home in {home.resolve() for home in homes}:
+        if target == home or target in home.parents or home in target.parents:
+            raise DataError(
+                f"--sort-into {printable(str(folder))} is, holds or lies in the folder of the images, "
+                f"{printable(str(home))}; choose another"
+            )
+
+
+def _stranger(folder: Path) -> str | None:
+    """The name of something that `sort_into` did not write, if there is any."""
+    facts = read_facts(folder)
+    listed = facts.get("files") if facts.get("clusterloom_export") == _KIND else None
+    files = [str(name) for name in listed] if isinstance(listed, list) else []
+    ours = {FACTS, *files, *(parent.as_posix() for name in files for parent in Path(name).parents)}
+    found = (path for path in folder.rglob("*") if path.name not in LEFT_BY_VIEWERS)
+    return next((name for path in found if (name := path.relative_to(folder).as_posix()) not in ours), None)
+
+
+def _free(target: Path, row: int) -> Path:
+    """The target, or one beside it where a file system takes two names for one; the folder around it is made."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return target.with_stem(f"{target.stem}~{row}") if target.exists() else target
+
+
+def _checked(identifier: str) -> str:
+    if {"", ".", ".."} & set(identifier.split("/")):
+        raise DataError(f"{encode_id(identifier)!r} is no path inside a folder")
+    return identifier
+
+
+def _png_name(identifier: str) -> str:
+    r"""An id as the name of one file on any system.
+
+    Example:
+        >>> _png_name("17"), _png_name("../cats/tom.jpg")
+        ('17.png', '%2E.%2Fcats%2Ftom.jpg.png')
+    """
+    text = encode_id(identifier.removesuffix(".png"))[:_LONGEST_NAME]
+    return re.sub(r'[<>:"/\\|?*%]|^\.', lambda match: f"%{ord(match[0]):02X}", text) + ".png"
+
+
+def _place(original: Path, target: Path, link: bool) -> None:
+    if not original.is_file():  # opening a pipe would wait for ever
+        raise DataError(f"{printable(str(original))} is no longer in the folder that was read")
+    if not link:
+        shutil.copy2(original, target)
+        return
+    try:
+        target.symlink_to(original)
+    except (OSError, NotImplementedError) as error:
+        raise DataError(f"no links can be made where {printable(str(target))} would be; sort copies") from error

@@ -1,0 +1,119 @@
+"""The forms of an export: what each needs and where it may go, and the whole of it written or nothing."""
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+from clusterloom.console import ProgressReport, is_main_process, no_progress
+from clusterloom.data import ImageSet
+from clusterloom.errors import DataError, SettingsError, printable
+from clusterloom.estimators.base import ImageClusterer
+from clusterloom.estimators.methods import load_model
+from clusterloom.export import onnx, projector
+from clusterloom.export.atlas import is_atlas, write_atlas
+from clusterloom.export.facts import read_facts, write_facts
+from clusterloom.export.image_folder import write_image_folder
+from clusterloom.files import new_directory, new_file
+from clusterloom.predictions import Predictions, predict_images
+from clusterloom.tables import require_pyarrow
+
+_OPENED_BY = {
+    "atlas": "embedding-atlas {quoted} --image image --x x --y y",
+    "tensorboard": "tensorboard --logdir {quoted}",
+    "huggingface-folder": "datasets.load_dataset('imagefolder', data_dir={path!r})",
+}
+FORMATS = (*_OPENED_BY, "onnx")
+
+
+def write_export(
+    model_path: Path,
+    to: str,
+    out: Path,
+    images_for: Callable[[ImageClusterer], ImageSet] | None,
+    *,
+    overwrite: bool = False,
+    tell: Callable[[str], None],
+    progress: ProgressReport = no_progress,
+) -> None:
+    """Hand a model, or what it says of images, over to another tool.
+
+    Args:
+        model_path: The model directory.
+        to: One of `FORMATS`.
+        out: The file or folder to make.
+        images_for: Reads the images in the size that a model wants; None where no data were named.
+        overwrite: Replace an earlier export that is there.
+        tell: Told in a line of text what has been written, and what opens it.
+        progress: Told how far it is.
+
+    Raises:
+        SettingsError: the form is unknown, needs images and there are none, or a package that is not installed.
+        DataError: there is something at `out` that may not be replaced.
+        ModelError: an exported network does not agree with the model.
+    """
+    _check_format(to, images_for is not None)
+    _check_target(to, out, overwrite)
+    model = load_model(model_path)
+    images = None if images_for is None else images_for(model)
+    shown = printable(str(out))
+    if to == "onnx":
+        if is_main_process():
+            with new_directory(out) as folder:
+                facts = onnx.write_networks(folder, model, images, tell)
+                write_facts(folder, to, _about(model) | facts)
+            tell(f"networks: {shown}")
+        return
+    assert images is not None, "_check_format asks for them"
+    predictions = predict_images(model, images, progress)  # every process takes part
+    if is_main_process():
+        _write(to, out, model, images, predictions, progress)
+        if to == "tensorboard" and len(images) > projector.MOST_ROWS:
+            tell(f"{projector.MOST_ROWS:,} of the images, chosen at random: the projector shows no more")
+        tell(f"{len(images):,} images: {shown}")
+        tell(f"open with: {_OPENED_BY[to].format(path=shown, quoted=shlex.quote(shown))}")
+
+
+def _write(
+    to: str, out: Path, model: ImageClusterer, images: ImageSet, predictions: Predictions, progress: ProgressReport
+) -> None:
+    if to == "atlas":
+        with new_file(out.resolve()) as file:
+            write_atlas(file, images, predictions, progress)
+        return
+    with new_directory(out) as folder:
+        fill = projector.write_projector if to == "tensorboard" else write_image_folder
+        fill(folder, images, predictions, progress)
+        write_facts(folder, to, _about(model) | {"data": printable(images.name), "images": len(images)})
+
+
+def _about(model: ImageClusterer) -> dict[str, object]:
+    return {
+        "estimator": type(model).__name__,
+        "n_clusters": model.n_clusters_,
+        "image_shape": dict(zip(("height", "width", "channels"), model.image_shape_, strict=True)),
+    }
+
+
+def _check_format(to: str, has_images: bool) -> None:
+    if to not in FORMATS:
+        raise SettingsError(f"unknown form {printable(to)!r}; --to is one of {', '.join(FORMATS)}")
+    if to != "onnx" and not has_images:
+        raise SettingsError(f"--to {to} needs images: clusterloom export MODEL DATA --to {to} --out PATH")
+    if to == "onnx":
+        onnx.check_installed()
+    elif to != "tensorboard":
+        require_pyarrow(f"--to {to} needs pyarrow: pip install 'clusterloom[parquet]'")
+
+
+def _check_target(to: str, out: Path, overwrite: bool) -> None:
+    shown, target = printable(str(out)), out.resolve()
+    if to == "atlas" and target.suffix.lower() != ".parquet":
+        raise DataError(f"--out {shown}: expected a name that ends in .parquet")
+    if not target.parent.is_dir():
+        raise DataError(f"--out {shown}: the folder {printable(str(target.parent))} does not exist")
+    if not target.exists() or (to != "atlas" and target.is_dir() and not any(target.iterdir())):
+        return
+    if not (is_atlas(target) if to == "atlas" else read_facts(target).get("clusterloom_export") in FORMATS):
+        raise DataError(f"--out {shown} exists and is not an earlier export; choose another")
+    if not overwrite:
+        raise DataError(f"--out {shown} exists; choose another, or pass --overwrite")

@@ -1,0 +1,124 @@
+"""Figures that matplotlib draws: what speaks for each number of clusters, and a model's networks.
+
+Each is a PNG file, made of a figure alone, without pyplot and its state for the whole process. Matplotlib is imported
+where it is needed, for it takes a second.
+"""
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from clusterloom.networks.describe import Part, size
+from clusterloom.recipe.cluster_count import Evidence, best_count, enough_modularity
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_EVIDENCE_TITLES = {
+    "modularity": "modularity: neighbours in the same cluster, beyond chance; dashed: as good as the best",
+    "stability": "stability: do two halves of the images lead to the same clusters?",
+}
+
+
+def cluster_count_plot(evidence: Sequence[Evidence]) -> bytes:
+    """A PNG file of what speaks for each number of clusters, with the choice ringed."""
+    from matplotlib.figure import Figure
+
+    chosen = best_count(evidence)
+    numbers = [e.n_clusters for e in evidence]
+    figure = Figure(figsize=(7, 5.2), layout="constrained")
+    panels = figure.subplots(2, 1, sharex=True)
+    for panel, (name, title) in zip(panels, _EVIDENCE_TITLES.items(), strict=True):
+        values = [getattr(e, name) for e in evidence]
+        panel.plot(numbers, values, "o-", color="#0072b2", linewidth=1, markersize=5)
+        at = numbers.index(chosen)
+        panel.plot(chosen, values[at], "o", markersize=13, markerfacecolor="none", color="#d55e00")
+        panel.set_title(title, loc="left", fontsize=10)
+        panel.grid(alpha=0.3)
+    panels[0].axhline(enough_modularity(evidence), color="#d55e00", linewidth=1, linestyle="--")
+    panels[-1].set_xlabel(f"number of clusters; ringed: chosen, {chosen}")
+    panels[-1].xaxis.get_major_locator().set_params(integer=True)
+    return _png_bytes(figure, 110)
+
+
+def network_figure(parts: Sequence[Part], title: str) -> bytes:
+    """A PNG file of a network as the paper's figure 1 draws it: data in solid boxes, networks in dashed ones.
+
+    The height of a data box is the logarithm of how many numbers it holds.
+
+    Args:
+        parts: As `clusterloom.networks.describe.describe` gives them.
+        title: Above the picture.
+    """
+    from matplotlib.figure import Figure
+
+    by_name = {part.name: part for part in parts}
+    convs = [part for part in parts if part.name.startswith("Con_Layer")]
+    encoder, decoder, category = by_name["encoder"], by_name["decoder"], by_name["category encoder"]
+    latent_dim = encoder.output_shape[0] // 2
+    # Along the middle, from the image to its reconstruction: data and networks in turns.
+    row: list[tuple[str, tuple[int, ...]] | Part] = [("image", (convs or [encoder])[0].input_shape)]
+    for part in convs:
+        row += [part, ("output", part.output_shape)]
+    if convs:
+        row += [("features", encoder.input_shape)]
+    row += [encoder, ("mean,\nlog-variance", encoder.output_shape), ("z", (latent_dim,)), decoder]
+    row += [("output, cut", decoder.output_shape)]
+    if "TranCon_Layer1" in by_name:
+        mirror = by_name["TranCon_Layer1"]
+        row += [mirror, ("new image", mirror.output_shape)]
+    widths = [1.0 if isinstance(item, Part) else 0.66 for item in row]
+    middles = [sum(widths[:at]) + widths[at] / 2 for at in range(len(row))]
+    figure = Figure(figsize=(1.7 * sum(widths), 6), layout="constrained")
+    axes = figure.subplots()
+    axes.set(xlim=(0, sum(widths)), ylim=(-5.3, 2.6))
+    axes.set_title(title, fontsize=11)
+    axes.axis("off")
+    places: dict[str, float] = {}
+    for item, x, width in zip(row, middles, widths, strict=True):
+        if isinstance(item, Part):
+            _network_box(axes, x, 0.0, item)
+        else:
+            places[item[0]] = x
+            _data_box(axes, x, 0.0, *item)
+        if x > middles[0]:
+            _arrow(axes, (x - width / 2 - 0.06, 0), (x - width / 2 + 0.06, 0))
+    source = category.reads if category.reads in places else "image"
+    start, below = places[source], -0.85 - 0.14 * float(np.log2(np.prod(category.input_shape)))
+    _network_box(axes, start + 0.83, -3.9, category)
+    _data_box(axes, start + 1.66, -3.9, "clusters", category.output_shape)
+    _arrow(axes, (start, below), (start + 0.38, -3.9), connectionstyle="angle,angleA=90,angleB=0")
+    _arrow(axes, (start + 1.27, -3.9), (start + 1.39, -3.9))
+    return _png_bytes(figure, 100)
+
+
+def _arrow(axes: Any, start: tuple[float, float], end: tuple[float, float], **style: str) -> None:
+    axes.annotate("", end, start, arrowprops={"arrowstyle": "->", **style})
+
+
+def _data_box(axes: Any, x: float, y: float, name: str, shape: tuple[int, ...]) -> None:
+    from matplotlib.patches import Rectangle
+
+    height = 0.4 + 0.28 * float(np.log2(np.prod(shape)))
+    axes.add_patch(Rectangle((x - 0.14, y - height / 2), 0.28, height, facecolor="#cfe3f1", edgecolor="black"))
+    text = f"{name}\n{size(shape)}".replace(" = ", "\n")
+    axes.text(x, y - height / 2 - 0.12, text, ha="center", va="top", fontsize=8)
+
+
+def _network_box(axes: Any, x: float, y: float, part: Part) -> None:
+    from matplotlib.patches import Rectangle
+
+    axes.add_patch(Rectangle((x - 0.43, y - 1.3), 0.86, 2.6, fill=False, linestyle="--", edgecolor="black"))
+    layers = "\n".join(part.layers[:7]).replace(", ", ",\n")
+    more = f"\n... {len(part.layers)} in all" if len(part.layers) > 7 else ""
+    axes.text(x, y + 1.2, part.name, ha="center", va="top", fontsize=9, weight="bold")
+    axes.text(x, y - 0.02, layers + more, ha="center", va="center", fontsize=7 if len(part.layers) > 4 else 8)
+    axes.text(x, y - 1.22, f"{part.parameters:,} parameters", ha="center", va="bottom", fontsize=7)
+
+
+def _png_bytes(figure: "Figure", dots_per_inch: int) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dots_per_inch, metadata={"Software": "clusterloom"})
+    return buffer.getvalue()

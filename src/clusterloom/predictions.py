@@ -1,0 +1,249 @@
+"""What a model says of every image of a set, and their layout on a map: what one looks at clusters with."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+
+import numpy as np
+
+from clusterloom.array_cache import ArrayCache
+from clusterloom.console import ProgressReport, is_main_process, no_progress
+from clusterloom.data import ImageSet
+from clusterloom.data.cache import cache_root
+from clusterloom.errors import SettingsError
+from clusterloom.estimators.base import ImageClusterer
+from clusterloom.map_layout import draw_map
+from clusterloom.model_dir.contents import contents_of
+
+_VERSION = 4  # part of every key: raise it when the map is laid out in another way
+_LEAST_VARIANCE = 1e-12
+_CATEGORY_WEIGHT = 0.5  # beside latents at 1: clusters lie apart, but not further than their images do
+_MOST_BYTES = 2 << 30  # of all predictions in the cache
+_IMAGES_PER_STEP = 4096  # between two words about progress
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a model says of every image, and where each lies on the map.
+
+    Attributes:
+        proba: Probability of every cluster, shape (N, K), float32.
+        latents: Posterior means, shape (N, D), float32.
+        score: How well the model explains each image, nats, shape (N,), float32.
+        outlier: Whether the score is below the model's threshold, shape (N,), bool.
+        position: Place on the map, shape (N, 2), float32: x to the right and y upwards, the longer axis from 0 to 1,
+            the shorter one to the same scale, in the middle. Shape (0, 2) where no map was wanted.
+    """
+
+    proba: np.ndarray
+    latents: np.ndarray
+    score: np.ndarray
+    outlier: np.ndarray
+    position: np.ndarray = field(default_factory=lambda: np.empty((0, 2), np.float32))
+
+    def __len__(self) -> int:
+        return len(self.proba)
+
+    @property
+    def n_clusters(self) -> int:
+        """Number of clusters, K."""
+        return self.proba.shape[1]
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """Most likely cluster of each image, shape (N,), int64."""
+        return self.proba.argmax(1)
+
+    @cached_property
+    def confidence(self) -> np.ndarray:
+        """Probability of the most likely cluster, shape (N,), float32."""
+        return self.proba.max(1)
+
+    @cached_property
+    def sizes(self) -> np.ndarray:
+        """Images of each cluster, shape (K,), int64."""
+        return np.bincount(self.labels, minlength=self.n_clusters)
+
+    @cached_property
+    def middles(self) -> np.ndarray:
+        """Middle of each cluster on the map, the median of its images' places, shape (K, 2); 0 where it is empty."""
+        middles = np.zeros((self.n_clusters, 2))
+        for k, members in enumerate(self._members):
+            if len(members):
+                middles[k] = np.median(self.position[members], 0)
+        return middles
+
+    @cached_property
+    def features(self) -> np.ndarray:
+        """Latents beside category probabilities, by which images are compared, shape (N, D + K), float32.
+
+        See `joint_features`.
+        """
+        return joint_features(self.latents, self.proba)
+
+    def typical(self, cluster: int, n: int | None = None) -> np.ndarray:
+        """Rows of a cluster's images, the most typical first: the nearest to its middle in latent space.
+
+        Each latent dimension counts by the cluster's own deviation along it.
+
+        Args:
+            cluster: From 0 to K - 1.
+            n: At most so many; None for all.
+
+        Returns:
+            Row numbers, int64; none where the cluster is empty.
+        """
+        return self._ordered(cluster, -self._distance)[:n]
+
+    def doubtful(self, cluster: int, n: int | None = None) -> np.ndarray:
+        """Rows of a cluster's images, the least certain first; among equally certain ones the least typical.
+
+        Args:
+            cluster: From 0 to K - 1.
+            n: At most so many; None for all.
+
+        Returns:
+            Row numbers, int64; none where the cluster is empty.
+        """
+        return self._ordered(cluster, self._distance, -self.confidence)[:n]
+
+    def nearest_clusters(self) -> np.ndarray:
+        """The cluster that each cluster's images would go to next, by their mean probabilities of the other ones.
+
+        Returns:
+            Shape (K,), int64; -1 where the cluster is empty or its images are all certain beyond any doubt.
+        """
+        mass = np.stack([self.proba[members].sum(0, dtype=np.float64) for members in self._members])
+        np.fill_diagonal(mass, 0)
+        return np.where(mass.max(1) > 0, mass.argmax(1), -1)
+
+    def similar(self, rows: np.ndarray, n: int) -> np.ndarray:
+        """Images that are most like some others: the nearest to the mean of their `features`.
+
+        Args:
+            rows: Row numbers, shape (m,), m at least 1.
+            n: How many to find.
+
+        Returns:
+            Row numbers, int64, the most similar first, without `rows`.
+
+        Raises:
+            SettingsError: there are no `rows`.
+        """
+        rows = np.asarray(rows, np.int64)
+        if len(rows) == 0:
+            raise SettingsError("similar images to none cannot be found; choose at least one image")
+        middle = self.features[rows].mean(0)
+        # |f - m|^2 without the term that is the same for all: one matrix product and no copy of the features.
+        distance = self._squared_norms - 2 * (self.features @ middle)
+        distance[rows] = np.inf
+        n = min(n, len(self) - len(np.unique(rows)))
+        nearest = np.argpartition(distance, n - 1)[:n] if n > 0 else np.empty(0, np.int64)
+        return nearest[np.lexsort((nearest, distance[nearest]))]
+
+    @cached_property
+    def _squared_norms(self) -> np.ndarray:
+        return np.einsum("nd,nd->n", self.features, self.features)
+
+    @cached_property
+    def _distance(self) -> np.ndarray:
+        """Squared distance of each image from the middle of its cluster, in the cluster's deviations, shape (N,)."""
+        distance = np.zeros(len(self))
+        least = _LEAST_VARIANCE + 1e-3 * self.latents.var(dtype=np.float64)
+        for members in filter(len, self._members):
+            z = self.latents[members].astype(np.float64)
+            distance[members] = ((z - z.mean(0)) ** 2 / (z.var(0) + least)).sum(1)
+        return distance
+
+    @cached_property
+    def _members(self) -> list[np.ndarray]:
+        return [np.flatnonzero(self.labels == k) for k in range(self.n_clusters)]
+
+    def _ordered(self, cluster: int, *keys: np.ndarray) -> np.ndarray:
+        """A cluster's rows in descending order of the last key, then of the ones before it, then as they come."""
+        members = self._members[cluster]
+        return members[np.lexsort([-key[members] for key in keys])]
+
+
+def predict_images(model: ImageClusterer, images: ImageSet, progress: ProgressReport = no_progress) -> Predictions:
+    """What a model says of every image, with a map of them; from the cache where it has been asked before.
+
+    The cache is keyed by model and pixels. It keeps 2 GB of what was used last.
+
+    Args:
+        model: Any fitted estimator.
+        images: Images of the shape that it was trained on.
+        progress: Told how far it is.
+
+    Returns:
+        The same for the same model and pixels, bit for bit, on the same machine.
+
+    Raises:
+        DataError: the images do not have the shape of the training images.
+    """
+    cache, key = ArrayCache(cache_root() / "predictions", _MOST_BYTES), _key(model, images)
+    found = cache.load(key) or {}
+    names = {field.name for field in fields(Predictions)}
+    if found.keys() == names and {len(array) for array in found.values()} == {len(images)}:
+        return Predictions(**found)
+    made = predict_without_map(model, images, progress)
+    progress("laying out the map", 0, 0)
+    made = replace(made, position=draw_map(joint_features(made.latents, made.proba), made.labels))
+    if is_main_process():
+        cache.store(key, {name: getattr(made, name) for name in names})
+    return made
+
+
+def predict_without_map(model: ImageClusterer, images: ImageSet, progress: ProgressReport = no_progress) -> Predictions:
+    """What a model says of every image, without a map and without the cache.
+
+    Args:
+        model: Any fitted estimator.
+        images: Images of the shape that it was trained on.
+        progress: Told how far it is.
+
+    Raises:
+        DataError: the images do not have the shape of the training images.
+    """
+    parts = []
+    for start in range(0, len(images), _IMAGES_PER_STEP):
+        progress("asking the model", start, len(images))
+        parts.append(model.predictions(_part(images, slice(start, start + _IMAGES_PER_STEP))))
+    progress("asking the model", len(images), len(images))
+    return Predictions(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+
+
+def joint_features(latents: np.ndarray, proba: np.ndarray) -> np.ndarray:
+    """Latents and category probabilities side by side, on one scale.
+
+    Latents are centred and divided by the root of their total variance, one factor for all dimensions, so that those
+    that the model does not use stay small. Square roots of probabilities make the Euclidean distance Hellinger's; they
+    count half as much as the latents do.
+
+    Args:
+        latents: Shape (N, D).
+        proba: Shape (N, K).
+
+    Returns:
+        Shape (N, D + K), float32.
+    """
+    centred = latents - latents.mean(0, dtype=np.float64)
+    total = float(centred.var(0).sum())
+    scaled = centred / np.sqrt(max(total, _LEAST_VARIANCE))
+    return np.concatenate([scaled, _CATEGORY_WEIGHT * np.sqrt(proba)], 1, dtype=np.float32)
+
+
+def _part(images: ImageSet, rows: slice) -> ImageSet:
+    if len(images) <= _IMAGES_PER_STEP:
+        return images
+    return replace(images, images=images.images[rows], ids=images.ids[rows], labels=None, class_names=())
+
+
+def _key(model: ImageClusterer, images: ImageSet) -> str:
+    contents = contents_of(model)
+    digest = hashlib.sha256(json.dumps([_VERSION, contents.settings, images.fingerprint()], sort_keys=True).encode())
+    for name, array in sorted(contents.tensors.items()):
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

@@ -1,0 +1,61 @@
+"""How a model came to be, in words: what made it, on what, where, and how long it took."""
+
+from typing import Any
+
+from clusterloom.errors import printable
+from clusterloom.estimators.base import ImageClusterer
+from clusterloom.report.numbers import duration, plain
+
+METHODS = {
+    "GuidedClusterer": "a convolutional variational autoencoder, guided by pseudo-labels",
+    "ConvVAEClusterer": "a convolutional variational autoencoder with a category encoder",
+    "VAEClusterer": "a variational autoencoder of flattened pixels with a category encoder",
+    "DECClusterer": "deep embedded clustering (DEC)",
+    "AutoencoderClusterer": "an autoencoder with k-means",
+}
+_NOT_SETTINGS = {"run_dir", "resume", "tracker", "verbose"}
+
+
+def recipe_of(model: ImageClusterer) -> dict[str, Any]:
+    """What the recipe decided on the way; empty where there was none."""
+    found: dict[str, Any] = model.about_.get("recipe", {})
+    return found
+
+
+def python_call(model: ImageClusterer) -> str:
+    """What makes the model again in Python: the parameters that are not the defaults, and the seed."""
+    defaults = type(model)().get_params()
+    changed = {k: v for k, v in model.get_params().items() if k not in _NOT_SETTINGS and v != defaults[k]}
+    changed |= {"random_state": model.about_["seed"]}
+    arguments = ", ".join(f"{name}={value!r}" for name, value in changed.items())
+    return f"{type(model).__name__}({arguments}).fit(images)"
+
+
+def about_rows(model: ImageClusterer) -> list[tuple[str, str]]:
+    """Rows of the table on how the model came to be."""
+    about, recipe = model.about_, recipe_of(model)
+    height, width, channels = model.image_shape_
+    colours = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
+    threads = f"{about['threads']} thread{'s' if about['threads'] != 1 else ''}"
+    views = [f"{name.replace('_', ' ')} {plain(v)}" for name, v in recipe.get("views", {}).items() if v]
+    stages = [f"{name} {duration(seconds)}" for name, seconds in recipe.get("stage_seconds", {}).items()]
+    rows = {
+        "method": f"{type(model).__name__}, {METHODS[type(model).__name__]}",
+        "trained on": f"{printable(str(about.get('data', 'an array of images')))}, {about['images']:,} images",
+        "image size": f"{height} × {width}, {colours}",
+        "pixels, SHA-256": str(about.get("data_sha256", "")),
+        "clusters": str(model.n_clusters_),
+        "seed": str(about["seed"]),
+        "epochs": f"{len(model.history_):,}",
+        "time": duration(float(about["seconds"])),
+        "device": f"{about['device']}, {about['precision']}, {threads}",
+        "processes": str(about["processes"]),
+        "views, chosen from the images": ", ".join(views),
+        "time of each stage": ", ".join(stages),
+    }
+    return [(name, value) for name, value in rows.items() if value]
+
+
+def settings_rows(model: ImageClusterer) -> list[tuple[str, str]]:
+    """Parameters of the estimator by name."""
+    return [(name, plain(v)) for name, v in sorted(model.get_params().items()) if name not in _NOT_SETTINGS]
