@@ -4,9 +4,9 @@
     python benchmarks/memory.py --images 100000   # less
     python benchmarks/memory.py --smoke           # 600 random images, nothing written
 
-MNIST is tiled to an .npy file of that many images in a temporary folder; then `clusterloom fit` (convvae, one epoch, batch 512)
-and `clusterloom predict` run as their own processes, and the peak of each one's resident memory, the pages of the
-memory-mapped file included, is read from the operating system when it ends.
+MNIST is tiled to an .npy file of that many images in a temporary folder; then `clusterloom fit` (the paper's method,
+one epoch, batch 512) and `clusterloom predict` run as their own processes, and the peak of each one's resident memory,
+the pages of the memory-mapped file included, is read from the operating system when it ends.
 
 Results go to benchmarks/results/memory.jsonl.
 """

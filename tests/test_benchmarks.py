@@ -20,14 +20,9 @@ def test_smoke(benchmark):
         pytest.skip("there is no chromium")
     results = ROOT / "benchmarks" / "results"
     before = {path: path.read_bytes() for path in results.glob("*.jsonl")}
-    path = os.pathsep.join([str(ROOT), str(ROOT / "src")])
     options = [] if benchmark.stem == "structure" else ["--smoke"]  # that one keeps nothing unless told to
-    done = subprocess.run(
-        [sys.executable, str(benchmark), *options],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": path},
-    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")])}
+    done = subprocess.run([sys.executable, benchmark, *options], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     assert done.stdout
     assert {path: path.read_bytes() for path in results.glob("*.jsonl")} == before
