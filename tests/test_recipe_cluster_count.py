@@ -2,20 +2,11 @@
 
 import numpy as np
 import pytest
-<<<<<<< HEAD:tests/test_cluster_count.py
-from clusterloom.guide import layout, modularity
-from scipy.sparse import csr_array
-from test_guided import QUICK, blobs, digits
-
-from clusterloom import ConvVAEClusterer, SettingsError, VAEClusterer, load_model
-from clusterloom.recipe.cluster_count import Evidence, best_count, cluster_count_evidence, enough_modularity
-=======
 from recipe_helpers import QUICK, blobs, digits
 
 from clusterloom import ConvVAEClusterer, SettingsError, VAEClusterer, load_model
 from clusterloom.recipe.cluster_count import Evidence, best_count, cluster_count_evidence, enough_modularity
 from clusterloom.recipe.neighbours import layout_of
->>>>>>> ca346299d2acde8bfc824979ced7e183747ece92:tests/test_recipe_cluster_count.py
 
 
 @pytest.mark.parametrize("k", [3, 6])

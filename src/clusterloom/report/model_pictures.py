@@ -35,7 +35,7 @@ def model_pictures(model: ImageClusterer, images: ImageSet, progress: ProgressRe
     sizes = [f"cluster {k}\n{model.cluster_sizes_[k]:,}" for k in clusters]
     pictures = {"clusters.png": png_bytes(image_grid(members, sizes, "the most typical images of each cluster"))}
     if model.generates:
-        new = [model.sample(_SHOWN, k, random_state=k) for k in clusters]
+        new = [model.to_unit(model.sample(_SHOWN, k, random_state=k)) for k in clusters]
         names = [f"cluster {k}" for k in clusters]
         pictures["generated.png"] = png_bytes(image_grid(new, names, "new images of each cluster, made by the model"))
     if evidence := recipe_of(model).get("count_evidence"):
