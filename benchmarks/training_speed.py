@@ -32,9 +32,7 @@ from torch.utils.data import DataLoader, Dataset
 from clusterloom.data import load_images
 from clusterloom.device import Compute, freed_memory_reused
 from clusterloom.estimators.convvae import ConvVAEClusterer
-from clusterloom.training.loop import _CHECK_BATCHES, Trainer
-from clusterloom.training.plan import TrainingPlan, epoch_order
-from clusterloom.training.sums import Sums
+from clusterloom.training.loop import _CHECK_BATCHES, Trainer, TrainingPlan, _Sums, epoch_order
 
 LATENT, HIDDEN, CLUSTERS = 60, 512, 10
 RESULTS = Path(__file__).parent / "results" / "training_speed.jsonl"
@@ -107,7 +105,7 @@ def our_steps(images, batch_size, category_input):
     network = estimator._initialised_network(estimator._network_settings(images.shape[1:]), 0)
     trainer = Trainer(network, plan, Compute.choose("cpu", "fp32"), Accelerator(device_placement=False, cpu=True))
     for epoch in range(10**9):
-        sums, order = Sums(), epoch_order(len(images), 0, epoch)
+        sums, order = _Sums(), epoch_order(len(images), 0, epoch)
         for batch in range(len(images) // batch_size):
             rows = order[batch * batch_size : (batch + 1) * batch_size]
             trainer._step(images, None, rows, epoch, batch, sums)
