@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from paper.records import Records
 
 from clusterloom import ConvVAEClusterer
 from clusterloom.data import load_images
 from clusterloom.metrics import label_scores
+from paper.records import Records
 
 RESULTS = Path(__file__).parent / "results" / "cluster_count.jsonl"
 

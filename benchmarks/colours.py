@@ -25,12 +25,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from paper.records import Records
 from PIL import Image, ImageDraw
 
 from clusterloom import ConvVAEClusterer
 from clusterloom.metrics import label_scores
 from clusterloom.pictures import image_grid
+from paper.records import Records
 
 RESULTS = Path(__file__).parent / "results" / "colours.jsonl"
 SETS = ("shapes", "hues")

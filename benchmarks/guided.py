@@ -28,13 +28,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from paper.judge import trained_judge
-from paper.records import Records
 from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import roc_auc_score
 
 from clusterloom import ConvVAEClusterer
 from clusterloom.data import load_images
 from clusterloom.metrics import expected_calibration_error, label_scores
+from paper.records import Records
 
 RESULTS = Path(__file__).parent / "results" / "guided.jsonl"
 DATASETS = ("mnist", "fashion-mnist", "mnist-unequal", "mnist-with-fashion", "digits")

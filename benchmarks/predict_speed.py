@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from clusterloom.presets import PRESETS
 
 from clusterloom import ConvVAEClusterer
 from clusterloom.data import load_images
 from clusterloom.inference import BATCH_SIZE
-from clusterloom.presets import PRESETS
 
 RESULTS = Path(__file__).parent / "results" / "predict_speed.jsonl"
 

@@ -25,13 +25,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
+from clusterloom.presets import PRESETS
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from clusterloom.data import load_images
 from clusterloom.device import Compute, freed_memory_reused
 from clusterloom.estimators.convvae import ConvVAEClusterer
-from clusterloom.presets import PRESETS
 from clusterloom.training.loop import _CHECK_BATCHES, Trainer, TrainingPlan, _Sums, epoch_order
 
 LATENT, HIDDEN, CLUSTERS = 60, 512, 10

@@ -4,32 +4,25 @@ All runs start from the same settings, `Setting()`, at fewer epochs than the pap
 compare is run once.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
 from functools import cache, partial
-from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from rich.table import Table
 from scipy.sparse import csr_array
-from torch import Tensor
 
-from clusterloom.errors import SettingsError
 from clusterloom.estimators.convvae import ConvVAEClusterer
 from clusterloom.estimators.vae import VAEClusterer
-from clusterloom.estimators.variational import VariationalClusterer
-from clusterloom.guide import modularity, sampled_graph
-from clusterloom.inference import apply_in_batches
-from clusterloom.presets import LITERAL, PRESETS
-from paper.judge import Judge, trained_judge
-from paper.new_images import clusters_of_classes, images_of, new_images, scores_of_class
-from paper.records import Records, spread
-from paper.runs import Extent, fit_and_score, load_parts
-from paper.table1 import Reading
+from clusterloom.recipe.neighbours import modularity, neighbour_graph
+from paper.classifier import Classifier, trained_classifier
+from paper.models import LITERAL, VAE, Reading, posterior
+from paper.new_images import class_scores, clusters_of_classes, images_of, new_images
+from paper.records import count, spread
+from paper.runs import Experiment, labels
 
-DATASETS = ("mnist", "fashion-mnist")
 EPOCHS = 10
 _FILTERS, _KERNELS = (16, 32, 64, 64), (3, 5, 3, 3)
 _ACTIVE = 0.01  # variance of a latent's mean over the images, from which on it counts as used (Burda and others, 2015)
@@ -55,22 +48,22 @@ class Setting:
     concatenate: bool = True
     literal: bool = False
 
-    def estimator(self, dataset: str, **training: Any) -> VariationalClusterer:
+    def estimator(self, dataset: str, epochs: int) -> VAE:
         """The model, not fitted."""
-        common = {"latent_dim": self.latent_dim, "hidden_dim": self.hidden_dim, **(LITERAL if self.literal else {})}
-        given = {**Reading().of(dataset), **common, **training}
+        common = {**Reading().of(dataset), **(LITERAL if self.literal else {}), "epochs": epochs}
+        common |= {"latent_dim": self.latent_dim, "hidden_dim": self.hidden_dim}
         if self.networks == 0:
-            return VAEClusterer(10, **{**PRESETS["paper"]["vae"], **given})
-        conv = {
-            "conv_filters": _FILTERS[: self.networks],
-            "conv_kernels": _KERNELS[: self.networks],
-            "conv_depth": self.conv_depth,
-            "concatenate": self.concatenate,
-        }
-        return ConvVAEClusterer(10, **{**PRESETS["paper"]["convvae"], **given, **conv})
+            return VAEClusterer(**common)
+        return ConvVAEClusterer(
+            **common,
+            conv_depth=self.conv_depth,
+            conv_filters=_FILTERS[: self.networks],
+            conv_kernels=_KERNELS[: self.networks],
+            concatenate=self.concatenate,
+        )
 
 
-Runs = Callable[[Setting], list[dict[str, Any]]]
+MeanScore: TypeAlias = Callable[[Setting, str], float]
 
 
 @dataclass(frozen=True)
@@ -81,56 +74,45 @@ class Study:
         name: What is changed.
         settings: By what the table calls them.
         claim: The paper's words, translated; empty where it claims nothing.
-        answer: From the runs of each setting to whether they bear the claim out, and the number that says so.
+        answer: From a setting's mean scores to whether they bear the claim out, and the numbers that say so.
     """
 
     name: str
     settings: Mapping[str, Setting]
     claim: str = ""
-    answer: Callable[[Runs], tuple[bool, str]] | None = None
+    answer: Callable[[MeanScore], tuple[bool, str]] | None = None
 
 
-def _mean(runs: Runs, setting: Setting, score: str) -> float:
-    return mean(r[score] for r in runs(setting))
-
-
-def _conv_gains(runs: Runs) -> tuple[bool, str]:
-    gain = 100 * (_mean(runs, Setting(), _ACCURACY) - _mean(runs, Setting(networks=0), _ACCURACY))
+def _conv_gains(score: MeanScore) -> tuple[bool, str]:
+    gain = 100 * (score(Setting(), _ACCURACY) - score(Setting(networks=0), _ACCURACY))
     return gain >= 15, f"two conv networks against none: {gain:+.1f} points"
 
 
-def _fewer_layers(runs: Runs) -> tuple[bool, str]:
-    best = {
-        s: max(_DEPTHS, key=lambda n: _mean(runs, Setting(conv_depth=n, latent_dim=s), _ACCURACY)) for s in _DEPTH_DIMS
-    }
-    few, many = _DEPTH_DIMS
-    return best[many] < best[few], f"best n at s = {few}: {best[few]}, at s = {many}: {best[many]}"
+def _fewer_layers(score: MeanScore) -> tuple[bool, str]:
+    few, many = (max(_DEPTHS, key=lambda n: score(Setting(conv_depth=n, latent_dim=s), _ACCURACY)) for s in _DEPTH_DIMS)
+    return many < few, f"best n at s = {_DEPTH_DIMS[0]}: {few}, at s = {_DEPTH_DIMS[1]}: {many}"
 
 
-def _falls_past_60(runs: Runs) -> tuple[bool, str]:
-    at = {s: 100 * _mean(runs, Setting(latent_dim=s), _ACCURACY) for s in (60, 100)}
-    return at[100] < at[60], f"s = 60: {at[60]:.1f} %, s = 100: {at[100]:.1f} %"
+def _falls_past_60(score: MeanScore) -> tuple[bool, str]:
+    at_60, at_100 = (100 * score(Setting(latent_dim=s), _ACCURACY) for s in (60, 100))
+    return at_100 < at_60, f"s = 60: {at_60:.1f} %, s = 100: {at_100:.1f} %"
 
 
-def _generation_lost(runs: Runs) -> tuple[bool, str]:
+def _generation_lost(score: MeanScore) -> tuple[bool, str]:
     few, many = Setting(latent_dim=_DIMS[0]), Setting(latent_dim=_DIMS[-1])
-    variance = [_mean(runs, s, "posterior_variance") for s in (few, many)]
-    right = [_mean(runs, s, "new_share_judged_right") for s in (few, many)]
-    borne_out = variance[1] < variance[0] and right[1] < right[0] / 2
-    return borne_out, (
+    variance = [score(s, "posterior_variance") for s in (few, many)]
+    right = [score(s, "new_share_judged_right") for s in (few, many)]
+    return variance[1] < variance[0] and right[1] < right[0] / 2, (
         f"from s = {_DIMS[0]} to s = {_DIMS[-1]} the mean posterior variance goes from {variance[0]:.2f} to "
         f"{variance[1]:.2f}, and the share of new images that show their class from {right[0]:.0%} to {right[1]:.0%}"
     )
 
 
-def _more_diverse(runs: Runs) -> tuple[bool, str]:
-    plain, ours = Setting(networks=0), Setting()
-    text, higher = [], []
-    for score, title in (("new_vendi_over_real", "Vendi score over that of real images"), ("new_recall", "recall")):
-        values = [_mean(runs, setting, score) for setting in (plain, ours)]
-        higher.append(values[1] > values[0])
-        text.append(f"{title} {values[0]:.2f} without, {values[1]:.2f} with conv networks")
-    return all(higher), "; ".join(text)
+def _more_diverse(score: MeanScore) -> tuple[bool, str]:
+    titles = {"new_vendi_over_real": "Vendi score over that of real images", "new_recall": "recall"}
+    found = {title: (score(Setting(networks=0), name), score(Setting(), name)) for name, title in titles.items()}
+    text = (f"{title} {plain:.2f} without, {ours:.2f} with conv networks" for title, (plain, ours) in found.items())
+    return all(ours > plain for plain, ours in found.values()), "; ".join(text)
 
 
 _ACCURACY = "accuracy_test"
@@ -177,127 +159,76 @@ STUDIES = {
 }
 
 
-def chosen(studies: str | None, datasets: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names of studies and data sets, separated by commas; None is all studies.
-
-    Raises:
-        SettingsError: there is no such study or data set.
-    """
-    found = []
-    for option, text, known in (("--studies", studies, tuple(STUDIES)), ("--datasets", datasets, DATASETS)):
-        wanted = known if text is None else tuple(text.split(","))
-        if unknown := [name for name in wanted if name not in known]:
-            raise SettingsError(f"{option}: {unknown[0]!r} is none of {', '.join(known)}")
-        found.append(wanted)
-    return found[0], found[1]
-
-
-def run(studies: Sequence[str], datasets: Sequence[str], extent: Extent, records: Records, command: str) -> None:
+def run(studies: Iterable[Study], datasets: Iterable[str], experiment: Experiment) -> None:
     """Run what is not on record yet."""
-    settings = dict.fromkeys(setting for name in studies for setting in STUDIES[name].settings.values())
-    for seed in extent.seeds:
-        for dataset in datasets:
-            measure = partial(_measured, dataset=dataset, limit=extent.limit)
-            for setting in settings:
-                known = _identity(setting, dataset, extent) | {"seed": seed}
-                if not records.matching(**known):
-                    model = setting.estimator(dataset, epochs=extent.epochs, random_state=seed)
-                    result = fit_and_score(model, dataset, known, extent, records, command, measure)
-                    records.add(known | result)
+    settings = dict.fromkeys(setting for study in studies for setting in study.settings.values())
+    for identity in experiment.missing([_settings(dataset, s) for dataset in datasets for s in settings]):
+        dataset = identity["dataset"]
+        setting = Setting(**{field.name: identity[field.name] for field in fields(Setting)})
+        measure = partial(_measured, dataset=dataset, experiment=experiment)
+        experiment.run(setting.estimator(dataset, experiment.epochs), identity, measure)
 
 
-def _identity(setting: Setting, dataset: str, extent: Extent) -> dict[str, Any]:
-    return {"dataset": dataset, **asdict(setting), "epochs": extent.epochs, "limit": extent.limit}
+def _settings(dataset: str, setting: Setting) -> dict[str, Any]:
+    return {"dataset": dataset, **asdict(setting)}
 
 
-def _measured(model: VariationalClusterer, dataset: str, limit: int | None) -> dict[str, Any]:
+def _measured(model: VAE, dataset: str, experiment: Experiment) -> dict[str, Any]:
     """What the claims are about besides accuracy: posterior variances, and new images."""
-    parts, yardsticks = load_parts(dataset, limit), _yardsticks(dataset, limit)
-    train = parts["train"]
-
-    def posterior(x: Tensor) -> tuple[Tensor, Tensor]:
-        found = model.network_.encode(model.network_.features(x))
-        return found.mu, found.log_var.exp()
-
-    means, variances = apply_in_batches(posterior, parts["test"].images, model._compute())
+    train, test = experiment.parts(dataset).values()
+    means, variances = posterior(model, test.images)
+    classifier, rows, graph = _yardsticks(dataset, experiment)
     shown = [
-        scores_of_class(yardsticks.judge, label, images_of(train, label), new_images(model, clusters, seed=label))
+        class_scores(classifier, label, images_of(train, label), new_images(model, clusters, seed=label))
         for label, clusters in enumerate(clusters_of_classes(model, train))
         if clusters
     ]
     return {
         "posterior_variance": round(float(variances.mean()), 4),
         "active_dims": int((means.var(0) > _ACTIVE).sum()),
-        "pixel_modularity": round(modularity(yardsticks.graph, model.labels_[yardsticks.rows]), 4),
+        "pixel_modularity": round(modularity(graph, model.labels_[rows]), 4),
         "classes_shown": len(shown),
         **{f"new_{name}": round(mean(scores[name] for scores in shown), 4) for name in shown[0]},
     }
 
 
-@dataclass(frozen=True)
-class _Yardsticks:
-    """What all models of a data set are measured with.
-
-    Attributes:
-        judge: Trained on the labels of the training images, for new images.
-        rows: Training images in the graph.
-        graph: Neighbours among their pixels.
-    """
-
-    judge: Judge
-    rows: np.ndarray
-    graph: csr_array
-
-
 @cache
-def _yardsticks(dataset: str, limit: int | None) -> _Yardsticks:
-    train = load_parts(dataset, limit)["train"]
-    assert train.labels is not None, "the built-in sets have labels"
-    judge, _ = trained_judge(train.images, train.labels)
-    return _Yardsticks(judge, *sampled_graph(train.images.reshape(len(train), -1).astype(np.float32), seed=0))
+def _yardsticks(dataset: str, experiment: Experiment) -> tuple[Classifier, np.ndarray, csr_array]:
+    """What all models of a set are measured with: a classifier; rows of training images, and their pixels' graph."""
+    train = experiment.parts(dataset)["train"]
+    classifier, _ = trained_classifier(train.images, labels(train))
+    return classifier, *neighbour_graph(train.images.reshape(len(train), -1).astype(np.float32), seed=0)
 
 
-def table(study: Study, dataset: str, extent: Extent, records: Records) -> Table:
+def table(study: Study, dataset: str, experiment: Experiment) -> Table:
     """The runs on record of a study's settings, as mean and standard deviation over seeds, on the test images.
 
     "variance" is the mean of the posterior's variances over dimensions and images; "dims used" are those whose mean
     changes with the image; "classes" have a cluster of their own, and for these "right" is the share of new images that
-    the judge gives to the class, "recall" how many of the real ones lie among new ones, and "Vendi" the new images'
-    variety over that of real ones.
+    the classifier gives to the class, "recall" how many of the real ones lie among new ones, and "Vendi" the new
+    images' variety over that of real ones.
     """
-    result = Table(
-        *("", "seeds", "loss", "accuracy", "purity", "NMI", "variance", "dims used"),
-        *("classes", "right", "recall", "Vendi"),
-        title=f"{dataset}: {study.name}",
-    )
-    scores = (
-        *(("loss_test", 1, 1), ("accuracy_test", 100, 1), ("purity_test", 100, 1), ("nmi_test", 1, 3)),
-        *(("posterior_variance", 1, 2), ("active_dims", 1, 0), ("classes_shown", 1, 1)),
-        *(("new_share_judged_right", 1, 2), ("new_recall", 1, 2), ("new_vendi_over_real", 1, 2)),
-    )
+    columns: dict[str, tuple[Any, ...]] = {  # the score on record, its digits, its factor
+        **{"loss": ("loss_test", 1), "accuracy": ("accuracy_test", 1, 100), "purity": ("purity_test", 1, 100)},
+        **{"NMI": ("nmi_test", 3), "variance": ("posterior_variance", 2), "dims used": ("active_dims", 0)},
+        **{"classes": ("classes_shown", 1), "right": ("new_share_judged_right", 2)},
+        **{"recall": ("new_recall", 2), "Vendi": ("new_vendi_over_real", 2)},
+    }
+    result = Table("", "seeds", *columns, title=f"{dataset}: {study.name}")
     for name, setting in study.settings.items():
-        runs = records.matching(**_identity(setting, dataset, extent))
-        cells = (spread([factor * r[score] for r in runs], digits) for score, factor, digits in scores)
-        result.add_row(name, str(len(runs)) if runs else "not run", *cells)
+        runs = experiment.runs(_settings(dataset, setting))
+        result.add_row(name, count(runs), *(spread(runs, *column) for column in columns.values()))
     return result
 
 
-def answer(study: Study, dataset: str, extent: Extent, records: Records) -> str:
+def answer(study: Study, dataset: str, experiment: Experiment) -> str:
     """The paper's claim, and whether the runs on record bear it out, with how many seeds; empty without a claim."""
     if study.answer is None:
         return ""
-
-    def runs(setting: Setting) -> list[dict[str, Any]]:
-        return records.matching(**_identity(setting, dataset, extent))
-
-    seeds = min(len(runs(setting)) for setting in study.settings.values())
+    runs = {setting: experiment.runs(_settings(dataset, setting)) for setting in study.settings.values()}
+    seeds = min(map(len, runs.values()))
     if seeds == 0:
         return f'"{study.claim}" Not answered yet: settings are missing.'
-    borne_out, number = study.answer(runs)
+    borne_out, numbers = study.answer(lambda setting, score: mean(r[score] for r in runs[setting]))
     by = "one seed each" if seeds == 1 else f"at least {seeds} seeds each"
-    return f'"{study.claim}" {"Yes" if borne_out else "No"} ({by}): {number}.'
-
-
-def default_path() -> Path:
-    """Where results lie in a checkout."""
-    return Path("benchmarks", "results", "ablations.jsonl")
+    return f'"{study.claim}" {"Yes" if borne_out else "No"} ({by}): {numbers}.'

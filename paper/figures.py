@@ -1,9 +1,7 @@
 """Figures 1 to 4 of the paper, and the numbers that they lack: how good and how varied new images of a class are."""
 
-import json
-import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -14,79 +12,45 @@ from rich.table import Table
 
 from clusterloom.errors import SettingsError
 from clusterloom.estimators.convvae import ConvVAEClusterer
-from clusterloom.estimators.load import load_model
+from clusterloom.estimators.methods import load_model
 from clusterloom.estimators.vae import VAEClusterer
 from clusterloom.estimators.variational import VariationalClusterer
 from clusterloom.figures import network_figure
 from clusterloom.files import write_atomically
 from clusterloom.networks.describe import describe
 from clusterloom.pictures import image_grid, png_bytes, side_by_side
-from clusterloom.presets import PRESETS
-from paper.judge import trained_judge
-from paper.new_images import SAMPLES, clusters_of_classes, images_of, new_images, scores_of_class
-from paper.records import Records
-from paper.runs import Extent, load_parts
-from paper.table1 import Reading
+from paper.classifier import trained_classifier
+from paper.models import VAE, Reading
+from paper.new_images import SAMPLES, class_scores, clusters_of_classes, images_of, new_images
+from paper.runs import Experiment, labels
 
 DATASET = "fashion-mnist"
-# Figures 2 to 4: number, class, file.
+# Figures 2 to 4: number, class.
 SHOWN = ((2, "Bag"), (3, "T-shirt/top"), (4, "Ankle boot"))
 _SHOWN_SIDE = 6
 
 
-@dataclass(frozen=True)
-class Setting:
-    """The network of figures 2 to 4: the paper's s, n and m. The plain VAE has the same s and m."""
+def trained_model(kind: str, folder: Path, sizes: Mapping[str, int], experiment: Experiment) -> VAE:
+    """The "plain" VAE or "ours", trained into a folder unless an earlier run has left it there.
 
-    latent_dim: int = 60
-    conv_depth: int = 5
-    hidden_dim: int = 512
-
-
-def fit_models(
-    folder: Path, setting: Setting, extent: Extent, given: Mapping[str, VariationalClusterer]
-) -> dict[str, VariationalClusterer]:
-    """ "plain" and "ours": as given, or from model directories in a folder, or trained into it.
-
-    Raises:
-        SettingsError: a model in the folder was trained in another way.
+    Args:
+        kind: "plain" or "ours".
+        folder: Of the model directory, which is named after all that makes the model what it is.
+        sizes: latent_dim, hidden_dim and, for ours, conv_depth: the paper's s, m and n.
+        experiment: How long to train, on how many images.
     """
-    seed = extent.seeds[0]
-    images = load_parts(DATASET, extent.limit)["train"]
-    # The plain VAE has the weights that the table's reading has, so that the two differ in the conv networks alone.
-    weights = {
-        key: value for key, value in Reading().of(DATASET).items() if key in ("reconstruction_weight", "batch_size")
-    }
-    common = {**weights, "epochs": extent.epochs, "precision": extent.precision, "random_state": seed}
-    common |= {"resume": True, "verbose": 1}
-    dims = {"latent_dim": setting.latent_dim, "hidden_dim": setting.hidden_dim}
-    fresh: dict[str, VariationalClusterer] = {
-        "plain": VAEClusterer(**{**PRESETS["paper"]["vae"], **dims, **common}),
-        "ours": ConvVAEClusterer(**{**PRESETS["paper"]["convvae"], **dims, "conv_depth": setting.conv_depth, **common}),
-    }
-    there = [name for name in fresh if name not in given and (folder / name).exists()]
-    models = {**given, **{name: _kept_model(folder / name, fresh[name], len(images)) for name in there}}
-    for name, model in fresh.items():
-        if name not in models:
-            model.set_params(run_dir=str(folder / f"{name}.partial")).fit(images)
-            model.save(folder / name)
-            models[name] = given_model(folder / name)
-    return models
+    training = {"epochs": experiment.epochs, "precision": experiment.precision, "random_state": experiment.seeds[0]}
+    path = folder / "-".join(map(str, (kind, *sizes.values(), *training.values(), experiment.limit)))
+    if not path.exists():
+        new: Callable[..., VAE] = VAEClusterer if kind == "plain" else ConvVAEClusterer
+        model = new(**Reading().of(DATASET), **sizes, **training)
+        scratch = f"{path}.partial"
+        model.set_params(run_dir=scratch, resume=True, verbose=1).fit(experiment.parts(DATASET)["train"]).save(path)
+        shutil.rmtree(scratch, ignore_errors=True)
+    return given_model(path)
 
 
-def _kept_model(path: Path, fresh: VariationalClusterer, n_images: int) -> VariationalClusterer:
-    """A model that an earlier run left, if it is what `fresh` would become."""
-    model = given_model(path)
-    kept, wanted = ({**m.get_params(), "images": n} for m, n in ((model, model.about_["images"]), (fresh, n_images)))
-    # How a model was made is not saved with it, and lists are what became of tuples.
-    ignored = ("device", "resume", "run_dir", "verbose")
-    other = [k for k in wanted if k not in ignored and json.dumps(kept.get(k)) != json.dumps(wanted[k])]
-    if other:
-        raise SettingsError(f"{path} holds a model with other {', '.join(other)}; choose another --out")
-    return model
-
-
-def given_model(path: Path) -> VariationalClusterer:
+def given_model(path: Path) -> VAE:
     """A model directory that can generate.
 
     Raises:
@@ -99,61 +63,54 @@ def given_model(path: Path) -> VariationalClusterer:
     return model
 
 
-def draw(
-    folder: Path, models: Mapping[str, VariationalClusterer], extent: Extent, records: Records, command: str
-) -> Table:
-    """Write the figures, measure the new images of every class, and keep the numbers.
+def draw(folder: Path, plain: VAE, ours: VAE, experiment: Experiment) -> list[dict[str, Any]]:
+    """Write the figures, measure the new images of every class, and put the numbers on record.
 
     Args:
         folder: Where the pictures go.
-        models: "plain" and "ours".
-        extent: How many images.
-        records: Where the numbers go; one record for each class and model.
-        command: What the user typed.
+        plain: The plain VAE.
+        ours: The convolutional model.
+        experiment: How many images, and where the numbers go.
 
     Returns:
-        The numbers as a table.
+        The numbers: one record for each class and model, and for real images in their place.
     """
-    parts = load_parts(DATASET, extent.limit)
-    train, test = parts["train"], parts["test"]
-    assert train.labels is not None, "the built-in sets have labels"
-    judge, accuracy = trained_judge(train.images, train.labels)
+    models = {"plain": plain, "ours": ours}
+    train, test = experiment.parts(DATASET).values()
+    classifier, accuracy = trained_classifier(train.images, labels(train))
     groups = {name: clusters_of_classes(model, train) for name, model in models.items()}
     title = "Figure 1: the convolutional model, drawn from its network"
-    write_atomically(folder / "figure-1.png", network_figure(describe(models["ours"].network_), title))
-    found = []
+    write_atomically(folder / "figure-1.png", network_figure(describe(ours.network_), title))
+    numbers, found = {name: number for number, name in SHOWN}, []
     for label, name in enumerate(train.class_names):
-        real, other = (images_of(part, label) for part in (train, test))
         new = {kind: new_images(model, groups[kind][label], seed=label) for kind, model in models.items()}
-        figure = next((number for number, shown in SHOWN if shown == name), None)
-        if figure is not None:
-            write_atomically(folder / f"figure-{figure}.png", png_bytes(_beside(new)))
-        for kind, images in {"real": other, **new}.items():
+        if name in numbers:
+            write_atomically(folder / f"figure-{numbers[name]}.png", png_bytes(_beside(new)))
+        for kind, images in {"real": images_of(test, label), **new}.items():
             record = {
                 "class": name,
                 "images": kind,
                 "clusters": len(groups[kind][label]) if kind in groups else None,
-                **scores_of_class(judge, label, real, images),
+                **class_scores(classifier, label, images_of(train, label), images),
                 "judge_accuracy": round(accuracy, 4),
-                **({"model": _of_model(models[kind])} if kind in models else {}),
-                "epochs": extent.epochs,
-                "limit": extent.limit,
-                "date": time.strftime("%Y-%m-%d"),
-                "command": command,
+                **({"model": _described(models[kind])} if kind in models else {}),
+                "epochs": experiment.epochs,
+                "limit": experiment.limit,
             }
             found.append(record)
-            if not records.matching(**{k: v for k, v in record.items() if k not in ("date", "command")}):
-                records.add(record)
-    return table(found)
+            if not experiment.records.matching(**record):
+                experiment.add(record, {})
+    return found
 
 
-def _of_model(model: VariationalClusterer) -> dict[str, Any]:
-    settings = asdict(model.network_.settings)
-    kept = ("latent_dim", "hidden_dim", "reconstruction_weight", "category_input")
+def _described(model: VAE) -> dict[str, Any]:
+    parameters = model.get_params()
     return {
         "estimator": type(model).__name__,
-        **{name: settings[name] for name in kept},
-        "conv_depth": settings["conv_networks"][0]["depth"] if settings["conv_networks"] else None,
+        **{name: parameters[name] for name in ("latent_dim", "hidden_dim")},
+        "reconstruction_weight": model.network_.reconstruction_weight,
+        "category_input": parameters["category_input"],
+        "conv_depth": parameters.get("conv_depth"),
         "seed": model.about_["seed"],
         "seconds": model.about_["training_seconds"],
     }
@@ -163,32 +120,26 @@ def _beside(new: Mapping[str, np.ndarray]) -> Image.Image:
     """New images of the plain VAE on the left, ours on the right, as in the paper's figures."""
     grids = {}
     for kind, name in (("plain", "plain VAE"), ("ours", "with conv networks")):
-        if len(new[kind]) == 0:
-            name += ": no cluster of this class"
+        title = name if len(new[kind]) else f"{name}: no cluster of this class"
         blank = np.ones((_SHOWN_SIDE**2, *new[kind].shape[1:]), np.float32)
         shown = np.concatenate([new[kind], blank])[: _SHOWN_SIDE**2]
-        grids[name] = image_grid(np.split(shown, _SHOWN_SIDE), smallest=56)
+        grids[title] = image_grid(np.split(shown, _SHOWN_SIDE), smallest=56)
     return side_by_side(grids)
 
 
 def table(records: list[dict[str, Any]]) -> Table:
     """Records of `draw`, one row each, and their means over the classes that every model has clusters of."""
-    result = Table(
-        *("class", "images", "clusters", "judged right", "Fréchet", "density", "coverage", "recall", "Vendi / real"),
-        title=f"New images against {SAMPLES} real ones; real: other real ones, the floor",
-    )
-    names = ("share_judged_right", "frechet_distance", "density", "coverage", "recall", "vendi_over_real")
+    columns = {"judged right": "share_judged_right", "Fréchet": "frechet_distance", "density": "density"}
+    columns |= {"coverage": "coverage", "recall": "recall", "Vendi / real": "vendi_over_real"}
+    title = f"New images against {SAMPLES} real ones; real: other real ones, the floor"
+    result = Table("class", "images", "clusters", *columns, title=title)
     for r in records:
         clusters = "" if r["clusters"] is None else str(r["clusters"])
-        result.add_row(r["class"], r["images"], clusters, *(f"{r[n]:.2f}" if n in r else "" for n in names))
-    shown = {r["class"] for r in records}.difference(r["class"] for r in records if names[0] not in r)
+        scores = (f"{r[name]:.2f}" if name in r else "" for name in columns.values())
+        result.add_row(r["class"], r["images"], clusters, *scores)
+    shown = {r["class"] for r in records} - {r["class"] for r in records if "share_judged_right" not in r}
     for kind in dict.fromkeys(r["images"] for r in records if shown):
         some = [r for r in records if r["images"] == kind and r["class"] in shown]
-        means = (f"{mean(r[n] for r in some):.2f}" for n in names)
+        means = (f"{mean(r[name] for r in some):.2f}" for name in columns.values())
         result.add_row(f"mean of {len(shown)}", kind, "", *means)
     return result
-
-
-def default_path() -> Path:
-    """Where results lie in a checkout."""
-    return Path("benchmarks", "results", "figures.jsonl")

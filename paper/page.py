@@ -1,69 +1,28 @@
-"""docs/reproduction.md, made from the files of finished runs, so that the page cannot say what they do not."""
+"""docs/reproduction.md, made from the files of finished runs, so that the page cannot say what they do not.
 
-from collections.abc import Iterable, Mapping
+Its words are in page.md, beside this file; here are the tables and figures that go into them.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+from jinja2 import Environment, StrictUndefined
 from rich.table import Table
 
 from paper import ablations, baselines, figures, table1
-from paper.records import Records, spread
-from paper.runs import Extent
+from paper.models import Reading
+from paper.records import Records, count, spread
+from paper.runs import Experiment
 
-_HEAD = """\
-# The paper's experiments, run again
+_EPOCHS = 50  # the paper's
+_CHOICES = tuple(field.name for field in fields(Reading))
+_WORDS = {"latent": "q(y|z)", "features": "q(y|x)", "relu": "ReLU", "none": "linear", "torch": "PyTorch"}
+_WORDS |= {"glorot": "Glorot"}
 
-This page is made by `clusterloom reproduce page` from the files in `benchmarks/results/`; a test compares the two. What
-has not been run says so. The paper's own figures stand under "printed". It gives one run each, and does not say whether
-its accuracy lets several clusters share a class (our purity) or not (our accuracy), so both are given. Where there are
-several seeds, figures are means ± standard deviations, with the worst and the best seed in brackets. Labels are read by
-the scores alone.
-"""
-
-_TABLE1 = """\
-## Table 1
-
-60,000 training and 10,000 test images. What the paper leaves open is a *reading*: the head above each table names it.
-[](paper.md) has the formulas.
-"""
-
-_READINGS = """\
-### What the paper leaves open
-
-Single rows under different readings, for fewer epochs than the paper's 50, so losses are still above and accuracies
-still below what they come to. "reading" has what differs from the one settled on, which the heads above name.
-[](paper.md) says why it was.
-"""
-
-_BASELINES = """\
-## Baselines
-
-The same images. DEC and the autoencoder are trained for a small part of the published number of steps
-({py:class}`clusterloom.AutoencoderClusterer`). Mixtures on pixels have diagonal covariances.
-"""
-
-_FIGURES = """\
-## Figures 1 to 4, and their numbers
-
-New images of every class of Fashion-MNIST against real ones, in the 128 features of a small network that was trained on
-the true labels for this purpose. "real" is the floor: other real images in their place. Fréchet distance and the
-neighbourhood scores depend on the number of images, which is the same everywhere here. A class has images of those
-clusters whose most frequent class it is, and none where there is no such cluster; means are over the classes that both
-models have.
-"""
-
-_ABLATIONS = """\
-## Ablations, and the paper's claims
-
-One part of the model changed at a time, at fewer epochs than the paper's 50; scores are of the test images. "variance"
-is the mean posterior variance over dimensions and images, "dims used" counts the dimensions whose mean changes with the
-image. "classes" are those that are most frequent in some cluster; for these, "right" is the share of new images that a
-network trained on labels gives to the class, "recall" the share of real images that lie among new ones, and "Vendi" the
-variety of new images over that of real ones. A claim is the paper's, translated; yes and no come from the means. Runs
-that differ in the seed alone lie several points apart (Table 1, and the baselines), so where a setting has one seed, a
-small difference says nothing.
-"""
+Part: TypeAlias = dict[str, Any]  # of the page, by the names that page.md uses
+Run: TypeAlias = Mapping[str, Any]
 
 
 def page(results: Path) -> str:
@@ -72,162 +31,138 @@ def page(results: Path) -> str:
     Args:
         results: Folder of the files of finished runs.
     """
-    sections = [_HEAD, _TABLE1, *_table1(Records(results / "table1.jsonl"))]
-    sections += [_BASELINES, *_baselines(Records(results / "baselines.jsonl"))]
-    sections += [_FIGURES, *_figures(Records(results / "figures.jsonl"))]
-    sections += [_ABLATIONS, *_ablations(Records(results / "ablations.jsonl"))]
-    return "\n".join(section.rstrip("\n") + "\n" for section in sections)
+    records = {name: Records(results / f"{name}.jsonl") for name in ("table1", "baselines", "figures", "ablations")}
+    environment = Environment(undefined=StrictUndefined, trim_blocks=True)
+    template = environment.from_string(Path(__file__).with_name("page.md").read_text("utf-8"))
+    text = template.render(
+        table1=_table1(records["table1"]),
+        miss=table1.MISS,
+        readings=_readings(records["table1"]),
+        baselines=_baselines(records["baselines"]),
+        figures=_figures(records["figures"]),
+        shown=figures.SHOWN,
+        ablations=_ablations(records["ablations"]),
+    )
+    return text.rstrip("\n") + "\n"
 
 
-def _table1(records: Records) -> list[str]:
-    whole = [r for r in records if r["epochs"] == Extent().epochs]
-    sections = []
-    for (dataset, epochs, limit, *choices), runs in _grouped(whole, ("dataset", "epochs", "limit", *_CHOICES)).items():
-        reading = table1.Reading(**dict(zip(_CHOICES, choices, strict=True)))
-        extent = Extent(epochs=epochs, limit=limit)
+def _table1(records: Records) -> list[Part]:
+    whole = (r for r in records if r["epochs"] == _EPOCHS)
+    parts = []
+    for (dataset, limit, *choices), runs in _grouped(whole, "dataset", "limit", *_CHOICES).items():
+        reading = Reading(**dict(zip(_CHOICES, choices, strict=True)))
+        experiment = Experiment(records, epochs=_EPOCHS, limit=limit)
         rows = [row for row in table1.ROWS if row.dataset == dataset]
-        if reading.of(dataset) != table1.Reading().of(dataset):  # another than the one settled on
-            run_rows = {tuple(r[name] for name in rows[0].settings) for r in runs}
-            rows = [row for row in rows if tuple(row.settings.values()) in run_rows]
-        sections += [
-            f"### {dataset}: {', '.join(_words(runs[0]))}, {epochs} epochs" + (f", {limit} images" if limit else ""),
-            _markdown(table1.table(rows, reading, extent, records)),
-            _misses(table1.misses(rows, reading, extent, records)),
-            _how(runs),
-        ]
-    sections = sections or ["No row has been run yet: `clusterloom reproduce table1`."]
-    return sections + _readings([r for r in records if r["epochs"] != Extent().epochs])
+        if reading.of(dataset) != Reading().of(dataset):  # another than the one settled on: only what was run
+            rows = [row for row in rows if any(r.items() >= row.settings.items() for r in runs)]
+        missed = table1.misses(rows, reading, experiment)
+        parts.append(
+            {
+                "title": f"{dataset}: {', '.join(_words(runs[0]))}, {_extent(experiment)}",
+                "table": _markdown(table1.table(rows, reading, experiment)),
+                "misses": ", ".join(f"s {row.latent_dim} by {points:.1f}" for row, points in missed),
+                "made": _made(runs),
+            }
+        )
+    return parts
 
 
-_CHOICES = tuple(field.name for field in fields(table1.Reading))
-
-
-def _words(run: Mapping[str, Any]) -> tuple[str, ...]:
+def _words(run: Run) -> tuple[str, ...]:
     """A reading of the paper, in the order of its choices."""
     return (
-        _Q[run["category_input"]],
+        _WORDS[run["category_input"]],
         f"{run['kl']} divergence",
-        "linear encoder" if run["encoder_activation"] == "none" else "ReLU encoder",
-        {"torch": "PyTorch weights", "glorot": "Glorot weights"}[run["initial_weights"]],
+        f"{_WORDS[run['encoder_activation']]} encoder",
+        f"{_WORDS[run['initial_weights']]} weights",
         f"batches of {run['batch_size']}",
         f"λ = {run['reconstruction_weight']:g}",
     )
 
 
-def _difference(run: Mapping[str, Any]) -> str:
-    """What sets a run's reading apart from the one settled on."""
-    settled = _words(table1.Reading().of(run["dataset"]))
-    return ", ".join(word for word, usual in zip(_words(run), settled, strict=True) if word != usual) or "as settled on"
-
-
-_Q = {"latent": "q(y|z)", "features": "q(y|x)"}
-
-
-def _misses(missed: list[tuple[table1.Row, float]]) -> str:
-    if not missed:
-        return f"No row that was run misses the printed accuracy by more than {table1.MISS:g} points."
-    rows = ", ".join(f"s {row.latent_dim} by {points:.1f}" for row, points in missed)
-    return (
-        f"Mean accuracy on the test images falls short of the printed one by more than {table1.MISS:g} points: {rows}. "
-        "[What was found about the reasons](paper.md#why-rows-miss)."
-    )
-
-
-def _readings(runs: list[dict[str, Any]]) -> list[str]:
+def _readings(records: Records) -> Part:
     """Shorter runs of single rows under different readings: what the settlement rests on."""
-    if not runs:
-        return []
-    rows = {tuple(row.settings.values()): row for row in table1.ROWS}
+    shorter = [r for r in records if r["epochs"] != _EPOCHS]
     table = Table(
         *("data set", "s, n, m", "reading", "epochs", "seeds"),
         *("printed loss, train", "loss, train", "printed accuracy, test", "accuracy, test", "purity, test"),
     )
-    names = (*table1.ROWS[0].settings, "epochs", *_CHOICES)
-    for key, same in _grouped(runs, names).items():
-        row = rows[key[:4]]
+    for runs in _grouped(shorter, *table1.SETTINGS, "epochs", *_CHOICES).values():
+        row = next(row for row in table1.ROWS if runs[0].items() >= row.settings.items())
+        settled = _words(Reading().of(row.dataset))
+        different = (word for word, usual in zip(_words(runs[0]), settled, strict=True) if word != usual)
         table.add_row(
-            row.dataset,
-            f"{row.latent_dim}, {row.conv_depth}, {row.hidden_dim}",
-            _difference(same[0]).replace("|", "\\|"),
-            *(str(same[0]["epochs"]), str(len(same))),
-            f"{row.losses[0]:.1f}",
-            spread([r["loss_train"] for r in same], 1),
-            f"{row.accuracies[1]:.1f}",
-            *(spread([100 * r[score] for r in same], 1) for score in ("accuracy_test", "purity_test")),
+            *(row.dataset, row.title, ", ".join(different).replace("|", "\\|") or "as settled on"),
+            *(str(runs[0]["epochs"]), count(runs)),
+            *(f"{row.losses[0]:.1f}", spread(runs, "loss_train", 1)),
+            *(f"{row.accuracies[1]:.1f}", spread(runs, "accuracy_test", 1, 100), spread(runs, "purity_test", 1, 100)),
         )
-    return [_READINGS, _markdown(table), _how(runs)]
+    return {"table": _markdown(table), "made": _made(shorter)}
 
 
-def _baselines(records: Records) -> list[str]:
-    limits = sorted({r["limit"] or 0 for r in records})
-    sections = []
-    for limit in limits:
-        epochs = {r["epochs"] for r in records if (r["limit"] or 0) == limit and r["epochs"]}
-        for number in sorted(epochs) or [Extent().epochs]:
-            extent = Extent(epochs=number, limit=limit or None)
-            some = [b for b in baselines.baselines() if not b.in_grid or baselines.on_record(b, extent, records)]
-            sections += [
-                f"### {number} epochs" + (f", {limit} images" if limit else ""),
-                _markdown(baselines.table(some, extent, records)),
-            ]
-    how = [_how(list(records))] if sections else ["None has been run yet: `clusterloom reproduce baselines`."]
-    return sections + how
+def _baselines(records: Records) -> Part:
+    parts = []
+    for limit in dict.fromkeys(r["limit"] for r in records):
+        for epochs in sorted({r["epochs"] for r in records if r["limit"] == limit and r["epochs"]}) or [_EPOCHS]:
+            experiment = Experiment(records, epochs=epochs, limit=limit)
+            some = [b for b in baselines.baselines() if not b.in_grid or experiment.runs(b.settings)]
+            parts.append({"title": _extent(experiment), "table": _markdown(baselines.table(some, experiment))})
+    return {"parts": parts, "made": _made(list(records))}
 
 
-def _figures(records: Records) -> list[str]:
-    found = list(records)
-    if not found:
-        return ["Not run yet: `clusterloom reproduce figures --out FOLDER`."]
-    sections = []
-    for command, runs in _grouped(found, ("command",)).items():
-        models = {r["images"]: r["model"] for r in runs if "model" in r}
-        described = "; ".join(f"{kind}: {_described(model)}" for kind, model in models.items())
-        sections += [described + ".", _markdown(figures.table(runs)), f"`{command[0]}`, {runs[-1]['date']}."]
-    pictures = [
-        (1, "the convolutional model"),
-        *((number, f"new images of the class {name}") for number, name in figures.SHOWN),
+def _figures(records: Records) -> list[Part]:
+    return [
+        {
+            "models": {r["images"]: r["model"] for r in runs if "model" in r},
+            "table": _markdown(figures.table(runs)),
+            "command": _current(command),
+            "date": runs[-1]["date"],
+        }
+        for (command,), runs in _grouped(records, "command").items()
     ]
-    return sections + [f"Figure {n}, {what}:\n\n![Figure {n}](images/figure-{n}.png)" for n, what in pictures]
 
 
-def _ablations(records: Records) -> list[str]:
-    sections = []
-    for (dataset, epochs, limit), runs in _grouped(records, ("dataset", "epochs", "limit")).items():
-        extent = Extent(epochs=epochs, limit=limit)
-        sections.append(f"### {dataset}, {epochs} epochs" + (f", {limit} images" if limit else ""))
-        for study in ablations.STUDIES.values():
-            answer = ablations.answer(study, dataset, extent, records)
-            table = _markdown(ablations.table(study, dataset, extent, records))
-            sections += [f"**{study.name}.** {answer}".rstrip(), table]
-        sections.append(_how(runs))
-    return sections or ["None has been run yet: `clusterloom reproduce ablations`."]
+def _ablations(records: Records) -> list[Part]:
+    parts = []
+    for (dataset, epochs, limit), runs in _grouped(records, "dataset", "epochs", "limit").items():
+        experiment = Experiment(records, epochs=epochs, limit=limit)
+        studies = [
+            {
+                "name": study.name,
+                "answer": ablations.answer(study, dataset, experiment),
+                "table": _markdown(ablations.table(study, dataset, experiment)),
+            }
+            for study in ablations.STUDIES.values()
+        ]
+        parts.append({"title": f"{dataset}, {_extent(experiment)}", "studies": studies, "made": _made(runs)})
+    return parts
 
 
-def _described(model: Mapping[str, Any]) -> str:
-    depth = f", {model['conv_depth']} conv layers per network" if model["conv_depth"] else ""
-    return (
-        f"{model['estimator']}, {model['latent_dim']} latent dimensions, hidden layers of {model['hidden_dim']}{depth}"
-        f", reconstruction weight {model['reconstruction_weight']:g}, seed {model['seed']}, "
-        f"trained in {model['seconds']:,.0f} s"
-    )
+def _extent(experiment: Experiment) -> str:
+    return f"{experiment.epochs} epochs" + (f", {experiment.limit} images" if experiment.limit else "")
 
 
-def _how(runs: list[dict[str, Any]]) -> str:
-    """Where and when runs were made, and by which commands."""
-    commands = "\n".join(f"    {command}" for command in dict.fromkeys(r["command"] for r in runs))
-    where = sorted({_where(r) for r in runs if "device" in r})
+def _made(runs: Sequence[Run]) -> Part:
+    """Where and when runs were made, and the commands that repeat them."""
     days = sorted({r["date"] for r in runs})
-    seconds = spread([r["seconds"] for r in runs], 0)
-    span = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
-    return f"{span}; {' and '.join(where) or 'cpu'}; {seconds} seconds a run, by\n\n{commands}"
+    return {
+        "days": " to ".join(dict.fromkeys([*days[:1], *days[-1:]])),
+        "where": " and ".join(sorted({_where(r) for r in runs if "device" in r})) or "cpu",
+        "seconds": spread(runs, "seconds", 0),
+        "commands": list(dict.fromkeys(_current(r["command"]) for r in runs)),
+    }
 
 
-def _where(run: Mapping[str, Any]) -> str:
+def _where(run: Run) -> str:
     threads = "1 thread" if run["threads"] == 1 else f"{run['threads']} threads"
     return f"{run['device']} with {threads} in {run.get('precision', 'fp32')}"
 
 
-def _grouped(records: Iterable[dict[str, Any]], names: tuple[str, ...]) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
+def _current(command: str) -> str:
+    """What does today what a command on record did: the experiments were a command of the package once."""
+    return command.replace("clusterloom reproduce", "python -m paper", 1)
+
+
+def _grouped(records: Iterable[dict[str, Any]], *names: str) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for record in records:
         groups.setdefault(tuple(record[name] for name in names), []).append(record)
@@ -236,6 +171,5 @@ def _grouped(records: Iterable[dict[str, Any]], names: tuple[str, ...]) -> dict[
 
 def _markdown(table: Table) -> str:
     headers = [str(column.header) or " " for column in table.columns]
-    rows = list(zip(*(list(map(str, column.cells)) for column in table.columns), strict=True))
-    lines = [headers, ["---"] * len(headers), *map(list, rows)]
-    return "\n".join("| " + " | ".join(lines_cell for lines_cell in line) + " |" for line in lines)
+    rows = zip(*(map(str, column.cells) for column in table.columns), strict=True)
+    return "\n".join(f"| {' | '.join(line)} |" for line in (headers, ["---"] * len(headers), *rows))

@@ -75,13 +75,21 @@ def _parsed(line: bytes) -> Any:
         return None
 
 
-def spread(values: Sequence[float], digits: int = 2, ends: bool = False) -> str:
-    """Mean, standard deviation where there are several values, and the least and the greatest where asked for.
+def count(runs: Sequence[Any]) -> str:
+    """How many runs there are, in words where there are none."""
+    return str(len(runs) or "not run")
+
+
+def spread(runs: Sequence[Mapping[str, Any]], score: str, digits: int, factor: float = 1, ends: bool = False) -> str:
+    """A score's mean, standard deviation where there are several runs, and the least and the greatest where asked for.
 
     Example:
-        >>> spread([1.0, 2.0], 1, ends=True), spread([1.0]), spread([])
-        ('1.5 ± 0.7 (1.0 to 2.0)', '1.00', '')
+        >>> spread([{"nmi": 0.1}, {"nmi": 0.2}], "nmi", 1, 10, ends=True), spread([{"nmi": 0.1}], "nmi", 2)
+        ('1.5 ± 0.7 (1.0 to 2.0)', '0.10')
+        >>> spread([], "nmi", 2)
+        ''
     """
+    values = [factor * run[score] for run in runs]
     if not values:
         return ""
     text = f"{statistics.mean(values):.{digits}f}"

@@ -1,110 +1,114 @@
-"""One run of an experiment: fit on the training part, score both parts, keep a checkpoint meanwhile."""
+"""Runs of an experiment: what is not on record is fitted on the training part and scored on both; it can be resumed."""
 
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from clusterloom.data import ImageSet, load_images
 from clusterloom.device import Compute
 from clusterloom.estimators.base import ImageClusterer
 from clusterloom.estimators.variational import VariationalClusterer
-from clusterloom.inference import apply_in_batches
 from clusterloom.metrics import label_scores
+from paper.models import mean_loss
 from paper.records import Records
 
+RESULTS = Path("benchmarks", "results")  # of a checkout, which the experiments are run from
+DATASETS = ("mnist", "fashion-mnist")
 PARTS = ("train", "test")
+
+Values: TypeAlias = Mapping[str, Any]
 Model = TypeVar("Model", bound=ImageClusterer)
 
 
 @dataclass(frozen=True)
-class Extent:
-    """How much of an experiment to run.
+class Experiment:
+    """How much to run, and where finished runs are.
 
     Attributes:
+        records: Finished runs.
         seeds: One run each.
         epochs: Passes over the training images.
         limit: At most so many images of each part; None takes all.
         precision: As for the estimators.
+        command: What the user typed.
     """
 
+    records: Records
     seeds: tuple[int, ...] = (0,)
     epochs: int = 50
     limit: int | None = None
     precision: str = "auto"
+    command: str = ""
 
+    def parts(self, dataset: str) -> dict[str, ImageSet]:
+        """The official training and test images, or at most `limit` of each."""
+        return {part: load_images(f"{dataset}:{part}", limit=self.limit) for part in PARTS}
 
-SMOKE = Extent((0,), 1, 200)
+    def runs(self, settings: Values) -> list[dict[str, Any]]:
+        """Runs on record with these settings and of this extent, one for each seed."""
+        return self.records.matching(**self._known(settings))
 
+    def missing(self, settings: Sequence[Values]) -> Iterator[dict[str, Any]]:
+        """Settings of the runs that are not on record yet, extent and seed among them, in the order of seeds."""
+        for seed in self.seeds:
+            for identity in ({**self._known(some), "seed": seed} for some in settings):
+                if not self.records.matching(**identity):
+                    yield identity
 
-def load_parts(dataset: str, limit: int | None) -> dict[str, ImageSet]:
-    """The official training and test images, or at most so many of each."""
-    return {part: load_images(f"{dataset}:{part}", limit=limit) for part in PARTS}
+    def add(self, identity: Values, result: Values) -> None:
+        """Put a finished run on record, with the day and the command."""
+        self.records.add({**identity, **result, "date": time.strftime("%Y-%m-%d"), "command": self.command})
 
+    def run(
+        self,
+        model: Model,
+        identity: Values,
+        also: Callable[[Model], Values] | None = None,
+        keep: Path | None = None,
+    ) -> None:
+        """Fit a model on the training part, score both, and put that on record; an interrupted run goes on.
 
-def fit_and_score(
-    model: Model,
-    dataset: str,
-    settings: Mapping[str, Any],
-    extent: Extent,
-    records: Records,
-    command: str,
-    also: Callable[[Model], Mapping[str, Any]] | None = None,
-) -> dict[str, Any]:
-    """Fit a model on the training part and score both; an interrupted run goes on.
+        Args:
+            model: Not fitted; its seed, its precision and where it keeps its run are set here.
+            identity: What `missing` says of the run, its data set among it.
+            also: What else to ask of the fitted model.
+            keep: Where to save it; None does not.
+        """
+        parts = self.parts(identity["dataset"])
+        # A record does not tell precisions apart, but what one has begun another cannot go on with.
+        precision = Compute.choose(model.device, self.precision).precision
+        scratch = self.records.scratch("-".join(map(str, (*identity.values(), precision))))
+        model.set_params(random_state=identity["seed"], precision=precision)
+        model.set_params(run_dir=str(scratch), resume=True, verbose=1).fit(parts["train"])
+        result: dict[str, Any] = {"loss_last_epoch": round(model.history_[-1]["loss"], 3)}
+        for part, images in parts.items():
+            if isinstance(model, VariationalClusterer):
+                result[f"loss_{part}"] = round(mean_loss(model, images.images), 4)
+            result |= scores(images, model.predict(images), part)
+        result |= also(model) if also else {}
+        result["clusters_in_use"] = int((model.cluster_sizes_ > 0).sum())
+        result["seconds"] = model.about_["training_seconds"]
+        result |= {key: model.about_[key] for key in ("device", "precision", "threads", "versions")}
+        if keep:
+            model.save(keep, overwrite=True)
+        self.add(identity, result)
+        shutil.rmtree(scratch, ignore_errors=True)
 
-    Args:
-        model: Not fitted; where it keeps its run is set here.
-        dataset: "mnist" or "fashion-mnist".
-        settings: What tells the run from others.
-        extent: How many images.
-        records: Where the run will be recorded.
-        command: What the user typed.
-        also: What else to ask of the fitted model, or to do with it, before its checkpoint is removed.
-
-    Returns:
-        What a record has besides the settings: scores by part, time, device, versions, command.
-    """
-    parts = load_parts(dataset, extent.limit)
-    # A record does not tell precisions apart, but what one has begun another cannot go on with.
-    precision = Compute.choose(model.device, extent.precision).precision
-    scratch = records.scratch("-".join(map(str, (*settings.values(), precision))))
-    model.set_params(run_dir=str(scratch), resume=True, verbose=1, precision=precision).fit(parts["train"])
-    result: dict[str, Any] = {"loss_last_epoch": round(model.history_[-1]["loss"], 3)}
-    for part, images in parts.items():
-        if isinstance(model, VariationalClusterer):
-            result[f"loss_{part}"] = round(mean_loss(model, images), 4)
-        result |= scores(images, model.predict(images), part)
-    result |= also(model) if also else {}
-    shutil.rmtree(scratch, ignore_errors=True)
-    return result | {
-        "clusters_in_use": int((model.cluster_sizes_ > 0).sum()),
-        "seconds": model.about_["training_seconds"],
-        **{key: model.about_[key] for key in ("device", "precision", "threads", "versions")},
-        "date": time.strftime("%Y-%m-%d"),
-        "command": command,
-    }
+    def _known(self, settings: Values) -> dict[str, Any]:
+        return {**settings, "epochs": self.epochs, "limit": self.limit, **settings}  # settings may have other epochs
 
 
 def scores(images: ImageSet, labels_pred: np.ndarray, part: str) -> dict[str, float]:
     """Label scores of one part, under names that end in its own."""
-    assert images.labels is not None, "the built-in sets have labels"
-    return {f"{name}_{part}": round(value, 4) for name, value in label_scores(images.labels, labels_pred).items()}
+    return {f"{name}_{part}": round(value, 4) for name, value in label_scores(labels(images), labels_pred).items()}
 
 
-def mean_loss(model: VariationalClusterer, images: ImageSet) -> float:
-    """The training objective over all images, nats per image, with one posterior sample each."""
-    network = model.network_
-    generator = torch.Generator(next(network.parameters()).device).manual_seed(0)
-
-    def loss(x: Tensor) -> tuple[Tensor, ...]:
-        terms = network(x, network.draw_noise(len(x), generator)).terms
-        return (torch.stack(list(terms.values())).sum(0),)
-
-    (losses,) = apply_in_batches(loss, images.images, model._compute())
-    return float(losses.mean(dtype=np.float64))
+def labels(images: ImageSet) -> np.ndarray:
+    """The true classes (N,) of a set that has them, as the built-in ones do."""
+    assert images.labels is not None
+    return images.labels

@@ -33,8 +33,9 @@ def make_folder(folder, n=90):
 
 
 def fit_small(images, n_clusters=3):
-    network = {"latent_dim": 4, "hidden_dim": 16, "conv_filters": (8,), "conv_kernels": (3,)}
-    training = {"start": "random", "epochs": 20, "batch_size": 16, "reconstruction_weight": 1.0, "random_state": 1}
+    network = {"latent_dim": 4, "hidden_dim": 16, "conv_filters": (8,), "conv_kernels": (3,), "batch_norm": True}
+    network |= {"conv_downsample": "stride", "category_input": "features", "kl_weight": 0.1}
+    training = {"epochs": 20, "learning_rate": 3e-3, "batch_size": 16, "reconstruction_weight": 1.0, "random_state": 1}
     training["precision"] = "fp32"  # the same clusters on every machine; "auto" is bf16 on some
     model = ConvVAEClusterer(n_clusters, **network, **training).fit(images)
     assert model.cluster_sizes_.min() > 9, "tests of the page want images in every cluster"

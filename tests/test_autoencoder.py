@@ -11,7 +11,7 @@ from clusterloom.cli import run
 from clusterloom.losses import student_t_assignments, target_distribution
 from clusterloom.metrics import clustering_accuracy_score
 from clusterloom.networks.autoencoder import (
-    AutoencoderSettings,
+    AutoencoderNetworkSettings,
     ClusterAutoencoder,
     EmbeddedClustering,
     LayerPretraining,
@@ -29,7 +29,7 @@ def digits(n=300):
 
 def small():
     torch.manual_seed(0)
-    return ClusterAutoencoder(AutoencoderSettings((5, 6, 2), 3, (8, 7), 4))
+    return ClusterAutoencoder(AutoencoderNetworkSettings(hidden_dims=(8, 7), latent_dim=4), (5, 6, 2), 3)
 
 
 def test_formulas_1_and_3_by_hand():
@@ -126,7 +126,7 @@ def test_it_stops_when_few_images_move():
 
 
 def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, monkeypatch):
-    from clusterloom.training.observers import MetricsFile
+    from clusterloom.training.progress import MetricsFile
 
     images, _ = digits(200)
     settings = {**QUICK, "epochs": 4, "tolerance": 0.0}
@@ -177,9 +177,7 @@ def test_command_line(tmp_path, capsys):
     for command, text in (
         (["generate", str(out), "--out", str(tmp_path / "g.png")], "makes no new images"),
         (["describe", str(out)], "describe knows variational models"),
-        (["fit", "digits", "--method", "dec", "--literal", "--out", str(tmp_path / "m")], "--literal does not apply"),
-        (["fit", "digits", "--method", "dec", "--preset", "guided", "--out", str(tmp_path / "m")], "--preset paper"),
-        (["fit", "digits", "--method", "dec", "--conv-depth", "2", "--out", str(tmp_path / "m")], "--conv-depth does"),
+        (["fit", "digits", "--method", "dec", "--set", "prior=class", "--out", str(tmp_path / "m")], "no knob 'prior'"),
     ):
         assert run(command) == 2
         assert text in capsys.readouterr().err

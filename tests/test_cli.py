@@ -1,7 +1,6 @@
 """The command line, as users meet it: exit statuses, one-line errors, files whole or absent."""
 
 import csv
-import io
 import json
 import os
 import signal
@@ -13,29 +12,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from rich.console import Console
 
 from clusterloom import load_model
 from clusterloom.cli import run
-from clusterloom.commands import _print_evaluation
+from clusterloom.cli.evaluate import _print
+from clusterloom.console import Output
 from clusterloom.errors import DataError
 from clusterloom.files import new_directory, write_atomically
 from clusterloom.tables import read_labels
 
-FIT = [
-    "--preset",
-    "paper",
-    "--latent-dim",
-    "3",
-    "--hidden-dim",
-    "16",
-    "--conv-filters",
-    "4,4",
-    "--epochs",
-    "2",
-    "--clusters",
-    "3",
-]
+
+def knobs(**values):
+    """Options that set knobs of the paper's method."""
+    return ["--method", "convvae", *(part for name, value in values.items() for part in ("--set", f"{name}={value}"))]
+
+
+SMALL = {"latent_dim": 3, "hidden_dim": 16, "conv_filters": "4,4"}
+FIT = [*knobs(**SMALL, epochs=2), "-k", "3"]
 
 
 @pytest.fixture(autouse=True)
@@ -94,7 +87,7 @@ def test_fit_leaves_a_model_with_pictures_and_nothing_else(model):
 
 
 def test_predict_writes_a_row_per_image(model, pictures, tmp_path):
-    """Hard case 25, in CSV: names with markup, newlines and bytes that are not UTF-8 stay on one line each."""
+    """Names with markup, newlines and bytes that are not UTF-8 stay on one line each."""
     assert run(["predict", str(model), str(pictures), "--out", str(tmp_path / "labels.csv")]) == 0
     text = (tmp_path / "labels.csv").read_text(encoding="utf-8")
     rows = list(csv.DictReader(text.splitlines()))
@@ -161,7 +154,6 @@ def test_too_large_numbers_are_one_line(model, tmp_path, capsys, monkeypatch):
     out = ["--out", tmp_path / "out"]
     fails(["fit", "digits", *out, "--seed", 10**23], "--seed", capsys)
     fails(["sweep", "digits", *out, "--vary", "epochs=1", "--seeds", 2**32], "--seeds", capsys)
-    fails(["reproduce", "table1", "--seeds", -1, "--show"], "--seeds", capsys)
     fails(["generate", model, *out, "--seed", 2**32], "--seed", capsys)
     fails(["generate", model, *out, "-n", 10**11], "-n", capsys)
 
@@ -225,13 +217,11 @@ def test_labels_files_are_read_as_they_are_or_refused(tmp_path):
     assert read_labels(numbers, ["a", "b"])[0].tolist() == [1, 0]
 
 
-def test_names_of_classes_are_no_markup():
+def test_names_of_classes_are_no_markup(capsys):
     row = {"label": 0, "images": 1, "cluster": 0, "recall": 1.0, "precision": 1.0, "confused_with": 1, "name": "[/b]"}
     classes = [row, {**row, "label": 1, "confused_with": None, "name": "[bold]b:cat:"}]
-    screen = Console(width=120, file=io.StringIO())
-    result = {"clusters": [], "classes": classes, "images": 2, "score": 0.0, "outliers": 0}
-    _print_evaluation(result, screen)
-    shown = screen.file.getvalue()
+    _print({"clusters": [], "classes": classes, "images": 2, "score": 0.0, "outliers": 0}, Output())
+    shown = capsys.readouterr().out
     assert "[/b]" in shown
     assert shown.count("[bold]b:cat:") == 2
 
@@ -264,12 +254,12 @@ def test_settings_and_places_are_checked_before_images_are_read(model, tmp_path,
     """The images are nowhere: whoever complains of something else has not looked for them."""
     fit = ["fit", tmp_path / "nowhere", "--out", tmp_path / "out"]
     fails([*fit, "--device", "gpu"], "unknown device 'gpu'", capsys)
-    fails([*fit, "--precision", "fp64"], "precision must be", capsys)
-    fails([*fit, "--tracker", "paper"], "tracker must be", capsys)
-    fails([*fit, "--epochs", 0], "epochs must be at least 1", capsys)
-    fails([*fit, "--clusters", "5-2"], "--clusters 5-2: expected", capsys)
-    fails([*fit, "--clusters", "2-5", "--preset", "paper"], "the guided recipe alone can find the number", capsys)
-    fails([*fit, "--clusters", "auto", "--method", "dec"], "the guided recipe alone can find the number", capsys)
+    fails([*fit, "--set", "precision=fp64"], "precision must be", capsys)
+    fails([*fit, "--set", "tracker=paper"], "tracker must be", capsys)
+    fails([*fit, "--set", "epochs=2"], "epochs must be a whole number of at least 3, or auto; got '2'", capsys)
+    fails([*fit, "-k", "5-2"], "got 5 to 2", capsys)
+    fails([*fit, "-k", "2-5", "--method", "convvae"], "-k 2-5: expected a whole number of at least 1;", capsys)
+    fails([*fit, "--clusters", "auto", "--method", "dec"], "method guided alone finds the number", capsys)
     (tmp_path / "file").write_text("")
     (tmp_path / "labels.csv").mkdir()
     fails(["fit", tmp_path / "nowhere", "--out", tmp_path / "file" / "m"], "is not a folder", capsys)
@@ -277,7 +267,6 @@ def test_settings_and_places_are_checked_before_images_are_read(model, tmp_path,
 
 
 def test_same_command_same_model(tmp_path):
-    """Hard case 14."""
     for name in ("a", "b"):
         assert run(["fit", "digits", "--limit", "100", "--out", str(tmp_path / name), *FIT]) == 0
     assert (tmp_path / "a" / "model.safetensors").read_bytes() == (tmp_path / "b" / "model.safetensors").read_bytes()
@@ -289,22 +278,24 @@ def test_bad_input_is_one_line_and_status_2(model, tmp_path, capsys):
     fails(["fit", tmp_path / "nowhere", *out], "there is no file, folder or built-in data set", capsys)
     fails(["fit", "digitz", *out], "Did you mean digits?", capsys)
     fails(["fit", tmp_path / "empty", *out], "empty", capsys)
-    fails(["fit", "digits", *out, "--method", "magic"], "unknown method 'magic'; expected one of convvae, vae", capsys)
-    fails(["fit", "digits", *out, "--preset", "best"], "unknown preset 'best'; expected one of guided, paper", capsys)
-    fails(["fit", "digits", *out, "--method", "vae", "--conv-depth", 2], "--conv-depth does not apply", capsys)
-    fails(["fit", "digits", *out, "--conv-filters", "4;4"], "--conv-filters 4;4: expected whole numbers", capsys)
     fails(
-        ["fit", "digits", *out, "--preset", "paper", "--conv-filters", "4,4,4"], "one number per conv network", capsys
+        ["fit", "digits", *out, "--method", "magic"], "unknown method 'magic'; expected one of guided, convvae", capsys
     )
-    four = ["--conv-filters", "4,4,4,4", "--conv-kernels", "3,3,3,3"]
+    fails(["fit", "digits", *out, "--method", "vae", "--set", "conv_depth=2"], "there is no knob 'conv_depth'", capsys)
+    fails(["fit", "digits", *out, "--set", "latent-dims=2"], "did you mean latent_dim?", capsys)
+    fails(["fit", "digits", *out, "--set", "latent_dim"], "--set latent_dim: expected NAME=VALUE", capsys)
+    fails(["fit", "digits", *out, "--set", "n_clusters=3"], "has an option of its own, -k", capsys)
+    fails(["fit", "digits", *out, "--set", "conv_filters=4;4"], "conv_filters must be numbers with commas", capsys)
+    fails(["fit", "digits", *out, *knobs(conv_filters="4,4,4")], "one number per conv network", capsys)
+    four = ["--set", "conv_filters=4,4,4,4", "--set", "conv_kernels=3,3,3,3"]
     fails(["fit", "digits", *out, *four], "the smallest size is 16 x 16", capsys)
-    fails(["fit", "digits", *out, "--epochs", "many"], "Invalid value for '--epochs'", capsys)
-    fails(["fit", "digits", *out, "--epochs", 0], "epochs must be at least 1", capsys)
-    fails(["fit", "digits", *out, "--clusters", 0], "n_clusters must be at least 1", capsys)
-    fails(["fit", "digits", *out, "--limit", 5], "n_samples=5 should be >= n_clusters=10", capsys)
+    fails(["fit", "digits", *out, "--set", "epochs=many"], "epochs must be a whole number of at least 3", capsys)
+    for number in ("0", "3.0", "few", "-2"):
+        fails(["fit", "digits", *out, f"-k{number}"], f"-k {number}: expected a whole number of at least 1", capsys)
+    fails(["fit", "digits", *out, "-k", 10, "--limit", 5], "n_samples=5 should be >= n_clusters=10", capsys)
     fails(["fit", "digits", *out, "--limit", 0], "limit", capsys)
     fails(["fit", "digits", *out, "--device", "cuda:7"], "cuda:7", capsys)
-    fails(["fit", "digits", *out, "--prior", "flat"], "prior must be one of class, standard", capsys)
+    fails(["fit", "digits", *out, *knobs(prior="flat")], "prior must be class or standard; got 'flat'", capsys)
     fails(["fit", "digits", *out, "--seed", -1], "seed", capsys)
     fails(["fit", "digits"], "--out", capsys)
     fails(["fly"], "No such command 'fly'", capsys)
@@ -326,7 +317,6 @@ def test_nothing_is_lost(model, tmp_path, capsys):
 
 
 def test_bad_pictures_are_named_or_skipped(pictures, tmp_path, capsys):
-    """Hard cases 1, 2 and 3."""
     folder = make_pictures(tmp_path / "folder", 8)
     jpeg = folder / "cut.jpg"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3)).astype(np.uint8)).save(jpeg)
@@ -353,7 +343,7 @@ def test_bad_pictures_are_named_or_skipped(pictures, tmp_path, capsys):
 
 
 def test_nan_keeps_the_last_good_model(tmp_path, capsys, monkeypatch):
-    """Hard case 8: status 2, a line that says what to try, and a model that works."""
+    """Status 2, a line that says what to try, and a model that works."""
     from clusterloom.training import loop
 
     check, calls = loop.Trainer._check_finite, []
@@ -374,7 +364,7 @@ def test_nan_keeps_the_last_good_model(tmp_path, capsys, monkeypatch):
 
 
 def test_full_disk(tmp_path, capsys, monkeypatch):
-    """Hard case 18: status 1, and no half-written model."""
+    """Status 1, and no half-written model."""
 
     def full(_):
         raise OSError(28, "No space left on device")
@@ -385,14 +375,13 @@ def test_full_disk(tmp_path, capsys, monkeypatch):
 
 
 def test_out_of_memory(tmp_path, capsys, monkeypatch):
-    """Hard case 19."""
     from clusterloom.training.loop import Trainer
 
     def starved(*_):
         raise MemoryError
 
     monkeypatch.setattr(Trainer, "_step", starved)
-    fails(["fit", "digits", "--limit", "60", "--out", tmp_path / "m", *FIT], "try --batch-size 50", capsys)
+    fails(["fit", "digits", "--limit", "60", "--out", tmp_path / "m", *FIT], "try batch_size=50", capsys)
     assert not (tmp_path / "m").exists()
 
 
@@ -426,13 +415,13 @@ def wait_for(path, process):
     raise AssertionError(f"{path} did not appear")
 
 
-LONG = ["--preset", "paper", "--latent-dim", "3", "--hidden-dim", "16", "--conv-filters", "4,4", "--limit", "200"]
+LONG = [*knobs(**SMALL), "--limit", "200"]
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGINT])
 def test_interrupted_fit_resumes_to_the_same_bits(tmp_path, signal_number, capsys):
-    """Hard cases 12 and 13, on the command line; Ctrl-C says how to go on."""
-    process = start(["fit", "digits", "--out", tmp_path / "m", "--epochs", 4000, *LONG])
+    """A kill, or Ctrl-C, which says how to go on."""
+    process = start(["fit", "digits", "--out", tmp_path / "m", *LONG, "--set", "epochs=4000"])
     checkpoint = tmp_path / "m.partial" / "checkpoint.safetensors"
     wait_for(checkpoint, process)
     process.send_signal(signal_number)
@@ -448,8 +437,8 @@ def test_interrupted_fit_resumes_to_the_same_bits(tmp_path, signal_number, capsy
     with safe_open(checkpoint, "pt") as file:
         done = json.loads(file.metadata()["position"])["epoch"]
     # As many epochs more as make the comparison quick.
-    epochs = ["--epochs", str(done + 3), *LONG]
-    fails(["fit", "digits", "--out", tmp_path / "m", *epochs], "pass --resume to go on with it", capsys)
+    epochs = [*LONG, "--set", f"epochs={done + 3}"]
+    fails(["fit", "digits", "--out", tmp_path / "m", *epochs], "--resume goes on with it", capsys)
     assert run(["fit", "digits", "--out", str(tmp_path / "m"), "--resume", *epochs]) == 0
     assert run(["fit", "digits", "--out", str(tmp_path / "whole"), *epochs]) == 0
     resumed, whole = (load_model(tmp_path / name) for name in ("m", "whole"))
@@ -508,7 +497,7 @@ def test_data_list(capsys):
 def test_two_processes_on_the_command_line(tmp_path):
     """One of two processes talks and writes; both share the work."""
     # In 32 bits: sums over two halves of a batch round otherwise in 16, and "auto" is bf16 on some machines.
-    arguments = ["fit", "digits", "--limit", "101", "--out", str(tmp_path / "two"), "--precision", "fp32", *FIT]
+    arguments = ["fit", "digits", "--limit", "101", "--out", str(tmp_path / "two"), "--set", "precision=fp32", *FIT]
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [*launch, "-m", "clusterloom", *arguments]
@@ -530,7 +519,7 @@ def test_model_card_keeps_names_harmless(tmp_path):
 
 
 def test_fit_finds_the_number_of_clusters_and_shows_why(pictures, tmp_path, capsys):
-    quick = ["--hidden-dim", "16", "--epochs", "4", "--image-size", "12"]
+    quick = ["--set", "hidden_dim=16", "--set", "epochs=4", "--image-size", "12"]
     out = tmp_path / "model"
     assert run(["fit", str(pictures), "--out", str(out), "--clusters", "2-3", *quick]) == 0
     said = capsys.readouterr().err
@@ -540,7 +529,5 @@ def test_fit_finds_the_number_of_clusters_and_shows_why(pictures, tmp_path, caps
     assert f"Found from the images: {found}" in (out / "README.md").read_text()
     with Image.open(out / "number-of-clusters.png") as plot:
         assert plot.width > 500
-    fails(["fit", str(pictures), "--out", str(tmp_path / "m"), "--clusters", "3-2"], "--clusters 3-2", capsys)
-    fails(["fit", str(pictures), "--out", str(tmp_path / "m"), "--clusters", "few"], "--clusters few", capsys)
-    paper = ["--preset", "paper", "--clusters", "auto"]
-    fails(["fit", str(pictures), "--out", str(tmp_path / "m"), *paper], "guided recipe alone", capsys)
+    fails(["fit", str(pictures), "--out", str(tmp_path / "m"), "--clusters", "3-2"], "got 3 to 2", capsys)
+    fails(["fit", str(pictures), "--out", str(tmp_path / "m"), "--clusters", "few"], "FROM-TO or auto", capsys)

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+from clusterloom.guide import layout, modularity
 from scipy.sparse import csr_array
 from test_guided import QUICK, blobs, digits
 
 from clusterloom import ConvVAEClusterer, SettingsError, VAEClusterer, load_model
-from clusterloom.cluster_count import Evidence, best_count, cluster_count_evidence, enough_modularity
-from clusterloom.guide import layout, modularity
+from clusterloom.recipe.cluster_count import Evidence, best_count, cluster_count_evidence, enough_modularity
 
 
 @pytest.mark.parametrize("k", [3, 6])

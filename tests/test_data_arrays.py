@@ -16,8 +16,7 @@ from hypothesis.extra import numpy as arrays
 
 from clusterloom.data import load_images
 from clusterloom.data.idx import read_idx
-from clusterloom.data.npy import read_npy
-from clusterloom.data.npz import read_npz
+from clusterloom.data.npy import read_npy, read_npz
 from clusterloom.errors import DataError
 
 READERS = {"npy": read_npy, "npz": read_npz, "idx": read_idx}
@@ -183,7 +182,7 @@ def test_converted_numbers_are_cached_and_change_with_the_file(tmp_path, monkeyp
     path = save_npy(tmp_path, np.array([0.0, 1.0]).reshape(2, 1, 1))
     assert load_images(path).images.ravel().tolist() == [0, 255]
     with monkeypatch.context() as patch:
-        patch.setattr("clusterloom.data.arrays.find_range", None)
+        patch.setattr("clusterloom.data.arrays.choose_scaling", None)
         assert load_images(path).images.ravel().tolist() == [0, 255]
     save_npy(tmp_path, np.array([1.0, 0.0]).reshape(2, 1, 1))
     assert load_images(path).images.ravel().tolist() == [255, 0]

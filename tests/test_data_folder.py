@@ -435,7 +435,7 @@ def test_unreadable_file_is_named(tmp_path, monkeypatch):
     def refuse(*_):
         raise PermissionError(13, "Permission denied")  # as root, no file mode would do this
 
-    monkeypatch.setattr("clusterloom.data.convert.open", refuse, raising=False)
+    monkeypatch.setattr("clusterloom.data.pictures.open", refuse, raising=False)
     with pytest.raises(DataError, match=r"secret\.png: Permission denied"):
         load_images(tmp_path)
 
@@ -489,7 +489,7 @@ def test_second_read_decodes_nothing(tmp_path, monkeypatch):
     save(tmp_path, "a.png")
     first = load_images(tmp_path)
     monkeypatch.setattr("clusterloom.data.pictures.read_pixels", None)
-    monkeypatch.setattr("clusterloom.data.pictures.read_header", None)
+    monkeypatch.setattr("clusterloom.data.pictures.header_of", None)
     again = load_images(tmp_path)
     np.testing.assert_array_equal(again.images, first.images)
     assert (again.ids, again.notes) == (first.ids, first.notes)
@@ -566,7 +566,7 @@ def test_full_disk_is_a_data_error_and_leaves_nothing(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("clusterloom.data.pictures.finish_entry", full)
+    monkeypatch.setattr("clusterloom.data.cache.finish_entry", full)
     with pytest.raises(DataError, match=r"no room.*CLUSTERLOOM_CACHE"):
         load_images(tmp_path)
     assert entries() == []

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from clusterloom.data import ImageSet, load_images
-from clusterloom.data.images import RowIds, chunks, encode_labels, limited_rows
+from clusterloom.data.ids import RowIds
+from clusterloom.data.images import chunks, encode_labels, limited_rows
 from clusterloom.errors import DataError, SettingsError, printable
 
 

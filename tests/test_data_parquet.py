@@ -15,7 +15,6 @@ from PIL import Image
 
 from clusterloom.data import load_images
 from clusterloom.data.parquet import read_parquet
-from clusterloom.data.pictures import PictureOptions
 from clusterloom.errors import DataError
 
 FIXTURES_ONCE = [HealthCheck.function_scoped_fixture]
@@ -143,7 +142,7 @@ def test_without_pyarrow_the_extra_is_named(tmp_path, monkeypatch):
 def read_or_refuse(path):
     refusal = None
     try:
-        assert len(read_parquet(path, PictureOptions(), "a.parquet").fingerprint()) == 64
+        assert len(read_parquet(path, "a.parquet").fingerprint()) == 64
     except DataError as error:
         refusal = str(error)
     assert refusal is None or refusal.isprintable()

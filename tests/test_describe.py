@@ -1,16 +1,17 @@
 """What `describe` says of a network, against counts worked out by hand."""
 
+import numpy as np
 import torch
 from PIL import Image
 
-from clusterloom.networks.conv import ConvSettings
 from clusterloom.networks.describe import describe
-from clusterloom.networks.vae import ClusterVAE, VAESettings
+from clusterloom.networks.vae import ClusterVAE, ConvNetworkSettings, NetworkSettings
 
 
 def paper(**changes):
-    settings = {"conv_networks": (ConvSettings(16, 3), ConvSettings(32, 5)), "latent_dim": 20, "hidden_dim": 512}
-    return ClusterVAE(VAESettings((28, 28, 1), n_clusters=10, **settings | changes))
+    settings = {"conv_filters": (16, 32), "conv_kernels": (3, 5), "conv_downsample": "pool", "concatenate": True}
+    settings |= {"latent_dim": 20, "hidden_dim": 512}
+    return ClusterVAE(ConvNetworkSettings(**settings | changes), (28, 28, 1), n_clusters=10)
 
 
 def test_the_papers_network():
@@ -35,11 +36,12 @@ def test_the_papers_network():
 def test_other_shapes_and_nothing_left_behind():
     linear = {part.name: part for part in describe(paper(encoder_activation="none"))}
     assert linear["encoder"].layers == ("dense 4704 -> 512", "dense 512 -> 40")
-    network = paper(conv_networks=(), hidden_dim=100, category_input="latent")
+    network = ClusterVAE(NetworkSettings(latent_dim=20, hidden_dim=100), (28, 28, 1), n_clusters=10)
     parts = {part.name: part for part in describe(network)}
     assert list(parts) == ["encoder", "category encoder", "decoder"]
     assert (parts["encoder"].reads, parts["category encoder"].reads) == ("image", "z")
-    deep = paper(conv_networks=(ConvSettings(4, 3, 2, "stride", True),), batch_norm=True, concatenate=False).train()
+    conv = {"conv_filters": (4,), "conv_kernels": (3,), "conv_depth": 2, "conv_downsample": "stride"}
+    deep = paper(**conv, batch_norm=True, concatenate=False).train()
     stats = deep.encoder_norm.running_mean.clone()
     first, *_ = describe(deep)
     half = ("conv 3x3, 4 filters, stride 2", "batch norm", "ReLU")
@@ -50,11 +52,12 @@ def test_other_shapes_and_nothing_left_behind():
 
 
 def test_command_line(tmp_path, capsys):
-    from pathlib import Path
-
+    from clusterloom import ConvVAEClusterer
     from clusterloom.cli import run
 
-    model = Path(__file__).parent / "models" / "format-3"
+    model = tmp_path / "model"
+    images = np.random.default_rng(0).integers(0, 256, (30, 8, 8)).astype(np.uint8)
+    ConvVAEClusterer(3, latent_dim=2, hidden_dim=8, epochs=1, random_state=0).fit(images).save(model)
     assert run(["describe", str(model), "--out", str(tmp_path / "figure.png")]) == 0
     out = capsys.readouterr().out
     assert "Con_Layer2" in out

@@ -15,32 +15,32 @@ from clusterloom import (
     DataError,
     DataWarning,
     DECClusterer,
+    GuidedClusterer,
     ImageSet,
     SettingsError,
     VAEClusterer,
     load_model,
 )
-from clusterloom.data.images import RowIds
+from clusterloom.data.ids import RowIds
 from clusterloom.errors import CollapseWarning
 from clusterloom.metrics import clustering_accuracy_score
-from clusterloom.presets import LITERAL, PRESETS
 from clusterloom.training.loop import DivergedError
 
 # scikit-learn's checks use tables of a few columns and 50 rows: small networks, and a reconstruction weight that makes
 # two or three "pixels" count.
 TABLES = {"latent_dim": 2, "hidden_dim": 32, "batch_size": 16, "reconstruction_weight": 1000.0}
-PAPER = PRESETS["paper"]["convvae"]
+LITERAL = {"prior": "standard", "kl": "analytic", "category_formula": "printed", "category_input": "features"}
 FOR_CHECKS = [
     VAEClusterer(**TABLES, epochs=60, learning_rate=1e-2),
-    ConvVAEClusterer(**{**PAPER, **TABLES, "epochs": 100, "learning_rate": 5e-3, "conv_filters": (8, 8)}),
-    ConvVAEClusterer(latent_dim=2, hidden_dim=32, epochs=40),
+    ConvVAEClusterer(**TABLES, epochs=100, learning_rate=5e-3, conv_filters=(8, 8)),
+    GuidedClusterer(10, latent_dim=2, hidden_dim=32, epochs=40),
     DECClusterer(hidden_dims=(32,), latent_dim=2, pretrain_epochs=20, finetune_epochs=40, batch_size=16),
     AutoencoderClusterer(hidden_dims=(32,), latent_dim=2, pretrain_epochs=20, finetune_epochs=40, batch_size=16),
 ]
 SMALL = {"latent_dim": 4, "hidden_dim": 24, "epochs": 2, "batch_size": 32, "random_state": 3}
 ESTIMATORS = [
-    pytest.param((ConvVAEClusterer, {"conv_filters": (4, 4)}), id="guided"),
-    pytest.param((ConvVAEClusterer, {**PAPER, **SMALL, "conv_filters": (4, 4)}), id="paper"),
+    pytest.param((GuidedClusterer, {"n_clusters": 10, "conv_filters": (4, 4), "epochs": 3}), id="guided"),
+    pytest.param((ConvVAEClusterer, {"conv_filters": (4, 4)}), id="convvae"),
     pytest.param((VAEClusterer, {}), id="vae"),
 ]
 
@@ -49,7 +49,6 @@ ESTIMATORS = [
 @pytest.mark.filterwarnings("ignore::clusterloom.errors.DataWarning")
 @parametrize_with_checks(FOR_CHECKS)
 def test_scikit_learn_conventions(estimator, check):
-    """Hard case 16: no expected failures."""
     check(estimator)
 
 
@@ -99,7 +98,7 @@ def test_printed_formulas_do_not_sort_them():
     images, labels = stripes()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CollapseWarning)
-        model = ConvVAEClusterer(4, **{**PAPER, **FOR_STRIPES, **LITERAL}).fit(images)
+        model = ConvVAEClusterer(4, **{**FOR_STRIPES, **LITERAL}).fit(images)
     assert clustering_accuracy_score(labels, model.labels_) < 0.6
 
 
@@ -122,14 +121,12 @@ def test_an_answer_does_not_depend_on_the_other_images(fitted):
 
 
 def test_the_seed_repeats_and_another_does_not(make, fitted):
-    """Hard case 14."""
     again, other = make().fit(digits()), make(random_state=4).fit(digits())
     assert np.array_equal(again.predict_proba(digits()), fitted.predict_proba(digits()))
     assert not np.array_equal(other.predict_proba(digits()), fitted.predict_proba(digits()))
 
 
 def test_global_state_is_as_before(make):
-    """Hard case 15."""
     torch.manual_seed(11)
     np.random.seed(11)
     before = torch.get_rng_state(), np.random.get_state()[1].copy(), torch.get_num_threads()
@@ -175,7 +172,7 @@ def test_reconstructions_come_closer_with_training(make):
     images = digits()
     errors = [
         np.square(make(epochs=epochs, learning_rate=3e-3).fit(images).reconstruct(images)[..., 0] - images / 255).mean()
-        for epochs in (1, 40)
+        for epochs in (3, 40)
     ]
     assert errors[1] < errors[0] * 0.8
 
@@ -192,7 +189,7 @@ def test_noise_variances_are_the_mean_squared_errors(make):
 def test_scores_rank_noise_below_the_training_images(make):
     images = digits()
     model = make(epochs=40, learning_rate=3e-3).fit(images)
-    is_guided = make().get_params().get("start") == "guided"  # whose decoder weighs little and is weak after 200 steps
+    is_guided = make().method == "guided"  # whose decoder weighs little and is weak after 200 steps
     noise = np.random.default_rng(0).integers(0, 256, images.shape).astype(np.uint8)
     assert model.score_samples(noise).max() < np.median(model.score_samples(images))
     predicted = model.predictions(noise)
@@ -231,7 +228,6 @@ def test_unfitted(make):
 
 
 def test_save_and_load_are_exact(make, fitted, tmp_path):
-    """Hard case 21."""
     images = digits()
     fitted.save(tmp_path / "model")
     for loaded in (load_model(tmp_path / "model"), type(fitted).load(tmp_path / "model")):
@@ -245,7 +241,6 @@ def test_save_and_load_are_exact(make, fitted, tmp_path):
 
 
 def test_not_a_number_names_the_first_image(make):
-    """Hard case 7."""
     for bad in (np.nan, np.inf):
         images = digits() / 255.0
         images[17, 3, 3] = images[40, 0, 0] = bad
@@ -255,19 +250,16 @@ def test_not_a_number_names_the_first_image(make):
 
 @pytest.mark.parametrize("n", [10, 33, 65])
 def test_awkward_numbers_of_images(make, n):
-    """Hard case 9: n mod batch = 1, n = number of clusters."""
     assert make().fit(digits(n)).labels_.shape == (n,)
 
 
 def test_fewer_images_than_clusters(make):
-    """Hard case 9."""
     with pytest.raises(DataError, match="n_samples=9 should be >= n_clusters=10"):
         make().fit(digits(9))
     assert make(n_clusters=1).fit(digits(1)).labels_.tolist() == [0]
 
 
 def test_equal_and_duplicate_images_warn_and_finish(make):
-    """Hard case 11."""
     with pytest.warns(DataWarning, match="all images are equal"):
         model = make(n_clusters=3).fit(np.full((50, 8, 8), 77, np.uint8))
     assert np.isfinite(model.predict_proba(np.full((2, 8, 8), 77, np.uint8))).all()
@@ -299,7 +291,7 @@ def test_settings_that_do_not_fit():
         ConvVAEClusterer(**SMALL, conv_filters=(4, 4, 4), conv_kernels=(3, 3)).fit(digits())
     with pytest.raises(SettingsError, match="unknown device 'abacus'"):
         ConvVAEClusterer(**SMALL, device="abacus").fit(digits())
-    with pytest.raises(SettingsError, match="tracker must be tensorboard or mlflow; got 'foo'"):
+    with pytest.raises(SettingsError, match="tracker must be tensorboard or mlflow, or none; got 'foo'"):
         ConvVAEClusterer(**SMALL, tracker="foo").fit(digits())
     with pytest.raises(SettingsError, match="tracker needs run_dir"):
         ConvVAEClusterer(**SMALL, tracker="tensorboard").fit(digits())
@@ -313,11 +305,10 @@ def test_parameters_may_be_numbers_of_numpy(make, tmp_path):
 
 
 def test_one_image_cannot_be_normalised():
-    settings = {**SMALL, "start": "random"}
-    with pytest.raises(SettingsError, match="batch_norm=False"):
-        ConvVAEClusterer(1, **settings).fit(digits()[:1])
-    assert ConvVAEClusterer(1, **settings, batch_norm=False).fit(digits()[:1]).labels_.tolist() == [0]
-    assert len(ConvVAEClusterer(2, **settings).fit(digits()[:33]).labels_) == 33
+    with pytest.raises(SettingsError, match="set batch_norm to false"):
+        ConvVAEClusterer(1, **SMALL, batch_norm=True).fit(digits()[:1])
+    assert ConvVAEClusterer(1, **SMALL).fit(digits()[:1]).labels_.tolist() == [0]
+    assert len(ConvVAEClusterer(2, **SMALL, batch_norm=True).fit(digits()[:33]).labels_) == 33
 
 
 def test_equal_images_are_no_outliers(make):
@@ -330,8 +321,7 @@ def test_equal_images_are_no_outliers(make):
 
 
 def test_divergence_keeps_the_last_good_epoch(make, monkeypatch):
-    """Hard case 8, for estimators."""
-    if make().get_params().get("start") == "guided":
+    if make().method == "guided":
         pytest.skip("its learning rates depend on the number of epochs; see test_guided")
     good = make(epochs=1).fit(digits())
     model = make(epochs=5)
@@ -352,7 +342,6 @@ def test_divergence_keeps_the_last_good_epoch(make, monkeypatch):
 
 
 def test_out_of_memory_suggests_the_batch_size(make, monkeypatch):
-    """Hard case 19."""
     from clusterloom.errors import TrainingError
     from clusterloom.training.loop import Trainer
 
@@ -360,7 +349,7 @@ def test_out_of_memory_suggests_the_batch_size(make, monkeypatch):
         raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: 1 bytes")
 
     monkeypatch.setattr(Trainer, "_step", starved)
-    with pytest.raises(TrainingError, match="batches of 32 images; try --batch-size 16"):
+    with pytest.raises(TrainingError, match="batches of 32 images; try batch_size=16"):
         make().fit(digits())
 
 
@@ -383,3 +372,64 @@ def test_cuda_model_answers_alike_on_the_cpu(make, precision, tmp_path):
     on_gpu.network_.to("cuda")
     on_cpu.network_.to("cpu")
     np.testing.assert_allclose(on_gpu.predict_proba(digits()), on_cpu.predict_proba(digits()), atol=1e-2)
+
+
+def test_whatever_is_no_knob_value_is_refused_by_name():
+    for arguments, text in (
+        ({"n_clusters": 3.0}, "n_clusters must be a whole number of at least 1.*; got 3.0"),
+        ({"n_clusters": True}, "n_clusters must be"),
+        ({"epochs": 0}, "epochs must be a whole number of at least 1; got 0"),
+        ({"learning_rate": float("nan")}, "learning_rate must be a number above 0; got nan"),
+        ({"random_state": -1}, "random_state must be a whole number of at least 0"),
+    ):
+        with pytest.raises(SettingsError, match=text):
+            ConvVAEClusterer(**{**SMALL, **arguments}).fit(digits())
+    with pytest.raises(SettingsError, match="n_clusters must be a range that rises from 2 or more; got 4 to 2"):
+        GuidedClusterer((4, 2)).fit(digits())
+    with pytest.raises(TypeError, match="latent_dims"):
+        ConvVAEClusterer(latent_dims=3)
+
+
+def test_generators_of_numpy_are_seeds(make):
+    """The same generator gives the same model; the check of the parameters draws nothing from it."""
+    for new in (np.random.RandomState, np.random.default_rng):
+        model = make(random_state=new(5))
+        model.check_parameters()
+        again = make(random_state=new(5)).fit(digits())
+        assert np.array_equal(model.fit(digits()).predict_proba(digits()), again.predict_proba(digits()))
+
+
+def test_names_of_data_are_not_images(make):
+    with pytest.raises(DataError, match="got the text 'digits'; load_images reads it"):
+        make().fit("digits")
+
+
+def test_channels_may_come_first(make):
+    images = np.random.default_rng(0).integers(0, 256, (40, 3, 8, 9)).astype(np.uint8)
+    first, last = make(n_clusters=3).fit(images), make(n_clusters=3).fit(np.moveaxis(images, 1, 3))
+    assert first.image_shape_ == (8, 9, 3)
+    assert np.array_equal(first.predict_proba(images), last.predict_proba(np.moveaxis(images, 1, 3)))
+
+
+def test_images_come_back_in_the_range_that_went_in(make):
+    images = digits().astype(np.float32) * 10 - 500
+    model = make().fit(images)
+    for made in (model.reconstruct(images), model.sample(5, 1, random_state=0)):
+        assert -500 <= made.min() < made.max() <= 2050
+        assert np.ptp(made) > 50
+        assert 0 <= model.to_unit(made).min() < model.to_unit(made).max() <= 1
+
+
+def test_a_set_is_brought_to_the_range_that_training_saw(make):
+    """A set of 8 bits knows which values became 0 and 255; another set may have had others."""
+    images = digits()[..., None]
+    twelve_bits = ImageSet(images, RowIds(range(150)), None, (), "a", (), (0.0, 4080.0))
+    half = ImageSet(images // 2, RowIds(range(150)), None, (), "b", (), (0.0, 8160.0))  # the same values
+    model = make().fit(twelve_bits)
+    assert model.pixel_range_ == (0.0, 4080.0)
+    np.testing.assert_allclose(model.predict_proba(half), model.predict_proba(twelve_bits), atol=0.05)
+    np.testing.assert_allclose(
+        model.predict_proba(digits().astype(np.uint16) * 16), model.predict_proba(twelve_bits), atol=1e-3
+    )
+    with pytest.raises(DataError, match="trained on values from 0 to 4080, and c holds pixels of 8 bits"):
+        model.predict(ImageSet(images, RowIds(range(150)), None, (), "c", ()))

@@ -25,7 +25,7 @@ from PIL import Image
 from clusterloom import DECClusterer
 from clusterloom.cli import run
 from clusterloom.data import ImageSet
-from clusterloom.data.images import RowIds
+from clusterloom.data.ids import RowIds
 from clusterloom.errors import DataError
 from clusterloom.explore.editor import Editor, StaleError
 from clusterloom.explore.exporting import export_images

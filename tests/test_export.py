@@ -8,15 +8,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clusterloom import AutoencoderClusterer, ConvVAEClusterer, DECClusterer, ImageSet, VAEClusterer, load_images
+from clusterloom import (
+    AutoencoderClusterer,
+    ConvVAEClusterer,
+    DECClusterer,
+    GuidedClusterer,
+    ImageSet,
+    VAEClusterer,
+    load_images,
+)
 from clusterloom.cli import run
-from clusterloom.data.images import RowIds
+from clusterloom.data.ids import RowIds
 from clusterloom.errors import DataError, ModelError, SettingsError
 from clusterloom.export import atlas, image_folder, onnx, projector
 from clusterloom.export.facts import FACTS
 from clusterloom.export.formats import write_export
 from clusterloom.predictions import predict_images
-from clusterloom.presets import PRESETS
 
 HOSTILE_IDS = [
     "<img src=x onerror=alert(1)>",
@@ -29,10 +36,10 @@ HOSTILE_IDS = [
 ]
 N = 24
 SMALL = {"epochs": 2, "batch_size": 8, "random_state": 0}
-PAPER = {**PRESETS["paper"]["convvae"], **SMALL, "latent_dim": 3, "hidden_dim": 16, "conv_filters": (4, 4)}
+PAPER = {**SMALL, "latent_dim": 3, "hidden_dim": 16, "conv_filters": (4, 4)}
 DENSE = {"hidden_dims": (16,), "latent_dim": 2, "pretrain_epochs": 1, "finetune_epochs": 1, "random_state": 0}
 ESTIMATORS = {
-    "guided": lambda: ConvVAEClusterer(3, hidden_dim=16, epochs=4, random_state=0),
+    "guided": lambda: GuidedClusterer(3, hidden_dim=16, epochs=4, random_state=0),
     "paper": lambda: ConvVAEClusterer(3, **PAPER),
     "vae": lambda: VAEClusterer(3, hidden_dim=16, **SMALL),
     "dec": lambda: DECClusterer(3, **DENSE, epochs=2),

@@ -6,19 +6,18 @@ import math
 import numpy as np
 import pytest
 import torch
+from clusterloom.guide import layout, make_guide, refined_guide, sampled_graph
+from clusterloom.networks.guided import GuidedObjective, Representation
 from sklearn.datasets import load_digits
 from sklearn.metrics import mutual_info_score
 
 from clusterloom import ConvVAEClusterer, ModelError, SettingsError, losses
 from clusterloom import guide as guide_module
 from clusterloom.estimators import guided
-from clusterloom.guide import layout, make_guide, refined_guide, sampled_graph
 from clusterloom.metrics import clustering_accuracy_score, expected_calibration_error
 from clusterloom.networks.conv import ConvNetwork, ConvSettings
-from clusterloom.networks.guided import GuidedObjective, Representation
-from clusterloom.networks.vae import ClusterVAE, VAESettings
-from clusterloom.training.loop import DivergedError, Trainer, one_cycle
-from clusterloom.views import (
+from clusterloom.networks.vae import ClusterVAE, ConvNetworkSettings
+from clusterloom.recipe.augment import (
     SIGNS,
     THINGS,
     ViewSettings,
@@ -28,6 +27,8 @@ from clusterloom.views import (
     symmetric_shares,
     widened,
 )
+from clusterloom.training.loop import DivergedError, Trainer
+from clusterloom.training.plan import one_cycle
 
 QUICK = {"hidden_dim": 32, "epochs": 8, "random_state": 0}
 
@@ -218,11 +219,10 @@ def test_strides_give_the_shape_that_pools_give(size):
 
 
 def small_vae(n_clusters=3):
-    settings = VAESettings(
-        (8, 8, 1), n_clusters, 2, 16, (ConvSettings(4, 3, 1, "stride", True),) * 2, False, True, "features"
-    )
+    conv = {"conv_filters": (4, 4), "conv_kernels": (3, 3), "batch_norm": True}
+    settings = ConvNetworkSettings(latent_dim=2, hidden_dim=16, category_input="features", **conv)
     torch.manual_seed(0)
-    return ClusterVAE(settings)
+    return ClusterVAE(settings, (8, 8, 1), n_clusters)
 
 
 def test_objectives_train_what_they_are_for():

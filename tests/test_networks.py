@@ -17,18 +17,21 @@ from clusterloom.networks.conv import (
     unflatten_channels_last,
     upsampled_conv_transpose,
 )
-from clusterloom.networks.vae import ClusterVAE, VAESettings
+from clusterloom.networks.objective import Algorithm1, ObjectiveSettings
+from clusterloom.networks.vae import ClusterVAE, ConvNetworkSettings, NetworkSettings
 
 
-def small_settings(**changes):
-    settings = {
-        "image_shape": (9, 12, 3),
-        "n_clusters": 4,
-        "latent_dim": 5,
-        "hidden_dim": 16,
-        "conv_networks": (ConvSettings(4, 3, 2), ConvSettings(6, 5, 2)),
-    }
-    return VAESettings(**{**settings, **changes})
+def small_network(image_shape=(9, 12, 3), n_clusters=4, plain=False, **changes):
+    if plain:
+        return ClusterVAE(NetworkSettings(latent_dim=5, hidden_dim=16, **changes), image_shape, n_clusters)
+    settings = {"latent_dim": 5, "hidden_dim": 16, "conv_depth": 2, "conv_filters": (4, 6), "conv_kernels": (3, 5)}
+    settings |= {"conv_downsample": "pool", "concatenate": True, "reconstruction_weight": 2.5}
+    return ClusterVAE(ConvNetworkSettings(**settings | changes), image_shape, n_clusters)
+
+
+def small_objective(**changes):
+    own = {name: changes.pop(name) for name in ObjectiveSettings.names() if name in changes}
+    return Algorithm1(small_network(**changes), ObjectiveSettings(**own))
 
 
 def test_conv_network_is_conv_relu_pool():
@@ -109,22 +112,23 @@ VARIANTS = [
     {},
     {"category_input": "features"},
     {"kl": "analytic", "category_formula": "printed"},
-    {"conv_networks": ()},
+    {"plain": True},
     {"concatenate": False},
     {"encoder_activation": "none", "initial_weights": "glorot"},
-    {"conv_networks": (ConvSettings(4, 3),)},
-    {"conv_networks": (ConvSettings(4, 3), ConvSettings(4, 3), ConvSettings(5, 5))},
+    {"conv_filters": (4,), "conv_kernels": (3,)},
+    {"conv_filters": (4, 4, 5), "conv_kernels": (3, 3, 5)},
 ]
 
 
 @pytest.mark.parametrize("changes", VARIANTS)
 def test_shapes_and_that_every_parameter_gets_a_gradient(changes):
     torch.manual_seed(0)
-    vae = ClusterVAE(small_settings(**changes))
+    objective = small_objective(**changes)
+    vae = objective.vae
     with torch.no_grad():
         vae.class_means.normal_()
     x = torch.rand(6, 3, 9, 12)
-    output = vae(x, vae.draw_noise(6, torch.Generator().manual_seed(0)))
+    output = objective(x, objective.draw_noise(6, torch.Generator().manual_seed(0)))
     assert all(term.shape == (6,) for term in output.terms.values())
     torch.testing.assert_close(output.q.sum(1), torch.ones(6))
     sum(term.sum() for term in output.terms.values()).backward()
@@ -138,7 +142,7 @@ def test_shapes_and_that_every_parameter_gets_a_gradient(changes):
 
 def test_a_linear_encoder_lets_negative_numbers_through():
     x = torch.rand(6, 3, 9, 12)
-    relu, linear = (ClusterVAE(small_settings(encoder_activation=kind)) for kind in ("relu", "none"))
+    relu, linear = (small_network(encoder_activation=kind) for kind in ("relu", "none"))
     linear.load_state_dict(relu.state_dict())
     hidden = linear.hidden(linear.features(x))
     assert (hidden < 0).any()
@@ -147,7 +151,7 @@ def test_a_linear_encoder_lets_negative_numbers_through():
 
 def test_glorot_weights_have_its_bounds_and_no_biases():
     torch.manual_seed(0)
-    vae = ClusterVAE(small_settings(initial_weights="glorot", hidden_dim=64))
+    vae = small_network(initial_weights="glorot", hidden_dim=64)
     vae.set_clusters(7)
     for layer in (vae.encoder, vae.posterior, vae.decoder[0], vae.category_encoder[-1]):
         bound = (6 / sum(layer.weight.shape)) ** 0.5
@@ -157,7 +161,7 @@ def test_glorot_weights_have_its_bounds_and_no_biases():
 
 def test_gradients_of_the_whole_network_are_right():
     torch.manual_seed(0)
-    vae = ClusterVAE(small_settings(image_shape=(5, 6, 1), hidden_dim=4, latent_dim=2)).double()
+    vae = small_objective(image_shape=(5, 6, 1), hidden_dim=4, latent_dim=2).double()
     noise = torch.randn(2, 2, dtype=torch.float64)
     x = torch.rand(2, 1, 5, 6, dtype=torch.float64)
     names = [name for name, _ in vae.named_parameters()]
@@ -173,14 +177,15 @@ def test_gradients_of_the_whole_network_are_right():
 @pytest.mark.parametrize("category_input", ["latent", "features"])
 def test_bf16_leaves_z_categories_pixels_and_losses_in_32_bits(category_input):
     """Rounded to bfloat16 they have at most 8 binary digits; with them in it, clusters died in training."""
-    vae = ClusterVAE(small_settings(category_input=category_input)).eval()
-    x, noise = torch.rand(64, 3, 9, 12), torch.randn(64, vae.settings.latent_dim)
-    exact = vae(x, noise)
+    objective = small_objective(category_input=category_input).eval()
+    vae = objective.vae
+    x, noise = torch.rand(64, 3, 9, 12), torch.randn(64, vae.latent_dim)
+    exact = objective(x, noise)
     with torch.autocast("cpu", torch.bfloat16):
         posterior = vae.encode(vae.features(x))
         logits = vae.category_logits(vae.features(x), posterior.mu)
-        parts = [posterior.mu, posterior.log_var, logits, vae.decode(posterior.mu), *vae(x, noise).terms.values()]
-        rounded = vae(x, noise)
+        parts = [posterior.mu, posterior.log_var, logits, vae.decode(posterior.mu), *objective(x, noise).terms.values()]
+        rounded = objective(x, noise)
     for part in parts:
         assert part.dtype == torch.float32
         assert (part != part.bfloat16().float()).float().mean() > 0.5
@@ -191,9 +196,10 @@ def test_bf16_leaves_z_categories_pixels_and_losses_in_32_bits(category_input):
 
 def test_standard_prior_gives_the_category_encoder_no_signal_about_the_image():
     """Under N(0, 1) as printed, KL is the same for every cluster, so only the category loss reaches the encoder."""
-    vae = ClusterVAE(small_settings(prior="standard", category_weight=0.0))
+    objective = small_objective(prior="standard", category_weight=0.0)
+    vae = objective.vae
     x = torch.rand(4, 3, 9, 12)
-    output = vae(x, vae.draw_noise(4, torch.Generator().manual_seed(0)))
+    output = objective(x, objective.draw_noise(4, torch.Generator().manual_seed(0)))
     sum(term.sum() for term in output.terms.values()).backward()
     assert all(p.grad.abs().max() < 1e-6 for p in vae.category_encoder.parameters())
     assert not vae.class_means.requires_grad
@@ -201,7 +207,7 @@ def test_standard_prior_gives_the_category_encoder_no_signal_about_the_image():
 
 def test_assign_is_the_category_encoder_at_the_posterior_mean():
     for category_input in ("features", "latent"):
-        vae = ClusterVAE(small_settings(category_input=category_input))
+        vae = small_network(category_input=category_input)
         x = torch.rand(4, 3, 9, 12)
         features = vae.features(x)
         expected = vae.category_logits(features, vae.encode(features).mu).softmax(1)
@@ -211,27 +217,27 @@ def test_assign_is_the_category_encoder_at_the_posterior_mean():
 
 def test_score_is_the_training_loss_with_nothing_sampled():
     """At zero noise and with the analytic KL, but for the constant ln K, score and loss are the same number."""
-    vae = ClusterVAE(small_settings(kl="analytic"))
+    objective = small_objective(kl="analytic")
     x = torch.rand(4, 3, 9, 12)
-    terms = vae(x, torch.zeros(4, 5)).terms
-    torch.testing.assert_close(-vae.predictions(x)[2], sum(terms.values()) + math.log(4))
+    terms = objective(x, torch.zeros(4, 5)).terms
+    torch.testing.assert_close(-objective.vae.predictions(x)[2], sum(terms.values()) + math.log(4))
 
 
 def test_the_score_counts_errors_by_their_pixels_variance():
-    vae = ClusterVAE(small_settings())
+    vae = small_network()
     x = torch.rand(4, 3, 9, 12)
     error = (x - vae.decode(vae.encode(vae.features(x)).mu)) ** 2
     before = vae.predictions(x)[2]
     vae.pixel_variances[1, 2, 3] /= 5
-    expected = before - 4 * error[:, 1, 2, 3] / 2 * vae.settings.reconstruction_weight
+    expected = before - 4 * error[:, 1, 2, 3] / 2 * vae.reconstruction_weight
     torch.testing.assert_close(vae.predictions(x)[2], expected)
 
 
 def test_terms_are_weighted_and_named():
     x, noise = torch.rand(3, 3, 9, 12), torch.randn(3, 5)
     torch.manual_seed(0)
-    plain = ClusterVAE(small_settings(reconstruction_weight=1.0, category_weight=1.0))
-    weighted = ClusterVAE(small_settings(reconstruction_weight=3.0, category_weight=0.5))
+    plain = small_objective(reconstruction_weight=1.0, category_weight=1.0)
+    weighted = small_objective(reconstruction_weight=3.0, category_weight=0.5)
     weighted.load_state_dict(plain.state_dict())
     a, b = plain(x, noise).terms, weighted(x, noise).terms
     assert list(a) == ["reconstruction", "kl", "category"]
@@ -243,15 +249,15 @@ def test_terms_are_weighted_and_named():
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"n_clusters": 0}, "n_clusters must be at least 1, got 0"),
-        ({"kl": "exact"}, "kl must be one of sampled, analytic; got 'exact'"),
+        ({"latent_dim": 0}, "latent_dim must be a whole number of at least 1; got 0"),
+        ({"kl": "exact"}, "kl must be sampled or analytic; got 'exact'"),
         ({"category_weight": -1.0}, "category_weight must be a number of at least 0"),
         ({"reconstruction_weight": float("nan")}, "reconstruction_weight must be a number of at least 0"),
     ],
 )
 def test_settings_out_of_range(changes, text):
     with pytest.raises(SettingsError, match=text):
-        small_settings(**changes)
+        small_objective(**changes)
 
 
 def test_conv_settings_out_of_range():

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clusterloom.cluster_count import Evidence
 from clusterloom.figures import cluster_count_plot
 from clusterloom.pictures import image_grid, png_bytes, to_picture, to_uint8
+from clusterloom.recipe.cluster_count import Evidence
 
 
 def some(n, channels, side=6):

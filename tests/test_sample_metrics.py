@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from paper.sample_metrics import coverage, frechet_distance, vendi_score
 
 from clusterloom import DataError
+from paper.sample_metrics import coverage, frechet_distance, vendi_score
 
 
 def cloud(n=200, dim=3, seed=0):

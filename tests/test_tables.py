@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clusterloom.data.ids import decode_id, encode_id
-from clusterloom.data.images import RowIds
+from clusterloom.data.ids import RowIds, decode_id, encode_id
 from clusterloom.errors import DataError
 from clusterloom.tables import check_table_target, prediction_columns, read_labels, write_table
 

@@ -15,9 +15,11 @@ if TYPE_CHECKING:
         SettingsError,
         TrainingError,
     )
-    from clusterloom.estimators.autoencoder import AutoencoderClusterer, DECClusterer
+    from clusterloom.estimators.autoencoder import AutoencoderClusterer
     from clusterloom.estimators.convvae import ConvVAEClusterer
-    from clusterloom.estimators.load import load_model
+    from clusterloom.estimators.dec import DECClusterer
+    from clusterloom.estimators.guided import GuidedClusterer
+    from clusterloom.estimators.methods import load_model
     from clusterloom.estimators.vae import VAEClusterer
 
 __version__ = version("clusterloom")
@@ -29,6 +31,7 @@ __all__ = [
     "DECClusterer",
     "DataError",
     "DataWarning",
+    "GuidedClusterer",
     "ImageSet",
     "ModelError",
     "SettingsError",
@@ -42,12 +45,13 @@ __all__ = [
 # Where each public name lives. They are imported on first use (PEP 562): PyTorch takes seconds, and help must not wait.
 _HOMES = {
     "AutoencoderClusterer": "clusterloom.estimators.autoencoder",
-    "DECClusterer": "clusterloom.estimators.autoencoder",
+    "DECClusterer": "clusterloom.estimators.dec",
+    "GuidedClusterer": "clusterloom.estimators.guided",
     "ConvVAEClusterer": "clusterloom.estimators.convvae",
     "ImageSet": "clusterloom.data",
     "VAEClusterer": "clusterloom.estimators.vae",
     "load_images": "clusterloom.data",
-    "load_model": "clusterloom.estimators.load",
+    "load_model": "clusterloom.estimators.methods",
 }
 
 

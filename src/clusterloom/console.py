@@ -1,25 +1,31 @@
 """What is said on a terminal: lines, results and progress, all of it in one place."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.table import Column
 
-from clusterloom.device import is_main_process
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 # What is being done, how much of it is done, and of how much (0 where that is not known).
 ProgressReport: TypeAlias = Callable[[str, int, int], None]
 
-_LOG_SECONDS = 10.0  # between two lines of progress where there is no terminal to draw on
+_FIRST_LOG_SECONDS = 3.0  # until the first line on a piece of work, where there is no terminal to draw on
+_LOG_SECONDS = 10.0  # between two of them
 
 
 def no_progress(what: str, done: int, total: int) -> None:
     """A `ProgressReport` that nobody sees."""
+
+
+def is_main_process() -> bool:
+    """Whether this process does the talking and writing, known before any process group exists."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 class PlainConsole(Console):
@@ -39,14 +45,14 @@ class Output:
     Args:
         quiet: Say nothing, print results only.
         verbose: Say more, see `detail`.
+        talk: Where to say it, in place of standard error.
     """
 
-    def __init__(self, quiet: bool = False, verbose: bool = False) -> None:
+    def __init__(self, quiet: bool = False, verbose: bool = False, talk: Console | None = None) -> None:
         self.quiet, self.verbose = quiet or not is_main_process(), verbose
-        self._talk = PlainConsole(stderr=True, emoji=False)
+        self._talk = talk or PlainConsole(stderr=True, emoji=False)
         self._bar: Progress | None = None
-        self._task: TaskID | None = None
-        self._said = time.monotonic()
+        self._work = _Work(0, 0)
 
     def __enter__(self) -> "Output":
         return self
@@ -82,32 +88,65 @@ class Output:
         self.result(json.dumps(values))
 
     def progress(self, what: str, done: int, total: int) -> None:
-        """A `ProgressReport`: a bar on a terminal, elsewhere a line now and then."""
+        """A `ProgressReport`: a bar on a terminal, elsewhere a line now and then.
+
+        Another total, or less done than before, is another piece of work, and its time is estimated anew.
+        """
         if self.quiet:
             return
-        if not self._talk.is_terminal:
-            if time.monotonic() - self._said >= _LOG_SECONDS:
-                self._said = time.monotonic()
-                share = f" {done / total:.0%}" if total else ""
-                self.say(f"{what}{share}")
-            return
+        if not self._work.goes_on(done, total):
+            self._end_bar()
+            self._work = _Work(done, total)
+        self._work.done = done
+        if self._talk.is_terminal:
+            self._draw(what, done, total)
+        elif self._work.is_line_due():
+            self.say(f"{what} ({done / total:.0%})" if total else what)
+
+    def _draw(self, what: str, done: int, total: int) -> None:
         if self._bar is None:
-            self._bar = Progress(
-                BarColumn(bar_width=20),
-                TaskProgressColumn(),
-                TimeRemainingColumn(),
-                TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
-                console=self._talk,
-                transient=True,
-            )
+            self._bar = _new_bar(self._talk)
             self._bar.start()
-            self._task = self._bar.add_task(what)
-        assert self._task is not None
-        self._bar.update(self._task, description=what, completed=done, total=total or None)
+            self._bar.add_task("", total=total or None, completed=done)
+        self._bar.update(self._bar.task_ids[0], description=what, completed=done)
         if total and done >= total:
             self._end_bar()
 
     def _end_bar(self) -> None:
         if self._bar is not None:
             self._bar.stop()
-            self._bar = self._task = None
+            self._bar = None
+
+
+class _Work:
+    """One piece of work that `Output.progress` is told about."""
+
+    def __init__(self, done: int, total: int) -> None:
+        self.done, self.total = done, total
+        self._next_line = time.monotonic() + _FIRST_LOG_SECONDS
+
+    def goes_on(self, done: int, total: int) -> bool:
+        return total == self.total and done >= self.done
+
+    def is_line_due(self) -> bool:
+        now = time.monotonic()
+        if now < self._next_line:
+            return False
+        self._next_line = now + _LOG_SECONDS
+        return True
+
+
+def _new_bar(console: Console) -> "Progress":
+    """Bar, share, time left and text; of these a narrow terminal cuts the text alone."""
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.table import Column
+
+    return Progress(
+        BarColumn(bar_width=20),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
+        console=console,
+        transient=True,
+        expand=True,
+    )

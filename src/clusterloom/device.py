@@ -14,6 +14,8 @@ from torch import Tensor
 
 from clusterloom.errors import SettingsError, TrainingError
 
+_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+
 
 @dataclass(frozen=True)
 class Compute:
@@ -53,16 +55,48 @@ class Compute:
         """The processes that `accelerate launch`, torchrun or Slurm started; one where nothing did."""
         return PartialState(cpu=self.device.type == "cpu")
 
-    def batch(self, images: np.ndarray) -> Tensor:
+    def host(self, values: np.ndarray | Tensor) -> Tensor:
+        """Values ready to go to the device: pinned for CUDA, which copies from there while it computes."""
+        if isinstance(values, np.ndarray):
+            values = torch.from_numpy(np.require(values, requirements=["C", "W"]))
+        return values.pin_memory() if self.device.type == "cuda" else values
+
+    def on_device(self, values: Tensor) -> Tensor:
+        """What `host` made, on the device."""
+        return values.to(self.device, non_blocking=self.device.type == "cuda")
+
+    def batch(self, images: np.ndarray | Tensor) -> Tensor:
         """A batch for the networks, on the device: float32 (B, C, H, W), channels_last, values in [0, 1].
 
         Args:
-            images: uint8 (0 to 255) or float (0 to 1), shape (B, H, W, C).
+            images: uint8 (0 to 255) or float (0 to 1), shape (B, H, W, C); from `host`, or as it comes.
         """
-        tensor = torch.from_numpy(np.require(images, requirements=["C", "W"])).to(self.device, non_blocking=True)
         # Channels come last in memory already, so this is a view, in the memory format that the conv networks want.
-        tensor = tensor.permute(0, 3, 1, 2)
-        return tensor.float().div_(255) if images.dtype == np.uint8 else tensor.float()
+        x = self.on_device(self.host(images)).permute(0, 3, 1, 2)
+        return x.float().div_(255) if x.dtype == torch.uint8 else x.float()
+
+    @contextlib.contextmanager
+    def deterministic(self) -> Iterator[None]:
+        """On CUDA, kernels that give the same bits every time; PyTorch warns where it has none.
+
+        Afterwards PyTorch's flags and the environment are as they were. Elsewhere the kernels are so anyway.
+        """
+        if self.device.type != "cuda":
+            yield
+            return
+        asked, warn_only = (
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_deterministic_algorithms_warn_only_enabled(),
+        )
+        workspace = os.environ.get(_WORKSPACE)
+        os.environ.setdefault(_WORKSPACE, ":4096:8")  # cuBLAS repeats itself with a workspace of fixed size alone
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(asked, warn_only=warn_only)
+            if workspace is None:
+                del os.environ[_WORKSPACE]
 
 
 @contextlib.contextmanager
@@ -100,11 +134,6 @@ def threads_kept() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def is_main_process() -> bool:
-    """Whether this process does the talking and writing, known before any process group exists."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def _choose_device(name: str) -> torch.device:
@@ -152,8 +181,8 @@ def memory_errors_named(batch_size: int | None = None) -> Iterator[None]:
 
 def _out_of_memory(batch_size: int | None) -> TrainingError:
     if batch_size is None:
-        return TrainingError("out of memory; try smaller images or a smaller --hidden-dim")
+        return TrainingError("out of memory; try smaller images or a smaller hidden_dim")
     return TrainingError(
         f"out of memory with batches of {batch_size} images; "
-        f"try --batch-size {max(1, batch_size // 2)}, smaller images or a smaller --hidden-dim"
+        f"try batch_size {max(1, batch_size // 2)}, smaller images or a smaller hidden_dim"
     )

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clusterloom.cluster_count import Evidence, best_count, enough_modularity
 from clusterloom.networks.describe import Part, size
+from clusterloom.recipe.cluster_count import Evidence, best_count, enough_modularity
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,7 +7,9 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 
+from clusterloom.console import ProgressReport, no_progress
 from clusterloom.device import Compute, memory_errors_named
+from clusterloom.prefetch import ahead
 
 # One size for every batch, the last one filled up: matrix kernels round differently for different batch sizes, and
 # the answer for an image must not depend on the images that it came with.
@@ -15,7 +17,11 @@ BATCH_SIZE = 256
 
 
 def apply_in_batches(
-    function: Callable[[Tensor], tuple[Tensor, ...]], images: np.ndarray, compute: Compute
+    function: Callable[[Tensor], tuple[Tensor, ...]],
+    images: np.ndarray,
+    compute: Compute,
+    progress: ProgressReport = no_progress,
+    what: str = "reading images",
 ) -> tuple[np.ndarray, ...]:
     """Apply `function` to all images and collect what it returns.
 
@@ -25,6 +31,8 @@ def apply_in_batches(
         function: From a batch (B, C, H, W) to tensors whose first dimension is B.
         images: uint8 or float, shape (N, H, W, C), N at least 1; may be memory-mapped.
         compute: Device and precision.
+        progress: Told how many images of this process's share are done.
+        what: What `progress` is told that is being done.
 
     Returns:
         One float32 array per tensor, first dimension N.
@@ -32,29 +40,40 @@ def apply_in_batches(
     Raises:
         TrainingError: out of memory.
     """
+
+    def apply(images: np.ndarray) -> tuple[np.ndarray, ...]:
+        return _apply(function, images, compute, lambda done: progress(what, done, len(images)))
+
     state = compute.processes()
     if state.num_processes == 1:
-        return _apply(function, images, compute)
+        return apply(images)
     n, rank, processes = len(images), state.process_index, state.num_processes
     share = images[n * rank // processes : n * (rank + 1) // processes]
-    parts = gather_object([_apply(function, share, compute) if len(share) else None])
+    parts = gather_object([apply(share) if len(share) else None])
     return tuple(np.concatenate(arrays) for arrays in zip(*(part for part in parts if part), strict=True))
 
 
 def _apply(
-    function: Callable[[Tensor], tuple[Tensor, ...]], images: np.ndarray, compute: Compute
+    function: Callable[[Tensor], tuple[Tensor, ...]],
+    images: np.ndarray,
+    compute: Compute,
+    tell: Callable[[int], None],
 ) -> tuple[np.ndarray, ...]:
+    def filled_up(start: int) -> Tensor:
+        batch = images[start : start + BATCH_SIZE]
+        missing = BATCH_SIZE - len(batch)
+        return compute.host(np.concatenate([batch, np.broadcast_to(batch[:1], (missing, *batch.shape[1:]))]))
+
     results: tuple[np.ndarray, ...] | None = None
-    with torch.inference_mode(), compute.autocast(), memory_errors_named():
-        for start in range(0, len(images), BATCH_SIZE):
-            batch = images[start : start + BATCH_SIZE]
-            used = len(batch)
-            if used < BATCH_SIZE:
-                batch = np.concatenate([batch, np.broadcast_to(batch[:1], (BATCH_SIZE - used, *batch.shape[1:]))])
+    starts = range(0, len(images), BATCH_SIZE)
+    with torch.inference_mode(), compute.autocast(), compute.deterministic(), memory_errors_named():
+        for start, batch in zip(starts, ahead(filled_up, starts), strict=True):
             outputs = function(compute.batch(batch))
             if results is None:
                 results = tuple(np.empty((len(images), *o.shape[1:]), np.float32) for o in outputs)
+            used = min(BATCH_SIZE, len(images) - start)
             for result, output in zip(results, outputs, strict=True):
                 result[start : start + used] = output[:used].float().cpu().numpy()
+            tell(start + used)
     assert results is not None, "callers check that there are images"
     return results

@@ -1,4 +1,4 @@
-"""The command line: arguments and exit statuses alone. What commands do is in `clusterloom.commands`."""
+"""The command line, a file for each command: its arguments, and what it does with the library."""
 
 from clusterloom.cli.program import main, run
 

@@ -1,20 +1,25 @@
 """`clusterloom data`: the built-in data sets."""
 
-import sys
 from typing import Annotated
 
 import typer
+
+from clusterloom.cli.options import Json
 
 app = typer.Typer(help="Built-in data sets.", no_args_is_help=True)
 
 
 @app.command("list")
-def data_list() -> None:
+def data_list(as_json: Json = False) -> None:
     """List the built-in data sets."""
+    from clusterloom.console import Output
     from clusterloom.data import BUILTIN
 
-    for name in BUILTIN:
-        print(name)
+    if as_json:
+        Output().json(list(BUILTIN))
+    else:
+        for name in BUILTIN:
+            Output().result(name)
 
 
 @app.command("fetch")
@@ -22,7 +27,9 @@ def data_fetch(
     names: Annotated[list[str], typer.Argument(help="mnist or fashion-mnist, or both.", metavar="NAME...")],
 ) -> None:
     """Download data sets, check them against their known SHA-256, and keep them for later."""
+    from clusterloom.console import Output
     from clusterloom.data import fetch
 
+    output = Output()
     for name in names:
-        print(fetch(name, report=lambda line: print(line, file=sys.stderr)))
+        output.result(str(fetch(name, tell=output.say)))

@@ -1,15 +1,20 @@
-"""Arguments and options that several commands share, and how their texts are read."""
+"""Options that several commands share, and how their texts are read."""
 
-import sys
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from clusterloom.console import Output
+    from clusterloom.data import ImageSet
+    from clusterloom.settings import Settings
 
-    from clusterloom.commands import DataOptions
+MAX_SEED = 2**32 - 1  # scikit-learn's generators take no larger one
 
 DataArgument = Annotated[
     str,
@@ -17,56 +22,194 @@ DataArgument = Annotated[
         metavar="DATA", help="A folder of images, .npy, .npz, IDX, parquet, or a built-in name (data list)."
     ),
 ]
+OptionalData = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="DATA",
+        help="A folder of images, .npy, .npz, IDX, parquet, or a built-in name. Without: what the model alone tells.",
+    ),
+]
 ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="A model directory, as fit writes it.")]
-ImageSize = Annotated[str | None, typer.Option(help="Resize pictures to SIDE or HEIGHTxWIDTH pixels.", metavar="SIZE")]
-Channels = Annotated[int | None, typer.Option(help="Convert pictures to 1 (grey) or 3 (colour) channels.")]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read, and list them.")]
-Limit = Annotated[int | None, typer.Option(help="Use a random subset of so many images.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
-
-MAX_SEED = 2**32 - 1  # scikit-learn's generators take no larger one
-
-
-def talk() -> "Console":
-    """Where a command says what it does: not among its results."""
-    from clusterloom.cli.console import PlainConsole
-
-    return PlainConsole(stderr=True, emoji=False)
-
-
-def printer() -> "Console":
-    """Where a command prints its results."""
-    from clusterloom.cli.console import PlainConsole
-
-    # Piped output has no width of its own; 80 columns would break figures up.
-    return PlainConsole(width=None if sys.stdout.isatty() else 160, emoji=False)
-
-
-def data_options(
-    source: str, size: str | None, channels: int | None, skip_bad: bool, limit: int | None
-) -> "DataOptions":
-    """How to read images, from the options of a command."""
-    from clusterloom.commands import DataOptions
-
-    sides = whole_numbers("--image-size", size.lower().replace("x", ",") if size else None)
-    if sides is not None and len(sides) > 2:
-        raise typer.BadParameter(f"--image-size {size}: expected SIDE or HEIGHTxWIDTH")
-    return DataOptions(source, (sides[0], sides[-1]) if sides else None, channels, skip_bad, limit)
+Clusters = Annotated[
+    str | None,
+    typer.Option(
+        "-k",
+        "--clusters",
+        metavar="K",
+        help="Number of clusters; auto finds it from 2 to 20, FROM-TO in that range. Default: auto, or 10 where a "
+        "method cannot find it.",
+    ),
+]
+Method = Annotated[str, typer.Option(help="guided, convvae (Yan 2020), vae, dec or ae-kmeans.")]
+Knobs = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Any other knob of the method; several times. See methods."),
+]
+LabelsFile = Annotated[
+    Path | None,
+    typer.Option(help="Labels: .npy, .csv with columns id and label, or text with one per line.", metavar="FILE"),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
-def whole_numbers(option: str, text: str | None) -> tuple[int, ...] | None:
-    """Whole numbers separated by commas, or None where the option was not given."""
-    if text is None:
-        return None
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise typer.BadParameter(f"{option} {text}: expected whole numbers separated by commas") from None
+@dataclass(frozen=True)
+class Reading:
+    """How images are read; the options of every command that takes DATA."""
+
+    image_size: Annotated[
+        str | None, typer.Option(help="Resize pictures to SIDE or HEIGHTxWIDTH pixels.", metavar="SIZE")
+    ] = None
+    channels: Annotated[int | None, typer.Option(help="Convert pictures to 1 (grey) or 3 (colour) channels.")] = None
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out files that cannot be read, and list them.")
+    ] = False
+    limit: Annotated[int | None, typer.Option(help="Use a random subset of so many images.")] = None
+
+    def load(self, source: str, output: "Output", like: Any = None) -> "ImageSet":
+        """Read the images and say what conversion did to them.
+
+        Args:
+            source: What the user named.
+            output: Where to say it.
+            like: A fitted estimator whose size, colour and range of values the images are brought to.
+        """
+        from clusterloom.data import holds_pictures, load_images
+        from clusterloom.errors import printable
+
+        size, channels, pixel_range = self.size(), self.channels, None
+        if like is not None:
+            height, width, own_channels = like.image_shape_
+            pixel_range = None if like.pixel_range_ == (0.0, 1.0) else like.pixel_range_
+            if holds_pictures(source):
+                size, channels = size or (height, width), channels or own_channels
+        images = load_images(
+            source,
+            image_size=size,
+            channels=channels,
+            skip_bad=self.skip_bad,
+            limit=self.limit,
+            pixel_range=pixel_range,
+            progress=output.progress,
+        )
+        height, width, channels = images.image_shape
+        output.say(f"{printable(images.name)}: {len(images):,} images of {height} x {width} x {channels}")
+        for note in images.notes:
+            output.say(f"  {note}")
+        return images
+
+    def loader(self, source: str | None, output: "Output") -> "Callable[[Any], ImageSet] | None":
+        """What reads the images in the form that a model wants; None where no data were named."""
+        return None if source is None else lambda model: self.load(source, output, like=model)
+
+    def size(self) -> tuple[int, int] | None:
+        """Height and width that were asked for."""
+        if self.image_size is None:
+            return None
+        try:
+            sides = [int(side) for side in self.image_size.lower().split("x")]
+        except ValueError:
+            sides = []
+        if len(sides) not in (1, 2):
+            raise typer.BadParameter(
+                f"--image-size {self.image_size}: expected SIDE or HEIGHTxWIDTH, such as 64 or 48x64"
+            )
+        return sides[0], sides[-1]
+
+
+@dataclass(frozen=True)
+class Talk:
+    """How much a command says."""
+
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but results and errors.")] = False
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say more.")] = False
+
+    def output(self) -> "Output":
+        """Where the command speaks; a context manager."""
+        from clusterloom.console import Output
+
+        return Output(self.quiet, self.verbose)
+
+
+def grouped(function: Callable[..., None]) -> Callable[..., None]:
+    """A command whose parameters of the types above are made of their fields, one option each."""
+    hints = get_type_hints(function, include_extras=True)
+    groups: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+    own = [p.replace(annotation=hints[name]) for name, p in inspect.signature(function).parameters.items()]
+    options = [
+        inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=types[field.name]
+        )
+        for group in groups.values()
+        for types in [get_type_hints(group, include_extras=True)]
+        for field in fields(group)
+    ]
+
+    @functools.wraps(function)
+    def command(**values: Any) -> None:
+        made = {
+            name: group(**{field.name: values.pop(field.name) for field in fields(group)})
+            for name, group in groups.items()
+        }
+        function(**values, **made)
+
+    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own if p.name not in groups] + options
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    return command
+
+
+def check_picture_target(path: Path, overwrite: bool) -> None:
+    """Refuse a name where no picture can be written, or where something would be lost, before any work is done."""
+    from clusterloom.errors import DataError, printable
+
+    out = printable(str(path))
+    if path.suffix.lower() != ".png":
+        raise DataError(f"--out {out}: the name must end in .png")
+    if not path.parent.is_dir():
+        raise DataError(f"--out {out}: the folder {printable(str(path.parent))} does not exist")
+    if path.is_dir():
+        raise DataError(f"--out {out} is a folder; give the name of a picture")
+    if path.exists() and not overwrite:
+        raise DataError(f"--out {out} exists; choose another, or pass --overwrite")
+
+
+def knob_values(settings: "type[Settings]", clusters: str | None, texts: Sequence[str] | None) -> dict[str, Any]:
+    """Parameters of an estimator from -k and --set."""
+    from clusterloom.errors import SettingsError
+
+    values: dict[str, Any] = {}
+    if clusters is not None:
+        try:
+            values["n_clusters"] = settings.parse("n_clusters", clusters.replace("-", ","))
+        except SettingsError:
+            finds_it = "auto" in settings.expected("n_clusters")
+            more = ", FROM-TO or auto" if finds_it else "; method guided alone finds the number"
+            expected = f"a whole number of at least 1{more}"
+            raise typer.BadParameter(f"-k {clusters}: expected {expected}") from None
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        name = name.strip()
+        if not equals:
+            raise typer.BadParameter(f"--set {text}: expected NAME=VALUE")
+        if name in _OPTIONS:
+            raise typer.BadParameter(f"--set {text}: {name} has an option of its own, {_OPTIONS[name]}")
+        if name in _OF_PYTHON:
+            raise typer.BadParameter(f"--set {text}: {name} is for Python alone")
+        values[name] = settings.parse(name, value.strip())
+    return values
+
+
+_OPTIONS = {"n_clusters": "-k", "random_state": "--seed", "device": "--device", "resume": "--resume", "verbose": "-v"}
+_OF_PYTHON = ("run_dir", "image_shape")
 
 
 def seed_numbers(text: str) -> tuple[int, ...]:
     """Seeds separated by commas."""
-    seeds = whole_numbers("--seeds", text) or ()
+    try:
+        seeds = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        seeds = (-1,)
     if not all(0 <= seed <= MAX_SEED for seed in seeds):
-        raise typer.BadParameter(f"--seeds {text}: expected numbers from 0 to {MAX_SEED}")
+        raise typer.BadParameter(f"--seeds {text}: expected whole numbers from 0 to {MAX_SEED} with commas between")
     return seeds

@@ -1,7 +1,8 @@
 """Images in: folders, arrays, parquet files and built-in data sets, all as one `ImageSet` of 8-bit images."""
 
+from clusterloom.data.arrays import arrange
 from clusterloom.data.builtin import BUILTIN, fetch
 from clusterloom.data.images import ImageSet
 from clusterloom.data.load import holds_pictures, load_images
 
-__all__ = ["BUILTIN", "ImageSet", "fetch", "holds_pictures", "load_images"]
+__all__ = ["BUILTIN", "ImageSet", "arrange", "fetch", "holds_pictures", "load_images"]

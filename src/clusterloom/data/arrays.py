@@ -3,56 +3,37 @@
 import math
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clusterloom.data.cache import finish_entry, load_entry, new_entry, write_images
-from clusterloom.data.images import chunks
+from clusterloom.console import ProgressReport
+from clusterloom.data.cache import entry_folder, load_or_make, write_images
+from clusterloom.data.images import chunks, scale_pixels
+from clusterloom.data.options import ReadOptions
 from clusterloom.errors import DataError, printable
 
 MAX_CHANNELS = 16
-# The most that deflate, the method of gzip and zip, can shrink its input.
-DEFLATE_LIMIT = 1032
 # Converted chunks are float64: eight times as large as the pixels that they become.
 _CHUNK_BYTES = 1 << 22
 
 
-@dataclass(frozen=True)
-class PixelRange:
-    """The numbers that become 0 and 255; what lies between is mapped linearly and rounded.
+class Pixels(NamedTuple):
+    """What an array became: images (N, H, W, C), notes and range, as in `clusterloom.data.ImageSet`."""
 
-    Args:
-        low: Becomes 0.
-        high: Becomes 255.
-        note: What the user should know about the choice.
-    """
+    images: NDArray[np.uint8]
+    notes: tuple[str, ...]
+    pixel_range: tuple[float, float] | None
 
-    low: float
-    high: float
+
+class Scaling(NamedTuple):
+    """Which numbers become 0 and 255, whether that is the same for every source, and a note on the choice."""
+
+    pixel_range: tuple[float, float]
+    is_fixed: bool
     note: str
-
-    def to_pixels(self, values: NDArray[Any]) -> NDArray[np.uint8]:
-        """Map numbers to pixels.
-
-        Args:
-            values: Numbers from `low` to `high`, any shape.
-
-        Returns:
-            Pixels of the same shape.
-
-        Example:
-            >>> PixelRange(0.0, 1.0, "").to_pixels(np.array([0.0, 0.5, 1.0]))
-            array([  0, 128, 255], dtype=uint8)
-        """
-        # Halved first, so that a range as wide as float64 itself does not overflow.
-        half_width = self.high / 2 - self.low / 2
-        if half_width == 0:
-            return np.zeros(values.shape, np.uint8)
-        return np.rint(255 * ((values.astype(np.float64) / 2 - self.low / 2) / half_width)).astype(np.uint8)
 
 
 def arrange(array: NDArray[Any], name: str) -> tuple[NDArray[Any], list[str]]:
@@ -72,9 +53,9 @@ def arrange(array: NDArray[Any], name: str) -> tuple[NDArray[Any], list[str]]:
         DataError: another shape, or an empty one.
 
     Example:
-        >>> view, notes = arrange(np.zeros((5, 64)), "a.npy")
+        >>> view, notes = arrange(np.zeros((50, 3, 32, 32)), "a.npy")
         >>> view.shape, notes
-        ((5, 8, 8, 1), ['rows of 64 numbers read as pictures of 8 x 8'])
+        ((50, 32, 32, 3), ['axis 1, of length 3, read as the channels'])
     """
     shape = array.shape
     if 0 in shape:
@@ -98,10 +79,6 @@ def arrange(array: NDArray[Any], name: str) -> tuple[NDArray[Any], list[str]]:
 def check_kind(dtype: np.dtype[Any], name: str) -> None:
     """Refuse arrays that hold anything but numbers.
 
-    Args:
-        dtype: Of the array.
-        name: What the user named, for messages.
-
     Raises:
         DataError: objects, text, complex numbers, dates or records.
     """
@@ -116,42 +93,48 @@ def check_kind(dtype: np.dtype[Any], name: str) -> None:
         )
 
 
-def find_range(images: NDArray[Any], name: str) -> PixelRange:
+def choose_scaling(images: NDArray[Any], name: str, options: ReadOptions) -> Scaling:
     """Choose which numbers become black and white; reads the array once, in chunks.
 
-    Booleans become 0 and 255. Real numbers that all lie in [0, 1] are multiplied by 255. Integers that all lie in
-    [0, 255], at least one of them above 127, are pixels already. All else is scaled from the smallest and largest
-    number of the whole set.
+    Booleans become 0 and 255. All else is scaled by `options.pixel_range` where one is given, the range of a model.
+    Without it, real numbers that all lie in [0, 1] are multiplied by 255, integers that all lie in [0, 255], at least
+    one of them above 127, are pixels already, and any other set is scaled from its smallest and largest number.
 
     Args:
         images: Numbers, shape (N, H, W, C).
         name: What the user named, for messages.
+        options: For its range.
 
     Returns:
-        The range and a note on it.
+        The choice.
 
     Raises:
         DataError: a number is NaN or infinite; the message names the first such image.
 
     Example:
-        >>> find_range(np.array([0.0, 0.5]).reshape(2, 1, 1, 1), "a.npy").high
-        1.0
-        >>> find_range(np.array([-4, 500]).reshape(2, 1, 1, 1), "a.npy").note
-        'int64 numbers scaled linearly: -4 became 0 and 500 became 255; other images need the same range'
+        >>> images = np.array([-4, 500]).reshape(2, 1, 1, 1)
+        >>> choose_scaling(images, "a.npy", ReadOptions()).note
+        'int64 numbers scaled linearly: -4 became 0 and 500 became 255'
+        >>> choose_scaling(images, "a.npy", ReadOptions(pixel_range=(0, 400))).pixel_range
+        (0, 400)
     """
-    low, high = _extremes(images, name)
+    low, high = _extremes(images, name, options.progress)
     kind = images.dtype.kind
     if kind == "b":
-        return PixelRange(0.0, 1.0, "booleans: false became 0 and true 255")
+        return Scaling((0.0, 1.0), True, "booleans: false became 0 and true 255")
+    if options.pixel_range is not None:
+        black, white = options.pixel_range
+        note = f"{images.dtype} numbers scaled by the range given: {black:g} became 0 and {white:g} became 255"
+        return Scaling(options.pixel_range, False, note)
     if kind == "f" and low >= 0 and high <= 1:
-        return PixelRange(0.0, 1.0, f"{images.dtype} numbers in [0, 1] multiplied by 255")
+        return Scaling((0.0, 1.0), True, f"{images.dtype} numbers in [0, 1] multiplied by 255")
     if kind in "ui" and low >= 0 and 127 < high <= 255:
-        return PixelRange(0.0, 255.0, f"{images.dtype} numbers in [0, 255] taken as they are")
+        return Scaling((0.0, 255.0), True, f"{images.dtype} numbers in [0, 255] taken as they are")
     note = f"{images.dtype} numbers scaled linearly: {low:g} became 0 and {high:g} became 255"
-    return PixelRange(low, high, f"{note}; other images need the same range")
+    return Scaling((low, high), False, note)
 
 
-def _extremes(images: NDArray[Any], name: str) -> tuple[float, float]:
+def _extremes(images: NDArray[Any], name: str, progress: ProgressReport) -> tuple[float, float]:
     low, high = math.inf, -math.inf
     start = 0
     for chunk in chunks(images, _CHUNK_BYTES):
@@ -162,42 +145,61 @@ def _extremes(images: NDArray[Any], name: str) -> tuple[float, float]:
             raise DataError(f"{printable(name)}: image {first} has pixels that are NaN or infinite; mend or remove it")
         low, high = min(low, float(values.min())), max(high, float(values.max()))
         start += len(values)
+        progress("looking for the range of pixels", start, len(images))
     return low, high
 
 
+def use_in_place(array: NDArray[np.uint8], name: str, options: ReadOptions) -> Pixels:
+    """Images of an array of unsigned bytes, which are pixels already, without a copy."""
+    images, notes = arrange(array, name)
+    return Pixels(images, (*notes, *options.unused_range_note()), None)
+
+
 def convert_array(
-    open_array: Callable[[Path], NDArray[Any]], folder: Path, name: str
-) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    open_array: Callable[[Path], NDArray[Any]], name: str, options: ReadOptions, **source: object
+) -> Pixels:
     """Convert an array into a cache entry, or take the entry that an earlier call made.
 
     Args:
         open_array: Gives the array, memory-mapped; its argument is a temporary folder where it may unpack the array.
-        folder: The cache entry, keyed by everything that the array depends on.
         name: What the user named, for messages.
+        options: For the range, the cache and the progress.
+        **source: All that the array depends on, as JSON values: the key of the entry.
 
     Returns:
-        Pixels of shape (N, H, W, C), memory-mapped, and notes.
+        The images, memory-mapped.
 
     Raises:
-        DataError: as `check_kind`, `arrange` and `find_range`.
+        DataError: as `check_kind`, `arrange` and `choose_scaling`.
     """
-    entry = load_entry(folder)
-    if entry is None:
-        with new_entry(folder) as scratch, tempfile.TemporaryDirectory(dir=scratch) as unpacked:
+
+    def make(scratch: Path) -> dict[str, Any]:
+        with tempfile.TemporaryDirectory(dir=scratch) as unpacked:
             images, notes = arrange(open_array(Path(unpacked)), name)
             check_kind(images.dtype, name)
             if images.dtype == np.uint8:
                 write_images(scratch, chunks(images), images.shape[1:])
-            else:
-                pixel_range = find_range(images, name)
-                notes.append(pixel_range.note)
-                write_images(scratch, _converted(images, pixel_range), images.shape[1:])
-            finish_entry(scratch, {"notes": notes})
-        entry = load_entry(folder)
-        assert entry is not None
-    return entry.images, tuple(entry.facts["notes"])
+                return {"notes": [*notes, *options.unused_range_note()], "pixel_range": None}
+            scaling = choose_scaling(images, name, options)
+            clipped: list[int] = []
+            write_images(scratch, _converted(images, scaling, clipped, options.progress), images.shape[1:])
+            notes.append(scaling.note)
+            if any(clipped):
+                notes.append(f"{sum(clipped)} of {len(images)} images have numbers outside that range: clipped")
+            return {"notes": notes, "pixel_range": None if scaling.is_fixed else scaling.pixel_range}
+
+    entry = load_or_make(entry_folder(options.cache_dir, pixel_range=options.pixel_range, **source), make)
+    return Pixels(entry.images, tuple(entry.facts["notes"]), entry.pixel_range)
 
 
-def _converted(images: NDArray[Any], pixel_range: PixelRange) -> Iterator[NDArray[np.uint8]]:
+def _converted(
+    images: NDArray[Any], scaling: Scaling, clipped: list[int], progress: ProgressReport
+) -> Iterator[NDArray[np.uint8]]:
+    low, high = scaling.pixel_range
+    done = 0
     for chunk in chunks(images, _CHUNK_BYTES):
-        yield pixel_range.to_pixels(chunk)
+        outside = ((chunk < low) | (chunk > high)).reshape(len(chunk), -1).any(axis=1)
+        clipped.append(int(outside.sum()))
+        yield scale_pixels(chunk, scaling.pixel_range)
+        done += len(chunk)
+        progress("converting pixels", done, len(images))

@@ -1,31 +1,38 @@
-"""Converted images kept on disk: written whole or not at all, checked when read, rebuilt when damaged."""
+"""Converted images kept on disk: written whole or not at all, checked when read, rebuilt when damaged.
+
+When the entries take more than 20 GB, those that were not used for the longest time go.
+"""
 
 import atexit
+import contextlib
 import errno
 import functools
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
-import time
-import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import platformdirs
 from numpy.typing import NDArray
 
-from clusterloom.errors import DataError
+from clusterloom.errors import DataError, SettingsError, printable
+from clusterloom.files import scratch_directory, sweep_all_stale
 
 _IMAGES, _FACTS, _CHECK = "images.npy", "facts.json", "check.txt"
 # Part of every key: raise it when a conversion rule changes, so that older entries are no longer found.
-_RULE_VERSION = 1
+_RULE_VERSION = 2
 _ENDS_BYTES = 1 << 24
-_STALE_SECONDS = 86_400
+_MOST_GB = 20
+# Entries whose images this process has mapped: never removed to make room.
+_in_use: set[Path] = set()
 
 
 @dataclass(frozen=True)
@@ -40,33 +47,31 @@ class Entry:
     images: NDArray[np.uint8]
     facts: dict[str, Any]
 
+    @property
+    def pixel_range(self) -> tuple[float, float] | None:
+        """The fact of this name, see `clusterloom.data.ImageSet`."""
+        low_and_high = self.facts["pixel_range"]
+        return None if low_and_high is None else (low_and_high[0], low_and_high[1])
+
 
 def cache_root(cache_dir: Path | None = None) -> Path:
     """The folder for converted and fetched images.
 
     Args:
-        cache_dir: Use this one instead of $CLUSTERLOOM_CACHE, $XDG_CACHE_HOME/clusterloom or ~/.cache/clusterloom.
+        cache_dir: Use this one instead of $CLUSTERLOOM_CACHE, or of the place that the system has for a user's caches.
 
     Returns:
         A folder that can be written: a temporary one, gone when Python ends, if the wanted one cannot.
     """
-    wanted = cache_dir or _wanted_root()
+    chosen = os.environ.get("CLUSTERLOOM_CACHE")
+    wanted = cache_dir or (Path(chosen) if chosen else platformdirs.user_cache_path("clusterloom", appauthor=False))
     try:
+        if str(wanted).startswith("~"):  # an account without a home folder
+            return _temporary_root()
         wanted.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=wanted):
             return wanted
     except OSError:
-        return _temporary_root()
-
-
-def _wanted_root() -> Path:
-    if chosen := os.environ.get("CLUSTERLOOM_CACHE"):
-        return Path(chosen)
-    if shared := os.environ.get("XDG_CACHE_HOME"):
-        return Path(shared) / "clusterloom"
-    try:
-        return Path.home() / ".cache" / "clusterloom"
-    except RuntimeError:  # an account without a home folder
         return _temporary_root()
 
 
@@ -100,6 +105,29 @@ def file_stamp(path: Path) -> list[object]:
     return [str(path.resolve()), status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
+def load_or_make(folder: Path, make: Callable[[Path], dict[str, Any]]) -> Entry:
+    """The entry in a folder, made first if there is none or it is damaged.
+
+    Args:
+        folder: As `entry_folder` gives it.
+        make: Writes the images into the folder that it gets, by `write_images`, and returns the facts.
+
+    Returns:
+        The entry.
+
+    Raises:
+        DataError: the disk is full.
+    """
+    if (entry := load_entry(folder)) is not None:
+        return entry
+    with new_entry(folder) as scratch:
+        finish_entry(scratch, make(scratch))
+    entry = load_entry(folder)
+    if entry is None:
+        raise DataError(f"{folder} was removed or damaged while it was written; run the command again")
+    return entry
+
+
 @contextmanager
 def new_entry(folder: Path) -> Iterator[Path]:
     """Write an entry in a scratch folder that becomes `folder` at the end, whole or not at all.
@@ -114,13 +142,10 @@ def new_entry(folder: Path) -> Iterator[Path]:
         DataError: the disk is full.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(folder.parent)
-    # Not tempfile's: its folders are closed to others, and a cache may be shared.
-    scratch = folder.parent / f".partial-{uuid.uuid4().hex}"
-    scratch.mkdir()
     try:
-        yield scratch
-        _replace(folder, scratch)
+        with scratch_directory(folder) as scratch:
+            yield scratch
+            _replace(folder, scratch)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -128,8 +153,8 @@ def new_entry(folder: Path) -> Iterator[Path]:
             f"no room for the converted images in {folder.parent}; free some space, or set CLUSTERLOOM_CACHE to a "
             f"folder on a larger disk"
         ) from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    if folder.parent.name == "images":
+        keep_recent(folder.parent, _most_bytes(), {folder, *_in_use})
 
 
 def _replace(folder: Path, scratch: Path) -> None:
@@ -142,16 +167,6 @@ def _replace(folder: Path, scratch: Path) -> None:
     except OSError:
         if load_entry(folder) is None:
             raise
-
-
-def _sweep(parent: Path) -> None:
-    """Remove what killed processes left behind."""
-    for scratch in parent.glob(".partial-*"):
-        try:
-            if time.time() - scratch.stat().st_mtime > _STALE_SECONDS:
-                shutil.rmtree(scratch, ignore_errors=True)
-        except OSError:  # another process was faster
-            continue
 
 
 def write_images(folder: Path, blocks: Iterable[NDArray[np.uint8]], image_shape: tuple[int, ...]) -> int:
@@ -196,21 +211,17 @@ def finish_entry(folder: Path, facts: dict[str, Any]) -> None:
 
 
 def load_entry(folder: Path) -> Entry | None:
-    """The entry in a folder, or None if there is none or it is damaged.
-
-    Args:
-        folder: As `entry_folder` gives it.
-
-    Returns:
-        The entry, its images memory-mapped.
-    """
+    """The entry in a folder, its images memory-mapped, or None if there is none or it is damaged."""
     try:
         if (folder / _CHECK).read_text("ascii") != _check(folder):
             return None
         facts = json.loads((folder / _FACTS).read_text("ascii"))
-        return Entry(np.load(folder / _IMAGES, mmap_mode="r", allow_pickle=False), facts)
+        images = np.load(folder / _IMAGES, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError):
         return None
+    _in_use.add(folder)
+    mark_used(folder)
+    return Entry(images, facts)
 
 
 def _check(folder: Path) -> str:
@@ -227,3 +238,50 @@ def _check(folder: Path) -> str:
         file.seek(max(file.tell(), size - _ENDS_BYTES))
         digest.update(file.read(_ENDS_BYTES))
     return digest.hexdigest()
+
+
+def mark_used(path: Path) -> None:
+    """Note that a kept file or folder is used now, by its modification time; `keep_recent` goes by that."""
+    with contextlib.suppress(OSError):  # a cache that can only be read
+        os.utime(path)
+
+
+def keep_recent(folder: Path, most_bytes: float, spared: Collection[Path] = ()) -> None:
+    """Remove the files and folders that were not used for the longest time, until the others fit.
+
+    What killed processes have left unfinished in `folder` goes too.
+
+    Args:
+        folder: A folder that nobody but clusterloom writes to.
+        most_bytes: What may be taken up.
+        spared: What stays in any case.
+    """
+    sweep_all_stale(folder)
+    entries = []
+    for path in folder.iterdir():
+        with contextlib.suppress(OSError):  # another process was faster
+            if not path.name.startswith("."):
+                entries.append((path.stat().st_mtime_ns, _size(path), path))
+    total = sum(size for _, size, _ in entries)
+    for _, size, path in sorted(entries):
+        if total <= most_bytes:
+            return
+        if path not in spared:
+            with contextlib.suppress(OSError):  # in use by another process, where that forbids removal
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                total -= size
+
+
+def _size(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.iterdir()) if path.is_dir() else path.stat().st_size
+
+
+def _most_bytes() -> float:
+    text = os.environ.get("CLUSTERLOOM_CACHE_GB", "").strip() or str(_MOST_GB)
+    try:
+        most = float(text)
+    except ValueError:
+        most = math.nan
+    if not most >= 0:
+        raise SettingsError(f"CLUSTERLOOM_CACHE_GB is {printable(text)!r}; expected a number of gigabytes, such as 20")
+    return most * 1e9

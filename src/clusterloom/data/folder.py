@@ -13,15 +13,12 @@ from numpy.typing import NDArray
 from clusterloom.data.boundary import only_data_errors, reason
 from clusterloom.data.cache import entry_folder
 from clusterloom.data.images import ImageSet, limit_note, limited_rows
-from clusterloom.data.pictures import Picture, PictureOptions, Problem, read_pictures
+from clusterloom.data.options import ReadOptions
+from clusterloom.data.pictures import Picture, Problem, read_pictures
 from clusterloom.errors import DataError, printable
-from clusterloom.files import json_keys
+from clusterloom.files import folder_kind
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".webp"})
-
-
-# Folders that clusterloom itself made: a file in them, and names in it.
-_OUR_FOLDERS = {"config.json": {"format_version", "settings"}, "export.json": {"clusterloom_export"}}
 
 
 @dataclass
@@ -34,22 +31,21 @@ class _Listing:
     problems: list[Problem] = field(default_factory=list)
 
 
-def read_folder(folder: Path, options: PictureOptions, name: str, cache_dir: Path | None = None) -> ImageSet:
+def read_folder(folder: Path, name: str, options: ReadOptions = ReadOptions()) -> ImageSet:  # noqa: B008 (frozen)
     """Read all pictures in a folder and its sub-folders, in the order of their paths.
 
     Files count as pictures by their suffix (`SUFFIXES`, in any case); hidden files and folders and all other files
-    are ignored and counted in the notes, and so are sub-folders that are models or exports of clusterloom's own. Links
-    are followed, each folder being read once. How a picture becomes pixels is `clusterloom.data.convert.convert`'s to
-    say, and its size `clusterloom.data.pictures.choose_size`'s.
+    are ignored and counted in the notes. So is what clusterloom itself made: sub-folders that are models or exports,
+    and pictures that it wrote. Links are followed, each folder being read once. How a picture becomes pixels is
+    `clusterloom.data.convert.convert`'s to say, and its size `clusterloom.data.pictures.choose_size`'s.
     If all pictures lie in sub-folders, at least two of them, the names of these become the classes.
 
     Converted images are cached under the paths, sizes and times of the files, so that a second call is instant.
 
     Args:
         folder: The folder.
-        options: How pictures are read. With a limit, only the chosen pictures are looked at, also for the size.
         name: What the user named, for messages.
-        cache_dir: See `clusterloom.data.cache.cache_root`.
+        options: How pictures are read. With a limit, only the chosen pictures are looked at, also for the size.
 
     Returns:
         The images, identified by their paths inside the folder with `/` between the parts.
@@ -65,8 +61,9 @@ def read_folder(folder: Path, options: PictureOptions, name: str, cache_dir: Pat
         chosen = [ids[row] for row in limited_rows(len(ids), options.limit)]
         entry = read_pictures(
             lambda: (Picture(identifier, str(folder / identifier)) for identifier in chosen),
+            len(chosen),
             entry_folder(
-                cache_dir,
+                options.cache_dir,
                 folder=str(folder.resolve()),
                 files=[[identifier, *listing.stamps[identifier]] for identifier in chosen],
                 problems=listing.problems,
@@ -75,14 +72,17 @@ def read_folder(folder: Path, options: PictureOptions, name: str, cache_dir: Pat
             options,
             name,
             listing.problems,
+            skip_ours=True,
         )
-    class_names = _class_folders(ids)
     kept: list[str] = entry.facts["ids"]
+    ours = set(entry.facts["ours"])
+    class_names = _class_folders([identifier for identifier in ids if identifier not in ours])
     notes = [*entry.facts["notes"], *_ignored_note(listing), *_class_note(class_names)]
     if len(chosen) < len(ids):
         notes.append(limit_note(len(chosen), len(ids)))
+    labels = _folder_labels(kept, class_names)
     shown_names = tuple(printable(class_name) for class_name in class_names)
-    return ImageSet(entry.images, kept, _folder_labels(kept, class_names), shown_names, name, tuple(notes))
+    return ImageSet(entry.images, kept, labels, shown_names, name, tuple(notes), entry.pixel_range)
 
 
 def _list_pictures(folder: Path) -> _Listing:
@@ -104,7 +104,7 @@ def _list_level(folder: Path, prefix: str, listing: _Listing, pending: list[str]
     if (status.st_dev, status.st_ino) in seen:
         return
     seen.add((status.st_dev, status.st_ino))
-    if prefix and any(names <= json_keys(folder / file) for file, names in _OUR_FOLDERS.items()):
+    if prefix and folder_kind(folder) is not None:
         listing.ignored["model or export of clusterloom"] += 1
         return
     below: list[str] = []

@@ -1,27 +1,75 @@
-"""Ids of images as text on one line, and back without loss."""
+"""Identifiers of images: row numbers that cost nothing, and file names as text that goes through CSV without loss."""
 
+import operator
 import re
+from collections.abc import Sequence
+from typing import overload
 
-from clusterloom.errors import printable
+import numpy as np
+from numpy.typing import NDArray
 
 _ESCAPE = re.compile(r"\\(?:[\\tnr]|x[0-9a-f]{2}|u[0-9a-f]{4}|U00(?:0[0-9a-f]|10)[0-9a-f]{4})")
 
 
-def encode_id(identifier: str) -> str:
-    r"""An id as printable text: a backslash is doubled, what cannot be printed becomes an escape, as Python writes it.
+class RowIds(Sequence[str]):
+    """Row numbers as text, made when asked for, so that the identifiers of a million images cost nothing.
+
+    Args:
+        rows: The row numbers, each once.
 
     Example:
-        >>> print(encode_id("cats/tom.png"), encode_id("a\nb"), encode_id("a\\nb"))
-        cats/tom.png a\nb a\\nb
+        >>> ids = RowIds(range(1_000_000))
+        >>> ids[999_999], list(ids[2:4])
+        ('999999', ['2', '3'])
     """
-    return printable(identifier.replace("\\", "\\\\"))
+
+    def __init__(self, rows: range | NDArray[np.int64]) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> "RowIds": ...
+    def __getitem__(self, index: int | slice) -> "str | RowIds":
+        if isinstance(index, slice):
+            return RowIds(self.rows[index])
+        return str(int(self.rows[operator.index(index)]))
+
+
+def encode_id(text: str) -> str:
+    r"""An identifier as printable text in which nothing is lost, for tables.
+
+    A backslash becomes two, and every character that cannot be printed the backslash escape that Python writes for it:
+    newlines, terminal escapes, marks of writing direction, and the surrogates that stand for bytes that are not UTF-8.
+    All else, and so every ordinary file name, stays as it is. Two identifiers never become one text.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        Printable text, from which `decode_id` gives `text` again.
+
+    Example:
+        >>> print(encode_id("cats/ü 1.png"), encode_id("new\nline.png"), encode_id("back\\slash.png"))
+        cats/ü 1.png new\nline.png back\\slash.png
+    """
+    return "".join(c if c.isprintable() and c != "\\" else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def decode_id(text: str) -> str:
-    r"""The id that `encode_id` made a text of; a backslash that begins no escape stands for itself.
+    r"""The identifier that `encode_id` made a text of.
+
+    Args:
+        text: As `encode_id` gives it; a backslash that begins no escape of its own stays as it is.
+
+    Returns:
+        The identifier.
 
     Example:
-        >>> decode_id(encode_id("a\nb\\n\udcff.png")) == "a\nb\\n\udcff.png"
+        >>> decode_id(encode_id("a\\\udcff\n")) == "a\\\udcff\n"
         True
     """
-    return _ESCAPE.sub(lambda match: match[0].encode("ascii").decode("unicode_escape"), text)
+    return _ESCAPE.sub(lambda escape: escape.group().encode("ascii").decode("unicode_escape"), text)

@@ -9,11 +9,12 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from clusterloom.data.arrays import DEFLATE_LIMIT, arrange, convert_array
-from clusterloom.data.boundary import only_data_errors
-from clusterloom.data.cache import entry_folder, file_stamp
-from clusterloom.data.images import ImageSet, RowIds, encode_labels
-from clusterloom.data.streams import MAX_UNPACKED_BYTES, unpack
+from clusterloom.data.arrays import convert_array, use_in_place
+from clusterloom.data.boundary import DEFLATE_LIMIT, MAX_UNPACKED_BYTES, only_data_errors, unpack
+from clusterloom.data.cache import file_stamp
+from clusterloom.data.ids import RowIds
+from clusterloom.data.images import ImageSet, encode_labels
+from clusterloom.data.options import ReadOptions
 from clusterloom.errors import DataError, printable
 
 _UINT8_CODE = 0x08
@@ -32,7 +33,7 @@ class IdxHeader(NamedTuple):
         return self.offset + math.prod(self.shape)
 
 
-def read_idx(path: Path, name: str, cache_dir: Path | None = None) -> ImageSet:
+def read_idx(path: Path, name: str, options: ReadOptions = ReadOptions()) -> ImageSet:  # noqa: B008 (frozen)
     """Read images from an IDX file, and labels from the file beside it that has the usual name.
 
     A plain file is used where it lies, memory-mapped; a packed one is unpacked into the cache. For
@@ -41,7 +42,7 @@ def read_idx(path: Path, name: str, cache_dir: Path | None = None) -> ImageSet:
     Args:
         path: The file with the images: unsigned bytes, three or four axes.
         name: What the user named, for messages.
-        cache_dir: See `clusterloom.data.cache.cache_root`.
+        options: For the cache.
 
     Returns:
         The images, identified by their row numbers.
@@ -50,15 +51,16 @@ def read_idx(path: Path, name: str, cache_dir: Path | None = None) -> ImageSet:
         DataError: a file is damaged or claims more than it holds, or images and labels do not fit together.
     """
     with only_data_errors(name):
-        header = check_idx(path, name)
+        header = _check_header(path, name)
         if len(header.shape) < 3:
             raise DataError(f"{printable(name)} has shape {header.shape}; name the file with images, not with labels")
         if _is_packed(path):
-            folder = entry_folder(cache_dir, idx=file_stamp(path))
-            images, notes = convert_array(lambda unpacked: _unpack_idx(path, header, unpacked, name), folder, name)
+            pixels = convert_array(
+                lambda unpacked: _unpack_idx(path, header, unpacked, name), name, options, idx=file_stamp(path)
+            )
         else:
-            images, guesses = arrange(_map_idx(path, header), name)
-            notes = tuple(guesses)
+            pixels = use_in_place(_map_idx(path, header), name, options)
+    images, notes = pixels.images, pixels.notes
     labels_path = _find_labels(path)
     if labels_path is None:
         return ImageSet(images, RowIds(range(len(images))), None, (), name, notes)
@@ -82,7 +84,7 @@ def read_idx_array(path: Path, name: str, n_items: int) -> NDArray[np.uint8]:
         DataError: the file is damaged, or has another length.
     """
     with only_data_errors(name):
-        header = check_idx(path, name)
+        header = _check_header(path, name)
         if header.shape[0] != n_items:
             raise DataError(f"{printable(name)} has shape {header.shape}; expected {n_items} entries, one per image")
         with _open(path) as file:
@@ -92,19 +94,8 @@ def read_idx_array(path: Path, name: str, n_items: int) -> NDArray[np.uint8]:
     return np.frombuffer(content, np.uint8, offset=header.offset).reshape(header.shape)
 
 
-def check_idx(path: Path, name: str) -> IdxHeader:
-    """Read the header of an IDX file and hold its claims against the size of the file, before anything is allocated.
-
-    Args:
-        path: The file, packed or not.
-        name: What the user named, for messages.
-
-    Returns:
-        The header.
-
-    Raises:
-        DataError: not an IDX file of unsigned bytes with one to four axes, or the claims cannot be true.
-    """
+def _check_header(path: Path, name: str) -> IdxHeader:
+    """The header of an IDX file, its claims held against the size of the file before anything is allocated."""
     with _open(path) as file:
         header = _read_header(file, name)
     size = path.stat().st_size

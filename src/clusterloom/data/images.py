@@ -1,46 +1,18 @@
 """A set of images of one shape, 8 bits a channel: the form in which every reader hands over data."""
 
 import hashlib
-import operator
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, overload
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clusterloom.data.ids import RowIds
 from clusterloom.errors import DataError, SettingsError, printable
 
 _CHUNK_BYTES = 1 << 24
-
-
-class RowIds(Sequence[str]):
-    """Row numbers as text, made when asked for, so that the identifiers of a million images cost nothing.
-
-    Args:
-        rows: The row numbers, each once.
-
-    Example:
-        >>> ids = RowIds(range(1_000_000))
-        >>> ids[999_999], list(ids[2:4])
-        ('999999', ['2', '3'])
-    """
-
-    def __init__(self, rows: range | NDArray[np.int64]) -> None:
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> "RowIds": ...
-    def __getitem__(self, index: int | slice) -> "str | RowIds":
-        if isinstance(index, slice):
-            return RowIds(self.rows[index])
-        return str(int(self.rows[operator.index(index)]))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -52,11 +24,15 @@ class ImageSet:
     Args:
         images: Pixels from 0 to 255, shape (N, H, W, C), uint8; may be memory-mapped and read-only.
         ids: One unique identifier per image: the path inside the folder, or the row number as text. A file name
-            that is not UTF-8 holds surrogate escapes; use `printable` before showing it.
+            that is not UTF-8 holds surrogate escapes; use `printable` before showing it, and
+            `clusterloom.data.ids.encode_id` in tables.
         labels: Index into `class_names` per image, shape (N,), int64, or None.
         class_names: One name per class; empty without labels.
         name: What the user named, for messages.
         notes: Sentences on what was converted, left out or guessed, each one printable line.
+        pixel_range: The numbers in the source that became 0 and 255, where these were chosen by what the source
+            holds; None if its pixels were 8 bit already, or scaled by a rule that is the same for every source, as
+            real numbers in [0, 1] are.
 
     Raises:
         DataError: there is no image, or the parts do not fit together.
@@ -73,6 +49,7 @@ class ImageSet:
     class_names: tuple[str, ...]
     name: str
     notes: tuple[str, ...]
+    pixel_range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         _check_images(self.images, self.name)
@@ -119,7 +96,7 @@ class ImageSet:
         ids = RowIds(np.asarray(self.ids.rows)[rows]) if isinstance(self.ids, RowIds) else [self.ids[i] for i in rows]
         labels = None if self.labels is None else self.labels[rows]
         notes = (*self.notes, limit_note(len(rows), len(self)))
-        return ImageSet(np.asarray(self.images[rows]), ids, labels, self.class_names, self.name, notes)
+        return replace(self, images=np.asarray(self.images[rows]), ids=ids, labels=labels, notes=notes)
 
     def fingerprint(self) -> str:
         """SHA-256 over the shape and all pixels, read in chunks so that memory stays flat.
@@ -135,6 +112,29 @@ class ImageSet:
         for chunk in chunks(self.images):
             digest.update(np.ascontiguousarray(chunk).data)
         return digest.hexdigest()
+
+
+def scale_pixels(values: NDArray[Any], pixel_range: tuple[float, float]) -> NDArray[np.uint8]:
+    """Numbers as pixels: those of a range become 0 and 255, what lies between is mapped linearly and rounded.
+
+    Args:
+        values: Finite numbers, any shape; those outside the range are clipped.
+        pixel_range: What becomes 0, and what becomes 255. If both are one number, all pixels are 0.
+
+    Returns:
+        Pixels of the same shape.
+
+    Example:
+        >>> scale_pixels(np.array([0.0, 0.5, 1.0, 7.0]), (0.0, 1.0))
+        array([  0, 128, 255, 255], dtype=uint8)
+    """
+    low, high = pixel_range
+    # Halved first, so that a range as wide as float64 itself does not overflow.
+    half_width = high / 2 - low / 2
+    if half_width == 0:
+        return np.zeros(values.shape, np.uint8)
+    inside = values.astype(np.float64).clip(low, high)
+    return np.rint(255 * ((inside / 2 - low / 2) / half_width)).astype(np.uint8)
 
 
 def chunks(array: NDArray[Any], chunk_bytes: int = _CHUNK_BYTES) -> list[NDArray[Any]]:

@@ -1,21 +1,26 @@
 """One way in for images from anywhere: a built-in name, a folder, or a file of any known format."""
 
 import difflib
+from dataclasses import replace
 from pathlib import Path
 
+from clusterloom.console import ProgressReport, no_progress
 from clusterloom.data.boundary import only_data_errors
 from clusterloom.data.builtin import BUILTIN, load_builtin
 from clusterloom.data.folder import SUFFIXES, read_folder
 from clusterloom.data.idx import read_idx
-from clusterloom.data.images import ImageSet, limited_rows
-from clusterloom.data.npy import read_npy
-from clusterloom.data.npz import read_npz
+from clusterloom.data.images import ImageSet
+from clusterloom.data.npy import read_npy, read_npz
+from clusterloom.data.options import ReadOptions
 from clusterloom.data.parquet import read_parquet
-from clusterloom.data.pictures import PictureOptions
 from clusterloom.errors import DataError, printable
 
 # gzip, and each number type of the IDX format
 _IDX_STARTS = (b"\x1f\x8b", *(bytes([0, 0, code]) for code in (0x08, 0x09, 0x0B, 0x0C, 0x0D, 0x0E)))
+_SAMPLE_IMAGES = 200
+_LEAST_CONTRAST = 64
+# Of names, from 0 to 1: "mnst" is 0.89 like "mnist", "nonexist" 0.62.
+_LIKE = 0.7
 _ACCEPTED = (
     "a folder of pictures, a .npy, .npz, IDX (packed with gzip or not) or .parquet file, "
     f"or one of {', '.join(BUILTIN)}"
@@ -29,7 +34,9 @@ def load_images(
     channels: int | None = None,
     skip_bad: bool = False,
     limit: int | None = None,
+    pixel_range: tuple[float, float] | None = None,
     cache_dir: Path | None = None,
+    progress: ProgressReport = no_progress,
 ) -> ImageSet:
     """Load images from a built-in data set, a folder of pictures or a file.
 
@@ -43,32 +50,40 @@ def load_images(
         channels: 1 for grey or 3 for RGB; likewise.
         skip_bad: Leave out pictures that cannot be read, and say so in the notes, instead of raising.
         limit: At most so many images, chosen at random without a look at labels, in their original order.
+        pixel_range: The numbers that become 0 and 255, where the source's own are not 8-bit pixels: the `pixel_range`
+            of the images that a model was trained on, so that later ones are scaled alike. Numbers outside are
+            clipped, and the notes say in how many images. None chooses the range by what the source holds.
         cache_dir: See `clusterloom.data.cache.cache_root`.
+        progress: Told how far reading has come.
 
     Returns:
         The images.
 
     Raises:
         DataError: there is no such source, or it cannot be used.
-        SettingsError: `image_size`, `channels` or `limit` is out of range.
+        SettingsError: `image_size`, `channels`, `limit` or `pixel_range` is out of range.
 
     Example:
         >>> load_images("digits", limit=100)
         ImageSet('digits': 100 images of 8 x 8 x 1, 10 classes)
     """
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
-    options = PictureOptions(size, channels, skip_bad, limit)
-    limited_rows(1, limit)  # raises before hours of reading if the limit is out of range
+    options = ReadOptions(size, channels, skip_bad, limit, pixel_range, cache_dir, progress)
+    images = _read(source, options)
+    return replace(images, notes=(*images.notes, *_contrast_note(images)))
+
+
+def _read(source: str | Path, options: ReadOptions) -> ImageSet:
     if isinstance(source, str) and source in BUILTIN:
-        return _limited(load_builtin(source, cache_dir), options)
+        return _limited(load_builtin(source, options.cache_dir), options)
     path = Path(source)
     name = printable(str(source))
     with only_data_errors(name):
         if path.is_dir() and name:
-            return read_folder(path, options, f"folder {printable(path.resolve().name)}", cache_dir)
+            return read_folder(path, f"folder {printable(path.resolve().name)}", options)
         if not path.is_file():
             raise DataError(_unknown(source))
-        return _read_file(path, options, name, cache_dir)
+        return _read_file(path, name, options)
 
 
 def holds_pictures(source: str | Path) -> bool:
@@ -86,23 +101,23 @@ def holds_pictures(source: str | Path) -> bool:
         return file.read(4) == b"PAR1"
 
 
-def _read_file(path: Path, options: PictureOptions, name: str, cache_dir: Path | None) -> ImageSet:
+def _read_file(path: Path, name: str, options: ReadOptions) -> ImageSet:
     with path.open("rb") as file:
         start = file.read(6)
     if start.startswith(b"PAR1"):
-        return read_parquet(path, options, name, cache_dir)
+        return read_parquet(path, name, options)
     if start == b"\x93NUMPY":
-        images = read_npy(path, name, cache_dir)
+        images = read_npy(path, name, options)
     elif start.startswith(b"PK"):
-        images = read_npz(path, name, cache_dir)
+        images = read_npz(path, name, options)
     elif start.startswith(_IDX_STARTS):
-        images = read_idx(path, name, cache_dir)
+        images = read_idx(path, name, options)
     else:
         raise DataError(_unusable(path, name))
     return _limited(images, options)
 
 
-def _limited(images: ImageSet, options: PictureOptions) -> ImageSet:
+def _limited(images: ImageSet, options: ReadOptions) -> ImageSet:
     height, width, channels = images.image_shape
     wanted = (*(options.image_size or (height, width)), options.channels or channels)
     if wanted != images.image_shape:
@@ -114,6 +129,15 @@ def _limited(images: ImageSet, options: PictureOptions) -> ImageSet:
     return images.head(options.limit)
 
 
+def _contrast_note(images: ImageSet) -> list[str]:
+    """A note where an evenly spaced sample of the images uses less than a quarter of the range from black to white."""
+    sample = images.images[:: -(-len(images) // _SAMPLE_IMAGES)]
+    low, high = int(sample.min()), int(sample.max())
+    if high - low >= _LEAST_CONTRAST:
+        return []
+    return [f"images use {low} to {high} of 255; they are trained on as they are"]
+
+
 def _unusable(path: Path, name: str) -> str:
     if path.suffix.lower() in SUFFIXES:
         return f"{name} looks like a single picture; name the folder that holds the pictures"
@@ -121,6 +145,6 @@ def _unusable(path: Path, name: str) -> str:
 
 
 def _unknown(source: str | Path) -> str:
-    near = difflib.get_close_matches(str(source).lower(), BUILTIN, n=3) if isinstance(source, str) else []
+    near = difflib.get_close_matches(str(source).lower(), BUILTIN, n=3, cutoff=_LIKE) if isinstance(source, str) else []
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     return f"there is no file, folder or built-in data set {printable(str(source))!r}.{hint} Accepted: {_ACCEPTED}"

@@ -10,15 +10,17 @@ from numpy.typing import NDArray
 
 from clusterloom.data.boundary import only_data_errors
 from clusterloom.data.cache import entry_folder, file_stamp
-from clusterloom.data.images import ImageSet, RowIds, encode_labels, limit_note, limited_rows
-from clusterloom.data.pictures import Picture, PictureOptions, read_pictures
+from clusterloom.data.ids import RowIds
+from clusterloom.data.images import ImageSet, encode_labels, limit_note, limited_rows
+from clusterloom.data.options import ReadOptions
+from clusterloom.data.pictures import Picture, read_pictures
 from clusterloom.errors import DataError, printable
 
 LABEL_NAMES = ("label", "labels")
 _BATCH_ROWS = 128
 
 
-def read_parquet(path: Path, options: PictureOptions, name: str, cache_dir: Path | None = None) -> ImageSet:
+def read_parquet(path: Path, name: str, options: ReadOptions = ReadOptions()) -> ImageSet:  # noqa: B008 (frozen)
     """Read the pictures of a parquet file by way of the cache.
 
     The pictures are in a column of structs with the fields `bytes` and `path`: the one named `image`, otherwise the
@@ -28,9 +30,8 @@ def read_parquet(path: Path, options: PictureOptions, name: str, cache_dir: Path
 
     Args:
         path: The file.
-        options: How pictures are read. With a limit, only the chosen pictures are decoded.
         name: What the user named, for messages.
-        cache_dir: See `clusterloom.data.cache.cache_root`.
+        options: How pictures are read. With a limit, only the chosen pictures are decoded.
 
     Returns:
         The images.
@@ -48,7 +49,8 @@ def read_parquet(path: Path, options: PictureOptions, name: str, cache_dir: Path
         chosen = limited_rows(len(ids), options.limit)
         entry = read_pictures(
             lambda: _iterate(file, column, ids, chosen),
-            entry_folder(cache_dir, parquet=file_stamp(path), options=options.as_key()),
+            len(chosen),
+            entry_folder(options.cache_dir, parquet=file_stamp(path), options=options.as_key()),
             options,
             name,
         )
@@ -56,7 +58,7 @@ def read_parquet(path: Path, options: PictureOptions, name: str, cache_dir: Path
         labels, class_names, label_notes = _read_labels(file, _rows_of(kept, ids))
     limit_notes = [limit_note(len(chosen), len(ids))] if len(chosen) < len(ids) else []
     notes = (*entry.facts["notes"], *label_notes, *limit_notes)
-    return ImageSet(entry.images, kept, labels, class_names, name, notes)
+    return ImageSet(entry.images, kept, labels, class_names, name, notes, entry.pixel_range)
 
 
 def _import_parquet(name: str) -> Any:

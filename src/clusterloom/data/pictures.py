@@ -1,11 +1,12 @@
-"""Many encoded pictures to one cached set of images: survey the headers, choose a shape, decode in threads."""
+"""Many encoded pictures to one cached set of images: look at each, choose a shape and a range, decode in threads."""
 
+import io
 import os
 import warnings
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -14,15 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from clusterloom.data.boundary import reason
-from clusterloom.data.cache import Entry, finish_entry, load_entry, new_entry, write_images
-from clusterloom.data.convert import Header, Source, read_header, read_pixels
-from clusterloom.errors import DataError, SettingsError, printable
+from clusterloom.data.boundary import is_our_defect, reason
+from clusterloom.data.cache import Entry, load_or_make, write_images
+from clusterloom.data.convert import SIXTEEN_BITS, Header, Source, header_of, open_picture, opened, read_pixels
+from clusterloom.data.options import ReadOptions
+from clusterloom.errors import DataError, printable
 
-# Of sizes chosen here, and of sizes that a user may ask for, in pixels.
-MIN_SIDE, MAX_SIDE, MAX_ASKED_SIDE = 8, 64, 4096
+# Of sizes chosen here, in pixels.
+MIN_SIDE, MAX_SIDE = 8, 64
 _BLOCK = 256
 _SHOWN_PROBLEMS = 10
+# Small pictures stay open between the look at them and their decoding, so many of them; all others are opened twice.
+_SMALL_BYTES = 1 << 18
+_KEPT_BYTES = 1 << 28
+_OPEN_PICTURE_BYTES = 4096  # beside its file, about
 
 T = TypeVar("T")
 
@@ -41,36 +47,12 @@ class Problem(NamedTuple):
     why: str
 
 
-@dataclass(frozen=True)
-class PictureOptions:
-    """How pictures are read.
+class Look(NamedTuple):
+    """What a first look at a picture found: its header, and the open picture if it is kept, with its size in bytes."""
 
-    Args:
-        image_size: Height and width in pixels; None leaves the choice to `choose_size`.
-        channels: 1 or 3; None takes 1 if all pictures are grey.
-        skip_bad: Leave out pictures that cannot be read, instead of raising.
-        limit: Read at most so many pictures, chosen at random; None for all.
-
-    Raises:
-        SettingsError: a value is out of range.
-    """
-
-    image_size: tuple[int, int] | None = None
-    channels: int | None = None
-    skip_bad: bool = False
-    limit: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.image_size is not None and not _is_size(self.image_size):
-            raise SettingsError(
-                f"image_size is {self.image_size!r}; expected height and width from 1 to {MAX_ASKED_SIDE} pixels"
-            )
-        if self.channels not in (None, 1, 3):
-            raise SettingsError(f"channels is {self.channels!r}; expected 1 for grey, 3 for colour, or nothing")
-
-    def as_key(self) -> dict[str, Any]:
-        """The options as JSON values, for a cache key."""
-        return asdict(self)
+    header: Header
+    image: Image.Image | None = None
+    kept_bytes: int = 0
 
 
 @dataclass
@@ -78,54 +60,61 @@ class _Tally:
     """What comes to light while pictures are read."""
 
     ids: list[str] = field(default_factory=list)
+    ours: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     steps: Counter[str] = field(default_factory=Counter)
+    kept_bytes: int = 0
 
 
 def read_pictures(
     pictures: Callable[[], Iterable[Picture]],
+    n_pictures: int,
     folder: Path,
-    options: PictureOptions,
+    options: ReadOptions,
     name: str,
     problems: Iterable[Problem] = (),
+    skip_ours: bool = False,
 ) -> Entry:
     """Decode pictures into a cache entry, or take the entry that an earlier call made.
 
+    All are looked at before any is decoded, for they decide on a common size and range. Up to 256 MB of small ones stay
+    open meanwhile. The others are opened a second time, which costs less than 0.1 ms each; 16-bit grey ones are also
+    decoded a second time.
+
     Args:
-        pictures: Gives the pictures in order; called twice, so that they never have to be in memory together.
+        pictures: Gives the pictures in order; may be called twice, so that they never have to be in memory together.
+        n_pictures: How many these are.
         folder: The cache entry, keyed by everything that the pictures and the options depend on.
         options: How pictures are read; its limit is the caller's to apply.
         name: What the user named, for messages.
         problems: Pictures that the caller already could not read.
+        skip_ours: Leave out pictures that clusterloom made.
 
     Returns:
-        Images of shape (N, H, W, C) with the facts `ids` (N identifiers) and `notes`.
+        Images of shape (N, H, W, C) with the facts `ids` (N identifiers), `ours` (identifiers of pictures left out),
+        `notes` and `pixel_range`.
 
     Raises:
         DataError: a picture cannot be read and `options.skip_bad` is off, or none can.
     """
-    if (entry := load_entry(folder)) is not None:
-        return entry
-    tally = _Tally(problems=list(problems))
-    with warnings.catch_warnings():
-        # Between one and two times its limit Pillow only warns; `open_picture` refuses such pictures.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        shape = _choose_shape(pictures, options, name, tally)
-        with new_entry(folder) as scratch:
-            n_images = write_images(scratch, _decode(pictures(), shape, tally), shape)
-            _check_problems(tally.problems, n_images, options, name)
-            finish_entry(scratch, {"ids": tally.ids, "notes": _notes(tally, shape)})
-    entry = load_entry(folder)
-    assert entry is not None
-    return entry
 
+    def make(scratch: Path) -> dict[str, Any]:
+        tally = _Tally(problems=list(problems))
+        with warnings.catch_warnings():
+            # Between one and two times its limit Pillow only warns; `opened` refuses such pictures.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            looks = _look_at_all(pictures(), n_pictures, options, skip_ours, tally)
+            headers = [look.header for look in looks if isinstance(look, Look)]
+            _check_found(tally, len(headers), options, name)
+            shape, deep_range = _choose_shape(headers, options), _choose_range(headers, options)
+            del headers
+            chosen = _decode(_again(looks, pictures), shape, deep_range or SIXTEEN_BITS, options, tally)
+            n_images = write_images(scratch, chosen, shape)
+            _check_found(tally, n_images, options, name)
+        notes = [*_notes(tally, shape), *([] if deep_range else options.unused_range_note())]
+        return {"ids": tally.ids, "ours": tally.ours, "notes": notes, "pixel_range": deep_range}
 
-def _is_size(size: Any) -> bool:
-    return (
-        isinstance(size, Sequence)
-        and len(size) == 2
-        and all(isinstance(side, int) and 1 <= side <= MAX_ASKED_SIDE for side in size)
-    )
+    return load_or_make(folder, make)
 
 
 def choose_size(headers: list[Header]) -> tuple[int, int]:
@@ -152,24 +141,68 @@ def choose_size(headers: list[Header]) -> tuple[int, int]:
     return side, side
 
 
-def _choose_shape(
-    pictures: Callable[[], Iterable[Picture]], options: PictureOptions, name: str, tally: _Tally
-) -> tuple[int, int, int]:
-    if options.image_size is not None and options.channels is not None:
-        return (*options.image_size, options.channels)
-    headers: list[Header] = []
-    problems = list(tally.problems)
-    for block in _in_threads(read_header, pictures()):
-        headers.extend(result for _, result in block if not isinstance(result, Problem))
-        problems.extend(result for _, result in block if isinstance(result, Problem))
-    # Refuse here what the headers give away, before anything is decoded; decoding meets the same problems again.
-    _check_problems(problems, len(headers), options, name)
+def _choose_shape(headers: list[Header], options: ReadOptions) -> tuple[int, int, int]:
     channels = 1 if all(header.grey for header in headers) else 3
     return (*(options.image_size or choose_size(headers)), options.channels or channels)
 
 
-def _decode(pictures: Iterable[Picture], shape: tuple[int, int, int], tally: _Tally) -> Iterator[NDArray[np.uint8]]:
-    for block in _in_threads(lambda source: read_pixels(source, *shape), pictures):
+def _choose_range(headers: list[Header], options: ReadOptions) -> tuple[float, float] | None:
+    """What becomes 0 and 255 in 16-bit grey pictures; None if there are none of these."""
+    ranges = [header.deep_range for header in headers if header.deep_range is not None]
+    if not ranges:
+        return None
+    return options.pixel_range or (min(low for low, _ in ranges), max(high for _, high in ranges))
+
+
+def _look_at_all(
+    pictures: Iterable[Picture], n_pictures: int, options: ReadOptions, skip_ours: bool, tally: _Tally
+) -> "deque[Look | None]":
+    """A look at every picture, in order; None for one that is not to be decoded."""
+    looks: deque[Look | None] = deque()
+    for block in _in_threads(lambda source: _look(source, tally.kept_bytes < _KEPT_BYTES), pictures):
+        for picture, found in block:
+            if isinstance(found, Problem):
+                tally.problems.append(found)
+                looks.append(None)
+            elif skip_ours and found.header.is_ours:
+                tally.ours.append(picture.id)
+                looks.append(None)
+            else:
+                looks.append(found)
+                tally.kept_bytes += found.kept_bytes
+        options.progress("looking at pictures", len(looks), n_pictures)
+    return looks
+
+
+def _look(source: Source, keep: bool) -> Look:
+    if keep and isinstance(source, str) and os.path.getsize(source) <= _SMALL_BYTES:  # noqa: PTH202 (as in convert)
+        with open(source, "rb") as file:  # noqa: PTH123
+            source = file.read()
+    if not (keep and isinstance(source, bytes) and len(source) <= _SMALL_BYTES):
+        with open_picture(source) as image:
+            return Look(header_of(image))
+    image = opened(io.BytesIO(source))
+    header = header_of(image)
+    # A 16-bit one has been decoded for its header, and may now be large.
+    return Look(header) if header.deep_range else Look(header, image, len(source) + _OPEN_PICTURE_BYTES)
+
+
+def _again(looks: "deque[Look | None]", pictures: Callable[[], Iterable[Picture]]) -> Iterator[Picture]:
+    """The pictures to be decoded, open where they were kept; what was found is forgotten on the way."""
+    for picture in pictures():
+        look = looks.popleft()
+        if look is not None:
+            yield Picture(picture.id, look.image or picture.source)
+
+
+def _decode(
+    pictures: Iterable[Picture],
+    shape: tuple[int, int, int],
+    deep_range: tuple[float, float],
+    options: ReadOptions,
+    tally: _Tally,
+) -> Iterator[NDArray[np.uint8]]:
+    for block in _in_threads(lambda source: read_pixels(source, *shape, deep_range), pictures):
         decoded = []
         for picture, result in block:
             if isinstance(result, Problem):
@@ -192,6 +225,8 @@ def _in_threads(
         try:
             return work(picture.source)
         except Exception as error:  # decoders raise nearly anything on damaged bytes
+            if is_our_defect(error):
+                raise
             return Problem(picture.id, reason(error))
 
     remaining = iter(pictures)
@@ -200,16 +235,21 @@ def _in_threads(
             yield list(zip(block, pool.map(attempt, block), strict=True))
 
 
-def _check_problems(problems: list[Problem], n_good: int, options: PictureOptions, name: str) -> None:
+def _check_found(tally: _Tally, n_good: int, options: ReadOptions, name: str) -> None:
+    problems = tally.problems
     if problems and not options.skip_bad:
         raise DataError(
             f"{printable(name)}: {len(problems)} of {len(problems) + n_good} pictures cannot be read: "
             f"{_list_problems(problems)}. Remove them, or skip them with --skip-bad (skip_bad=True)"
         )
-    if not n_good:
+    if n_good:
+        return
+    if tally.ours:
         raise DataError(
-            f"{printable(name)}: none of the {len(problems)} pictures can be read: {_list_problems(problems)}"
+            f"{printable(name)} holds no pictures but {len(tally.ours)} that clusterloom itself wrote, which are not "
+            f"read as data; name the folder of your own pictures"
         )
+    raise DataError(f"{printable(name)}: none of the {len(problems)} pictures can be read: {_list_problems(problems)}")
 
 
 def _list_problems(problems: list[Problem]) -> str:
@@ -224,6 +264,8 @@ def _notes(tally: _Tally, shape: tuple[int, int, int]) -> list[str]:
     notes += [
         f"{count} {'picture' if count == 1 else 'pictures'}: {step}" for step, count in sorted(tally.steps.items())
     ]
+    if tally.ours:
+        notes.append(f"{len(tally.ours)} pictures that clusterloom itself wrote left out")
     if tally.problems:
         notes.append(f"{len(tally.problems)} skipped: {_list_problems(tally.problems)}")
     return notes

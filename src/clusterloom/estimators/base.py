@@ -1,50 +1,46 @@
-"""What all estimators share: everything but their knobs and how they are trained."""
+"""What all estimators share: scikit-learn's conventions around a network that is trained on images."""
 
-import platform
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict
-from importlib.metadata import version
-from importlib.util import find_spec
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from clusterloom.bundle import read_bundle, write_bundle
-from clusterloom.device import Compute, freed_memory_reused, memory_errors_named
-from clusterloom.errors import ClusterloomError, DataError, ModelError, SettingsError
-from clusterloom.estimators.card import model_card
-from clusterloom.estimators.persistence import from_bundle, to_bundle
+from clusterloom.console import ProgressReport, no_progress
+from clusterloom.device import Compute, memory_errors_named
+from clusterloom.errors import DataError
+from clusterloom.estimators.outliers import fit_pixel_variances, outlier_threshold
 from clusterloom.estimators.validation import images_from, warn_of_duplicates
 from clusterloom.inference import apply_in_batches
-from clusterloom.training.loop import DivergedError, Observer, TrainingPlan
-from clusterloom.training.observers import MetricsFile, ProgressBar, TrackerLog
-from clusterloom.training.run import CHECKPOINTS, Run
+from clusterloom.model_dir.contents import contents_of, restored
+from clusterloom.model_dir.read import read_model
+from clusterloom.model_dir.write import write_model
+from clusterloom.settings import CommonSettings
+from clusterloom.training.loop import DivergedError
+from clusterloom.training.plan import TrainingPlan
+from clusterloom.training.run import Run
+from clusterloom.training.session import check_tracker, training_session
 
-_THRESHOLD_SAMPLE = 10_000
-_NOISE_CHUNK = 1_000  # images whose errors are in memory at once
-_LEAST_NOISE = 1e-4  # a hundredth of the pixels' range, squared: a pixel that never changed may change a little
-
-# Parameters that another session of the same run may change. Epochs are the plans' business, see `Run.train`.
-_FREE = {"device", "epochs", "image_shape", "min_improvement", "patience_epochs", "precision", "random_state"}
-_FREE |= {"resume", "run_dir", "tracker", "verbose"}
+_SAMPLE = 10_000  # images that say what is usual
 
 
 class ClusterNetwork(Protocol):
     """What an estimator asks of its network, a `torch.nn.Module`."""
 
-    settings: Any  # a frozen dataclass with at least image_shape, n_clusters and latent_dim
-    class_means: Tensor  # (K, D)
+    image_shape: tuple[int, int, int]  # height, width, channels
+    n_clusters: int
+    class_means: nn.Parameter  # (K, D)
     pixel_variances: Tensor  # (C, H, W), of each pixel around its reconstruction
+
+    @property
+    def latent_dim(self) -> int:
+        """D."""
 
     def latents(self, x: Tensor) -> Tensor:
         """Latents (B, D) of images (B, C, H, W)."""
@@ -62,35 +58,67 @@ class ClusterNetwork(Protocol):
 class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
     """Base of all estimators: a network that is trained on images, and what can be asked of it afterwards.
 
-    A subclass has an explicit `__init__` without logic, as scikit-learn asks; see `ConvVAEClusterer` for the parameters
-    and attributes.
+    A subclass names its method and its `Settings`, whose fields are the estimator's parameters.
+
+    Attributes:
+        n_clusters_: Number of clusters.
+        labels_: Clusters of the training images, shape (N,): `predict` of them.
+        confidences_: Probability of that cluster for each training image, shape (N,).
+        cluster_sizes_: Training images per cluster, shape (K,).
+        history_: One record per epoch: loss and its terms in nats per image, clusters in use, speed, time.
+        about_: Seed, device, time and versions of the run, and what the method decided from the images.
+        outlier_threshold_: Scores below it are flagged by `predictions`, in nats.
+        network_: The trained `ClusterNetwork`.
+        image_shape_: Height, width, channels.
+        pixel_range_: Values that were scaled to 0 and 1; (0, 1) for uint8 and for numbers in that range.
+        n_features_in_: Numbers per image.
     """
 
-    network_: Any
-    generates = False  # whether there is a distribution of each cluster that new images can be drawn from
+    method: ClassVar[str]  # its name on the command line and in model directories
+    Settings: ClassVar[type[CommonSettings]]
+    generates: ClassVar[bool] = False  # whether there is a `sample` of new images
+
+    n_clusters: Any
+    network_: Any  # a `ClusterNetwork`
+    labels_: np.ndarray
+    confidences_: np.ndarray
+    cluster_sizes_: np.ndarray
+    history_: list[dict[str, Any]]
+    about_: dict[str, Any]
+    outlier_threshold_: float
+    image_shape_: tuple[int, int, int]
+    pixel_range_: tuple[float, float]
+    n_features_in_: int
 
     @abstractmethod
-    def _network_settings(self, image_shape: tuple[int, int, int]) -> Any:
-        """Settings of the network for images of that shape (height, width, channels): a frozen dataclass."""
+    def new_network(self, image_shape: tuple[int, int, int], n_clusters: int) -> nn.Module:
+        """A fresh `ClusterNetwork` of these settings, with weights from torch's global generator."""
 
     @abstractmethod
-    def _new_network(self, settings: Any) -> nn.Module:
-        """A fresh `ClusterNetwork`, with weights from torch's global generator."""
+    def _plan(self, settings: Any, n_images: int, seed: int) -> TrainingPlan:
+        """How long and how to train on so many images."""
 
     @abstractmethod
-    def _train_stages(self, network: Any, run: Run, images: np.ndarray, plan: TrainingPlan) -> dict[str, Any]:
+    def _train_stages(
+        self, settings: Any, network: Any, run: Run, images: np.ndarray, plan: TrainingPlan
+    ) -> dict[str, Any]:
         """Train a network in place; what was decided on the way, as JSON values."""
 
-    def _cluster_range(self) -> tuple[int, int]:
+    @property
+    def settings(self) -> CommonSettings:
+        """The parameters, checked and frozen.
+
+        Raises:
+            SettingsError: one is of another type, or out of range.
+        """
+        return self.Settings.of(self.get_params(deep=False))
+
+    def cluster_range(self) -> tuple[int, int]:
         """The smallest and the largest number of clusters that the model may come to have."""
-        if isinstance(self.n_clusters, str | tuple | list):
-            raise SettingsError(
-                f"the guided recipe alone can find the number of clusters; give one number, not {self.n_clusters!r}"
-            )
-        return self.n_clusters, self.n_clusters
+        return self.settings.n_clusters, self.settings.n_clusters
 
     def check_parameters(self, image_shape: tuple[int, int, int] | None = None) -> None:
-        """Refuse parameters that `fit` would refuse, as far as that can be seen without images.
+        """Refuse parameters that `fit` would refuse, as far as that can be seen without images; draws no random number.
 
         Args:
             image_shape: Height, width and channels of the images to come, where they are known.
@@ -98,23 +126,21 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         Raises:
             SettingsError: a parameter is out of range, of another type, or does not fit such images.
         """
-        try:
-            self._cluster_range()
-            self._plan(1)
-            if image_shape is not None:
-                self._network_settings(image_shape)
-        except ClusterloomError:
-            raise
-        except (TypeError, ValueError) as error:
-            raise SettingsError(f"a value is of a type that its parameter does not take ({error})") from error
-        Compute.choose(self.device, self.precision)
-        _check_tracker(self.tracker)
+        settings = self.settings
+        _, most = self.cluster_range()
+        self._plan(settings, 1, 0)
+        if image_shape is not None:
+            with torch.device("meta"):
+                self.new_network(image_shape, most)
+        Compute.choose(settings.device, settings.precision)
+        check_tracker(settings.tracker, settings.run_dir)
 
     def fit(self, X: Any, y: None = None) -> Self:
         """Train on images and assign them to clusters.
 
         Args:
-            X: Images: an `ImageSet`, (N, H, W), (N, H, W, C), or (N, D) with `image_shape`; uint8, or floats in [0, 1].
+            X: Images: an `ImageSet`, (N, H, W), (N, H, W, C), or (N, D) with `image_shape`; uint8, or numbers whose
+                range is taken from these images and kept.
             y: Ignored; training never sees labels.
 
         Returns:
@@ -126,36 +152,28 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
             DivergedError: the loss became NaN; the estimator holds its last good epoch, if there was one.
             TrainingError: out of memory.
         """
+        settings = self.settings
+        fewest, most = self.cluster_range()
         images = images_from(self, X, reset=True)
-        if len(images) < self._cluster_range()[0]:
-            raise DataError(f"n_samples={len(images)} should be >= n_clusters={self._cluster_range()[0]}")
+        if len(images) < fewest:
+            raise DataError(f"n_samples={len(images)} should be >= n_clusters={fewest}")
         warn_of_duplicates(images)
-        settings = self._network_settings(self.image_shape_)
-        plan = self._plan(len(images))
-        started = time.perf_counter()
-        compute = self._compute()
-        network = self._initialised_network(settings, plan.seed).to(compute.device)
+        plan = self._plan(settings, len(images), seed_of(settings))
+        compute = self.compute()
+        network = self._initialised_network(most, plan.seed).to(compute.device)
         diverged: DivergedError | None = None
-        try:
-            history, recipe = self._train(network, images, plan, compute)
-        except DivergedError as error:
-            if not error.history:
-                raise
-            diverged, history, recipe = error, error.history, {}
-        self.network_, self.history_ = network, history
-        self._describe_training(images, compute)
-        self.about_ = {
-            "seed": plan.seed,
-            "device": str(compute.device),
-            "precision": compute.precision,
-            "processes": compute.processes().num_processes,
-            "threads": torch.get_num_threads(),
-            "images": len(images),
-            "seconds": round(time.perf_counter() - started, 3),
-            "training_seconds": round(self.history_[-1]["seconds"], 3),
-            "versions": _versions(),
-            **({"recipe": recipe} if recipe else {}),
-        }
+        identity = {"method": self.method, "parameters": {k: v for k, v in vars(settings).items() if k not in _FREE}}
+        with training_session(settings, images, plan, identity, compute) as session:
+            try:
+                recipe = self._train_stages(settings, network, session.run, images, plan)
+                history = session.run.history
+            except DivergedError as error:
+                if not error.history:
+                    raise
+                diverged, history, recipe = error, error.history, {}
+            self.network_, self.history_ = network, history
+            self._describe_training(images, compute, session.run.progress)
+            self.about_ = {**session.about(), **({"recipe": recipe} if recipe else {})}
         if diverged is not None:
             raise diverged
         return self
@@ -168,7 +186,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
     def n_clusters_(self) -> int:
         """Number of clusters of the fitted model."""
         check_is_fitted(self, "network_")
-        return int(self.network_.settings.n_clusters)
+        return int(self.network_.n_clusters)
 
     def predict(self, X: Any) -> np.ndarray:
         """Most likely cluster of each image, shape (N,), int64: always the argmax of `predict_proba`."""
@@ -196,41 +214,43 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         return self._apply(X, lambda x: self.network_.predictions(x)[2:])[0]
 
     def reconstruct(self, X: Any) -> np.ndarray:
-        """What the decoder makes of each image's posterior mean: (N, H, W, C), float32 in [0, 1]."""
+        """What the decoder makes of each image's posterior mean: (N, H, W, C), float32, in `pixel_range_`."""
 
         def reconstructed(x: Tensor) -> tuple[Tensor, ...]:
             return (self.network_.decode(self.network_.latents(x)).permute(0, 2, 3, 1),)
 
-        return self._apply(X, reconstructed)[0]
+        return self._in_training_range(self._apply(X, reconstructed)[0])
 
     def decode(self, latents: np.ndarray) -> np.ndarray:
-        """Images (N, H, W, C), float32 in [0, 1], from latents (N, latent_dim)."""
+        """Images (N, H, W, C), float32, in `pixel_range_`, from latents (N, latent_dim)."""
         check_is_fitted(self, "network_")
         latents = np.asarray(latents, np.float32)
-        dim = self.network_.settings.latent_dim
+        dim = self.network_.latent_dim
         if latents.ndim != 2 or latents.shape[1] != dim or len(latents) == 0:
             raise DataError(f"latents must have shape (N, {dim}), N at least 1; got {latents.shape}")
         # Latents travel through the batching of images as images of 1 x 1 pixel and D channels.
         (images,) = apply_in_batches(
-            lambda z: (self.network_.decode(z.flatten(1)).permute(0, 2, 3, 1),), latents[:, None, None], self._compute()
+            lambda z: (self.network_.decode(z.flatten(1)).permute(0, 2, 3, 1),), latents[:, None, None], self.compute()
         )
-        return images
+        return self._in_training_range(images)
 
-    def predictions(self, X: Any) -> dict[str, np.ndarray]:
+    def predictions(self, X: Any, progress: ProgressReport = no_progress) -> dict[str, np.ndarray]:
         """Everything that the model says of each image, in one pass.
 
         Returns:
             Arrays by name, "proba" (N, K), "latents" (N, latent_dim), "score" (N,) and "outlier" (N,). The
-            flag says that the score lies below `outlier_threshold_`, that is that the square root of the loss is
-            beyond Tukey's outer fence (third quartile plus three times the interquartile range) of at most 10,000
-            training images, evenly spaced.
+            flag says that the score lies below `outlier_threshold_`; see `clusterloom.estimators.outliers`.
         """
-
-        proba, latents, score = self._apply(X, self.network_.predictions)
+        proba, latents, score = self._apply(X, self.network_.predictions, progress)
         return {"proba": proba, "latents": latents, "score": score, "outlier": score < self.outlier_threshold_}
 
+    def to_unit(self, images: np.ndarray) -> np.ndarray:
+        """Images in `pixel_range_`, as `decode` and `reconstruct` give them, brought to [0, 1] to be shown."""
+        low, high = self.pixel_range_
+        return images if (low, high) == (0.0, 1.0) else (images - np.float32(low)) / np.float32(high - low)
+
     def save(self, path: str | Path, pictures: Mapping[str, bytes] | None = None, overwrite: bool = False) -> None:
-        """Write a model directory; see `clusterloom.bundle`.
+        """Write a model directory; see `clusterloom.model_dir.write`.
 
         Args:
             path: The directory.
@@ -242,9 +262,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
             OSError: the disk is full or not writable; what was at `path` is intact.
         """
         check_is_fitted(self, "network_")
-        bundle = to_bundle(self)
-        card = model_card(bundle, self.cluster_sizes_, sorted(pictures or ()))
-        write_bundle(Path(path), bundle, card, pictures, overwrite)
+        write_model(Path(path), contents_of(self), pictures, overwrite)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -253,109 +271,40 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         Raises:
             ModelError: it is missing, damaged, tampered with, of an unknown version or of another estimator.
         """
-        path = Path(path)
-        bundle = read_bundle(path)
-        if bundle.settings.get("estimator") != cls.__name__:
-            raise ModelError(f"{path}: holds a {bundle.settings.get('estimator')!r}, not a {cls.__name__}")
-        return from_bundle(cls, bundle, path)
+        return restored(cls, read_model(Path(path)), Path(path))
 
-    def _apply(self, X: Any, function: Any) -> tuple[np.ndarray, ...]:
+    def _apply(
+        self, X: Any, function: Callable[[Tensor], tuple[Tensor, ...]], progress: ProgressReport = no_progress
+    ) -> tuple[np.ndarray, ...]:
         check_is_fitted(self, "network_")
-        return apply_in_batches(function, images_from(self, X, reset=False), self._compute())
+        return apply_in_batches(function, images_from(self, X, reset=False), self.compute(), progress=progress)
 
-    def _compute(self) -> Compute:
-        compute = Compute.choose(self.device, self.precision)
+    def compute(self) -> Compute:
+        """Device and precision; under several processes the device of this one."""
+        compute = Compute.choose(self.settings.device, self.settings.precision)
         processes = compute.processes()
         return compute if processes.num_processes == 1 else Compute(processes.device, compute.precision)
 
-    def _plan(self, n_images: int) -> TrainingPlan:
-        """How long and how to train on so many images."""
-        return TrainingPlan(self.epochs, self.batch_size, self.learning_rate, self._seed(), self.patience_epochs)
+    def _in_training_range(self, images: np.ndarray) -> np.ndarray:
+        low, high = self.pixel_range_
+        return images if (low, high) == (0.0, 1.0) else np.float32(low) + images * np.float32(high - low)
 
-    def _train(
-        self, network: Any, images: np.ndarray, plan: TrainingPlan, compute: Compute
-    ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        """Train a network in place; the records of the epochs, and what the recipe decided, as JSON values."""
-        _check_tracker(self.tracker)
-        run_dir = None if self.run_dir is None and self.tracker is None else self._run_dir()
-        if self.resume and self.random_state is None and run_dir is not None and any(run_dir.glob(CHECKPOINTS)):
-            raise SettingsError("resume needs random_state, the seed that the run began with")
-        # One process needs no word about the device, and after a fit on another one Accelerate would refuse it.
-        on_cpu = compute.device.type == "cpu" and compute.processes().num_processes > 1
-        accelerator = Accelerator(device_placement=False, cpu=on_cpu, log_with=self.tracker, project_dir=run_dir)
-        with ExitStack() as stack, memory_errors_named(plan.batch_size), freed_memory_reused():
-            observers = self._observers(stack, accelerator, len(images), plan, network.settings)
-            identity = self._run_identity(network.settings, plan)
-            run = Run(images, identity, compute, accelerator, run_dir, self.resume, observers)
-            recipe = self._train_stages(network, run, images, plan)
-        return run.history, recipe
-
-    def _run_identity(self, settings: Any, plan: TrainingPlan) -> dict[str, Any]:
-        """What a run must have in common with the unfinished one that it takes up, besides images and plans."""
-        parameters = {name: value for name, value in self.get_params().items() if name not in _FREE}
-        return {"network": asdict(settings), "parameters": parameters, "seed": plan.seed}
-
-    def _describe_training(self, images: np.ndarray, compute: Compute) -> None:
+    def _describe_training(self, images: np.ndarray, compute: Compute, progress: ProgressReport) -> None:
         """Set what is known of the training images once the network is trained."""
-        (q,) = apply_in_batches(lambda x: (self.network_.assign(x),), images, compute)
-        self.labels_ = q.argmax(1)
+        (q,) = apply_in_batches(lambda x: (self.network_.assign(x),), images, compute, progress=progress)
+        self.labels_, self.confidences_ = q.argmax(1), q.max(1)
         self.cluster_sizes_ = np.bincount(self.labels_, minlength=self.n_clusters_)
-        sample = images[:: -(-len(images) // _THRESHOLD_SAMPLE)]
-        self._fit_noise(sample, compute)
+        sample = images[:: -(-len(images) // _SAMPLE)]
+        fit_pixel_variances(self.network_, sample, compute)
         (scores,) = apply_in_batches(lambda x: self.network_.predictions(x)[2:], sample, compute)
-        # Square roots, for losses are sums of squares: as distances they have no long tail of ordinary images.
-        first, third = np.percentile(np.sqrt(np.maximum(-scores.astype(np.float64), 0)), [25, 75])
-        # A little further off: where all scores are equal, rounding must not put the fence among them.
-        self.outlier_threshold_ = -float(np.float32((third + 3 * (third - first)) ** 2 * (1 + 1e-6)))
+        self.outlier_threshold_ = outlier_threshold(scores)
 
-    def _fit_noise(self, sample: np.ndarray, compute: Compute) -> None:
-        """Set the variance of every pixel around its reconstruction to what it is over a sample of images."""
-
-        def squared_error(x: Tensor) -> tuple[Tensor, ...]:
-            return ((x - self.network_.decode(self.network_.latents(x))) ** 2,)
-
-        total = np.zeros(self.network_.pixel_variances.shape)
-        for start in range(0, len(sample), _NOISE_CHUNK):
-            (errors,) = apply_in_batches(squared_error, sample[start : start + _NOISE_CHUNK], compute)
-            total += errors.sum(0, dtype=np.float64)
-        variances = np.maximum(total / len(sample), _LEAST_NOISE)
-        self.network_.pixel_variances.copy_(torch.from_numpy(variances))
-
-    def _initialised_network(self, settings: Any, seed: int) -> nn.Module:
+    def _initialised_network(self, n_clusters: int, seed: int) -> nn.Module:
         """A network whose initial weights depend on the seed alone; the global generator is left as it was."""
         with torch.random.fork_rng(devices=[]), memory_errors_named():
             torch.default_generator.manual_seed(seed)  # those of other devices stay as they are
-            return self._new_network(settings).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    def _seed(self) -> int:
-        """A seed, without touching NumPy's global generator."""
-        if self.random_state is None:
-            return int(np.random.SeedSequence().generate_state(1)[0])
-        if isinstance(self.random_state, np.random.RandomState):
-            return int(self.random_state.randint(2**31 - 1))
-        if self.random_state < 0:
-            raise SettingsError(f"random_state must be a whole number of at least 0, got {self.random_state}")
-        return int(self.random_state)
-
-    def _run_dir(self) -> Path:
-        if self.run_dir is None:
-            raise SettingsError("a tracker needs run_dir, the folder to write to")
-        path = Path(self.run_dir)
-        path.mkdir(parents=True, exist_ok=True)
-        return path
-
-    def _observers(
-        self, stack: ExitStack, accelerator: Accelerator, n_images: int, plan: TrainingPlan, settings: Any
-    ) -> Sequence[Observer]:
-        observers: list[Observer] = []
-        if self.run_dir is not None and accelerator.is_main_process:
-            observers.append(MetricsFile(self._run_dir() / "metrics.jsonl"))
-        if self.verbose and accelerator.is_main_process:
-            observers.append(stack.enter_context(ProgressBar(n_images, plan.epochs)))
-        if self.tracker is not None:
-            observers.append(TrackerLog(accelerator, {**asdict(settings), **self.get_params()}))
-            stack.callback(accelerator.end_training)
-        return observers
+            network = self.new_network(self.image_shape_, n_clusters)
+            return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -365,13 +314,18 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         return tags
 
 
-def _check_tracker(name: str | None) -> None:
-    if name not in (None, "tensorboard", "mlflow"):
-        raise SettingsError(f"tracker must be tensorboard or mlflow; got {name!r}")
-    if name is not None and find_spec(name) is None:
-        raise SettingsError(f"tracker {name} is not installed: pip install 'clusterloom[{name}]'")
+# Knobs that another session of the same run may change; epochs are the plans' business, see `Run.train`.
+_FREE = {"device", "epochs", "image_shape", "patience_epochs", "precision", "random_state", "resume", "run_dir"}
+_FREE |= {"tracker", "verbose"}
 
 
-def _versions() -> dict[str, str]:
-    packages = ("clusterloom", "torch", "numpy", "scikit-learn", "umap-learn", "accelerate", "safetensors")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+def seed_of(settings: CommonSettings) -> int:
+    """The seed, or one drawn from the generator that was given, without touching NumPy's global one."""
+    given = settings.random_state
+    if given is None:
+        return int(np.random.SeedSequence().generate_state(1)[0])
+    if isinstance(given, np.random.RandomState):
+        return int(given.randint(2**31 - 1))
+    if isinstance(given, np.random.Generator):
+        return int(given.integers(2**31 - 1))
+    return int(given)

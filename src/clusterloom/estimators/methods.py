@@ -1,48 +1,48 @@
-"""Methods by the names that users give them, and the parameters that a method, a preset and the user's own make."""
+"""All methods by the names that users give them, and the model directories of any of them."""
 
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
 
-from clusterloom.errors import SettingsError
-from clusterloom.estimators.autoencoder import AutoencoderClusterer, DECClusterer
+from clusterloom.errors import ModelError, SettingsError, printable
+from clusterloom.estimators.autoencoder import AutoencoderClusterer
 from clusterloom.estimators.base import ImageClusterer
 from clusterloom.estimators.convvae import ConvVAEClusterer
+from clusterloom.estimators.dec import DECClusterer
+from clusterloom.estimators.guided import GuidedClusterer
 from clusterloom.estimators.vae import VAEClusterer
-from clusterloom.estimators.variational import VariationalClusterer
-from clusterloom.presets import LITERAL, PRESETS
+from clusterloom.model_dir.contents import restored
+from clusterloom.model_dir.read import read_model
 
 METHODS: Mapping[str, type[ImageClusterer]] = {
-    "convvae": ConvVAEClusterer,
-    "vae": VAEClusterer,
-    "dec": DECClusterer,
-    "ae-kmeans": AutoencoderClusterer,
+    cls.method: cls for cls in (GuidedClusterer, ConvVAEClusterer, VAEClusterer, DECClusterer, AutoencoderClusterer)
 }
 
 
-def method_parameters(
-    method: str, preset: str | None, overrides: Mapping[str, Any], literal: bool = False
-) -> dict[str, Any]:
-    """Parameters of a method's estimator.
-
-    Args:
-        method: A key of `METHODS`.
-        preset: A key of `PRESETS`; None is "guided" where there is a guided recipe, and otherwise "paper".
-        overrides: Parameters that replace the preset's.
-        literal: Use the paper's formulas as printed.
+def method_named(name: str) -> type[ImageClusterer]:
+    """The estimator of a method.
 
     Raises:
-        SettingsError: the method or preset is unknown, or a parameter does not apply to the method.
+        SettingsError: there is no such method.
     """
-    preset = preset or ("guided" if method == "convvae" and not literal else "paper")
-    if method not in METHODS:
-        raise SettingsError(f"unknown method {method!r}; expected one of {', '.join(METHODS)}")
-    if preset not in PRESETS:
-        raise SettingsError(f"unknown preset {preset!r}; expected one of {', '.join(PRESETS)}")
-    if method not in PRESETS[preset]:
-        raise SettingsError(f"preset {preset} does not apply to method {method}; use --preset paper")
-    unknown = sorted(set(overrides) - set(METHODS[method]._get_param_names()))
-    if unknown:
-        raise SettingsError(f"--{unknown[0].replace('_', '-')} does not apply to method {method}")
-    if literal and not issubclass(METHODS[method], VariationalClusterer):
-        raise SettingsError(f"--literal does not apply to method {method}")
-    return {**PRESETS[preset][method], **(LITERAL if literal else {}), **overrides}
+    if name not in METHODS:
+        raise SettingsError(f"unknown method {name!r}; expected one of {', '.join(METHODS)}")
+    return METHODS[name]
+
+
+def load_model(path: str | Path) -> ImageClusterer:
+    """Read a model directory that an estimator's `save`, or `clusterloom fit`, wrote.
+
+    Args:
+        path: The directory.
+
+    Returns:
+        The fitted estimator.
+
+    Raises:
+        ModelError: it is missing, damaged, tampered with, or of an unknown version or method.
+    """
+    contents = read_model(Path(path))
+    name = contents.settings.get("method")
+    if not isinstance(name, str) or name not in METHODS:
+        raise ModelError(f"{printable(str(path))}: made by a method that this release does not know: {name!r}")
+    return restored(METHODS[name], contents, Path(path))

@@ -2,10 +2,10 @@
 
 import math
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_array, validate_data
 
 from clusterloom.data.images import ImageSet
@@ -15,7 +15,7 @@ _CHUNK_IMAGES = 8192  # looked at in one go, so that memory stays flat
 _DUPLICATE_SAMPLE = 100_000
 
 
-def images_from(estimator: BaseEstimator, X: Any, reset: bool) -> np.ndarray:
+def images_from(estimator: Any, X: Any, reset: bool) -> np.ndarray:
     """Check images and bring them into the networks' layout.
 
     Accepts an `ImageSet`, (N, H, W), (N, H, W, C), or (N, D) with the estimator's `image_shape`. A table (N, D) without
@@ -34,18 +34,44 @@ def images_from(estimator: BaseEstimator, X: Any, reset: bool) -> np.ndarray:
         DataError: images that cannot be used; the text names the first bad one.
         SettingsError: `image_shape` does not fit the images.
     """
+    if isinstance(X, str | Path):
+        raise DataError(f"expected an array of images or an ImageSet, got the text {str(X)!r}; load_images reads it")
     if isinstance(X, ImageSet):
-        X = X.images
+        return _of_set(estimator, X, reset)
     X = np.asarray(X) if isinstance(X, list | tuple) else X
-    arrange = _from_images if getattr(X, "ndim", 2) in (3, 4) else _from_table
-    images = arrange(estimator, X, reset)
+    layout = _from_images if getattr(X, "ndim", 2) in (3, 4) else _from_table
+    images = layout(estimator, X, reset)
     _check_finite(images)
     return _scaled(estimator, images, reset)
 
 
-def _from_images(estimator: BaseEstimator, X: Any, reset: bool) -> np.ndarray:
+def _of_set(estimator: Any, X: ImageSet, reset: bool) -> np.ndarray:
+    """Images of a set, whose 8 bits stand for the range of values that reading has scaled to them."""
+    images = _from_images(estimator, X.images, reset)
+    own = X.pixel_range or (0.0, 1.0)
+    if reset:
+        estimator.pixel_range_ = own
+    if own == estimator.pixel_range_:
+        return images
+    if (0.0, 1.0) in (own, estimator.pixel_range_):
+        raise DataError(
+            f"the model was trained on {_range_text(estimator.pixel_range_)}, and {X.name} holds {_range_text(own)}; "
+            "convert them the same way"
+        )
+    low, high = own
+    return _scaled(estimator, np.float32(low) + images * np.float32((high - low) / 255), reset)
+
+
+def _range_text(pixel_range: tuple[float, float]) -> str:
+    low, high = pixel_range
+    return "pixels of 8 bits" if (low, high) == (0.0, 1.0) else f"values from {low:g} to {high:g}"
+
+
+def _from_images(estimator: Any, X: Any, reset: bool) -> np.ndarray:
     images = check_array(X, ensure_2d=False, allow_nd=True, dtype=None, ensure_all_finite=False, ensure_min_samples=1)
     images = images[..., None] if images.ndim == 3 else images
+    if images.shape[1] in (1, 3) and images.shape[3] not in (1, 3):
+        images = np.moveaxis(images, 1, 3)  # channels first, as PyTorch has them
     shape = images.shape[1:]
     if reset:
         if estimator.image_shape is not None and _full_shape(estimator.image_shape) != shape:
@@ -59,7 +85,7 @@ def _from_images(estimator: BaseEstimator, X: Any, reset: bool) -> np.ndarray:
     return images
 
 
-def _from_table(estimator: BaseEstimator, X: Any, reset: bool) -> np.ndarray:
+def _from_table(estimator: Any, X: Any, reset: bool) -> np.ndarray:
     table = validate_data(estimator, X, reset=reset, dtype=_table_dtype(X), ensure_all_finite=False)
     n_columns = table.shape[1]
     if reset:
@@ -102,7 +128,7 @@ def _check_finite(images: np.ndarray) -> None:
             raise DataError(f"Input X contains NaN or infinity (inf); the first such image is number {first}, from 0")
 
 
-def _scaled(estimator: BaseEstimator, images: np.ndarray, reset: bool) -> np.ndarray:
+def _scaled(estimator: Any, images: np.ndarray, reset: bool) -> np.ndarray:
     """Bring pixels to uint8, or float32 in the range that the model was trained on, scaled to [0, 1]."""
     if images.dtype == bool:
         images = images.astype(np.uint8) * np.uint8(255)

@@ -1,7 +1,6 @@
-"""What the estimators around a `ClusterVAE` share besides: one objective, and new images."""
+"""What the estimators around a `ClusterVAE` share besides: new images, drawn from one sampler."""
 
-import math
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -9,9 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 from clusterloom.errors import SettingsError
 from clusterloom.estimators.base import ImageClusterer
 from clusterloom.inference import apply_in_batches
-from clusterloom.networks.vae import ClusterVAE, VAESettings
-from clusterloom.training.loop import TrainingPlan
-from clusterloom.training.run import Run
+from clusterloom.networks.vae import ClusterVAE
 
 _REDRAWS = 9
 
@@ -20,20 +17,11 @@ class VariationalClusterer(ImageClusterer):
     """Base of the estimators around one `ClusterVAE`, which can generate."""
 
     network_: ClusterVAE
-    generates = True
+    generates: ClassVar[bool] = True
 
-    def _new_network(self, settings: VAESettings) -> ClusterVAE:
-        return ClusterVAE(settings)
-
-    def _train_stages(self, network: ClusterVAE, run: Run, images: np.ndarray, plan: TrainingPlan) -> dict[str, Any]:
-        run.train(network, plan, images, may_grow=True)
-        return {}
-
-    def _reconstruction_weight(self, image_shape: tuple[int, int, int]) -> float:
-        """The weight lambda. "auto" keeps what an image weighs as a whole: 2.5 for each of 28 x 28 pixels."""
-        if self.reconstruction_weight == "auto":
-            return 2.5 * 28 * 28 / math.prod(image_shape)
-        return float(self.reconstruction_weight)
+    def new_network(self, image_shape: tuple[int, int, int], n_clusters: int) -> ClusterVAE:
+        """A fresh network of these settings."""
+        return ClusterVAE(self.settings, image_shape, n_clusters)  # type: ignore[arg-type]
 
     def sample(
         self,
@@ -57,7 +45,7 @@ class VariationalClusterer(ImageClusterer):
                 clusters touch, their normal distributions overlap. False takes the first draw, as the paper does.
 
         Returns:
-            Shape (n_samples, H, W, C), float32 in [0, 1].
+            Shape (n_samples, H, W, C), float32, in `pixel_range_`.
 
         Raises:
             SettingsError: no such cluster, or `n_samples` or `spread` out of range.
@@ -74,24 +62,34 @@ class VariationalClusterer(ImageClusterer):
             clusters = generator.choice(self.n_clusters_, n_samples, p=self.cluster_sizes_ / self.cluster_sizes_.sum())
         else:
             clusters = np.full(n_samples, cluster)
-        images = self._drawn(clusters, spread, generator)
-        wrong = np.arange(n_samples)
+        return self.decode(self.sample_latents(clusters, spread, generator, checked))
+
+    def sample_latents(
+        self, clusters: np.ndarray, spread: float, generator: np.random.Generator, checked: bool = True
+    ) -> np.ndarray:
+        """Latents of new images, one of each of `clusters`, shape (n, latent_dim); see `sample`."""
+        latents = self._drawn(clusters, spread, generator)
+        wrong = np.arange(len(clusters))
         for _ in range(_REDRAWS if checked and spread > 0 else 0):
-            wrong = wrong[self._most_likely(images[wrong]) != clusters[wrong]]
+            wrong = wrong[self._most_likely(latents[wrong]) != clusters[wrong]]
             if len(wrong) == 0:
                 break
-            images[wrong] = self._drawn(clusters[wrong], spread, generator)
-        return images
+            latents[wrong] = self._drawn(clusters[wrong], spread, generator)
+        return latents
 
     def _drawn(self, clusters: np.ndarray, spread: float, generator: np.random.Generator) -> np.ndarray:
-        """One new image of each of `clusters`, shape (n, H, W, C)."""
-        noise = generator.standard_normal((len(clusters), self.network_.settings.latent_dim), dtype=np.float32)
+        noise = generator.standard_normal((len(clusters), self.network_.latent_dim), dtype=np.float32)
         means = self.network_.class_means.detach().cpu().numpy()
         factors = self.network_.scale_tril.cpu().numpy()
         steps = np.einsum("nij,nj->ni", factors[clusters], noise)
-        return self.decode(means[clusters] + np.float32(spread) * steps)
+        drawn: np.ndarray = means[clusters] + np.float32(spread) * steps
+        return drawn
 
-    def _most_likely(self, images: np.ndarray) -> np.ndarray:
-        """Clusters of images that the network made, shape (n,)."""
-        (q,) = apply_in_batches(lambda x: (self.network_.assign(x),), images, self._compute())
+    def _most_likely(self, latents: np.ndarray) -> np.ndarray:
+        """Clusters of the images that latents (n, D) decode to, shape (n,)."""
+        (q,) = apply_in_batches(
+            lambda z: (self.network_.assign(self.network_.decode(z.flatten(1))),),
+            latents[:, None, None],
+            self.compute(),
+        )
         return q.argmax(1)

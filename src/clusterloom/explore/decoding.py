@@ -127,7 +127,7 @@ def deviations(session: Session) -> np.ndarray:
         parts = [_model_component(session.model, k, 1) for k in range(session.model.n_clusters_)]
         within = np.mean([np.einsum("ij,ij->i", p.factor, p.factor) for p in parts], 0)
         return np.sqrt(within + np.var([p.mean for p in parts], 0))
-    return np.ones(int(session.model.network_.settings.latent_dim), np.float32)
+    return np.ones(int(session.model.network_.latent_dim), np.float32)
 
 
 def latents_of(session: Session, row: int) -> np.ndarray:

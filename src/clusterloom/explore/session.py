@@ -13,9 +13,9 @@ import numpy as np
 
 from clusterloom.data import ImageSet
 from clusterloom.errors import ClusterloomError, printable
-from clusterloom.estimators.autoencoder import DECClusterer
 from clusterloom.estimators.base import ImageClusterer
-from clusterloom.estimators.load import load_model
+from clusterloom.estimators.dec import DECClusterer
+from clusterloom.estimators.methods import load_model
 from clusterloom.estimators.variational import VariationalClusterer
 from clusterloom.explore.editor import Editor
 from clusterloom.explore.journal import Journal
@@ -205,7 +205,7 @@ def about(model: ImageClusterer) -> dict[str, Any]:
     return {
         "method": type(model).__name__,
         "clusters": model.n_clusters_,
-        "latent_dim": int(model.network_.settings.latent_dim),
+        "latent_dim": int(model.network_.latent_dim),
         "height": height,
         "width": width,
         "channels": channels,

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from clusterloom.bundle import LEFT_BY_VIEWERS
 from clusterloom.console import ProgressReport, no_progress
 from clusterloom.data import ImageSet
 from clusterloom.data.ids import encode_id
 from clusterloom.errors import DataError, printable
 from clusterloom.export.facts import FACTS, read_facts, write_facts
 from clusterloom.files import new_directory
+from clusterloom.model_dir.format import LEFT_BY_VIEWERS
 from clusterloom.pictures import png_bytes, to_picture
 
 _KIND = "cluster-folders"

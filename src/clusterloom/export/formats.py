@@ -4,12 +4,11 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
-from clusterloom.console import ProgressReport, no_progress
+from clusterloom.console import ProgressReport, is_main_process, no_progress
 from clusterloom.data import ImageSet
-from clusterloom.device import is_main_process
 from clusterloom.errors import DataError, SettingsError, printable
 from clusterloom.estimators.base import ImageClusterer
-from clusterloom.estimators.load import load_model
+from clusterloom.estimators.methods import load_model
 from clusterloom.export import onnx, projector
 from clusterloom.export.atlas import is_atlas, write_atlas
 from clusterloom.export.facts import read_facts, write_facts

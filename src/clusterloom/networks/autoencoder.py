@@ -12,36 +12,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clusterloom import losses
-from clusterloom.errors import SettingsError
 from clusterloom.networks.conv import flatten_channels_last, unflatten_channels_last
 from clusterloom.networks.precision import as_float32, in_float32
 from clusterloom.networks.step import StepOutput
+from clusterloom.settings import Count, Settings
 
 _DROPOUT = 0.2  # of layer-wise pre-training
 
 
-@dataclass(frozen=True)
-class AutoencoderSettings:
-    """Everything that fixes the network.
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderNetworkSettings(Settings):
+    """Knobs of the network."""
 
-    Attributes:
-        image_shape: Height, width, channels.
-        n_clusters: Number of clusters.
-        hidden_dims: Widths of the encoder's hidden layers; the decoder mirrors them.
-        latent_dim: Dimensions of z.
-    """
-
-    image_shape: tuple[int, int, int]
-    n_clusters: int
-    hidden_dims: tuple[int, ...] = (500, 500, 2000)
-    latent_dim: int = 10
-
-    def __post_init__(self) -> None:
-        for name in ("n_clusters", "latent_dim"):
-            if getattr(self, name) < 1:
-                raise SettingsError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if any(width < 1 for width in self.hidden_dims):
-            raise SettingsError(f"hidden_dims must be at least 1 each, got {self.hidden_dims}")
+    hidden_dims: tuple[Count, ...] = (500, 500, 2000)
+    """Widths of the encoder's hidden layers; the decoder mirrors them."""
+    latent_dim: Count = 10
+    """Dimensions of the latent space."""
 
 
 class ClusterAutoencoder(nn.Module):
@@ -49,9 +35,11 @@ class ClusterAutoencoder(nn.Module):
 
     Args:
         settings: Architecture.
+        image_shape: Height, width, channels.
+        n_clusters: Number of clusters, K.
 
     Example:
-        >>> network = ClusterAutoencoder(AutoencoderSettings((8, 8, 1), n_clusters=3))
+        >>> network = ClusterAutoencoder(AutoencoderNetworkSettings(), (8, 8, 1), n_clusters=3)
         >>> x = torch.rand(5, 1, 8, 8)
         >>> network.assign(x).shape, network.decode(network.latents(x)).shape
         (torch.Size([5, 3]), torch.Size([5, 1, 8, 8]))
@@ -60,26 +48,18 @@ class ClusterAutoencoder(nn.Module):
     pixel_variances: Tensor
     input_scale: Tensor
 
-    def __init__(self, settings: AutoencoderSettings) -> None:
+    def __init__(
+        self, settings: AutoencoderNetworkSettings, image_shape: tuple[int, int, int], n_clusters: int
+    ) -> None:
         super().__init__()
-        self.settings = settings
-        height, width, channels = settings.image_shape
+        self.settings, self.image_shape, self.n_clusters = settings, image_shape, n_clusters
+        height, width, channels = image_shape
         sizes = [height * width * channels, *settings.hidden_dims, settings.latent_dim]
         self.encoder = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
         self.decoder = nn.ModuleList(nn.Linear(b, a) for a, b in reversed(list(pairwise(sizes))))
-        self.class_means = nn.Parameter(torch.zeros(settings.n_clusters, settings.latent_dim))
+        self.class_means = nn.Parameter(torch.zeros(n_clusters, settings.latent_dim))
         self.register_buffer("input_scale", torch.ones(()))  # what the paper multiplies pixels by, see `scale_to`
         self.register_buffer("pixel_variances", torch.ones(channels, height, width))
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Height, width, channels."""
-        return self.settings.image_shape
-
-    @property
-    def n_clusters(self) -> int:
-        """Number of clusters, K."""
-        return self.settings.n_clusters
 
     @property
     def latent_dim(self) -> int:
@@ -107,7 +87,7 @@ class ClusterAutoencoder(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1] from latents (B, D)."""
-        height, width, channels = self.settings.image_shape
+        height, width, channels = self.image_shape
         pixels = self.decode_inputs(z) / self.input_scale
         return unflatten_channels_last(pixels, (channels, height, width)).clamp(0, 1)
 
@@ -145,7 +125,7 @@ class LayerPretraining(nn.Module):
         # Not as submodules: what is trained already stays as it is.
         self._below = [network]
         self._index = index
-        height, width, channels = network.settings.image_shape
+        height, width, channels = network.image_shape
         sizes = (height * width * channels, *network.settings.hidden_dims, network.settings.latent_dim)
         self._units = sizes[index] + sizes[index + 1]
         self._is_last = index == len(network.encoder) - 1

@@ -38,8 +38,8 @@ def describe(network: ClusterVAE) -> list[Part]:
     Shapes are those of a forward pass of one image, not of a formula.
 
     Example:
-        >>> from clusterloom.networks.vae import VAESettings
-        >>> parts = describe(ClusterVAE(VAESettings((28, 28, 1), n_clusters=10, latent_dim=20, hidden_dim=512)))
+        >>> from clusterloom.networks.vae import ConvNetworkSettings
+        >>> parts = describe(ClusterVAE(ConvNetworkSettings(latent_dim=20, hidden_dim=512), (28, 28, 1), n_clusters=10))
         >>> [(p.name, p.output_shape) for p in parts][:2]
         [('Con_Layer1', (16, 14, 14)), ('Con_Layer2', (32, 7, 7))]
     """
@@ -114,7 +114,7 @@ def _observed_shapes(network: ClusterVAE) -> dict[nn.Module, tuple[tuple[int, ..
     hooks = [m.register_forward_hook(keep) for m in network.modules() if not isinstance(m, ClusterVAE)]
     was_training = network.training
     try:
-        height, width, channels = network.settings.image_shape
+        height, width, channels = network.image_shape
         with torch.inference_mode():
             x = torch.zeros(1, channels, height, width, device=network.class_means.device)
             network.eval().predictions(x)

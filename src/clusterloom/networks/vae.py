@@ -1,7 +1,7 @@
-"""The variational autoencoder with a category encoder: what each part computes, and its loss per image."""
+"""The variational autoencoder with a category encoder: what each part computes."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -18,70 +18,75 @@ from clusterloom.networks.conv import (
     unflatten_channels_last,
 )
 from clusterloom.networks.precision import as_float32, in_float32
-from clusterloom.networks.step import StepOutput
+from clusterloom.settings import Count, Settings, Weight
 
 
-@dataclass(frozen=True)
-class VAESettings:
-    """Everything that fixes the network and its objective; with the image shape, enough to rebuild it.
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings(Settings):
+    """Knobs of the network: encoder, category encoder and decoder on flattened pixels, the plain VAE."""
 
-    Attributes:
-        image_shape: Height, width, channels.
-        n_clusters: Number of clusters, the paper's k.
-        latent_dim: Dimensions of z, the paper's s.
-        hidden_dim: Width of the dense layers of encoder, category encoder and decoder, the paper's m.
-        conv_networks: The conv networks; empty for the plain VAE on flattened pixels.
-        concatenate: Features from all conv networks (the paper) or from the last alone.
-        batch_norm: Normalise the hidden layers of encoder and category encoder over the batch; for conv layers see
-            `ConvSettings`.
-        category_input: Whether the category encoder reads the features, q(y|x), or the latent, q(y|z).
-        prior: "class" puts a learned mean for every cluster into formula (3); "standard" is N(0, 1) as printed.
-        kl: "sampled" or "analytic", see `losses.sampled_gaussian_kl` and `losses.gaussian_kl`.
-        category_formula: "entropy" or "printed", see `losses.category_loss` and `losses.printed_category_loss`.
-        reconstruction_weight: Weight lambda of the reconstruction, in nats per half squared pixel difference.
-        category_weight: Weight of the category loss.
-        kl_weight: Weight of the divergence from the prior, the beta of a beta-VAE; 1 in the paper.
-        encoder_activation: "relu", or "none" for a hidden layer of the encoder that is linear.
-        initial_weights: "torch", or "glorot" for uniform weights after Glorot and Bengio (2010) and biases of zero.
-    """
-
-    image_shape: tuple[int, int, int]
-    n_clusters: int
-    latent_dim: int
-    hidden_dim: int
-    conv_networks: tuple[ConvSettings, ...] = (ConvSettings(16, 3), ConvSettings(32, 5))
-    concatenate: bool = True
+    latent_dim: Count = 16
+    """Dimensions of the latent variable z, the paper's s."""
+    hidden_dim: Count = 256
+    """Width of the dense layers of encoder, category encoder and decoder, the paper's m."""
     batch_norm: bool = False
-    category_input: Literal["features", "latent"] = "latent"
-    prior: Literal["class", "standard"] = "class"
-    kl: Literal["sampled", "analytic"] = "sampled"
-    category_formula: Literal["entropy", "printed"] = "entropy"
-    reconstruction_weight: float = 2.5
-    category_weight: float = 1.0
-    kl_weight: float = 1.0
+    """Normalise conv and hidden layers over the batch; the paper does not."""
     encoder_activation: Literal["relu", "none"] = "relu"
+    """relu, or none for a hidden layer of the encoder that is linear."""
     initial_weights: Literal["torch", "glorot"] = "torch"
+    """torch for PyTorch's own, glorot for those of Glorot and Bengio (2010), with zero biases."""
+    category_input: Literal["features", "latent"] = "latent"
+    """What the category encoder reads: latent for q(y|z), features for q(y|x)."""
+    reconstruction_weight: Weight | Literal["auto"] = "auto"
+    """Weight lambda of the reconstruction, in nats per half squared pixel difference. auto is 2.5 on 28 x 28 pixels,
+    and on other sizes so much more or less that an image as a whole weighs the same."""
+    kl_weight: Weight = 1.0
+    """Weight of the divergence from the prior, the beta of a beta-VAE; 1 in the paper."""
 
-    def __post_init__(self) -> None:
-        for name in ("n_clusters", "latent_dim", "hidden_dim"):
-            if getattr(self, name) < 1:
-                raise SettingsError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("reconstruction_weight", "category_weight", "kl_weight"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise SettingsError(f"{name} must be a number of at least 0, got {getattr(self, name)}")
-        for name, allowed in _CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise SettingsError(f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}")
+    def pixel_weight(self, image_shape: tuple[int, int, int]) -> float:
+        """The reconstruction's weight on images of that shape."""
+        if self.reconstruction_weight == "auto":
+            return 2.5 * 28 * 28 / math.prod(image_shape)
+        return float(self.reconstruction_weight)
 
 
-_CHOICES = {
-    "encoder_activation": ("relu", "none"),
-    "initial_weights": ("torch", "glorot"),
-    "category_input": ("features", "latent"),
-    "prior": ("class", "standard"),
-    "kl": ("sampled", "analytic"),
-    "category_formula": ("entropy", "printed"),
-}
+@dataclass(frozen=True, kw_only=True)
+class ConvNetworkSettings(NetworkSettings):
+    """Knobs of the network whose input goes through conv networks first, the paper's figure 1."""
+
+    conv_depth: Count = 1
+    """Conv layers in each conv network, the paper's n."""
+    conv_filters: tuple[Count, ...] | Literal["auto"] = "auto"
+    """Filters of each conv network; as many numbers as networks. auto takes as many networks as bring the images down
+    to 4 pixels or fewer, at least two, with filters from 16 doubling up to 128."""
+    conv_kernels: tuple[Count, ...] | Literal["auto"] = "auto"
+    """Kernel size in pixels of each conv network; auto is 5 for the first two and 3 for the others."""
+    conv_downsample: Literal["stride", "pool"] = "stride"
+    """How conv networks halve images: stride or pool, see `clusterloom.networks.conv.ConvSettings`; the paper pools."""
+    concatenate: bool = False
+    """Give the encoder the outputs of all conv networks (the paper), or of the last one alone."""
+
+    def conv_networks(self, image_shape: tuple[int, int, int]) -> tuple[ConvSettings, ...]:
+        """Settings of the conv networks for images of that shape (height, width, channels).
+
+        Raises:
+            SettingsError: filters and kernels do not fit each other.
+        """
+        filters, kernels = self.conv_filters, self.conv_kernels
+        if isinstance(filters, str):
+            halvings = max(2, math.ceil(math.log2(min(image_shape[:2]) / 4)))
+            count = halvings if isinstance(kernels, str) else len(kernels)
+            filters = tuple(min(128, 16 * 2**i) for i in range(count))
+        if isinstance(kernels, str):
+            kernels = tuple(5 if i < 2 else 3 for i in range(len(filters)))
+        if len(filters) != len(kernels) or not filters:
+            raise SettingsError(
+                f"conv_filters and conv_kernels need one number per conv network; got {filters} and {kernels}"
+            )
+        return tuple(
+            ConvSettings(f, k, self.conv_depth, self.conv_downsample, self.batch_norm)
+            for f, k in zip(filters, kernels, strict=True)
+        )
 
 
 @dataclass(frozen=True)
@@ -99,45 +104,48 @@ class Posterior:
 class ClusterVAE(nn.Module):
     """The paper's figure 1: conv networks, encoder, category encoder, decoder, transposed network, class means.
 
+    What it is trained on is elsewhere: `clusterloom.networks.objective` for the paper's objective,
+    `clusterloom.recipe` for the guided recipe.
+
     Args:
-        settings: Architecture and objective.
+        settings: Architecture.
+        image_shape: Height, width, channels.
+        n_clusters: Number of clusters, K.
 
     Raises:
         SettingsError: the settings do not fit the images.
 
     Example:
-        >>> vae = ClusterVAE(VAESettings((28, 28, 1), n_clusters=10, latent_dim=20, hidden_dim=64))
+        >>> vae = ClusterVAE(ConvNetworkSettings(latent_dim=20, hidden_dim=64), (28, 28, 1), n_clusters=10)
         >>> x = torch.rand(3, 1, 28, 28)
-        >>> vae.assign(x).shape, vae.decode(vae.encode(vae.features(x)).mu).shape
+        >>> vae.assign(x).shape, vae.decode(vae.latents(x)).shape
         (torch.Size([3, 10]), torch.Size([3, 1, 28, 28]))
     """
 
     scale_tril: Tensor
     pixel_variances: Tensor
 
-    def __init__(self, settings: VAESettings) -> None:
+    def __init__(self, settings: NetworkSettings, image_shape: tuple[int, int, int], n_clusters: int) -> None:
         super().__init__()
-        self.settings = settings
-        height, width, channels = settings.image_shape
+        self.settings, self.image_shape, self.n_clusters = settings, image_shape, n_clusters
+        self.reconstruction_weight = settings.pixel_weight(image_shape)
+        height, width, channels = image_shape
         latent_dim, hidden_dim = settings.latent_dim, settings.hidden_dim
-        pixels = height * width * channels
 
-        if settings.conv_networks:
-            self.conv: ConvFeatures | None = ConvFeatures(
-                settings.image_shape, list(settings.conv_networks), settings.concatenate
-            )
+        self.conv: ConvFeatures | None = None
+        self.transposed: TransposedNetwork | None = None
+        if isinstance(settings, ConvNetworkSettings):
+            conv_networks = settings.conv_networks(image_shape)
+            self.conv = ConvFeatures(image_shape, list(conv_networks), settings.concatenate)
             feature_dim = self.conv.feature_dim
             # Only the first network's share of the decoder's output is ever used (the paper cuts the rest off, and
             # it would get no gradient), so only that share is computed.
             self._decoded_shape = self.conv.output_shapes[0]
-            self.transposed: TransposedNetwork | None = TransposedNetwork(
-                channels, settings.conv_networks[0], (height, width)
-            )
+            self.transposed = TransposedNetwork(channels, conv_networks[0], (height, width))
         else:
-            self.conv = self.transposed = None
-            feature_dim = pixels
+            feature_dim = height * width * channels
             self._decoded_shape = (channels, height, width)
-        decoded_dim = self._decoded_shape[0] * self._decoded_shape[1] * self._decoded_shape[2]
+        decoded_dim = math.prod(self._decoded_shape)
 
         self.encoder = nn.Linear(feature_dim, hidden_dim, bias=not settings.batch_norm)
         self.encoder_norm = nn.BatchNorm1d(hidden_dim) if settings.batch_norm else nn.Identity()
@@ -149,32 +157,21 @@ class ClusterVAE(nn.Module):
             nn.Linear(category_dim, hidden_dim, bias=not settings.batch_norm),
             *norms,
             nn.ReLU(),
-            nn.Linear(hidden_dim, settings.n_clusters),
+            nn.Linear(hidden_dim, n_clusters),
         )
         self.decoder = nn.Sequential(nn.Linear(latent_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, decoded_dim))
         if settings.initial_weights == "glorot":
             self.apply(_glorot)
-        learned = settings.prior == "class"
-        self.class_means = nn.Parameter(torch.zeros(settings.n_clusters, latent_dim), requires_grad=learned)
+        self.class_means = nn.Parameter(torch.zeros(n_clusters, latent_dim))
         # Lower triangular; sampling alone uses them. The prior of formula (3) has the identity.
         # Not `torch.eye`: for a network that is laid out without memory first it imports a compiler, which takes 1.5 s.
-        factors = torch.zeros(settings.n_clusters, latent_dim, latent_dim)
+        factors = torch.zeros(n_clusters, latent_dim, latent_dim)
         factors.diagonal(dim1=1, dim2=2).fill_(1)
         self.register_buffer("scale_tril", factors)
 
         # Of each pixel around its reconstruction; the score alone uses them. To begin with those of the training loss.
-        weight = max(settings.reconstruction_weight, 1e-12)
+        weight = max(self.reconstruction_weight, 1e-12)
         self.register_buffer("pixel_variances", torch.full((channels, height, width), 1 / weight))
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Height, width, channels."""
-        return self.settings.image_shape
-
-    @property
-    def n_clusters(self) -> int:
-        """Number of clusters, K."""
-        return self.settings.n_clusters
 
     @property
     def latent_dim(self) -> int:
@@ -186,12 +183,12 @@ class ClusterVAE(nn.Module):
 
         Random weights come from torch's global generator, as for a new network.
         """
-        self.settings = replace(self.settings, n_clusters=n_clusters)
+        self.n_clusters = n_clusters
         means = self.class_means
         self.category_encoder[-1] = nn.Linear(self.settings.hidden_dim, n_clusters, device=means.device)
         if self.settings.initial_weights == "glorot":
             _glorot(self.category_encoder[-1])
-        self.class_means = nn.Parameter(means.new_zeros(n_clusters, means.shape[1]), requires_grad=means.requires_grad)
+        self.class_means = nn.Parameter(means.new_zeros(n_clusters, means.shape[1]))
         self.scale_tril = self.scale_tril[:1].repeat(n_clusters, 1, 1)
 
     def features(self, x: Tensor) -> Tensor:
@@ -269,29 +266,6 @@ class ClusterVAE(nn.Module):
             self.class_means.copy_(torch.where(sizes[:, None] > 0.5, means, self.class_means.cpu()))
             self.scale_tril.copy_(torch.linalg.cholesky(covariances))
 
-    def draw_noise(self, n: int, generator: torch.Generator) -> Tensor:
-        """Standard normal numbers for `n` posterior samples, shape (n, D), on the generator's device."""
-        return torch.randn(n, self.settings.latent_dim, generator=generator, device=generator.device)
-
-    def forward(self, x: Tensor, noise: Tensor) -> StepOutput:
-        """Loss terms of images (B, C, H, W), with posterior samples from `noise` (B, D): the paper's Algorithm 1.
-
-        The numbers are its steps, for one batch; the loop around them is `clusterloom.training.loop`.
-        """
-        features = self.features(x)  # 1: conv networks, concatenated
-        posterior = self.encode(features)  # 3: mean and log-variance
-        z = posterior.sample(noise)
-        log_q = self.category_logits(features, z).log_softmax(1)
-        category = self._category_loss(log_q)  # 2: formula (7)
-        kl = losses.expected_over_clusters(log_q.exp(), self._kl(z, posterior))  # 4: formula (3)
-        reconstruction = losses.reconstruction_loss(x, self.decode(z))  # 5: formula (2)
-        terms = {
-            "reconstruction": self.settings.reconstruction_weight * reconstruction,
-            "kl": self.settings.kl_weight * kl,
-            "category": self.settings.category_weight * category,
-        }
-        return StepOutput(terms, log_q.detach().exp())  # 6: the caller sums the terms and descends
-
     def predictions(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Everything that the model says of images (B, C, H, W), with one pass through encoder and decoder.
 
@@ -306,25 +280,12 @@ class ClusterVAE(nn.Module):
         posterior = self.encode(features)
         logits = self.category_logits(features, posterior.mu)
         q, log_q = logits.softmax(1), logits.log_softmax(1)
-        kl = losses.expected_over_clusters(q, losses.gaussian_kl(posterior.mu, posterior.log_var, self._prior_mean()))
+        kl = losses.expected_over_clusters(q, losses.gaussian_kl(posterior.mu, posterior.log_var, self.class_means))
         error = (x - self.decode(posterior.mu)) ** 2
         reconstruction = (error / (2 * self.pixel_variances)).flatten(1).sum(1)
-        category = losses.category_loss(log_q) + math.log(self.settings.n_clusters)
+        category = losses.category_loss(log_q) + math.log(self.n_clusters)
         loss = reconstruction + self.settings.kl_weight * kl + category
         return q, posterior.mu, -loss
-
-    def _prior_mean(self) -> Tensor:
-        return self.class_means if self.settings.prior == "class" else self.class_means[0]
-
-    def _kl(self, z: Tensor, posterior: Posterior) -> Tensor:
-        if self.settings.kl == "sampled":
-            return losses.sampled_gaussian_kl(z, posterior.log_var, self._prior_mean())
-        return losses.gaussian_kl(posterior.mu, posterior.log_var, self._prior_mean())
-
-    def _category_loss(self, log_q: Tensor) -> Tensor:
-        if self.settings.category_formula == "entropy":
-            return losses.category_loss(log_q)
-        return losses.printed_category_loss(log_q)
 
 
 def _glorot(module: nn.Module) -> None:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from clusterloom.cluster_count import Evidence
 from clusterloom.estimators.base import ImageClusterer
 from clusterloom.metrics import sampled_silhouette_score
 from clusterloom.palette import styles
 from clusterloom.predictions import Predictions
+from clusterloom.recipe.cluster_count import Evidence
 from clusterloom.report import charts
 from clusterloom.report.clusters import Cluster, Labels, Seen, Shown, clusters, outliers
 from clusterloom.report.evaluation import Evaluation, evaluation

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from clusterloom.console import ProgressReport, no_progress
+from clusterloom.console import ProgressReport, is_main_process, no_progress
 from clusterloom.data import ImageSet
-from clusterloom.device import is_main_process
 from clusterloom.errors import DataError, SettingsError, printable
 from clusterloom.estimators.base import ImageClusterer
-from clusterloom.estimators.load import load_model
+from clusterloom.estimators.methods import load_model
 from clusterloom.files import write_atomically
 from clusterloom.pictures import image_grid, png_bytes
 from clusterloom.predictions import predict_images

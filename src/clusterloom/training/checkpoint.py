@@ -56,7 +56,7 @@ def save_checkpoint(
         optimizer: Its moments are saved under the names of the model's parameters.
         sums: Running sums of the current epoch.
         position: Where the run stands.
-        run_id: Identifies settings and data; `load_checkpoint` refuses another one.
+        run_id: Identifies settings and data; `read_checkpoint` refuses another one.
     """
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     for name, parameter in model.named_parameters():
@@ -67,28 +67,34 @@ def save_checkpoint(
     write_atomically(path, safetensors.torch.save(tensors, metadata))
 
 
-def load_checkpoint(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, run_id: str | None
-) -> tuple[dict[str, Tensor], Position]:
-    """Put a checkpoint back into `model` and `optimizer`, in place.
+def read_checkpoint(path: Path, run_id: str) -> tuple[dict[str, Tensor], Position]:
+    """What `save_checkpoint` wrote: tensors for `restore`, and where the run stands.
 
     Args:
         path: The file.
-        model: Built from the same settings.
-        optimizer: Of the same kind, over the model's parameters.
-        run_id: What `save_checkpoint` was given; None accepts any.
-
-    Returns:
-        The running sums of the current epoch, and the position.
+        run_id: What `save_checkpoint` was given.
 
     Raises:
         ModelError: the file is damaged, or of another run.
     """
     tensors, metadata = _read(path, run_id)
     try:
-        position = Position(**json.loads(metadata["position"]))
+        return tensors, Position(**json.loads(metadata["position"]))
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path}: not a readable checkpoint ({error}); fit again without --resume") from error
+
+
+def restore(tensors: dict[str, Tensor], model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Put a checkpoint back into `model` and `optimizer`, in place.
+
+    Args:
+        tensors: From `read_checkpoint`.
+        model: Built from the same settings.
+        optimizer: Of the same kind, over the model's parameters.
+
+    Returns:
+        The running sums of the current epoch.
+    """
     model.load_state_dict(_below(tensors, "model."))
     for name, parameter in model.named_parameters():
         state = _below(tensors, f"optimizer.{name}.")
@@ -102,7 +108,7 @@ def load_checkpoint(
                 for key, value in state.items()
             }
     device = next(model.parameters()).device
-    return {name: value.to(device) for name, value in _below(tensors, "sums.").items()}, position
+    return {name: value.to(device) for name, value in _below(tensors, "sums.").items()}
 
 
 def save_arrays(path: Path, arrays: Mapping[str, np.ndarray], run_id: str) -> None:
@@ -135,7 +141,7 @@ def is_checkpoint(path: Path) -> bool:
         return False
 
 
-def _read(path: Path, run_id: str | None) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _read(path: Path, run_id: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -144,7 +150,7 @@ def _read(path: Path, run_id: str | None) -> tuple[dict[str, Tensor], dict[str, 
         raise ModelError(f"{path}: not a readable checkpoint ({error}); fit again without --resume") from error
     if metadata.get("sha256") != _digest(tensors):
         raise ModelError(f"{path}: the checkpoint's hash does not match its contents; fit again without --resume")
-    if run_id is not None and metadata.get("run_id") != run_id:
+    if metadata.get("run_id") != run_id:
         raise ModelError(
             f"{path}: the checkpoint belongs to other settings or other images; "
             "use the same ones, or fit again without --resume"

@@ -1,7 +1,7 @@
 """The training loop. It knows no model: anything that turns a batch and its noise into loss terms can be trained.
 
-Everything random derives from (seed, epoch, batch), never from a generator's state, so that an interrupted run goes on
-to the same bits, and so that the split of a batch over processes does not change what is drawn.
+Everything random derives from (seed, stage, epoch, batch), never from a generator's state, so that an interrupted run
+goes on to the same bits, and so that the split of a batch over processes does not change what is drawn.
 """
 
 import math
@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -20,11 +20,17 @@ from torch import Tensor, nn
 
 from clusterloom.device import Compute
 from clusterloom.errors import CollapseWarning, SettingsError, TrainingError
-from clusterloom.training.checkpoint import Position, load_checkpoint, save_checkpoint
+from clusterloom.prefetch import ahead
+from clusterloom.training.checkpoint import Position, read_checkpoint, restore, save_checkpoint
+from clusterloom.training.plan import TrainingPlan, batch_bounds, epoch_order
+from clusterloom.training.processes import from_main
+from clusterloom.training.randomness import torch_generator
+from clusterloom.training.sums import Clock, Sums
 
 _CHECK_BATCHES = 50  # how often losses are looked at for NaN: a look waits for the device
 _SETTLED_STEPS = 100  # before that, empty clusters mean nothing
 _CHECKPOINT_SECONDS = 60.0  # how much work a kill can cost in the middle of a long epoch
+_SHOWN_SECONDS = 0.25  # between two reports within an epoch
 
 
 class Output(Protocol):
@@ -38,10 +44,10 @@ class TrainingModel(Protocol):
     """What the loop asks of a model, besides being an `nn.Module`."""
 
     def draw_noise(self, n: int, generator: torch.Generator) -> Tensor:
-        """Noise for `n` images, the first dimension of the result."""
+        """Noise for `n` images, the first dimension of the result; depends on nothing that is trained."""
 
-    def __call__(self, x: Tensor, noise: Tensor, guide: Tensor | None = None) -> Output:
-        """Loss terms, and soft assignments if there are any, for images (B, C, H, W) and their rows of the guide."""
+    def __call__(self, x: Tensor, noise: Tensor, targets: Tensor | None = None) -> Output:
+        """Loss terms, and soft assignments if there are any, for images (B, C, H, W) and their rows of the targets."""
 
 
 class Observer(Protocol):
@@ -56,59 +62,49 @@ class Observer(Protocol):
     def on_epoch(self, record: Mapping[str, Any]) -> None:
         """An epoch is complete."""
 
-    def on_note(self, text: str) -> None:
-        """Something is done between epochs; `text` says what."""
-
 
 # Numbers for each image that a model asks for besides, float32, shape (N, ...): given once, or made for each epoch
 # (from 0), where None ends the training.
-Guidance: TypeAlias = np.ndarray | Callable[[int], np.ndarray | None] | None
-
-
-@dataclass(frozen=True)
-class TrainingPlan:
-    """How long and how to train.
-
-    Attributes:
-        epochs: Passes over the images, at most.
-        batch_size: Images per step, over all processes together.
-        learning_rate: Of Adam; the highest one of a one-cycle schedule.
-        seed: Fixes order and noise; initial weights are the caller's.
-        patience_epochs: Stop when the training loss has not improved for so many epochs; None never does.
-        min_improvement: Share of the best loss that counts as an improvement.
-        schedule: "constant" learning rate, or "one-cycle", see `one_cycle`.
-        weight_decay: Decoupled from the gradient, as in AdamW; 0 makes it Adam.
-    """
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    seed: int
-    patience_epochs: int | None = None
-    min_improvement: float = 1e-3
-    schedule: Literal["constant", "one-cycle"] = "constant"
-    weight_decay: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise SettingsError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 < self.learning_rate < math.inf:
-            raise SettingsError(f"learning_rate must be a positive number, got {self.learning_rate}")
-        if self.patience_epochs is not None and self.patience_epochs < 1:
-            raise SettingsError(f"patience_epochs must be at least 1, got {self.patience_epochs}")
+Targets: TypeAlias = np.ndarray | Callable[[int], np.ndarray | None] | None
 
 
 class DivergedError(TrainingError):
     """The loss became NaN or infinite. The model has been put back to its last good epoch.
 
     Attributes:
-        history: Records of the good epochs.
+        what: What became NaN or infinite.
+        epoch: Where that was seen, counted from 1.
+        batch: Batches of that epoch that were done.
+        history: Records of the epochs whose model is kept; empty where none is.
     """
 
-    def __init__(self, message: str, history: list[dict[str, Any]]) -> None:
-        super().__init__(message)
-        self.history = history
+    def __init__(self, what: str, epoch: int, batch: int, history: list[dict[str, Any]], learning_rate: float) -> None:
+        kept = f"the model of epoch {len(history)} is kept" if history else "there is no model with clusters to keep"
+        super().__init__(
+            f"training stopped in epoch {epoch}, batch {batch}: {what} became NaN or infinite; {kept}. "
+            f"Try a smaller learning rate (now {learning_rate:g}) or precision fp32"
+        )
+        self.what, self.epoch, self.batch, self.history = what, epoch, batch, history
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one process computes of a batch, in the host's memory.
+
+    Attributes:
+        batch_images: Images of the whole batch.
+        used: Images of the share that count. A process without a share computes one that counts for nothing, since it
+            still takes part in the exchange of gradients.
+        images: As they are stored, shape (B, H, W, C).
+        noise: Shape (B, ...).
+        targets: Shape (B, ...), where the model asks for any.
+    """
+
+    batch_images: int
+    used: int
+    images: Tensor
+    noise: Tensor
+    targets: Tensor | None
 
 
 class Trainer:
@@ -122,6 +118,7 @@ class Trainer:
         checkpoint: File to keep the run's state in, for `resume`; None keeps none.
         run_id: Identifies settings and data in the checkpoint.
         observers: Told about progress, on the main process only.
+        stage: Name of the stage of a run; order and noise are its own.
     """
 
     def __init__(
@@ -133,23 +130,26 @@ class Trainer:
         checkpoint: Path | None = None,
         run_id: str = "",
         observers: Sequence[Observer] = (),
+        stage: str = "",
     ) -> None:
         self.model, self.plan, self.compute, self.accelerator = model, plan, compute, accelerator
-        self.checkpoint, self.run_id = checkpoint, run_id
+        self.checkpoint, self.run_id, self.stage = checkpoint, run_id, stage
         self.observers = observers if accelerator.is_main_process else ()
         trained = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(trained, plan.learning_rate, weight_decay=plan.weight_decay, fused=True)
         self._step_model: nn.Module = accelerator.prepare(model) if accelerator.num_processes > 1 else model
-        self._has_batch_norm = any(isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) for m in model.modules())
+        has_batch_norm = any(isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) for m in model.modules())
+        # Batch norm cannot divide by the deviation of one image: every process needs two of every batch.
+        self._least_images = 2 * accelerator.num_processes if has_batch_norm else 1
         self._collapse_warned_at: int | None = None
 
-    def fit(self, images: np.ndarray, resume: bool = False, guide: Guidance = None) -> list[dict[str, Any]]:
+    def fit(self, images: np.ndarray, resume: bool = False, targets: Targets = None) -> list[dict[str, Any]]:
         """Train on images, shape (N, H, W, C), and leave the result in the model.
 
         Args:
             images: uint8 or float; may be memory-mapped, only batches of it are ever read.
-            guide: What the model asks for besides; see `Guidance`.
             resume: Go on from the checkpoint, if there is one.
+            targets: What the model asks for besides; see `Targets`.
 
         Returns:
             One record per epoch: mean of every loss term in nats per image, speed, time, clusters in use.
@@ -157,67 +157,95 @@ class Trainer:
         Raises:
             DivergedError: the loss became NaN or infinite.
             ModelError: the checkpoint is damaged or of another run.
+            SettingsError: batches are too small for batch norm in so many processes.
         """
-        position, sums = Position(), _Sums()
-        if resume and self.checkpoint is not None and self.checkpoint.exists():
-            restored, position = load_checkpoint(self.checkpoint, self.model, self.optimizer, self.run_id)
-            sums = _Sums(restored if self.accelerator.is_main_process else {})
+        self._check_shares(len(images))
+        position, sums = self._taken_up() if resume else (Position(), Sums())
         self.model.train()
         for observer in self.observers:
             observer.on_start(position.history)
-        last_good = _snapshot(self.model)
-        while position.epoch < self.plan.epochs and not self._stalled(position.history):
-            rows = guide(position.epoch) if callable(guide) else guide
-            if callable(guide) and rows is None:
-                break
-            try:
-                record = self._epoch(images, rows, position, sums)
-            except FloatingPointError as error:
-                self.model.load_state_dict(last_good)
-                self.model.eval()
-                raise DivergedError(self._divergence_text(position, str(error)), position.history) from error
-            position.history.append(record)
-            position.epoch, position.batch, position.epoch_seconds = position.epoch + 1, 0, 0.0
-            sums = _Sums()
-            last_good = _snapshot(self.model)
-            self._save(position, sums)
-            self._warn_of_collapse(record, position.epoch * math.ceil(len(images) / self.plan.batch_size))
-            for observer in self.observers:
-                observer.on_epoch(record)
+        clock = Clock(position)
+        with self.compute.deterministic():
+            while not self.plan.is_over(position.history):
+                rows = targets(position.epoch) if callable(targets) else targets
+                if callable(targets) and rows is None:
+                    break
+                record = self._epoch_or_back(images, rows, position, sums, clock)
+                position.history.append(record)
+                position.epoch, position.batch, position.epoch_seconds = position.epoch + 1, 0, 0.0
+                sums = Sums()
+                self._save(position, sums)
+                self._warn_of_collapse(record, position.epoch * math.ceil(len(images) / self.plan.batch_size))
+                for observer in self.observers:
+                    observer.on_epoch(record)
         self.model.eval()
         return position.history
 
-    def _epoch(self, images: np.ndarray, guide: np.ndarray | None, position: Position, sums: "_Sums") -> dict[str, Any]:
+    def _check_shares(self, n_images: int) -> None:
+        processes, smallest = self.accelerator.num_processes, min(n_images, self.plan.batch_size)
+        if processes > 1 and smallest < self._least_images:
+            raise SettingsError(
+                f"batch norm needs two images of every batch in each of the {processes} processes, and batches have "
+                f"{smallest}; try a larger batch_size, fewer processes, or no batch norm"
+            )
+
+    def _taken_up(self) -> tuple[Position, Sums]:
+        """Put model and optimiser back to where the main process's checkpoint stands, if it has one."""
+
+        def read() -> tuple[dict[str, Tensor], Position] | None:
+            there = self.checkpoint is not None and self.checkpoint.exists()
+            return read_checkpoint(self.checkpoint, self.run_id) if there else None  # type: ignore[arg-type]
+
+        found = from_main(self.accelerator, read)
+        if found is None:
+            return Position(), Sums()
+        tensors, position = found
+        sums = restore(tensors, self.model, self.optimizer)
+        return position, Sums(sums if self.accelerator.is_main_process else {})
+
+    def _epoch_or_back(
+        self, images: np.ndarray, targets: np.ndarray | None, position: Position, sums: Sums, clock: Clock
+    ) -> dict[str, Any]:
+        """Complete the current epoch, or put the model back to where it was before."""
+        last_good = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+        try:
+            return self._epoch(images, targets, position, sums, clock)
+        except FloatingPointError as error:
+            self.model.load_state_dict(last_good)
+            self.model.eval()
+            raise DivergedError(
+                str(error), position.epoch + 1, position.batch, position.history, self.plan.learning_rate
+            ) from error
+
+    def _epoch(
+        self, images: np.ndarray, targets: np.ndarray | None, position: Position, sums: Sums, clock: Clock
+    ) -> dict[str, Any]:
         """Complete the current epoch from `position.batch` on; the record of the epoch."""
-        n, batch_size = len(images), self.plan.batch_size
-        order = epoch_order(n, self.plan.seed, position.epoch)
-        batches = math.ceil(n / batch_size)
-        if n % batch_size == 1 and batches > 1 and self._has_batch_norm:
-            batches -= 1  # one image alone has no deviation to divide by; it joins the batch before
-        clock = _Clock(position)
+        order = epoch_order(len(images), self.plan.seed, position.epoch, self.stage)
+        bounds = batch_bounds(len(images), self.plan.batch_size, self._least_images)
+        todo = range(position.batch, len(bounds))
         shown = saved = time.perf_counter()
-        for batch in range(position.batch, batches):
-            self._set_learning_rate((position.epoch + batch / batches) / self.plan.epochs)
-            rows = order[batch * batch_size : (batch + 1) * batch_size if batch + 1 < batches else n]
-            self._step(images, guide, rows, position.epoch, batch, sums)
+        shares = ahead(lambda b: self._share(images, targets, order[slice(*bounds[b])], position.epoch, b), todo)
+        for batch, share in zip(todo, shares, strict=True):
+            self._set_learning_rate((position.epoch + batch / len(bounds)) / self.plan.epochs)
+            self._step(share, sums)
             position.batch = batch + 1
             clock.tick()
             now = time.perf_counter()
-            last = batch + 1 == batches
-            if last or (batch + 1) % _CHECK_BATCHES == 0:
+            if (batch + 1) % _CHECK_BATCHES == 0:
                 self._check_finite(sums)
                 self._clear_faded_moments()
-            if last:
-                break
-            if self.observers and now - shown > 0.25:
+            if self.observers and now - shown > _SHOWN_SECONDS:
                 shown = now
                 for observer in self.observers:
-                    observer.on_batch(position.epoch + 1, (batch + 1) * batch_size, self._record(sums, position))
+                    observer.on_batch(position.epoch + 1, bounds[batch][1], self._record(sums, position))
             # Sums of several processes would have to be collected first, so they save at the end of epochs only.
             if self.checkpoint and self.accelerator.num_processes == 1 and now - saved > _CHECKPOINT_SECONDS:
                 self._check_finite(sums)
                 self._save(position, sums)
                 saved = now
+        self._check_finite(sums)
+        self._clear_faded_moments()
         self._share_buffers()
         return self._record(self._over_processes(sums), position)
 
@@ -228,40 +256,39 @@ class Trainer:
                 broadcast(buffer)
 
     def _set_learning_rate(self, progress: float) -> None:
-        if self.plan.schedule == "one-cycle":
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.plan.learning_rate * one_cycle(progress)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.plan.learning_rate_at(progress)
 
-    def _step(
-        self,
-        images: np.ndarray,
-        guide: np.ndarray | None,
-        rows: np.ndarray,
-        epoch: int,
-        batch: int,
-        sums: "_Sums",
-    ) -> None:
-        """One gradient step on the images `rows`, of which each process computes its share."""
-        generator = torch.Generator().manual_seed(batch_seed(self.plan.seed, epoch, batch))
+    def _share(self, images: np.ndarray, targets: np.ndarray | None, rows: np.ndarray, epoch: int, batch: int) -> Share:
+        """This process's share of the batch of images `rows`."""
+        generator = torch_generator(self.plan.seed, "noise", self.stage, epoch, batch)
         noise = self.model.draw_noise(len(rows), generator)  # type: ignore[operator]
         processes, rank = self.accelerator.num_processes, self.accelerator.process_index
         start, stop = len(rows) * rank // processes, len(rows) * (rank + 1) // processes
-        used = stop - start
-        # A process without a share still takes part in the exchange of gradients; its image counts for nothing.
-        share = slice(start, stop) if used else slice(0, 1)
-        x = self.compute.batch(images[rows[share]])
+        part = slice(start, stop) if start < stop else slice(0, 1)
+        return Share(
+            len(rows),
+            stop - start,
+            self.compute.host(images[rows[part]]),
+            self.compute.host(noise[part]),
+            None if targets is None else self.compute.host(targets[rows[part]]),
+        )
+
+    def _step(self, share: Share, sums: Sums) -> None:
+        """One gradient step on a batch, of which each process computes its share."""
+        to_device = self.compute.on_device
         with self.compute.autocast():
-            inputs = [x, noise[share].to(self.compute.device, non_blocking=True)]
-            if guide is not None:
-                inputs.append(torch.from_numpy(guide[rows[share]]).to(self.compute.device, non_blocking=True))
+            inputs = [self.compute.batch(share.images), to_device(share.noise)]
+            if share.targets is not None:
+                inputs.append(to_device(share.targets))
             output: Output = self._step_model(*inputs)
-        terms = {name: term[:used] for name, term in output.terms.items()}
+        terms = {name: term[: share.used] for name, term in output.terms.items()}
         # Distributed training averages gradients over processes; the factor makes that the mean over the whole batch.
-        loss = sum(term.sum() for term in terms.values()) * (processes / len(rows))
+        loss = sum(term.sum() for term in terms.values()) * (self.accelerator.num_processes / share.batch_images)
         self.optimizer.zero_grad()
         self.accelerator.backward(loss)
         self.optimizer.step()
-        sums.add(used, terms, None if output.q is None else output.q[:used])
+        sums.add(share.used, terms, None if output.q is None else output.q[: share.used])
 
     def _clear_faded_moments(self) -> None:
         """Set to zero what has faded from Adam's first moments, on the CPU.
@@ -274,7 +301,7 @@ class Trainer:
                 moment = state["exp_avg"]
                 moment.masked_fill_(moment.abs() < torch.finfo(moment.dtype).tiny, 0)
 
-    def _check_finite(self, sums: "_Sums") -> None:
+    def _check_finite(self, sums: Sums) -> None:
         """Raise FloatingPointError, on every process alike, when a loss or a weight is not finite."""
         values = self._over_processes(sums).terms()
         bad = [name for name, value in values.items() if not math.isfinite(value)]
@@ -282,14 +309,14 @@ class Trainer:
         if not bad and not all(bool(torch.isfinite(p.detach()).all()) for p in self.model.parameters()):
             bad = ["a weight"]
         if bad:
-            raise FloatingPointError(f"{', '.join(bad)} became NaN or infinite")
+            raise FloatingPointError(", ".join(bad))
 
-    def _over_processes(self, sums: "_Sums") -> "_Sums":
+    def _over_processes(self, sums: Sums) -> Sums:
         if self.accelerator.num_processes == 1:
             return sums
-        return _Sums({k: self.accelerator.reduce(v.clone(), "sum") for k, v in sums.values.items()})
+        return Sums({k: self.accelerator.reduce(v.clone(), "sum") for k, v in sums.values.items()})
 
-    def _record(self, sums: "_Sums", position: Position) -> dict[str, Any]:
+    def _record(self, sums: Sums, position: Position) -> dict[str, Any]:
         terms = sums.terms()
         return {
             "epoch": position.epoch + 1,
@@ -300,19 +327,10 @@ class Trainer:
             "seconds": position.seconds,
         }
 
-    def _save(self, position: Position, sums: "_Sums") -> None:
+    def _save(self, position: Position, sums: Sums) -> None:
         if self.checkpoint is not None and self.accelerator.is_main_process:
             save_checkpoint(self.checkpoint, self.model, self.optimizer, sums.values, position, self.run_id)
         self.accelerator.wait_for_everyone()
-
-    def _stalled(self, history: Sequence[Mapping[str, Any]]) -> bool:
-        """Whether the last `patience_epochs` brought nothing: derived from the history, so that it survives resume."""
-        patience = self.plan.patience_epochs
-        if patience is None or len(history) <= patience:
-            return False
-        before = min(record["loss"] for record in history[:-patience])
-        recent = min(record["loss"] for record in history[-patience:])
-        return bool(recent > before - abs(before) * self.plan.min_improvement)
 
     def _warn_of_collapse(self, record: Mapping[str, Any], steps: int) -> None:
         """Warn, once per loss of further clusters, when fewer than half of them hold images after the first epochs."""
@@ -328,94 +346,3 @@ class Trainer:
                 CollapseWarning,
                 stacklevel=3,
             )
-
-    def _divergence_text(self, position: Position, what: str) -> str:
-        return (
-            f"training stopped in epoch {position.epoch + 1}, batch {position.batch}: {what}; "
-            f"the model of epoch {position.epoch} is kept. Try a smaller learning rate "
-            f"(now {self.plan.learning_rate:g}) or precision fp32"
-        )
-
-
-class _Sums:
-    """Running sums over an epoch's images: loss terms in nats, images per most likely cluster."""
-
-    def __init__(self, values: dict[str, Tensor] | None = None) -> None:
-        self.values = values or {}
-
-    def add(self, images: int, terms: Mapping[str, Tensor], q: Tensor | None) -> None:
-        """Add a batch of so many images. Stays on the device, so that no step waits for it."""
-        device = next(iter(terms.values())).device
-        precise = torch.float32 if device.type == "mps" else torch.float64
-        added = {f"nats.{name}": term.detach().sum(dtype=precise) for name, term in terms.items()}
-        if q is not None:
-            added["cluster_images"] = torch.bincount(q.argmax(1), minlength=q.shape[1])
-        added["images"] = torch.tensor(images, device=device)
-        # The order of the names is the model's, also after a resume: a sum in another order has other last bits.
-        self.values = {name: self.values[name] + value if self.values else value for name, value in added.items()}
-
-    @property
-    def images(self) -> int:
-        return int(self.values["images"])
-
-    def terms(self) -> dict[str, float]:
-        """Mean of each loss term, nats per image."""
-        images = self.images
-        return {k.removeprefix("nats."): float(v) / images for k, v in self.values.items() if k.startswith("nats.")}
-
-    def clusters(self) -> dict[str, int]:
-        """Number of clusters, and how many are the most likely one for at least a tenth of an even share of images."""
-        if "cluster_images" not in self.values:
-            return {}
-        counts = self.values["cluster_images"]
-        return {"clusters": len(counts), "clusters_in_use": int((counts * len(counts) * 10 >= counts.sum()).sum())}
-
-
-class _Clock:
-    """Adds the time since the last tick to a position."""
-
-    def __init__(self, position: Position) -> None:
-        self.position, self.last = position, time.perf_counter()
-
-    def tick(self) -> None:
-        now = time.perf_counter()
-        self.position.seconds += now - self.last
-        self.position.epoch_seconds += now - self.last
-        self.last = now
-
-
-def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
-    """The order of `n` images in an epoch: a permutation, shape (n,), of that seed and epoch alone.
-
-    Example:
-        >>> sorted(epoch_order(5, seed=0, epoch=0).tolist())
-        [0, 1, 2, 3, 4]
-    """
-    return np.random.default_rng([seed, epoch]).permutation(n)
-
-
-def one_cycle(progress: float) -> float:
-    """Learning rate as a share of the highest one: up from 1/25 in the first 30 % of training, then down to nothing.
-
-    Source: Smith and Topin, "Super-Convergence" (2018), with cosines in place of lines.
-
-    Args:
-        progress: Share of training that is done, 0 to 1.
-
-    Example:
-        >>> [round(one_cycle(p), 3) for p in (0, 0.3, 0.65, 1)]
-        [0.04, 1.0, 0.5, 0.0]
-    """
-    rise = 0.3
-    if progress < rise:
-        return 0.04 + 0.96 * (1 - math.cos(math.pi * progress / rise)) / 2
-    return (1 + math.cos(math.pi * (progress - rise) / (1 - rise))) / 2
-
-
-def batch_seed(seed: int, epoch: int, batch: int) -> int:
-    """Seed of the noise of one batch."""
-    return int(np.random.SeedSequence([seed, epoch, batch]).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
-def _snapshot(model: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}

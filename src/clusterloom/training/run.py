@@ -3,21 +3,25 @@
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from torch import nn
 
+from clusterloom.console import ProgressReport, no_progress
 from clusterloom.device import Compute
 from clusterloom.training.checkpoint import is_checkpoint, load_arrays, save_arrays
-from clusterloom.training.loop import DivergedError, Guidance, Observer, Trainer, TrainingPlan
+from clusterloom.training.loop import DivergedError, Observer, Targets, Trainer
+from clusterloom.training.plan import TrainingPlan
+from clusterloom.training.processes import from_main
+from clusterloom.training.progress import describe
 
 CHECKPOINTS = "*.safetensors"  # pattern of the names of all files that only an unfinished run needs
+_SECONDS = "_seconds"  # beside the arrays of a cached stage: how long they took
 
 
 class Run:
@@ -31,6 +35,12 @@ class Run:
         folder: Where each stage keeps its state for `resume`; None keeps none.
         resume: Take up what is in `folder`.
         observers: Told about all stages as one run.
+        progress: Told about work between epochs.
+        tell: Takes a line on what was found, and one on every finished stage; None says nothing.
+
+    Attributes:
+        history: One record for every epoch of all stages; its "seconds" are those of the run up to there.
+        stage_seconds: How long each stage took, over all sessions of a run that was taken up.
     """
 
     def __init__(
@@ -42,9 +52,11 @@ class Run:
         folder: Path | None = None,
         resume: bool = False,
         observers: Sequence[Observer] = (),
+        progress: ProgressReport = no_progress,
+        tell: Callable[[str], None] | None = None,
     ) -> None:
         self.compute, self.accelerator, self.folder, self.resume = compute, accelerator, folder, resume
-        self.observers = observers
+        self.observers, self.progress, self._tell = observers, progress, tell
         self.history: list[dict[str, Any]] = []
         self.stage_seconds: dict[str, float] = {}
         self._identity = _identity(identity, compute, images)
@@ -52,13 +64,18 @@ class Run:
         if folder is not None and not resume:
             self._forget(folder)
 
+    @property
+    def seconds(self) -> float:
+        """How long all stages took together, over all sessions of a run that was taken up."""
+        return sum(self.stage_seconds.values())
+
     def train(
         self,
         model: nn.Module,
         plan: TrainingPlan,
         images: np.ndarray,
         stage: str | None = None,
-        guide: Guidance = None,
+        targets: Targets = None,
         *,
         gives_clusters: bool = True,
         may_grow: bool = False,
@@ -70,7 +87,7 @@ class Run:
             plan: How long and how.
             images: What to train on; all of the run's images, or some.
             stage: Name in records and files; None for a run of one stage.
-            guide: See `Trainer.fit`.
+            targets: See `Trainer.fit`.
             gives_clusters: After an epoch of this stage the model has clusters.
             may_grow: A run that is taken up may have more epochs: nothing in this stage or after it depends on them.
 
@@ -78,68 +95,68 @@ class Run:
             DivergedError: see `Trainer.fit`; its history covers the stages before as well, and is empty where the model
                 has no clusters yet and is not worth keeping.
         """
-        observers = [_OfStage(observer, stage, self.history) for observer in self.observers]
+        place = _Place(stage, len(self.history), self.seconds)
+        observers = [_OfStage(observer, place, self.history) for observer in self.observers]
         checkpoint = self._file("checkpoint" if stage is None else f"checkpoint-{stage}")
         free = ("patience_epochs", "min_improvement", *(("epochs",) if may_grow else ()))
         identity = sha256(_as_json([self._identity, {k: v for k, v in asdict(plan).items() if k not in free}]))
-        trainer = Trainer(model, plan, self.compute, self.accelerator, checkpoint, identity.hexdigest(), observers)
+        trainer = Trainer(
+            model, plan, self.compute, self.accelerator, checkpoint, identity.hexdigest(), observers, stage or ""
+        )
         try:
-            records = trainer.fit(images, self.resume, guide)
+            records = trainer.fit(images, self.resume, targets)
         except DivergedError as error:
             worth_keeping = self._has_clusters or (gives_clusters and error.history)
-            history = _joined(self.history, error.history, stage) if worth_keeping else []
-            raise DivergedError(str(error), history) from error
+            history = self.history + place.of_all(error.history) if worth_keeping else []
+            epoch = place.epochs + error.epoch
+            raise DivergedError(error.what, epoch, error.batch, history, plan.learning_rate) from error
         self._has_clusters |= gives_clusters
-        self.history = _joined(self.history, records, stage)
-        if stage is not None:
-            self.stage_seconds[stage] = records[-1]["seconds"]
+        self.history = self.history + place.of_all(records)
+        seconds = records[-1]["seconds"] if records else 0.0
+        self._finished(stage or "training", seconds, *map(describe, records[-1:]))
 
-    def once(self, stage: str, compute: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    def cached(self, stage: str, compute: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
         """What `compute` returns, computed by the main process alone, and once for all resumptions of the run.
 
         Args:
             stage: Name of the file.
-            compute: Returns arrays by name.
+            compute: Returns arrays by name. The other processes wait, so it must not ask anything of them.
         """
-        path = self._file(stage)
-        identity = f"{self._identity}-{stage}"
-        if self.resume and path is not None and path.exists():
-            return load_arrays(path, identity)
-        started = time.perf_counter()
-        results: list[Any] = [None]
-        if self.accelerator.is_main_process:
-            # In the memory order that a file gives back: sums over another one have other last bits.
-            results = [{name: np.ascontiguousarray(array) for name, array in compute().items()}]
-        if self.accelerator.num_processes > 1:
-            broadcast_object_list(results)
-        if path is not None and self.accelerator.is_main_process:
-            save_arrays(path, results[0], identity)
-        self.accelerator.wait_for_everyone()
-        self.stage_seconds[stage] = time.perf_counter() - started
-        return results[0]
+        arrays = self.stored(stage)
+        if arrays is None:
+            arrays = from_main(self.accelerator, lambda: _timed(compute))
+            self.store(stage, arrays)
+        self._finished(stage, arrays.pop(_SECONDS).item())
+        return arrays
 
-    def keep(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+    def store(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Write down what a stage needs to go on besides its model; every process calls it with the same arrays."""
         path = self._file(name)
         if path is not None and self.accelerator.is_main_process:
             save_arrays(path, arrays, f"{self._identity}-{name}")
         self.accelerator.wait_for_everyone()
 
-    def kept(self, name: str) -> dict[str, np.ndarray] | None:
-        """What `keep` wrote down in the run that is taken up, if any."""
+    def stored(self, name: str) -> dict[str, np.ndarray] | None:
+        """What `store` wrote down in the run that is taken up, if any; every process calls it and gets the same."""
         path = self._file(name)
-        if not self.resume or path is None or not path.exists():
+        if not self.resume or path is None:
             return None
-        return load_arrays(path, f"{self._identity}-{name}")
+        return from_main(
+            self.accelerator, lambda: load_arrays(path, f"{self._identity}-{name}") if path.exists() else None
+        )
 
     def found_clusters(self) -> None:
         """From here on the model has clusters, though no stage of training gave them."""
         self._has_clusters = True
 
     def note(self, text: str) -> None:
-        """Tell the observers what is done between epochs."""
-        for observer in self.observers:
-            observer.on_note(text)
+        """Say what was found, or what is done between epochs."""
+        if self._tell is not None:
+            self._tell(text)
+
+    def _finished(self, stage: str, seconds: float, *found: str) -> None:
+        self.stage_seconds[stage] = seconds
+        self.note("; ".join([f"{stage}: {seconds:,.0f} s", *found]))
 
     def _forget(self, folder: Path) -> None:
         """Remove what an earlier run has left: a later resumption would take it for this run's."""
@@ -153,37 +170,48 @@ class Run:
         return None if self.folder is None else self.folder / f"{name}.safetensors"
 
 
-class _OfStage:
-    """Passes one stage's progress on as part of the whole run: epochs and seconds go on from the stages before."""
+@dataclass(frozen=True)
+class _Place:
+    """Where a stage stands in its run: its name, and the epochs and seconds before it."""
 
-    def __init__(self, observer: Observer, stage: str | None, before: Sequence[Mapping[str, Any]]) -> None:
-        self._observer, self._stage, self._before = observer, stage, list(before)
+    stage: str | None
+    epochs: int
+    seconds: float
+
+    def of(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """A stage's record among the whole run's: numbered through, and with its stage's name."""
+        name = {} if self.stage is None else {"stage": self.stage}
+        return {**record, "epoch": self.epochs + record["epoch"], **name, "seconds": self.seconds + record["seconds"]}
+
+    def of_all(self, records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """The same for several."""
+        return [self.of(record) for record in records]
+
+
+class _OfStage:
+    """Passes one stage's progress on as part of the whole run."""
+
+    def __init__(self, observer: Observer, place: _Place, before: Sequence[Mapping[str, Any]]) -> None:
+        self._observer, self._place, self._before = observer, place, before
 
     def on_start(self, history: Sequence[Mapping[str, Any]]) -> None:
-        self._observer.on_start(_joined(self._before, history, self._stage))
+        self._observer.on_start([*self._before, *self._place.of_all(history)])
 
     def on_batch(self, epoch: int, images: int, record: Mapping[str, Any]) -> None:
-        self._observer.on_batch(epoch + len(self._before), images, _placed(self._before, record, self._stage))
+        self._observer.on_batch(self._place.epochs + epoch, images, self._place.of(record))
 
     def on_epoch(self, record: Mapping[str, Any]) -> None:
-        self._observer.on_epoch(_placed(self._before, record, self._stage))
-
-    def on_note(self, text: str) -> None:
-        self._observer.on_note(text)
+        self._observer.on_epoch(self._place.of(record))
 
 
-def _joined(
-    before: Sequence[Mapping[str, Any]], records: Sequence[Mapping[str, Any]], stage: str | None
-) -> list[dict[str, Any]]:
-    return [*map(dict, before), *(_placed(before, record, stage) for record in records)]
+def _timed(compute: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """What it returns, and how long it took, in the memory order that a file gives back.
 
-
-def _placed(before: Sequence[Mapping[str, Any]], record: Mapping[str, Any], stage: str | None) -> dict[str, Any]:
-    """A stage's record among the whole run's: numbered through, and with its stage's name."""
-    if stage is None:
-        return dict(record)
-    seconds = (before[-1]["seconds"] if before else 0.0) + record["seconds"]
-    return {**record, "epoch": len(before) + record["epoch"], "stage": stage, "seconds": seconds}
+    Sums over another order have other last bits.
+    """
+    started = time.perf_counter()
+    arrays = {name: np.ascontiguousarray(array) for name, array in compute().items()}
+    return {**arrays, _SECONDS: np.array([time.perf_counter() - started])}
 
 
 def _identity(identity: Any, compute: Compute, images: np.ndarray) -> str:

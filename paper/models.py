@@ -1,0 +1,69 @@
+"""The paper's models as estimators, what the paper leaves open about them, and what is asked of them once trained."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clusterloom.estimators.variational import VariationalClusterer
+from clusterloom.inference import apply_in_batches
+from clusterloom.networks.objective import Algorithm1
+
+VAE: TypeAlias = VariationalClusterer
+
+# As the paper prints them: prior N(0, 1), formula (3) in closed form, formula (7) letter by letter on q(y|x).
+LITERAL = {"prior": "standard", "kl": "analytic", "category_formula": "printed", "category_input": "features"}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the paper leaves open.
+
+    Attributes:
+        category_input: "latent" for q(y|z), "features" for q(y|x).
+        kl: Formula (3) "sampled" or "analytic".
+        encoder_activation: Of the encoder's hidden layer, "relu" or "none".
+        initial_weights: "torch" or "glorot".
+        batch_size: Images per step.
+        reconstruction_weight: Weight lambda of formula (2); None takes 2.5 for MNIST and 28 for Fashion-MNIST, with
+            which losses come out near the printed ones (docs/paper.md, "What measurement says").
+    """
+
+    category_input: str = "latent"
+    kl: str = "sampled"
+    encoder_activation: str = "relu"
+    initial_weights: str = "torch"
+    batch_size: int = 100
+    reconstruction_weight: float | None = None
+
+    def of(self, dataset: str) -> dict[str, Any]:
+        """As parameters of the estimator."""
+        usual = {"mnist": 2.5, "fashion-mnist": 28.0}[dataset]
+        weight = usual if self.reconstruction_weight is None else self.reconstruction_weight
+        return {**asdict(self), "reconstruction_weight": weight}
+
+
+def mean_loss(model: VAE, images: np.ndarray) -> float:
+    """The training objective over all images (N, H, W, C), nats per image, with one posterior sample each."""
+    objective = Algorithm1(model.network_, model.settings)  # type: ignore[arg-type]
+    generator = torch.Generator(model.compute().device).manual_seed(0)
+
+    def loss(x: Tensor) -> tuple[Tensor, ...]:
+        terms = objective(x, objective.draw_noise(len(x), generator)).terms
+        return (torch.stack(list(terms.values())).sum(0),)
+
+    (losses,) = apply_in_batches(loss, images, model.compute())
+    return float(losses.mean(dtype=np.float64))
+
+
+def posterior(model: VAE, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means and variances (N, D) of q(z|x) for images (N, H, W, C)."""
+
+    def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+        found = model.network_.encode(model.network_.features(x))
+        return found.mu, found.log_var.exp()
+
+    means, variances = apply_in_batches(moments, images, model.compute())
+    return means, variances

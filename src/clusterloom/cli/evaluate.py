@@ -1,0 +1,102 @@
+"""`clusterloom evaluate`: score a model on images, against labels where there are some and without any."""
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from clusterloom.cli.options import DataArgument, Json, LabelsFile, ModelArgument, Reading, Talk, grouped
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from clusterloom.console import Output
+
+
+@grouped
+def evaluate(
+    model: ModelArgument,
+    data: DataArgument,
+    reading: Reading,
+    talk: Talk,
+    labels: LabelsFile = None,
+    as_json: Json = False,
+) -> None:
+    """Score a model: sizes and confidence, and where labels exist accuracy, purity, NMI, ARI and a table per class."""
+    from clusterloom.console import is_main_process
+    from clusterloom.estimators.methods import load_model
+    from clusterloom.metrics import label_scores, per_class_table
+    from clusterloom.tables import read_labels
+
+    fitted = load_model(model)
+    with talk.output() as output:
+        images = reading.load(data, output, like=fitted)
+        labels_true, names = (images.labels, images.class_names) if labels is None else read_labels(labels, images.ids)
+        predicted = fitted.predictions(images, progress=output.progress)
+        if not is_main_process():
+            return
+        result = _unsupervised_scores(predicted)
+        if labels_true is not None:
+            labels_pred = predicted["proba"].argmax(1)
+            result |= label_scores(labels_true, labels_pred)
+            rows = per_class_table(labels_true, labels_pred)
+            result["classes"] = [{**vars(row), "name": names[row.label]} for row in rows]
+        if as_json:
+            output.json(result)
+        else:
+            _print(result, output)
+
+
+def _unsupervised_scores(predicted: Mapping[str, "np.ndarray"]) -> dict[str, Any]:
+    from clusterloom.metrics import sampled_silhouette_score
+
+    proba = predicted["proba"]
+    labels, confidence = proba.argmax(1), proba.max(1)
+    score = float(predicted["score"].mean())
+    return {
+        "images": len(proba),
+        "silhouette": sampled_silhouette_score(predicted["latents"], labels),
+        "confidence": float(confidence.mean()),
+        "score": score if math.isfinite(score) else None,  # JSON has no infinity
+        "outliers": int(predicted["outlier"].sum()),
+        "clusters": [
+            {
+                "cluster": k,
+                "images": int((labels == k).sum()),
+                "confidence": float(confidence[labels == k].mean()) if (labels == k).any() else None,
+            }
+            for k in range(proba.shape[1])
+        ],
+    }
+
+
+def _print(result: Mapping[str, Any], output: "Output") -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from clusterloom.errors import printable
+
+    clusters = Table("cluster", "images", "mean probability", title="clusters")
+    for row in result["clusters"]:
+        clusters.add_row(str(row["cluster"]), f"{row['images']:,}", _number(row["confidence"]))
+    output.result(clusters)
+    if "classes" in result:
+        classes = Table("class", "images", "cluster", "recall", "precision", "most confused with", title="classes")
+        name_of = {row["label"]: row["name"] for row in result["classes"]}
+        for row in result["classes"]:
+            cluster = "none" if row["cluster"] is None else str(row["cluster"])
+            numbers = (f"{row['recall']:.3f}", f"{row['precision']:.3f}")
+            confused = name_of.get(row["confused_with"], "")
+            names = [Text(printable(name)) for name in (row["name"], confused)]  # plain strings would be markup
+            classes.add_row(names[0], f"{row['images']:,}", cluster, *numbers, names[1])
+        output.result(classes)
+    scores = Table("score", "value", title=f"{result['images']:,} images")
+    for name in ("accuracy", "purity", "nmi", "ari", "silhouette", "confidence"):
+        if name in result:
+            scores.add_row(name, _number(result[name]))
+    scores.add_row("score, nats per image", _number(result["score"]))
+    scores.add_row("outliers", f"{result['outliers']:,}")
+    output.result(scores)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"

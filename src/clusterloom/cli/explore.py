@@ -1,0 +1,26 @@
+"""`clusterloom explore`: the local page."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clusterloom.cli.options import ModelArgument, OptionalData, Reading, Talk, grouped
+
+
+@grouped
+def explore(
+    model: ModelArgument,
+    reading: Reading,
+    talk: Talk,
+    data: OptionalData = None,
+    port: Annotated[int, typer.Option(help="Where to listen, on 127.0.0.1; 0 for any free port.", min=0, max=65535)] = (
+        8765
+    ),
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page.")] = True,
+    export_dir: Annotated[
+        Path | None, typer.Option(help="Folder that exports go to. Default: MODEL.exports.", metavar="FOLDER")
+    ] = None,
+) -> None:
+    """Open a local page: a map of the images, galleries, corrections of clusters, new images, your own dropped in."""
+    raise NotImplementedError

@@ -1,0 +1,29 @@
+"""`clusterloom export`: images and clusters for other programs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clusterloom.cli.options import ModelArgument, Overwrite, Reading, Talk, grouped
+
+
+@grouped
+def export(
+    model: ModelArgument,
+    to: Annotated[str, typer.Option(help="atlas, tensorboard, huggingface-folder or onnx.", metavar="FORM")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="NAME.parquet for atlas, a folder for the others.")],
+    reading: Reading,
+    talk: Talk,
+    data: Annotated[
+        str | None,
+        typer.Argument(metavar="DATA", help="Images, as fit takes them; onnx can do without."),
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Hand over to other tools: images with all that the model says of them, or its networks as ONNX files."""
+    from clusterloom.export.formats import write_export
+
+    with talk.output() as output:
+        load = reading.loader(data, output)
+        write_export(model, to, out, load, overwrite=overwrite, tell=output.say, progress=output.progress)

@@ -1,0 +1,140 @@
+"""`clusterloom fit`: train on images and write a model directory with pictures of every cluster."""
+
+import shlex
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from clusterloom.cli.options import (
+    MAX_SEED,
+    Clusters,
+    DataArgument,
+    Json,
+    Knobs,
+    Method,
+    Overwrite,
+    Reading,
+    Talk,
+    grouped,
+    knob_values,
+)
+
+if TYPE_CHECKING:
+    from clusterloom.console import Output
+    from clusterloom.data import ImageSet
+
+_SURE = 0.8  # a probability below it is counted as doubtful
+
+
+@grouped
+def fit(
+    context: typer.Context,
+    data: DataArgument,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Model directory to write.")],
+    reading: Reading,
+    talk: Talk,
+    clusters: Clusters = None,
+    method: Method = "guided",
+    seed: Annotated[int, typer.Option(help="Fixes initial weights, order and noise.", min=0, max=MAX_SEED)] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    knobs: Knobs = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run of the same --out.")] = False,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Train on DATA without labels and write a model directory with pictures of every cluster."""
+    from clusterloom.console import is_main_process
+    from clusterloom.estimators.methods import method_named
+    from clusterloom.files import owned
+    from clusterloom.model_dir.write import check_target
+    from clusterloom.report.model_pictures import model_pictures
+    from clusterloom.training.loop import DivergedError
+
+    estimator_class = method_named(method)
+    parameters = knob_values(estimator_class.Settings, clusters, knobs)
+    check_target(out, overwrite)
+    target = out.resolve()  # a link to a folder means that folder
+    run_dir = target.with_name(target.name + ".partial")
+    estimator = estimator_class(
+        **parameters,
+        random_state=seed,
+        device=device,
+        run_dir=str(run_dir),
+        resume=resume,
+        verbose=0 if talk.quiet else 2 if talk.verbose else 1,
+    )
+    estimator.check_parameters()  # reading images may take hours
+    with talk.output() as output, owned(target):
+        _check_run_dir(run_dir, out, resume, overwrite)
+        images = reading.load(data, output)
+        diverged: DivergedError | None = None
+        try:
+            estimator.fit(images)
+        except DivergedError as error:
+            if not hasattr(estimator, "network_"):
+                raise
+            diverged = error
+        pictures = model_pictures(estimator, images, output.progress)  # every process takes part
+        if is_main_process():
+            estimator.about_ |= _origin(images, shlex.join(["clusterloom", *context.obj]))
+            if diverged is not None:
+                estimator.about_["stopped"] = str(diverged)
+            estimator.save(target, pictures, overwrite)
+            _remove_run(run_dir)
+            _tell(estimator, data, out, as_json, output)
+        if diverged is not None:
+            raise diverged
+
+
+def _check_run_dir(run_dir: Path, out: Path, resume: bool, overwrite: bool) -> None:
+    from clusterloom.errors import SettingsError, printable
+    from clusterloom.training.run import CHECKPOINTS
+
+    if any(run_dir.glob(CHECKPOINTS)) and not (resume or overwrite):
+        raise SettingsError(
+            f"an unfinished run of {printable(str(out))} is there; --resume goes on with it (same settings and "
+            "images), --overwrite begins again"
+        )
+
+
+def _origin(images: "ImageSet", command: str) -> dict[str, str]:
+    from clusterloom.errors import printable
+
+    return {"data": printable(images.name), "data_sha256": images.fingerprint(), "command": command}
+
+
+def _remove_run(run_dir: Path) -> None:
+    """Remove what only an unfinished run needs; a tracker's logs stay."""
+    from clusterloom.training.run import CHECKPOINTS
+
+    for path in (*run_dir.glob(CHECKPOINTS), run_dir / "metrics.jsonl"):
+        path.unlink(missing_ok=True)
+    if run_dir.is_dir() and not any(run_dir.iterdir()):
+        shutil.rmtree(run_dir)
+
+
+def _tell(estimator: Any, data: str, out: Path, as_json: bool, output: "Output") -> None:
+    """The clusters that were found, and what to type next."""
+    from rich.table import Table
+
+    rows = []
+    for k, size in enumerate(estimator.cluster_sizes_):
+        confidence = estimator.confidences_[estimator.labels_ == k]
+        mean = float(confidence.mean()) if size else None
+        rows.append(
+            {"cluster": k, "images": int(size), "confidence": mean, "doubtful": int((confidence < _SURE).sum())}
+        )
+    if as_json:
+        output.json({"model": str(out), "clusters": rows, "seconds": estimator.about_["training_seconds"]})
+        return
+    table = Table("cluster", "images", "mean probability", f"doubtful (below {_SURE:.0%})")
+    for row in rows:
+        mean_text = "" if row["confidence"] is None else f"{row['confidence']:.3f}"
+        table.add_row(str(row["cluster"]), f"{row['images']:,}", mean_text, f"{row['doubtful']:,}")
+    output.table(table)
+    output.say(f"model: {out} (members of every cluster: clusters.png)")
+    output.say("next:")
+    output.say(f"  {shlex.join(['clusterloom', 'predict', str(out), data, '--out', 'clusters.csv'])}")
+    output.say(f"  {shlex.join(['clusterloom', 'explore', str(out), data])}")

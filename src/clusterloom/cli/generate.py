@@ -1,0 +1,89 @@
+"""`clusterloom generate`: new images of each cluster."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+
+from clusterloom.cli.options import MAX_SEED, ModelArgument, Overwrite, Talk, check_picture_target, grouped
+
+if TYPE_CHECKING:
+    pass
+
+_GENERATED = re.compile(r"cluster-\d+(/\d{5,}\.png)?")  # what is written into a folder
+
+
+@grouped
+def generate(
+    model: ModelArgument,
+    out: Annotated[Path, typer.Option("-o", "--out", help="A grid (NAME.png), or a folder for one PNG per image.")],
+    talk: Talk,
+    cluster: Annotated[int | None, typer.Option(help="One cluster only; by default all of them.")] = None,
+    n: Annotated[int, typer.Option("-n", "--n", min=1, max=10**9, help="New images per cluster.")] = 16,
+    spread: Annotated[float, typer.Option(help="Standard deviation around the class mean; 1 is the prior.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Of the random numbers.", min=0, max=MAX_SEED)] = 0,
+    unchecked: Annotated[
+        bool, typer.Option("--unchecked", help="Keep also images that the model would put into another cluster.")
+    ] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Generate new images of each cluster."""
+    from clusterloom.console import is_main_process
+    from clusterloom.device import memory_errors_named
+    from clusterloom.errors import SettingsError, TrainingError, printable
+    from clusterloom.estimators.methods import load_model
+    from clusterloom.files import new_directory, write_atomically
+    from clusterloom.pictures import image_grid, png_bytes, to_picture
+
+    is_grid = out.suffix.lower() == ".png"
+    if is_grid:
+        check_picture_target(out, overwrite)
+    else:
+        _check_folder(out, overwrite)
+    fitted: Any = load_model(model)
+    if not fitted.generates:
+        raise SettingsError(f"{printable(str(model))}: method {fitted.method} makes no new images")
+    clusters = list(range(fitted.n_clusters_)) if cluster is None else [cluster]
+    try:
+        with memory_errors_named():
+            rows = [fitted.to_unit(fitted.sample(n, k, spread, seed + k, not unchecked)) for k in clusters]
+    except TrainingError as error:
+        raise SettingsError(f"-n {n}: so many images at once do not fit into memory") from error
+    if not is_main_process():
+        return
+    if is_grid:
+        # A single cluster is shown as a square rather than as one long row.
+        lines = rows if cluster is None else np.array_split(rows[0], max(1, round(n**0.5)))
+        labels = [f"cluster {k}" for k in clusters] if cluster is None else None
+        write_atomically(out, png_bytes(image_grid(lines, labels)))
+    else:
+        with new_directory(out) as folder:
+            for k, images in zip(clusters, rows, strict=True):
+                _write_pictures(folder / f"cluster-{k}", [png_bytes(to_picture(image)) for image in images])
+    with talk.output() as output:
+        output.say(f"{n * len(clusters):,} new images: {printable(str(out))}")
+
+
+def _check_folder(path: Path, overwrite: bool) -> None:
+    from clusterloom.errors import DataError, printable
+    from clusterloom.model_dir.format import LEFT_BY_VIEWERS
+
+    out = printable(str(path))
+    if path.exists() and not path.is_dir():
+        raise DataError(f"--out {out} is a file; give the name of a folder, or of a picture that ends in .png")
+    if path.is_dir() and any(path.iterdir()):
+        if not overwrite:
+            raise DataError(f"--out {out} exists and is not an empty folder; choose another, or pass --overwrite")
+        for inside in path.rglob("*"):
+            if not (_GENERATED.fullmatch(inside.relative_to(path).as_posix()) or inside.name in LEFT_BY_VIEWERS):
+                raise DataError(
+                    f"--out {out} holds {printable(inside.name)}, which generate did not write; move it away"
+                )
+
+
+def _write_pictures(folder: Path, pictures: list[bytes]) -> None:
+    folder.mkdir(parents=True)
+    for i, picture in enumerate(pictures):
+        (folder / f"{i:05d}.png").write_bytes(picture)

@@ -1,0 +1,71 @@
+"""`clusterloom predict`: the cluster of each image, as a table or as sorted folders."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clusterloom.cli.options import DataArgument, Json, ModelArgument, Overwrite, Reading, Talk, grouped
+
+
+@grouped
+def predict(
+    model: ModelArgument,
+    data: DataArgument,
+    reading: Reading,
+    talk: Talk,
+    out: Annotated[
+        str | None, typer.Option("-o", "--out", help="Table, NAME.csv or NAME.parquet; - (the default) for the screen.")
+    ] = None,
+    sort_into: Annotated[
+        Path | None, typer.Option(help="Also put the images into FOLDER, a folder per cluster.", metavar="FOLDER")
+    ] = None,
+    link: Annotated[bool, typer.Option("--link", help="Sort links into FOLDER rather than copies.")] = False,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Write one row per image (id, cluster, probability, runner-up, score, outlier flag), or sort the images."""
+    from clusterloom.console import is_main_process
+    from clusterloom.data import holds_pictures
+    from clusterloom.errors import DataError, printable
+    from clusterloom.estimators.methods import load_model
+    from clusterloom.export.cluster_folders import check_sort_target
+    from clusterloom.export.cluster_folders import sort_into as sort_into_folders
+    from clusterloom.tables import check_table_target, prediction_columns, write_table
+
+    if out is None and sort_into is None and not as_json:
+        out = "-"
+    if out is not None:
+        if Path(out).is_file() and Path(data).is_file() and Path(out).samefile(data):
+            raise DataError(f"--out {printable(out)} is DATA itself; choose another")
+        check_table_target(out, overwrite)
+    source = Path(data) if holds_pictures(data) and Path(data).is_dir() else None
+    if sort_into is not None:
+        check_sort_target(sort_into, source, overwrite)
+    fitted = load_model(model)
+    with talk.output() as output:
+        images = reading.load(data, output, like=fitted)
+        predicted = fitted.predictions(images, progress=output.progress)
+        if not is_main_process():
+            return
+        columns = prediction_columns(images.ids, predicted)
+        outliers = int(predicted["outlier"].sum())
+        if out is not None:
+            write_table(columns, out, output.progress)
+            if out != "-":
+                output.say(f"{len(images):,} rows: {printable(out)} ({outliers:,} flagged as outliers)")
+        if sort_into is not None:
+            n_folders = sort_into_folders(
+                sort_into,
+                images,
+                columns["cluster"],
+                source,
+                link=link,
+                overwrite=overwrite,
+                progress=output.progress,
+            )
+            output.say(f"{len(images):,} images in {n_folders} folders: {printable(str(sort_into))}")
+        if as_json:
+            output.json(
+                {"images": len(images), "outliers": outliers, "out": out, "sorted_into": sort_into and str(sort_into)}
+            )

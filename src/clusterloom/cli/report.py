@@ -1,0 +1,36 @@
+"""`clusterloom report`: one HTML file to send."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clusterloom.cli.options import LabelsFile, ModelArgument, OptionalData, Reading, Talk, grouped
+
+
+@grouped
+def report(
+    model: ModelArgument,
+    reading: Reading,
+    talk: Talk,
+    data: OptionalData = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--out",
+            help="The page, NAME.html; replaced if it is there. Default: MODEL.report.html.",
+            metavar="FILE",
+        ),
+    ] = None,
+    pictures: Annotated[
+        bool, typer.Option("--pictures", help="Also write PNG files, into NAME-pictures beside the page.")
+    ] = False,
+    labels: LabelsFile = None,
+) -> None:
+    """Write one HTML file to send: clusters, their images, a map, scores, and how the model was made."""
+    from clusterloom.report.files import write_report
+
+    with talk.output() as output:
+        load = reading.loader(data, output)
+        write_report(model, load, out, pictures=pictures, labels=labels, tell=output.say, progress=output.progress)

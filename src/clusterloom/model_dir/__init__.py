@@ -1,0 +1,1 @@
+"""Model directories: written so that nothing is lost, read so that nothing is trusted."""

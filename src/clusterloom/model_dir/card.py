@@ -1,0 +1,123 @@
+"""The model card: README.md of a model directory, made from the run."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from clusterloom.model_dir.contents import ModelContents
+
+# What a record of metrics.jsonl holds besides the terms of the loss.
+_NOT_TERMS = {"epoch", "stage", "loss", "clusters", "clusters_in_use", "images_per_second", "seconds"}
+
+
+def model_card(contents: ModelContents, pictures: Sequence[str]) -> str:
+    """Text of the card, in Markdown.
+
+    Args:
+        contents: What the model directory holds; `about` may name the data and the command, as the command line does.
+        pictures: Names of the PNG files beside the card.
+    """
+    settings, about, history = contents.settings, contents.about, contents.history
+    height, width, channels = settings["image_shape"]
+    cluster_sizes = np.bincount(contents.tensors["labels"], minlength=settings["n_clusters"])
+    sums = np.bincount(contents.tensors["labels"], contents.tensors["confidences"], settings["n_clusters"])
+    confidences = sums / np.maximum(cluster_sizes, 1)
+    last = history[-1]
+    data = about.get("data", "images given as an array")
+    commands = ["clusterloom predict THIS_FOLDER IMAGES --out labels.csv"]
+    if "network.scale_tril" in contents.tensors:  # that new images are drawn with
+        commands.append("clusterloom generate THIS_FOLDER --out generated.png")
+    sections = [
+        "# A clusterloom model",
+        f"Method {settings['method']}, {settings['n_clusters']} clusters, trained without labels on "
+        f"{about['images']:,} images of {height} x {width} x {channels} ({_cell(data)}).",
+        "\n".join(f"![{name.removesuffix('.png')}]({name})" for name in pictures),
+        "## Use",
+        "```\n" + "\n".join(commands) + "\n```",
+        '```python\nfrom clusterloom import load_model\n\nmodel = load_model("THIS_FOLDER")\n```',
+        "## Training",
+        _table(
+            [
+                ("command", about.get("command", "Python")),
+                ("seed", about["seed"]),
+                ("epochs", len(history)),
+                ("final loss, nats per image", f"{last['loss']:.3f}"),
+                *((f"- {name}", f"{value:.3f}") for name, value in last.items() if name not in _NOT_TERMS),
+                ("time, seconds", f"{about['training_seconds']:,.0f}"),
+                ("device", f"{about['device']}, {about['precision']}, {about['threads']} threads"),
+                *_recipe_rows(about.get("recipe", {})),
+            ],
+            ("", ""),
+        ),
+        *_count_sections(about.get("recipe", {}), settings["n_clusters"]),
+        "## Clusters",
+        _table(
+            [
+                (k, f"{size:,}", f"{size / max(cluster_sizes.sum(), 1):.1%}", f"{confidence:.3f}")
+                for k, (size, confidence) in enumerate(zip(cluster_sizes, confidences, strict=True))
+            ],
+            ("cluster", "training images", "share", "mean probability"),
+        ),
+        "## Settings",
+        _table(
+            sorted((k, v) for k, v in settings["parameters"].items() if k not in _NOT_SETTINGS), ("parameter", "value")
+        ),
+        "## Versions",
+        _table(list(about["versions"].items()), ("package", "version")),
+        "## Limits",
+        "Clusters are groups of images that look alike to this model; nothing guarantees that they are the categories "
+        "that a person would name. Probabilities are the model's own; a low score or an outlier flag means unlike the "
+        "training images, not wrong. The files are checked against the hashes in config.json when the model is loaded.",
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _recipe_rows(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the guided recipe decided from the images, and how long its stages took."""
+    if not recipe:
+        return []
+    views = ", ".join(f"{name} {value}" for name, value in recipe["views"].items() if value)
+    candidates = recipe.get("candidates", [])
+    return [
+        *((f"- {stage}, seconds", f"{seconds:,.0f}") for stage, seconds in recipe["stage_seconds"].items()),
+        ("views, chosen from the images", views),
+        *(
+            ("first clusters", f"the best of {len(candidates)} mixtures ({likely} nats; two views share {shared})")
+            for likely, shared in candidates[:1]
+        ),
+    ]
+
+
+def _count_sections(recipe: Mapping[str, Any], chosen: int) -> list[str]:
+    """How the number of clusters was found, where it was."""
+    evidence = recipe.get("count_evidence", [])
+    if not evidence:
+        return []
+    rows = [
+        (f"**{k}**" if k == chosen else k, f"{row['modularity']:.4f}", f"{row['stability']:.3f}")
+        for row in evidence
+        for k in [int(row["n_clusters"])]
+    ]
+    return [
+        "## Number of clusters",
+        f"Found from the images: {chosen}, the smallest number whose modularity is within 1.25 % of the highest. "
+        "Modularity is the share of neighbours that are in the same cluster, beyond chance; stability says how well "
+        "two halves of the images lead to the same clusters (1: to the same, 0: no better than chance). Where numbers "
+        "are close, or the one found is not stable, look at several.",
+        _table(rows, ("clusters", "modularity", "stability")),
+    ]
+
+
+_NOT_SETTINGS = {"run_dir", "resume", "tracker", "verbose"}
+
+
+def _table(rows: Sequence[tuple[Any, ...]], header: tuple[str, ...]) -> str:
+    lines = [header, tuple("---" for _ in header), *rows]
+    return "\n".join("| " + " | ".join(_cell(cell) for cell in row) + " |" for row in lines)
+
+
+def _cell(value: Any) -> str:
+    """A value that cannot break out of its table cell or bring markup in: names come from users' files."""
+    text = str(value).encode("utf-8", "backslashreplace").decode()
+    return text.replace("\n", " ").replace("|", "\\|").replace("<", "&lt;")

@@ -1,0 +1,119 @@
+"""What a model directory holds, as an estimator's values and back."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from clusterloom.errors import ClusterloomError, ModelError
+
+# Where and in what company a model was made has no place in it: another machine may load it.
+_NOT_SAVED = {"run_dir": None, "resume": False, "tracker": None, "verbose": 0, "device": "auto"}
+
+Estimator = TypeVar("Estimator", bound=Any)
+
+
+@dataclass(frozen=True)
+class ModelContents:
+    """The parts of a model directory that are read back.
+
+    Attributes:
+        settings: What rebuilds the estimator, JSON values: its method and parameters, image_shape, n_clusters,
+            pixel_range and n_features_in.
+        about: Versions, data, time and device of the run, for people and reports.
+        tensors: Weights and fitted arrays.
+        history: Records of metrics.jsonl.
+    """
+
+    settings: dict[str, Any]
+    about: dict[str, Any]
+    tensors: dict[str, np.ndarray]
+    history: list[dict[str, Any]]
+
+
+def contents_of(estimator: Any) -> ModelContents:
+    """What a model directory holds of a fitted estimator."""
+    parameters = {**vars(estimator.settings), **_NOT_SAVED, "random_state": estimator.about_["seed"]}
+    settings = {
+        "method": estimator.method,
+        "parameters": parameters,
+        "image_shape": estimator.image_shape_,
+        "n_clusters": estimator.n_clusters_,
+        "pixel_range": estimator.pixel_range_,
+        "n_features_in": estimator.n_features_in_,
+    }
+    tensors = {f"network.{k}": v.detach().cpu().numpy() for k, v in estimator.network_.state_dict().items()}
+    tensors |= {
+        "labels": estimator.labels_.astype(np.int32),
+        "confidences": estimator.confidences_,
+        "outlier_threshold": np.array(estimator.outlier_threshold_, np.float32),
+    }
+    # As they will be when read back: tuples are lists.
+    return ModelContents(json.loads(json.dumps(settings)), estimator.about_, tensors, estimator.history_)
+
+
+def restored(cls: type[Estimator], contents: ModelContents, path: Path) -> Estimator:
+    """The estimator that `contents_of` was given; only the tensors that its settings call for are accepted.
+
+    Args:
+        cls: The estimator's class.
+        contents: What was read.
+        path: Where from, for messages.
+
+    Raises:
+        ModelError: it is another method's, or parts are missing, unknown, or do not fit together.
+    """
+    settings = contents.settings
+    if settings.get("method") != cls.method:
+        raise ModelError(f"{path}: holds a model of method {settings.get('method')!r}, not of {cls.method}")
+    try:
+        if set(settings["parameters"]) != set(cls.Settings.names()):
+            raise ValueError("unknown or missing parameters")
+        estimator = cls(**vars(cls.Settings.of(settings["parameters"])))
+        estimator.image_shape_ = height, width, channels = _whole_numbers(settings["image_shape"])
+        estimator.n_features_in_ = int(settings["n_features_in"])
+        low, high = (float(value) for value in settings["pixel_range"])
+        estimator.pixel_range_ = low, high
+        fewest, most = estimator.cluster_range()
+        (n_clusters,) = _whole_numbers([settings["n_clusters"]])
+        if not fewest <= n_clusters <= most:
+            raise ValueError("parameters and number of clusters do not agree")
+        estimator.network_ = _restored_network(
+            lambda: estimator.new_network((height, width, channels), n_clusters), contents.tensors
+        )
+        estimator.labels_ = contents.tensors["labels"].astype(np.int64)
+        estimator.confidences_ = contents.tensors["confidences"]
+        estimator.cluster_sizes_ = np.bincount(estimator.labels_, minlength=n_clusters)
+        estimator.outlier_threshold_ = float(contents.tensors["outlier_threshold"])
+        estimator.history_, estimator.about_ = contents.history, contents.about
+        estimator.network_.to(estimator.compute().device)
+    except (ClusterloomError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        why = " ".join(str(error).split())
+        raise ModelError(f"{path}: the model's settings cannot be used ({why})") from error
+    return estimator
+
+
+def _whole_numbers(values: Any) -> tuple[int, ...]:
+    if not all(isinstance(value, int) and not isinstance(value, bool) and value > 0 for value in values):
+        raise ValueError(f"expected positive whole numbers, got {values}")
+    return tuple(values)
+
+
+def _restored_network(new_network: Any, tensors: Mapping[str, np.ndarray]) -> nn.Module:
+    """The network with saved weights. It is laid out without memory first, so that no setting can make it allocate."""
+    with torch.device("meta"):
+        network: nn.Module = new_network()
+    state = {
+        name.removeprefix("network."): torch.from_numpy(array)
+        for name, array in tensors.items()
+        if name.startswith("network.")
+    }
+    network.load_state_dict(state, assign=True)
+    for parameter in network.parameters():
+        parameter.requires_grad_(True)
+    return network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]

@@ -1,0 +1,1 @@
+"""The guided recipe, stage by stage; `clusterloom.recipe.guided` is where to begin."""

@@ -1,0 +1,228 @@
+"""Random views of images: the changes under which an image stays what it is, and the rule that chooses them.
+
+A view is a function of an image and of some standard normal numbers (`ViewSettings.numbers`), and of nothing else:
+whoever draws the numbers decides what is random.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clusterloom.training.randomness import numpy_generator
+
+# Share of images that stay among their like when mirrored (or turned) from which on that is a fair view.
+_SYMMETRIC_SHARE = 1 / 3
+_NEIGHBOURS = 10  # an image's like: itself and so many nearest images
+_NEAR = 1.1  # "among them" is no farther from one of them than so many times the distance to the nearest image
+_SYMMETRY_IMAGES = 2000
+
+
+@dataclass(frozen=True)
+class ViewSettings:
+    """How far views stray from the image; everything is drawn uniformly, for each image on its own.
+
+    Attributes:
+        rotation_degrees: Largest rotation to either side.
+        shear: Largest horizontal shift of a row per unit of height, both in pixels.
+        aspect: Largest ratio of width to height, as the logarithm; the area stays.
+        window_area: Smallest and largest area of the window that fills the view, in areas of the image. Below 1 zooms
+            in, above 1 zooms out.
+        shift: Largest shift of the window, as a share of the image's side, beyond what keeps a small window inside.
+        mirror_horizontally: Swap left and right in half of the views.
+        mirror_vertically: Swap top and bottom in half of the views.
+        quarter_turns: Turn by a multiple of 90 degrees.
+        brightness: Largest relative change of the pixels' scale.
+        gamma: Largest logarithm of the exponent on pixels.
+        hue_degrees: Largest turn of the colours around the grey axis (of YIQ), for images of three channels.
+        saturation: Largest relative change of the colours' distance from grey.
+    """
+
+    rotation_degrees: float = 0.0
+    shear: float = 0.0
+    aspect: float = 0.0
+    window_area: tuple[float, float] = (1.0, 1.0)
+    shift: float = 0.0
+    mirror_horizontally: bool = False
+    mirror_vertically: bool = False
+    quarter_turns: bool = False
+    brightness: float = 0.0
+    gamma: float = 0.0
+    hue_degrees: float = 0.0
+    saturation: float = 0.0
+
+    @property
+    def numbers(self) -> int:
+        """How many normal numbers one view uses up, in the order of `random_views`."""
+        return 13 if self.changes_colour else 11
+
+    @property
+    def changes_colour(self) -> bool:
+        """Whether hue or saturation may change."""
+        return self.hue_degrees > 0 or self.saturation > 0
+
+
+# Signs (letters, digits, symbols) are made of strokes in a fixed place; half of one is another one. So no crops.
+SIGNS = ViewSettings(rotation_degrees=15, shear=0.15, aspect=0.18, window_area=(0.72, 1.32), shift=0.05)
+# Things can be known by a part, and light falls on them differently from picture to picture.
+THINGS = ViewSettings(aspect=math.log(4 / 3), window_area=(0.4, 1.0), brightness=0.4, gamma=0.4)
+# Two crops of a picture have its colours in common, and two pictures of a kind need not: a model that may go by colour
+# looks at nothing else (Chen, Kornblith, Norouzi and Hinton, 2020, section 3.1).
+_HUE_DEGREES, _SATURATION = 60.0, 1.0
+
+
+def symmetric_shares(images: np.ndarray, seed: int = 0) -> dict[str, float]:
+    """How many images stay among their like when mirrored or turned.
+
+    An image counts when the changed image is no more than a tenth farther (Euclidean, on pixels) from the image itself,
+    or from one of its ten nearest images, than the nearest of those is. To be near any image would not do: a mirrored
+    image may well look like another kind of image.
+
+    Args:
+        images: uint8 or float, shape (N, H, W, C). Beyond 2,000 images a sample is looked at.
+        seed: Of the sample.
+
+    Returns:
+        Shares from 0 to 1 by name: "mirror_horizontally", "mirror_vertically", and for square images "quarter_turns".
+    """
+    rows = np.sort(numpy_generator(seed, "sample", "views").permutation(len(images))[:_SYMMETRY_IMAGES])
+    x = torch.from_numpy(np.ascontiguousarray(images[rows])).float()
+    changed = {"mirror_horizontally": x.flip(2), "mirror_vertically": x.flip(1)}
+    if x.shape[1] == x.shape[2]:
+        changed["quarter_turns"] = x.rot90(1, (1, 2))
+    if len(x) < 3:
+        return dict.fromkeys(changed, 0.0)
+    distances = torch.cdist(x.flatten(1), x.flatten(1))
+    distances.fill_diagonal_(float("inf"))
+    nearest = distances.topk(min(_NEIGHBOURS, len(x) - 1), largest=False)
+    limit = _NEAR * nearest.values[:, 0]
+    shares = {}
+    for name, y in changed.items():
+        others = torch.cdist(y.flatten(1), x.flatten(1))
+        closest = torch.minimum(others.diagonal(), others.gather(1, nearest.indices).min(1).values)
+        shares[name] = float((closest <= limit).float().mean())
+    return shares
+
+
+def choose_views(images: np.ndarray, seed: int = 0, colour_views: bool = True) -> ViewSettings:
+    """Which views are fair for a set of images, decided from the images alone.
+
+    Where mirroring left and right leaves at least a third of the images among their like (`symmetric_shares`), they are
+    pictures of things: `THINGS`, with every symmetry that passes the same test. Otherwise they are `SIGNS`, whose
+    handedness and every stroke count. Views of colour images also change hue and saturation.
+
+    Args:
+        images: Shape (N, H, W, C).
+        seed: Of the sample that is looked at.
+        colour_views: Change the colours of colour images.
+
+    Example:
+        >>> from sklearn.datasets import load_digits
+        >>> choose_views(load_digits().images[..., None]) == SIGNS
+        True
+    """
+    shares = symmetric_shares(images, seed)
+    fair = {name: share >= _SYMMETRIC_SHARE for name, share in shares.items()}
+    views = ViewSettings(**{**vars(THINGS), **fair}) if fair["mirror_horizontally"] else SIGNS
+    if colour_views and images.shape[3] == 3:
+        views = replace(views, hue_degrees=_HUE_DEGREES, saturation=_SATURATION)
+    return views
+
+
+def are_signs(views: ViewSettings) -> bool:
+    """Whether views were chosen for signs, which are never cropped."""
+    return views.window_area[1] > 1
+
+
+def widened(settings: ViewSettings, factor: float = 1.6) -> ViewSettings:
+    """The same kinds of views, straying farther, for a model that knows its clusters already. Light and crops stay."""
+    smallest, largest = settings.window_area
+    area = (smallest, largest) if largest <= 1 else (smallest**factor, largest**factor)
+    return replace(
+        settings,
+        rotation_degrees=settings.rotation_degrees * factor,
+        shear=settings.shear * factor,
+        aspect=settings.aspect if largest <= 1 else settings.aspect * factor,
+        window_area=area,
+        shift=settings.shift * factor,
+    )
+
+
+def two_views(x: Tensor, numbers: Tensor, settings: ViewSettings) -> tuple[Tensor, Tensor]:
+    """Two views of each image, from twice as many numbers as `random_views` takes for one."""
+    first, second = numbers[:, : 2 * settings.numbers].chunk(2, 1)
+    return random_views(x, first, settings), random_views(x, second, settings)
+
+
+def random_views(x: Tensor, numbers: Tensor, settings: ViewSettings) -> Tensor:
+    """One view of each image. Beyond its edge an image goes on as its edge.
+
+    Args:
+        x: Images, shape (B, C, H, W), values in [0, 1].
+        numbers: Independent standard normal numbers, shape (B, `settings.numbers`).
+        settings: How far views may stray.
+
+    Returns:
+        The same shape, channels_last; float32 under autocast too, which would round places to parts of a pixel.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        return _views(x, numbers, settings)
+
+
+def _views(x: Tensor, numbers: Tensor, settings: ViewSettings) -> Tensor:
+    # Uniform on (-1, 1), one column per choice.
+    uniform = torch.erf(numbers / math.sqrt(2))
+    turn, shear, aspect, area, across, down, left_right, up_down, quarter, light, curve = uniform[:, :11].unbind(1)
+    smallest, largest = (math.log(a) / 2 for a in settings.window_area)
+    side = torch.exp((smallest + largest) / 2 + area * (largest - smallest) / 2)
+    stretch = torch.exp(aspect * settings.aspect / 2)
+    width, height = side * stretch, side / stretch
+    if settings.window_area[1] <= 1:
+        width, height = width.clamp(max=1), height.clamp(max=1)
+    angle = turn * math.radians(settings.rotation_degrees)
+    if settings.quarter_turns:
+        angle = angle + torch.floor((quarter + 1) * 2).clamp(max=3) * (math.pi / 2)
+    cos, sin, slant = angle.cos(), angle.sin(), shear * settings.shear
+    flip_x = torch.where(left_right > 0, -1.0, 1.0) if settings.mirror_horizontally else 1.0
+    flip_y = torch.where(up_down > 0, -1.0, 1.0) if settings.mirror_vertically else 1.0
+    # grid_sample's coordinates run from -1 to 1 on either axis: a shift by a share of the side is twice that, and in
+    # images that are not square a length that is turned from one axis to the other has another number there.
+    offset_x = across * ((1 - width).clamp(min=0) + 2 * settings.shift)
+    offset_y = down * ((1 - height).clamp(min=0) + 2 * settings.shift)
+    tall = x.shape[2] / x.shape[3]
+    rows = [
+        torch.stack([cos * width * flip_x, (slant * cos - sin) * height * flip_y * tall, offset_x], 1),
+        torch.stack([sin * width * flip_x / tall, (slant * sin + cos) * height * flip_y, offset_y], 1),
+    ]
+    grid = F.affine_grid(torch.stack(rows, 1), list(x.shape), align_corners=False)
+    if x.device.type == "mps":  # it has had no border padding before PyTorch 2.13
+        grid = _onto_pixels(grid, x.shape[2], x.shape[3])
+        view = F.grid_sample(x, grid, align_corners=False)
+    else:
+        view = F.grid_sample(x, grid, padding_mode="border", align_corners=False)
+    if settings.gamma:
+        view = view.clamp(min=1e-4) ** torch.exp(curve * settings.gamma).view(-1, 1, 1, 1)
+    if settings.brightness:
+        view = view * (1 + light * settings.brightness).view(-1, 1, 1, 1)
+    if settings.changes_colour:
+        hue, saturation = uniform[:, 11:].unbind(1)
+        view = _recoloured(view, hue * math.radians(settings.hue_degrees), 1 + saturation * settings.saturation)
+    return view.clamp(0, 1).contiguous(memory_format=torch.channels_last)
+
+
+def _onto_pixels(grid: Tensor, height: int, width: int) -> Tensor:
+    """Places (B, H, W, 2) beyond the middles of the outermost pixels moved there."""
+    edge = 1 - 1 / grid.new_tensor([width, height])
+    return torch.minimum(torch.maximum(grid, -edge), edge)
+
+
+def _recoloured(x: Tensor, angles: Tensor, saturations: Tensor) -> Tensor:
+    """Colour images (B, 3, H, W) with hues turned by angles (B,) and scaled around grey by saturations (B,)."""
+    to_yiq = x.new_tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
+    cos, sin = saturations * angles.cos(), saturations * angles.sin()
+    zero, one = torch.zeros_like(cos), torch.ones_like(cos)
+    turn = torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], 1).view(-1, 3, 3)
+    return torch.einsum("bij,bjhw->bihw", torch.linalg.inv(to_yiq) @ turn @ to_yiq, x)

@@ -1,0 +1,170 @@
+"""Nearest neighbours: the exact search, the graph that they make, and layouts in which they lie together."""
+
+import warnings
+
+import numpy as np
+import torch
+from scipy.sparse import csr_array
+
+from clusterloom.console import ProgressReport, no_progress
+from clusterloom.device import threads_kept
+from clusterloom.training.randomness import numpy_generator, seed_for
+
+FEWEST_FOR_LAYOUT = 200  # fewer points have no graph worth the name; they stay as they are
+_DIMENSIONS = 10  # of the layout; 2, as for pictures, lets clusters lie on top of each other
+_NEIGHBOURS = 20  # in the layout, each point itself among them
+_GRAPH_POINTS = 12_000
+_GRAPH_NEIGHBOURS = 15
+_BLOCK_NUMBERS = 2**24  # distances in memory at once, 64 MiB
+
+
+def nearest_neighbours(
+    points: np.ndarray, k: int, queries: np.ndarray | None = None, progress: ProgressReport = no_progress
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k points that are nearest to each query: exact, in blocks of matrix products, in constant memory.
+
+    Args:
+        points: Shape (N, D).
+        k: At most N.
+        queries: Shape (M, D); None asks for the neighbours of the points themselves, of which each is its own first.
+        progress: Told after every block.
+
+    Returns:
+        Rows of the points, the nearest first, int64, and Euclidean distances, float32, shape (M, k) each.
+
+    Example:
+        >>> nearest_neighbours(np.array([[0.0], [1.0], [3.0]]), 2)[0].tolist()
+        [[0, 1], [1, 0], [2, 1]]
+    """
+    centre = points.mean(0, dtype=np.float64)  # squares of small numbers cancel less
+    reference = torch.from_numpy((points - centre).astype(np.float32))
+    asked = reference if queries is None else torch.from_numpy((queries - centre).astype(np.float32))
+    squares = reference.square().sum(1)
+    rows = np.empty((len(asked), k), np.int64)
+    distances = np.empty((len(asked), k), np.float32)
+    step = max(1, _BLOCK_NUMBERS // len(reference))
+    for start in range(0, len(asked), step):
+        block = asked[start : start + step]
+        # Squared distances less the query's own square, which changes no order.
+        partial = torch.addmm(squares, block, reference.T, alpha=-2)
+        if queries is None:
+            partial[torch.arange(len(block)), torch.arange(start, start + len(block))] = -torch.inf
+        found = partial.topk(k, largest=False).indices
+        distance = torch.stack([(block - reference[column]).square().sum(1) for column in found.T], 1).sqrt()
+        first = 0 if queries is not None else 1  # a point stays first among those that are equal to it
+        order = distance[:, first:].argsort(dim=1, stable=True) + first
+        order = torch.cat([torch.zeros(len(block), first, dtype=torch.int64), order], 1)
+        rows[start : start + step] = found.gather(1, order).numpy()
+        distances[start : start + step] = distance.gather(1, order).numpy()
+        progress("neighbours", min(start + step, len(asked)), len(asked))
+    return rows, distances
+
+
+def neighbour_graph(
+    points: np.ndarray, seed: int, progress: ProgressReport = no_progress
+) -> tuple[np.ndarray, csr_array]:
+    """Who is among the 15 nearest neighbours of whom, in either direction, among at most 12,000 of the points (N, D).
+
+    Returns:
+        Rows of these points, shape (M,), and the graph, ones, shape (M, M), symmetric.
+    """
+    rows = numpy_generator(seed, "sample", "graph").permutation(len(points))[:_GRAPH_POINTS]
+    k = min(_GRAPH_NEIGHBOURS, len(rows) - 1)
+    neighbours = nearest_neighbours(points[rows], k + 1, progress=progress)[0][:, 1:]
+    ones, starts = np.ones(neighbours.size), np.arange(0, neighbours.size + 1, max(k, 1))
+    graph = csr_array((ones, neighbours.ravel(), starts[: len(rows) + 1]), shape=(len(rows), len(rows)))
+    return rows, csr_array(graph.maximum(graph.T))
+
+
+def modularity(graph: csr_array, labels: np.ndarray) -> float:
+    """Modularity of a division of a graph: Newman and Girvan (2004), formula (5).
+
+    Args:
+        graph: Symmetric, shape (N, N).
+        labels: Clusters, shape (N,).
+
+    Example:
+        >>> two_pairs = csr_array(np.kron(np.eye(2), np.array([[0, 1], [1, 0]])))
+        >>> modularity(two_pairs, np.array([0, 0, 1, 1])), modularity(two_pairs, np.array([0, 0, 0, 0]))
+        (0.5, 0.0)
+    """
+    members = np.eye(labels.max() + 1)[labels]
+    between = members.T @ (graph @ members)
+    shares = between / between.sum()
+    return float(np.trace(shares) - (shares.sum(1) ** 2).sum())
+
+
+def layout_of(embedding: np.ndarray, seed: int, progress: ProgressReport = no_progress) -> np.ndarray:
+    """Places in 10 dimensions, where the groups of the embedding's neighbour graph are drawn together.
+
+    UMAP (McInnes, Healy and Melville, 2018) with 20 neighbours and no minimal distance; principal components where
+    there are fewer than 200 points.
+
+    Args:
+        embedding: Shape (N, D), Euclidean. Time grows with the square of N: 25 s for the neighbours of 70,000.
+        seed: The same seed gives the same places, bit for bit, on one machine.
+        progress: Told how far the search for neighbours is.
+
+    Returns:
+        Shape (N, 10), or (N, D) for few points of fewer dimensions, float32.
+    """
+    if len(embedding) < FEWEST_FOR_LAYOUT:
+        return principal_components(embedding, min(_DIMENSIONS, embedding.shape[1]))
+    neighbours = nearest_neighbours(embedding, _NEIGHBOURS, progress=progress)
+    progress("layout", 0, 0)
+    return umap_layout(embedding, *neighbours, _DIMENSIONS, 0.0, seed_for(seed, "layout"))
+
+
+def umap_layout(
+    embedding: np.ndarray, neighbours: np.ndarray, distances: np.ndarray, dimensions: int, min_dist: float, seed: int
+) -> np.ndarray:
+    """UMAP's layout of a neighbour graph: by fastumap, or where there is none by umap-learn, which compiles for 24 s.
+
+    Args:
+        embedding: Shape (N, D).
+        neighbours: Of each point, itself first, shape (N, k).
+        distances: To them, shape (N, k).
+        dimensions: Of the layout, d.
+        min_dist: How close places may come.
+        seed: Fixes the start and which points repel each other.
+
+    Returns:
+        Shape (N, d), float32.
+    """
+    try:
+        from fastumap import umap_project
+    except ImportError:
+        return _umap_learn_layout(embedding, neighbours, distances, dimensions, min_dist, seed)
+    # With neighbours given, the points count for their number alone, and must have no fewer dimensions than the layout.
+    stand_in = np.zeros((len(embedding), dimensions))
+    known = (neighbours, distances.astype(np.float64))
+    places = umap_project(stand_in, dimensions, precomputed_knn=known, min_dist=min_dist, random_state=seed)
+    return places.astype(np.float32)
+
+
+def _umap_learn_layout(
+    embedding: np.ndarray, neighbours: np.ndarray, distances: np.ndarray, dimensions: int, min_dist: float, seed: int
+) -> np.ndarray:
+    from umap import UMAP
+
+    with threads_kept(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # remarks on its single thread, and on points that form islands
+        reducer = UMAP(
+            n_components=dimensions,
+            n_neighbors=neighbours.shape[1],
+            min_dist=min_dist,
+            random_state=seed % 2**32,
+            n_jobs=1,
+            precomputed_knn=(neighbours, distances),
+            force_approximation_algorithm=True,  # without it neighbours of fewer than 4,096 points are not taken
+        )
+        return np.asarray(reducer.fit_transform(embedding), np.float32)
+
+
+def principal_components(points: np.ndarray, n: int) -> np.ndarray:
+    """The first n principal components of points (N, D), shape (N, n), float32."""
+    centred = points - points.mean(0, dtype=np.float64)
+    directions = np.linalg.svd(centred, full_matrices=False)[2]
+    components = np.zeros((len(points), n), np.float32)
+    components[:, : len(directions)] = centred @ directions[:n].T
+    return components
