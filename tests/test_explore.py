@@ -314,7 +314,8 @@ def test_journal_gives_the_state_again(tmp_path):
     np.testing.assert_array_equal(again.assignment.labels, editor.assignment.labels)
     assert again.assignment.labels[[0, 3]].tolist() == [3, 3]
     assert again.assignment.names == editor.assignment.names
-    assert (again.revision, again.can_undo, again.can_redo) == (3, True, True)
+    assert (again.revision, again.history) == (3, editor.history)
+    assert (len(again.history.done), len(again.history.undone)) == (1, 1)
     assert os.listdir(tmp_path) == ["journal.sqlite"]
 
 
