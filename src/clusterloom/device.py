@@ -95,7 +95,7 @@ class Compute:
         finally:
             torch.use_deterministic_algorithms(asked, warn_only=warns)
             if workspace is None:
-                del os.environ[_WORKSPACE]
+                os.environ.pop(_WORKSPACE, None)
 
 
 @contextlib.contextmanager
