@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from clusterloom.files import PNG_SOFTWARE
 from clusterloom.networks.describe import Part, size
 from clusterloom.recipe.cluster_count import Evidence, best_count, enough_modularity
 
@@ -120,5 +121,5 @@ def _network_box(axes: Any, x: float, y: float, part: Part) -> None:
 
 def _png_bytes(figure: "Figure", dots_per_inch: int) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dots_per_inch, metadata={"Software": "clusterloom"})
+    figure.savefig(buffer, format="png", dpi=dots_per_inch, metadata={"Software": PNG_SOFTWARE})
     return buffer.getvalue()

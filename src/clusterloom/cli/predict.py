@@ -41,7 +41,7 @@ def predict(
         check_table_target(out, overwrite)
     source = Path(data) if holds_pictures(data) and Path(data).is_dir() else None
     if sort_into is not None:
-        check_sort_target(sort_into, source, overwrite)
+        check_sort_target(sort_into, source, overwrite, link)
     fitted = load_model(model)
     with talk.output() as output:
         images = reading.load(data, output, like=fitted)
