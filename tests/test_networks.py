@@ -225,7 +225,8 @@ def test_score_is_the_training_loss_with_nothing_sampled():
 
 
 def vae_of_two_classes():
-    return ClusterVAE(VAESettings((8, 8, 1), 2, 2, 16, (ConvSettings(4, 3, 1, "stride", True),) * 2))
+    conv = {"conv_filters": (4, 4), "conv_kernels": (3, 3), "batch_norm": True}
+    return ClusterVAE(ConvNetworkSettings(latent_dim=2, hidden_dim=16, **conv), (8, 8, 1), 2)
 
 
 def test_refitted_classes_are_the_latents_own_moments():

@@ -268,7 +268,7 @@ def test_a_full_disk_costs_only_the_cache(monkeypatch):
     def full(path, data):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("clusterloom.array_cache.write_atomically", full)
+    monkeypatch.setattr("clusterloom.data.array_cache.write_atomically", full)
     images = image_set()
     assert len(predict_images(ESTIMATORS["vae"].set_params(random_state=0).fit(images), images)) == 60
 

@@ -7,9 +7,9 @@ from functools import cached_property
 
 import numpy as np
 
-from clusterloom.array_cache import ArrayCache
 from clusterloom.console import ProgressReport, is_main_process, no_progress
 from clusterloom.data import ImageSet
+from clusterloom.data.array_cache import ArrayCache
 from clusterloom.data.cache import cache_root
 from clusterloom.errors import SettingsError
 from clusterloom.estimators.base import ImageClusterer
