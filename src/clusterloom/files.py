@@ -140,19 +140,11 @@ def owned(path: Path) -> Iterator[None]:
     if handle is None:
         raise DataError(_held_by(lock, path))
     try:
-        owner = {"process": os.getpid(), "host": socket.gethostname(), "since": time.time()}
-        os.truncate(handle, 0)
-        os.write(handle, json.dumps(owner).encode())
+        _sign(handle)
         sweep_stale(path)
         yield
     finally:
-        if os.name == "posix":
-            # While it is still held: nobody can then lock a file that is about to lose its name.
-            lock.unlink(missing_ok=True)
-        os.close(handle)
-        with contextlib.suppress(OSError):  # Windows removes no open file, and another process may have opened it
-            if os.name != "posix":
-                lock.unlink(missing_ok=True)
+        _release(handle, lock)
 
 
 def sweep_stale(path: Path) -> None:
@@ -191,23 +183,33 @@ def json_keys(path: Path) -> set[str]:
 
 
 def umask() -> int:
-    """The process's file mode mask."""
+    """The process's file mode mask, as Linux shows it in /proc; elsewhere as it was when clusterloom was imported."""
+    mask = _umask_in_proc()
+    return _UMASK_AT_IMPORT if mask is None else mask
+
+
+def _umask_in_proc() -> int | None:
     try:
         status = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace")
         return int(status.split("\nUmask:")[1].split()[0], 8)
     except (OSError, IndexError):
-        return _UMASK_AT_IMPORT
+        return None
 
 
-def _set_and_reset_umask() -> int:
+def _umask_at_import() -> int:
+    """The mask by the system's only call for it, which sets it.
+
+    In a server of many threads that would open new files to others for a moment, so it is made once, as clusterloom is
+    imported, and only where there is no /proc.
+    """
+    if (mask := _umask_in_proc()) is not None:
+        return mask
     mask = os.umask(0)
     os.umask(mask)
     return mask
 
 
-# The system's only call to read the mask sets it, which in a server of many threads would open files to others for a
-# moment: it is made once at import, and only where there is no /proc to read instead.
-_UMASK_AT_IMPORT = 0 if Path("/proc/self/status").exists() else _set_and_reset_umask()
+_UMASK_AT_IMPORT = _umask_at_import()
 
 
 def fsync_directory(path: Path) -> None:
@@ -255,7 +257,11 @@ def _replace_directory(new: Path, path: Path) -> None:
 
 def _sweep(parent: Path, name: str) -> None:
     scratch = re.compile(_SCRATCH.format(name), re.DOTALL)
-    for path in list(parent.iterdir()):
+    try:
+        paths = list(parent.iterdir())
+    except OSError:  # a folder that can be written but not listed
+        return
+    for path in paths:
         if found := scratch.fullmatch(path.name):
             with contextlib.suppress(OSError):  # another process was faster
                 if _is_abandoned(path):
@@ -297,6 +303,25 @@ def _take(lock: Path) -> int | None:
             if os.path.samestat(os.fstat(handle), lock.stat()):
                 return handle
         os.close(handle)  # the owner before removed it between the two calls: this one has no name any more
+
+
+def _sign(handle: int) -> None:
+    """Say in a lock file whose it is."""
+    owner = {"process": os.getpid(), "host": socket.gethostname(), "since": time.time()}
+    with contextlib.suppress(OSError):  # on a full disk it is held all the same
+        os.truncate(handle, 0)
+        os.write(handle, json.dumps(owner).encode())
+
+
+def _release(handle: int, lock: Path) -> None:
+    if os.name == "posix":
+        # While it is still held: nobody can then lock a file that is about to lose its name.
+        lock.unlink(missing_ok=True)
+        os.close(handle)
+        return
+    os.close(handle)
+    with contextlib.suppress(OSError):  # Windows removes no file that is open, as it may be again by now
+        lock.unlink(missing_ok=True)
 
 
 def _try_lock(handle: int) -> bool | None:

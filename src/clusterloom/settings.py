@@ -64,7 +64,7 @@ class Settings:
             SettingsError: it is of another type, or out of range.
         """
         try:
-            return _adapter(cls, name).validate_python(_plain(value), strict=True)
+            return _adapter(cls, name).validate_python(_plain(value), strict=True)  # type: ignore[arg-type]
         except ValidationError:
             raise SettingsError(f"{name} must be {cls.expected(name)}; got {value!r}") from None
 
@@ -76,7 +76,7 @@ class Settings:
             SettingsError: there is no such knob (the nearest one is named), or the text is no value of it.
         """
         cls.check_name(name)
-        adapter = _adapter(cls, name)
+        adapter = _adapter(cls, name)  # type: ignore[arg-type]
         parts = [part.strip() for part in text.split(",")]
         for candidate in (text, parts, None if text == "none" else text):
             try:
@@ -100,7 +100,7 @@ class Settings:
     @classmethod
     def expected(cls, name: str) -> str:
         """What a knob takes, in words."""
-        return _in_words(_hints(cls)[name])
+        return _in_words(_hints(cls)[name])  # type: ignore[arg-type]
 
     @classmethod
     def description(cls, name: str) -> str:

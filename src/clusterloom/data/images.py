@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clusterloom.console import ProgressReport, no_progress
 from clusterloom.data.ids import RowIds
 from clusterloom.errors import DataError, SettingsError, printable
 
@@ -98,8 +99,11 @@ class ImageSet:
         notes = (*self.notes, limit_note(len(rows), len(self)))
         return replace(self, images=np.asarray(self.images[rows]), ids=ids, labels=labels, notes=notes)
 
-    def fingerprint(self) -> str:
+    def fingerprint(self, progress: ProgressReport = no_progress) -> str:
         """SHA-256 over the shape and all pixels, read in chunks so that memory stays flat.
+
+        Args:
+            progress: Told how far it has come.
 
         Returns:
             64 hexadecimal digits; equal for equal pixels, whatever file they came from.
@@ -109,8 +113,11 @@ class ImageSet:
             '230918acc12a'
         """
         digest = hashlib.sha256(repr(tuple(int(side) for side in self.images.shape)).encode("ascii"))
+        done = 0
         for chunk in chunks(self.images):
             digest.update(np.ascontiguousarray(chunk).data)
+            done += len(chunk)
+            progress("hashing images", done, len(self))
         return digest.hexdigest()
 
 
@@ -138,14 +145,7 @@ def scale_pixels(values: NDArray[Any], pixel_range: tuple[float, float]) -> NDAr
 
 
 def chunks(array: NDArray[Any], chunk_bytes: int = _CHUNK_BYTES) -> list[NDArray[Any]]:
-    """Split an array into consecutive groups of rows, so that work on it needs little memory.
-
-    Args:
-        array: Shape (N, ...).
-        chunk_bytes: About so many bytes in a chunk, and at least one row.
-
-    Returns:
-        Views of the array, in order.
+    """Consecutive groups of rows of about `chunk_bytes` each, as views, so that work on an array needs little memory.
 
     Example:
         >>> [len(chunk) for chunk in chunks(np.zeros((5, 8), np.uint8), chunk_bytes=16)]
@@ -156,14 +156,7 @@ def chunks(array: NDArray[Any], chunk_bytes: int = _CHUNK_BYTES) -> list[NDArray
 
 
 def limited_rows(n_images: int, limit: int | None) -> NDArray[np.int64]:
-    """Sorted rows of a fixed random choice of at most `limit` of `n_images` images.
-
-    Args:
-        n_images: Number of images there are.
-        limit: Number of images wanted; None for all.
-
-    Returns:
-        Ascending row numbers, shape (min(n_images, limit),).
+    """Ascending rows of a fixed random choice of at most `limit` of `n_images` images; None for all.
 
     Raises:
         SettingsError: `limit` is below 1.

@@ -70,7 +70,8 @@ def load_images(
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     options = ReadOptions(size, channels, skip_bad, limit, pixel_range, cache_dir, progress)
     images = _read(source, options)
-    return replace(images, notes=(*images.notes, *_contrast_note(images)))
+    note = _contrast_note(images)
+    return replace(images, notes=(*images.notes, *note)) if note else images
 
 
 def _read(source: str | Path, options: ReadOptions) -> ImageSet:
@@ -84,6 +85,12 @@ def _read(source: str | Path, options: ReadOptions) -> ImageSet:
         if not path.is_file():
             raise DataError(_unknown(source))
         return _read_file(path, name, options)
+
+
+def source_folder(source: str | Path) -> Path | None:
+    """The folder of pictures that a source names; None where it names something else."""
+    path = Path(source)
+    return path if path.is_dir() and not (isinstance(source, str) and source in BUILTIN) else None
 
 
 def holds_pictures(source: str | Path) -> bool:

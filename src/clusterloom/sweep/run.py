@@ -2,55 +2,49 @@
 
 import importlib.metadata
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_array
 
+from clusterloom.console import ProgressReport
 from clusterloom.data import ImageSet
 from clusterloom.data.images import limited_rows
 from clusterloom.estimators.base import ImageClusterer
-from clusterloom.estimators.methods import METHODS
+from clusterloom.estimators.methods import method_named
 from clusterloom.metrics import sampled_silhouette_score
 from clusterloom.recipe.neighbours import modularity, neighbour_graph
+from clusterloom.sweep.results import shown
 
-SCORES = {
-    "modularity": "share of the 15 nearest neighbours, by pixels, in the same cluster, beyond chance",
-    "silhouette": "of the clusters in the model's own latents",
-    "confidence": "mean probability of the most likely cluster",
-    "likelihood": "minus the loss of the last epoch; compare it only where losses and their weights are the same",
-}
 _GRAPH_IMAGES = 12_000
 
 
+@dataclass(frozen=True)
 class Runner:
     """Makes runs on one set of images.
 
-    Args:
+    Attributes:
         images: What every run is fitted to. Labels are not looked at.
-        method: A key of `clusterloom.estimators.methods.METHODS`.
-        parameters: Of the estimator, for what a run does not vary.
+        plan: The sweep's, see `clusterloom.sweep.sweep.sweep`.
         folder: Where models go, and checkpoints until then.
-        rank_by: A key of `SCORES`.
+        tell: Called with a line of text before and after each run.
+        progress: Told of what lasts, besides the training.
+        worker: Knobs of this worker's runs alone, such as its device.
     """
 
-    def __init__(
-        self, images: ImageSet, method: str, parameters: Mapping[str, Any], folder: Path, rank_by: str
-    ) -> None:
-        self.images, self.method, self.parameters = images, method, parameters
-        self.folder, self.rank_by = folder, rank_by
-        # The same graph for every run: pixels are what all settings have in common.
-        rows = limited_rows(len(images), _GRAPH_IMAGES)
-        shown, self._graph = neighbour_graph(images.images[rows].reshape(len(rows), -1).astype(np.float32), seed=0)
-        self._rows = rows[shown]
+    images: ImageSet
+    plan: Mapping[str, Any]
+    folder: Path
+    tell: Callable[[str], None]
+    progress: ProgressReport
+    worker: Mapping[str, Any]
 
-    def make(self, run: int, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """Fit one model, or go on where a worker that died has left it, and save it.
-
-        Args:
-            run: Its number in the plan.
-            changes: Parameters that differ from the sweep's.
+    def make(self, run: int) -> dict[str, Any]:
+        """Fit the model of a run, or go on where a worker that died has left it, and save it.
 
         Returns:
             Its scores and "score", the one that ranks; seconds, clusters in use, where the model is.
@@ -60,16 +54,21 @@ class Runner:
         """
         name = f"run-{run:03d}"
         scratch = self.folder / f"{name}.partial"
-        parameters = {**self.parameters, **_tuples(changes)}
-        model = METHODS[self.method](**parameters, run_dir=str(scratch), resume=True, verbose=1)
+        changes = self.plan["runs"][run]
+        told = ", ".join(f"{name} {shown(value)}" for name, value in changes.items())
+        self.tell(f"run {run + 1} of {len(self.plan['runs'])}: {told}")
+        knobs = {**self.plan["parameters"], **changes, **self.worker}
+        model = method_named(self.plan["method"])(**knobs, run_dir=str(scratch), resume=True)
         model.check_parameters(self.images.image_shape)
         model.fit(self.images)
         scores = self._scores(model)
         model.about_ |= {"data": self.images.name, "data_sha256": self.images.fingerprint()}
         model.save(self.folder / name, overwrite=True)
         shutil.rmtree(scratch, ignore_errors=True)
+        score, rank_by = scores[self.plan["rank_by"]], self.plan["rank_by"]
+        self.tell(f"  {rank_by} {score:.4f}, {model.about_['seconds']:.0f} s")
         return {
-            "score": scores[self.rank_by],
+            "score": score,
             **scores,
             "clusters_in_use": int((model.cluster_sizes_ > 0).sum()),
             "seconds": model.about_["seconds"],
@@ -78,18 +77,22 @@ class Runner:
         }
 
     def _scores(self, model: ImageClusterer) -> dict[str, float]:
-        predicted = model.predictions(self.images)
+        predicted = model.predictions(self.images, self.progress)
         proba = predicted["proba"]
         silhouette = sampled_silhouette_score(predicted["latents"], proba.argmax(1))
+        rows, graph = self._neighbours
         scores = {
-            "modularity": modularity(self._graph, model.labels_[self._rows]),
+            "modularity": modularity(graph, model.labels_[rows]),
             "silhouette": -1.0 if silhouette is None else silhouette,  # one cluster has none: the worst there is
             "confidence": float(proba.max(1).mean()),
             "likelihood": -model.history_[-1]["loss"],
         }
         return {name: round(value, 5) for name, value in scores.items()}
 
-
-def _tuples(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Lists as the tuples that they were before they went through JSON."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()}
+    @cached_property
+    def _neighbours(self) -> tuple[np.ndarray, csr_array]:
+        """Rows of some images, and who is alike whom by pixels, the one thing that all settings have in common."""
+        rows = limited_rows(len(self.images), _GRAPH_IMAGES)
+        pixels = self.images.images[rows].reshape(len(rows), -1).astype(np.float32)
+        sampled, graph = neighbour_graph(pixels, seed=0, progress=self.progress)
+        return rows[sampled], graph
