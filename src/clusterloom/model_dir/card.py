@@ -6,9 +6,7 @@ from typing import Any
 import numpy as np
 
 from clusterloom.model_dir.contents import ModelContents
-
-# What a record of metrics.jsonl holds besides the terms of the loss.
-_NOT_TERMS = {"epoch", "stage", "loss", "clusters", "clusters_in_use", "images_per_second", "seconds"}
+from clusterloom.training.progress import NOT_TERMS
 
 
 def model_card(contents: ModelContents, pictures: Sequence[str]) -> str:
@@ -43,7 +41,7 @@ def model_card(contents: ModelContents, pictures: Sequence[str]) -> str:
                 ("seed", about["seed"]),
                 ("epochs", len(history)),
                 ("final loss, nats per image", f"{last['loss']:.3f}"),
-                *((f"- {name}", f"{value:.3f}") for name, value in last.items() if name not in _NOT_TERMS),
+                *((f"- {name}", f"{value:.3f}") for name, value in last.items() if name not in NOT_TERMS),
                 ("time, seconds", f"{about['training_seconds']:,.0f}"),
                 ("device", f"{about['device']}, {about['precision']}, {about['threads']} threads"),
                 *_recipe_rows(about.get("recipe", {})),
