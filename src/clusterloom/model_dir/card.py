@@ -23,7 +23,7 @@ def model_card(contents: ModelContents, pictures: Sequence[str]) -> str:
     confidences = sums / np.maximum(cluster_sizes, 1)
     last = history[-1]
     data = about.get("data", "images given as an array")
-    commands = ["clusterloom predict THIS_FOLDER IMAGES --out labels.csv"]
+    commands = ["clusterloom predict THIS_FOLDER IMAGES --out clusters.csv"]
     if "network.scale_tril" in contents.tensors:  # that new images are drawn with
         commands.append("clusterloom generate THIS_FOLDER --out generated.png")
     sections = [
@@ -42,7 +42,7 @@ def model_card(contents: ModelContents, pictures: Sequence[str]) -> str:
                 ("epochs", len(history)),
                 ("final loss, nats per image", f"{last['loss']:.3f}"),
                 *((f"- {name}", f"{value:.3f}") for name, value in last.items() if name not in NOT_TERMS),
-                ("time, seconds", f"{about['training_seconds']:,.0f}"),
+                ("time, seconds", f"{about['training_seconds']:,.1f}"),
                 ("device", f"{about['device']}, {about['precision']}, {about['threads']} threads"),
                 *_recipe_rows(about.get("recipe", {})),
             ],
