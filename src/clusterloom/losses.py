@@ -184,23 +184,6 @@ def contrastive_loss(first: Tensor, second: Tensor, temperature: float) -> Tenso
     return F.cross_entropy(similarity, other, reduction="none").view(2, n).mean(0)
 
 
-def cross_entropy(log_q: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy from soft target assignments to q(y|.): their divergence, plus the targets' own entropy.
-
-    Args:
-        log_q: Natural logarithms of the soft assignments, shape (B, K).
-        target: Target assignments, shape (B, K), rows sum to 1.
-
-    Returns:
-        Nats per image, shape (B,).
-
-    Example:
-        >>> cross_entropy(torch.log(torch.tensor([[0.5, 0.5]])), torch.tensor([[1.0, 0.0]]))
-        tensor([0.6931])
-    """
-    return -(target * log_q).sum(1)
-
-
 def balance_loss(q: Tensor, shares: Tensor) -> Tensor:
     """KL divergence from the batch's mean assignment to expected cluster shares: large when a cluster dies.
 
