@@ -193,8 +193,7 @@ def predict_images(model: ImageClusterer, images: ImageSet, progress: ProgressRe
     if found.keys() == names and {len(array) for array in found.values()} == {len(images)}:
         return Predictions(**found)
     made = Predictions(**model.predictions(images, progress))
-    progress("laying out the map", 0, 0)
-    made = replace(made, position=draw_map(joint_features(made.latents, made.proba), made.labels))
+    made = replace(made, position=draw_map(joint_features(made.latents, made.proba), made.labels, progress))
     if is_main_process():
         cache.store(key, {name: getattr(made, name) for name in names})
     return made
