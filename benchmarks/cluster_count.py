@@ -1,4 +1,4 @@
-"""How many clusters `--clusters auto` finds, and on what evidence.
+"""How many clusters `n_clusters="auto"` finds, and on what evidence.
 
     python benchmarks/cluster_count.py                            # three sets, seeds 0 to 2: 40 minutes
     python benchmarks/cluster_count.py --datasets digits --seeds 0 1 2 3
@@ -10,26 +10,21 @@ benchmarks/results/cluster_count.jsonl, one line per run.
 """
 
 import argparse
-import sys
 import time
-from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
-import torch
+from provenance import RESULTS, provenance
 
-from clusterloom import ConvVAEClusterer
+from clusterloom import GuidedClusterer
 from clusterloom.data import load_images
 from clusterloom.metrics import label_scores
 from paper.records import Records
-
-RESULTS = Path(__file__).parent / "results" / "cluster_count.jsonl"
 
 
 def run(dataset, seed, limit=None, epochs="auto"):
     loaded = load_images(dataset, limit=limit)
     started = time.perf_counter()
-    model = ConvVAEClusterer("auto", epochs=epochs, random_state=seed, verbose=1).fit(np.asarray(loaded.images))
+    model = GuidedClusterer("auto", epochs=epochs, random_state=seed, verbose=1).fit(np.asarray(loaded.images))
     return {
         "dataset": dataset,
         "seed": seed,
@@ -39,11 +34,7 @@ def run(dataset, seed, limit=None, epochs="auto"):
         **{name: round(value, 5) for name, value in label_scores(np.asarray(loaded.labels), model.labels_).items()},
         "seconds": round(time.perf_counter() - started, 1),
         "stage_seconds": model.about_["recipe"]["stage_seconds"],
-        "command": " ".join(["python", *sys.argv]),
-        "date": time.strftime("%Y-%m-%d"),
-        "threads": torch.get_num_threads(),
-        "cpu": torch.backends.cpu.get_cpu_capability(),
-        "versions": {name: version(name) for name in ("clusterloom", "torch", "umap-learn", "scikit-learn")},
+        **provenance(),
     }
 
 
@@ -69,7 +60,7 @@ def main():
     if options.smoke:
         print_table([run("digits", 0, 400, 8)])
         return
-    records = Records(RESULTS)
+    records = Records(RESULTS / "cluster_count.jsonl")
     for seed in options.seeds:
         for dataset in options.datasets:
             if not options.table and not records.matching(dataset=dataset, seed=seed):

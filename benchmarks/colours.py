@@ -18,21 +18,18 @@ import colorsys
 import json
 import math
 import statistics
-import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw
+from provenance import RESULTS, provenance
 
-from clusterloom import ConvVAEClusterer
+from clusterloom import GuidedClusterer
 from clusterloom.metrics import label_scores
 from clusterloom.pictures import image_grid
 from paper.records import Records
 
-RESULTS = Path(__file__).parent / "results" / "colours.jsonl"
 SETS = ("shapes", "hues")
 KINDS = 6
 IMAGES = 1500
@@ -80,7 +77,7 @@ def drawings(name, n=IMAGES):
 def run(name, colour_views, seed, n=IMAGES, epochs="auto"):
     images, labels = drawings(name, n)
     started = time.perf_counter()
-    model = ConvVAEClusterer(KINDS, colour_views=colour_views, epochs=epochs, random_state=seed, verbose=1).fit(images)
+    model = GuidedClusterer(KINDS, colour_views=colour_views, epochs=epochs, random_state=seed, verbose=1).fit(images)
     return {
         "set": name,
         "colour_views": colour_views,
@@ -89,11 +86,7 @@ def run(name, colour_views, seed, n=IMAGES, epochs="auto"):
         **{score: round(value, 5) for score, value in label_scores(labels, model.labels_).items()},
         "seconds": round(time.perf_counter() - started, 1),
         "views": model.about_["recipe"]["views"],
-        "command": " ".join(["python", *sys.argv]),
-        "date": time.strftime("%Y-%m-%d"),
-        "threads": torch.get_num_threads(),
-        "cpu": torch.backends.cpu.get_cpu_capability(),
-        "versions": {package: version(package) for package in ("clusterloom", "torch", "umap-learn", "scikit-learn")},
+        **provenance(),
     }
 
 
@@ -126,7 +119,7 @@ def main():
     if options.smoke:
         print_table([run("shapes", True, 0, 300, 8)])
         return
-    records = Records(RESULTS)
+    records = Records(RESULTS / "colours.jsonl")
     for seed in options.seeds:
         for name in options.sets:
             for colour_views in (True, False):

@@ -29,18 +29,18 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 from explore import Page
 from playwright.sync_api import sync_playwright
+from provenance import RESULTS, provenance
 from rich.console import Console
 from rich.table import Table
 
 from clusterloom.data import load_images
+from paper.records import Records
 
-RESULTS = Path(__file__).parent / "results" / "explore_map.jsonl"
 WINDOW = {"width": 1400, "height": 900}
 KINDS = {"canvas": ["--disable-gpu"], "webgl": ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"]}
 LASSOED = 0.2  # of all images
@@ -64,7 +64,7 @@ def images_and_model(folder, smoke):
         np.save(data, np.concatenate([np.asarray(part) for part in parts]))
     if not model.exists():
         fit = ["fit", str(data), "--out", str(model), "--method", "vae", "--clusters", "20"]
-        fit += ["--limit", "600", "--epochs", "2"] if smoke else ["--limit", "20000", "--epochs", "4"]
+        fit += ["--limit", "600", "--set", "epochs=2"] if smoke else ["--limit", "20000", "--set", "epochs=4"]
         subprocess.run([sys.executable, "-m", "clusterloom", *fit], check=True)
     return data, model
 
@@ -250,10 +250,8 @@ def main():
         "images": len(positions),
         "gestures": kinds,
         "note": options.note,
-        "command": "python benchmarks/explore_map.py",
-        "date": time.strftime("%Y-%m-%d"),
-        "cores": os.cpu_count(),
-        "load_average": round(os.getloadavg()[0], 1),
+        **provenance(),
+        "command": "python benchmarks/explore_map.py",  # without the folder
         "chromium": version,
     }
     columns = ("drawn by", "gesture", "frames", "frame", "main", "script", "longest", "> 50")
@@ -266,8 +264,7 @@ def main():
     console.print(table)
     console.print({key: value for key, value in result.items() if key != "gestures"})
     if not options.smoke:
-        with RESULTS.open("a") as file:
-            file.write(json.dumps(result) + "\n")
+        Records(RESULTS / "explore_map.jsonl").add(result)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     pip install clustpy==0.0.3                    # DEC, IDEC and VaDE; without it those rows are left out, and said so
     python benchmarks/peers.py                    # 10,000 MNIST images, every method once
     python benchmarks/peers.py --n 70000          # all of them: hours
-    python benchmarks/peers.py --smoke            # 300 images, to see that it runs
+    python benchmarks/peers.py --smoke            # 300 digits, to see that it runs
 
 Each method runs in a process of its own, so that its peak memory is its own, one after the other, with the number of
 threads that OMP_NUM_THREADS says. DEC, IDEC and VaDE have ClustPy's defaults and see pixels as rows of numbers from 0
@@ -16,31 +16,28 @@ Labels are read by the scores alone. Results go to benchmarks/results/peers.json
 
 import argparse
 import json
-import os
-import platform
 import resource
 import subprocess
 import sys
 import time
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import torch
+from provenance import RESULTS, provenance
 from torch import nn
 
-from clusterloom import ConvVAEClusterer
+from clusterloom import GuidedClusterer
 from clusterloom.data import load_images
 from clusterloom.metrics import label_scores
+from paper.records import Records
 
-RESULTS = Path(__file__).parent / "results" / "peers.jsonl"
 CLUSTERS = 10
 
 
 def guided(images, rows, seed):
-    return ConvVAEClusterer(CLUSTERS, random_state=seed).fit(images).labels_
+    return GuidedClusterer(CLUSTERS, random_state=seed).fit(images).labels_
 
 
 def kmeans(images, rows, seed):
@@ -118,28 +115,18 @@ def run_one(method, dataset, n, seed):
     print(json.dumps({**scores, "images": len(images), "seconds": round(seconds, 1), "peak_bytes": peak}))
 
 
-def versions():
-    found = {"python": platform.python_version()}
-    for package in ("clusterloom", "torch", "scikit-learn", "umap-learn", "clustpy"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = None
-    return found
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", default="mnist")
     parser.add_argument("--n", type=int, default=10_000, help="images, drawn at random without a look at labels")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
-    parser.add_argument("--smoke", action="store_true", help="300 images, nothing written")
+    parser.add_argument("--smoke", action="store_true", help="300 digits, nothing written")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    n = 300 if options.smoke else options.n
+    dataset, n = ("digits", 300) if options.smoke else (options.dataset, options.n)
     if options.one:
-        run_one(options.one, options.dataset, n, options.seeds[0])
+        run_one(options.one, dataset, n, options.seeds[0])
         return
     print(f"{'method':12} {'seed':>4} {'accuracy':>9} {'NMI':>7} {'seconds':>9} {'peak MB':>9}")
     for method in options.methods:
@@ -147,29 +134,21 @@ def main():
             print(f"{method:12} left out: clustpy is not installed")
             continue
         for seed in options.seeds:
-            command = [sys.executable, __file__, "--one", method, "--dataset", options.dataset]
+            command = [sys.executable, __file__, "--one", method, "--dataset", dataset]
             command += ["--n", str(n), "--seeds", str(seed)]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
             if done.returncode != 0:
                 print(f"{method:12} {seed:4} failed")
                 continue
-            result = {"method": method, "dataset": options.dataset, "seed": seed}
+            result = {"method": method, "dataset": dataset, "seed": seed}
             result |= json.loads(done.stdout.splitlines()[-1])
             print(
                 f"{method:12} {seed:4} {result['accuracy']:9.4f} {result['nmi']:7.4f} {result['seconds']:9.1f} "
                 f"{result['peak_bytes'] / 1e6:9.0f}",
                 flush=True,
             )
-            result |= {
-                "command": " ".join(["python", *sys.argv]),
-                "date": time.strftime("%Y-%m-%d"),
-                "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
-                "cpu": torch.backends.cpu.get_cpu_capability(),
-                "versions": versions(),
-            }
             if not options.smoke:
-                with RESULTS.open("a") as file:
-                    file.write(json.dumps(result) + "\n")
+                Records(RESULTS / "peers.jsonl").add(result | provenance("clustpy"))
 
 
 if __name__ == "__main__":

@@ -12,19 +12,16 @@ Results go to benchmarks/results/predict_speed.jsonl.
 import argparse
 import json
 import statistics
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
-from clusterloom.presets import PRESETS
+from provenance import RESULTS, provenance
 
 from clusterloom import ConvVAEClusterer
 from clusterloom.data import load_images
 from clusterloom.inference import BATCH_SIZE
-
-RESULTS = Path(__file__).parent / "results" / "predict_speed.jsonl"
+from paper.records import Records
 
 
 def seconds(function):
@@ -49,8 +46,7 @@ def main():
         images = np.random.default_rng(0).integers(0, 256, (2000, 28, 28, 1)).astype(np.uint8)
     else:
         images = np.asarray(load_images("mnist").images)
-    parameters = {**PRESETS["paper"]["convvae"], "epochs": 1}
-    model = ConvVAEClusterer(**parameters, random_state=0, device="cpu").fit(images[:1000])
+    model = ConvVAEClusterer(epochs=1, random_state=0, device="cpu").fit(images[:1000])
     x = torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(255)
     full = len(images) // BATCH_SIZE * BATCH_SIZE
     batches = [*x[:full].split(BATCH_SIZE), x[-BATCH_SIZE:]]  # the last one is filled up, as in predict
@@ -68,15 +64,11 @@ def main():
         "ratio_median": round(statistics.median(ratios), 4),
         "ratio_min": round(min(ratios), 4),
         "ratio_max": round(max(ratios), 4),
-        "command": " ".join(["python", *sys.argv]),
-        "date": time.strftime("%Y-%m-%d"),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
+        **provenance(),
     }
     print(json.dumps(result))
     if not options.smoke:
-        with RESULTS.open("a") as file:
-            file.write(json.dumps(result) + "\n")
+        Records(RESULTS / "predict_speed.jsonl").add(result)
 
 
 if __name__ == "__main__":

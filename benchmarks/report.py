@@ -15,7 +15,6 @@ Results go to benchmarks/results/report.jsonl.
 import argparse
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
@@ -23,10 +22,11 @@ import tempfile
 import time
 from pathlib import Path
 
+from provenance import RESULTS, provenance
+
 from clusterloom import load_images, load_model
 from clusterloom.data.cache import cache_root
-
-RESULTS = Path(__file__).parent / "results" / "report.jsonl"
+from paper.records import Records
 
 
 def report(model, data, out, cache):
@@ -41,7 +41,7 @@ def report(model, data, out, cache):
 
 def trained(data, folder):
     model = folder / "model"
-    command = ["fit", data, "--method", "vae", "--epochs", "1", "--out", str(model)]
+    command = ["fit", data, "--method", "vae", "--set", "epochs=1", "--out", str(model)]
     subprocess.run([sys.executable, "-m", "clusterloom", *command], check=True)
     return model
 
@@ -60,7 +60,7 @@ def main():
         if (cache_root() / "datasets").is_dir():  # fetched images stay, predictions do not
             (cache / "datasets").symlink_to(cache_root() / "datasets")
         model = options.model or trained(data, folder)
-        load_before = os.getloadavg()[0]
+        before = provenance()  # with the load of other work
         first, first_cpu = report(model, data, folder / "report.html", cache)
         again, again_cpu = report(model, data, folder / "report.html", cache)
         named = f" --model {options.model.name}" if options.model else ""
@@ -73,18 +73,13 @@ def main():
             "again_seconds": round(again, 2),
             "again_processor_seconds": round(again_cpu, 2),
             "page_bytes": (folder / "report.html").stat().st_size,
+            **before,
             # By name alone: where a model lies on this machine tells nobody anything.
             "command": f"python benchmarks/report.py --data {data}{named}",
-            "date": time.strftime("%Y-%m-%d"),
-            "cores": os.cpu_count(),
-            "threads": os.environ.get("OMP_NUM_THREADS", "default"),
-            "load_before": round(load_before, 1),  # of other work; on an idle machine about 0
-            "python": platform.python_version(),
         }
     print(json.dumps(result))
     if not options.smoke:
-        with RESULTS.open("a") as file:
-            file.write(json.dumps(result) + "\n")
+        Records(RESULTS / "report.jsonl").add(result)
 
 
 if __name__ == "__main__":

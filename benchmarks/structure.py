@@ -85,8 +85,8 @@ def own_imports(name, file, tree, modules, in_functions=True):
     return found & modules - {name}
 
 
-def chain_lengths(imports):
-    """The length of the longest chain that begins at each module."""
+def import_chains(imports):
+    """The longest chain that begins at each module."""
 
     @cache
     def reached(name):
@@ -98,12 +98,12 @@ def chain_lengths(imports):
         return frozenset(seen)
 
     @cache
-    def length(name):
-        circle = frozenset({name, *(other for other in reached(name) if name in reached(other))})
-        beyond = set().union(*(imports[module] for module in circle)) - circle
-        return len(circle) + max(map(length, beyond), default=0)
+    def chain(name):
+        circle = {name, *(other for other in reached(name) if name in reached(other))}
+        beyond = sorted(set().union(*(imports[module] for module in circle)) - circle)
+        return [*sorted(circle), *max(map(chain, beyond), key=len, default=[])]
 
-    return [length(name) for name in imports]
+    return [chain(name) for name in imports]
 
 
 def functions(node, prefix=""):
@@ -138,7 +138,7 @@ def measured():
         {n: own_imports(n, f, trees[f], set(names.values()), in_functions) for f, n in names.items()}
         for in_functions in (True, False)
     )
-    chains, chains_at_once = chain_lengths(imports), chain_lengths(at_once)
+    chains, chains_at_once = import_chains(imports), import_chains(at_once)
     found = [(names[file], *entry) for file, tree in trees.items() for entry in functions(tree)]
     lengths = [function.end_lineno - function.lineno + 1 for _, _, function, _ in found]
     widths = [(n_parameters(function, method), f"{module}.{name}") for module, name, function, method in found]
@@ -152,10 +152,11 @@ def measured():
         "function_lines_median": statistics.median(lengths),
         "function_lines_p90": round(statistics.quantiles(lengths, n=10)[-1]),
         "function_lines_max": max(lengths),
-        "chain_max": max(chains),
-        "chain_median": statistics.median(chains),
-        "chain_at_once_max": max(chains_at_once),
-        "chain_at_once_median": statistics.median(chains_at_once),
+        "chain_max": max(map(len, chains)),
+        "chain_max_of": [module.removeprefix("clusterloom.") for module in max(chains, key=len)],
+        "chain_median": statistics.median(map(len, chains)),
+        "chain_at_once_max": max(map(len, chains_at_once)),
+        "chain_at_once_median": statistics.median(map(len, chains_at_once)),
         "imports_mean": round(statistics.mean(map(len, imports.values())), 2),
         "imports_max": max(map(len, imports.values())),
         "parameters_max": max(widths)[0],

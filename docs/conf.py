@@ -37,7 +37,7 @@ nitpick_ignore_regex = [
         r"(np|numpy|scipy|torch|nn|pathlib|PIL|Image|rich|accelerate|sklearn|types|collections)\..*",
     ),
     (r"py:(class|obj|data)", r"(Tensor|NDArray|Path|Accelerator|Console|Iterator|Sequence|Mapping|TracebackType)"),
-    (r"py:(class|obj)", r".*\b(_Sums|Source|Picture|Arrays|Entry|Bundle|Output)"),
+    (r"py:(class|obj)", r".*\b(Source|Picture|Arrays|Entry|Bundle|Output)"),
     (r"py:exc", r"NotFittedError"),
     # Backticks in docstrings name many things that are not documented objects; see `backtick`.
     (r"py:obj", r".*"),

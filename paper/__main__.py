@@ -1,6 +1,6 @@
 """The paper's experiments, run from the root of a checkout: `python -m paper table1` and others, `--help` for all.
 
-Exit status: 0 done; 2 bad input, with one line that says what to do; 1 the machine failed; 130 interrupted.
+Exit statuses are those of `clusterloom.cli.errors`.
 """
 
 import argparse
@@ -8,14 +8,15 @@ import dataclasses
 import shlex
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from rich.table import Table
 
+from clusterloom.cli.errors import exit_status, show_warning
 from clusterloom.console import Output
-from clusterloom.errors import ClusterloomError
 from clusterloom.files import write_atomically
 from paper import ablations, baselines, figures, table1
 from paper.models import Reading
@@ -38,17 +39,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = _parser()
     options = parser.parse_args(arguments)
+    warnings.showwarning = show_warning
     output = Output()
     try:
         with tempfile.TemporaryDirectory() as scratch:
             for result in options.action(options, _experiment(options, arguments, Path(scratch)), Path(scratch)):
                 output.result(result)
-    except ClusterloomError as error:
-        parser.error(str(error))
-    except OSError as error:
-        parser.exit(1, f"{parser.prog}: error: {error}\n")
     except KeyboardInterrupt:
         parser.exit(130, f"{parser.prog}: interrupted; the same command goes on\n")
+    except Exception as error:
+        sys.exit(exit_status(error))
 
 
 def _experiment(options: argparse.Namespace, arguments: Sequence[str], scratch: Path) -> Experiment:
@@ -56,7 +56,7 @@ def _experiment(options: argparse.Namespace, arguments: Sequence[str], scratch: 
     command = shlex.join(["python", "-m", "paper", *arguments])
     if options.smoke:
         return Experiment(Records(scratch / "smoke.jsonl"), epochs=1, limit=200, command=command)
-    extent = (options.seeds, options.epochs, options.limit, options.precision)
+    extent = (tuple(options.seeds), options.epochs, options.limit, options.precision)
     return Experiment(Records(options.results), *extent, command)
 
 
@@ -151,7 +151,7 @@ def _experiment_command(
     command.set_defaults(action=action, show=False)
     add = command.add_argument
     if name == "figures":  # they are of one pair of models
-        add("--seed", type=_seeds, default=(0,), dest="seeds", help="0")
+        add("--seed", type=_seed, nargs=1, default=(0,), dest="seeds", metavar="SEED", help="0")
     else:
         add("--seeds", type=_seeds, default=(0,), help="separated by commas, one run each; 0")
         add("--show", action="store_true", help="run nothing; print what is on file")
@@ -189,8 +189,12 @@ def _from_one(text: str) -> int:
     return _whole_number(text, least=1)
 
 
+def _seed(text: str) -> int:
+    return _whole_number(text, most=2**32 - 1)  # scikit-learn takes no larger one
+
+
 def _seeds(text: str) -> tuple[int, ...]:
-    return tuple(_whole_number(part, most=2**32 - 1) for part in text.split(","))  # scikit-learn takes no larger one
+    return tuple(map(_seed, text.split(",")))
 
 
 def _whole_number(text: str, least: int = 0, most: int = 10**9) -> int:

@@ -200,24 +200,30 @@ def _yardsticks(dataset: str, experiment: Experiment) -> tuple[Classifier, np.nd
     return classifier, *neighbour_graph(train.images.reshape(len(train), -1).astype(np.float32), seed=0)
 
 
+# What the table calls a score: its name on record, digits, factor.
+_COLUMNS: dict[str, tuple[Any, ...]] = {
+    "loss": ("loss_test", 1),
+    "accuracy": ("accuracy_test", 1, 100),
+    "purity": ("purity_test", 1, 100),
+    "NMI": ("nmi_test", 3),
+    "variance": ("posterior_variance", 2),
+    "dims used": ("active_dims", 0),
+    "classes": ("classes_shown", 1),
+    "right": ("new_share_judged_right", 2),
+    "recall": ("new_recall", 2),
+    "Vendi": ("new_vendi_over_real", 2),
+}
+
+
 def table(study: Study, dataset: str, experiment: Experiment) -> Table:
     """The runs on record of a study's settings, as mean and standard deviation over seeds, on the test images.
 
-    "variance" is the mean of the posterior's variances over dimensions and images; "dims used" are those whose mean
-    changes with the image; "classes" have a cluster of their own, and for these "right" is the share of new images that
-    the classifier gives to the class, "recall" how many of the real ones lie among new ones, and "Vendi" the new
-    images' variety over that of real ones.
+    The page says what the columns are.
     """
-    columns: dict[str, tuple[Any, ...]] = {  # the score on record, its digits, its factor
-        **{"loss": ("loss_test", 1), "accuracy": ("accuracy_test", 1, 100), "purity": ("purity_test", 1, 100)},
-        **{"NMI": ("nmi_test", 3), "variance": ("posterior_variance", 2), "dims used": ("active_dims", 0)},
-        **{"classes": ("classes_shown", 1), "right": ("new_share_judged_right", 2)},
-        **{"recall": ("new_recall", 2), "Vendi": ("new_vendi_over_real", 2)},
-    }
-    result = Table("", "seeds", *columns, title=f"{dataset}: {study.name}")
+    result = Table("", "seeds", *_COLUMNS, title=f"{dataset}: {study.name}")
     for name, setting in study.settings.items():
         runs = experiment.runs(_settings(dataset, setting))
-        result.add_row(name, count(runs), *(spread(runs, *column) for column in columns.values()))
+        result.add_row(name, count(runs), *(spread(runs, *column) for column in _COLUMNS.values()))
     return result
 
 

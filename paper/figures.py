@@ -25,9 +25,17 @@ from paper.new_images import SAMPLES, class_scores, clusters_of_classes, images_
 from paper.runs import Experiment, labels
 
 DATASET = "fashion-mnist"
-# Figures 2 to 4: number, class.
-SHOWN = ((2, "Bag"), (3, "T-shirt/top"), (4, "Ankle boot"))
+SHOWN = {"Bag": 2, "T-shirt/top": 3, "Ankle boot": 4}  # classes, and the figures that show them
 _SHOWN_SIDE = 6
+# What the table calls a score, and its name on record.
+_COLUMNS = {
+    "judged right": "share_judged_right",
+    "Fréchet": "frechet_distance",
+    "density": "density",
+    "coverage": "coverage",
+    "recall": "recall",
+    "Vendi / real": "vendi_over_real",
+}
 
 
 def trained_model(kind: str, folder: Path, sizes: Mapping[str, int], experiment: Experiment) -> VAE:
@@ -81,11 +89,11 @@ def draw(folder: Path, plain: VAE, ours: VAE, experiment: Experiment) -> list[di
     groups = {name: clusters_of_classes(model, train) for name, model in models.items()}
     title = "Figure 1: the convolutional model, drawn from its network"
     write_atomically(folder / "figure-1.png", network_figure(describe(ours.network_), title))
-    numbers, found = {name: number for number, name in SHOWN}, []
+    found = []
     for label, name in enumerate(train.class_names):
         new = {kind: new_images(model, groups[kind][label], seed=label) for kind, model in models.items()}
-        if name in numbers:
-            write_atomically(folder / f"figure-{numbers[name]}.png", png_bytes(_beside(new)))
+        if name in SHOWN:
+            write_atomically(folder / f"figure-{SHOWN[name]}.png", png_bytes(_beside(new)))
         for kind, images in {"real": images_of(test, label), **new}.items():
             record = {
                 "class": name,
@@ -129,17 +137,15 @@ def _beside(new: Mapping[str, np.ndarray]) -> Image.Image:
 
 def table(records: list[dict[str, Any]]) -> Table:
     """Records of `draw`, one row each, and their means over the classes that every model has clusters of."""
-    columns = {"judged right": "share_judged_right", "Fréchet": "frechet_distance", "density": "density"}
-    columns |= {"coverage": "coverage", "recall": "recall", "Vendi / real": "vendi_over_real"}
     title = f"New images against {SAMPLES} real ones; real: other real ones, the floor"
-    result = Table("class", "images", "clusters", *columns, title=title)
+    result = Table("class", "images", "clusters", *_COLUMNS, title=title)
     for r in records:
         clusters = "" if r["clusters"] is None else str(r["clusters"])
-        scores = (f"{r[name]:.2f}" if name in r else "" for name in columns.values())
+        scores = (f"{r[name]:.2f}" if name in r else "" for name in _COLUMNS.values())
         result.add_row(r["class"], r["images"], clusters, *scores)
     shown = {r["class"] for r in records} - {r["class"] for r in records if "share_judged_right" not in r}
     for kind in dict.fromkeys(r["images"] for r in records if shown):
         some = [r for r in records if r["images"] == kind and r["class"] in shown]
-        means = (f"{mean(r[name] for r in some):.2f}" for name in columns.values())
+        means = (f"{mean(r[name] for r in some):.2f}" for name in _COLUMNS.values())
         result.add_row(f"mean of {len(shown)}", kind, "", *means)
     return result

@@ -55,7 +55,7 @@ def class_scores(classifier: Classifier, label: int, real: np.ndarray, images: n
     scores = {
         "share_judged_right": float((classifier.classes(images) == label).mean()),
         "frechet_distance": frechet_distance(reference, features),
-        **vars(coverage(reference, features)),
+        **coverage(reference, features),
         "vendi_over_real": vendi_score(features) / vendi_score(reference),
     }
     return {name: round(value, 4) for name, value in scores.items()}

@@ -53,18 +53,14 @@ class Records:
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    lines = path.read_bytes().split(b"\n")
-    records = []
-    for number, line in enumerate(lines, 1):
-        record = _parsed(line)
-        cut_off = record is None and number == len(lines)  # that run is made again
-        if isinstance(record, dict):
-            records.append(record)
-        elif line.strip() and not cut_off:
+    lines = path.read_bytes().split(b"\n") if path.exists() else []
+    records = [_parsed(line) for line in lines]
+    if records and records[-1] is None:  # empty, or cut off: that run is made again
+        records.pop()
+    for number, (line, record) in enumerate(zip(lines, records, strict=False), 1):
+        if line.strip() and not isinstance(record, dict):
             raise DataError(f"{path}, line {number}: not a JSON object; repair or remove it")
-    return records
+    return [record for record in records if record is not None]
 
 
 def _parsed(line: bytes) -> Any:

@@ -381,7 +381,7 @@ def test_out_of_memory(tmp_path, capsys, monkeypatch):
         raise MemoryError
 
     monkeypatch.setattr(Trainer, "_step", starved)
-    fails(["fit", "digits", "--limit", "60", "--out", tmp_path / "m", *FIT], "try batch_size=50", capsys)
+    fails(["fit", "digits", "--limit", "60", "--out", tmp_path / "m", *FIT], "try batch_size 50", capsys)
     assert not (tmp_path / "m").exists()
 
 

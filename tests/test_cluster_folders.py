@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from clusterloom.data import ImageSet, load_images
-from clusterloom.data.images import RowIds
+from clusterloom.data.ids import RowIds
 from clusterloom.errors import DataError
 from clusterloom.export.cluster_folders import check_sort_target, sort_into
 

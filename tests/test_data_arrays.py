@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from clusterloom.data import load_images
+from clusterloom.data import arrange, load_images
 from clusterloom.data.idx import read_idx
 from clusterloom.data.npy import read_npy, read_npz
 from clusterloom.errors import DataError
@@ -164,7 +164,6 @@ def test_scaling_uses_the_whole_set_across_chunks(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_first_image_with_nan_or_infinity_is_named(tmp_path, monkeypatch, bad):
-    """Hard case 7."""
     monkeypatch.setattr("clusterloom.data.arrays._CHUNK_BYTES", 1000)
     array = np.random.default_rng(0).random((50, 4, 4))
     array[37, 2, 1] = array[41, 0, 0] = bad
@@ -176,6 +175,75 @@ def test_first_image_with_nan_or_infinity_is_named(tmp_path, monkeypatch, bad):
 def test_arrays_of_anything_but_numbers_are_refused(tmp_path, dtype):
     with pytest.raises(DataError, match=r"expected booleans, integers or real numbers|format is for records"):
         load_images(save_npy(tmp_path, np.zeros((2, 4, 4), dtype)))
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz"])
+def test_a_later_file_is_scaled_by_the_range_of_the_first(tmp_path, kind):
+    """Two files with other extremes would otherwise give other pixels for the same number."""
+
+    def load(name, values, **options):
+        array = np.array(values, np.int32).reshape(-1, 1, 2)
+        path = tmp_path / f"{name}.{kind}"
+        np.save(path, array) if kind == "npy" else np.savez(path, images=array)
+        return load_images(path, **options)
+
+    first = load("first", [0, 1000, 500, 250])
+    assert first.pixel_range == (0, 1000)
+    own = load("second", [100, 200, -50, 250, 2000, 0])
+    later = load("second", [100, 200, -50, 250, 2000, 0], pixel_range=first.pixel_range)
+    assert later.images.ravel().tolist() == [26, 51, 0, 64, 255, 0]
+    assert own.images.ravel().tolist() != later.images.ravel().tolist()
+    assert later.pixel_range == (0, 1000)
+    assert later.notes[-1] == "2 of 3 images have numbers outside that range: clipped"
+    within = load("third", [1, 2], pixel_range=first.pixel_range)
+    assert not any("outside" in note for note in within.notes)
+
+
+@pytest.mark.parametrize(
+    "array", [np.array([0, 200], np.uint8), np.array([0, 1], bool), np.array([0.0, 0.5]), np.array([0, 200])]
+)
+def test_pixels_by_a_fixed_rule_have_no_range(tmp_path, array):
+    assert load_images(save_npy(tmp_path, array.reshape(-1, 1, 1))).pixel_range is None
+
+
+def test_the_cache_tells_ranges_apart(tmp_path):
+    path = save_npy(tmp_path, np.array([0, 1000]).reshape(2, 1, 1))
+    for pixel_range, pixels in ((None, [0, 255]), ((0, 2000), [0, 128]), ((-1000, 1000), [128, 255])):
+        assert load_images(path, pixel_range=pixel_range).images.ravel().tolist() == pixels
+
+
+def test_bytes_stay_as_they_are_whatever_range_is_given(tmp_path):
+    array = random_pixels(3, 4, 4)
+    for save in (lambda path: np.save(path, array), lambda path: np.savez(path, images=array)):
+        path = tmp_path / ("a.npy" if not list(tmp_path.iterdir()) else "a.npz")
+        save(path)
+        images = load_images(path, pixel_range=(0, 4095))
+        np.testing.assert_array_equal(images.images[..., 0], array)
+        assert images.pixel_range is None
+        assert images.notes[-1] == "8-bit pixels taken as they are: the range given, 0 to 4095, is for other numbers"
+
+
+def test_a_defect_of_ours_is_no_bad_file(tmp_path, monkeypatch):
+    path = save_npy(tmp_path, np.array([0.0, 1.0]).reshape(2, 1, 1))
+    monkeypatch.setattr("clusterloom.data.arrays.scale_pixels", None)
+    with pytest.raises(TypeError, match="not callable"):
+        load_images(path)
+
+
+def test_channels_first_arrays_are_read_right(tmp_path):
+    array = random_pixels(50, 3, 32, 32)
+    view, notes = arrange(array, "X")
+    np.testing.assert_array_equal(view, array.transpose(0, 2, 3, 1))
+    np.testing.assert_array_equal(load_images(save_npy(tmp_path, array)).images, view)
+    assert notes == ["axis 1, of length 3, read as the channels"]
+
+
+def test_converting_tells_how_far_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr("clusterloom.data.arrays._CHUNK_BYTES", 16)
+    seen = []
+    load_images(save_npy(tmp_path, np.linspace(0, 9, 4).reshape(4, 1, 1)), progress=lambda *what: seen.append(what))
+    assert ("looking for the range of pixels", 2, 4) in seen
+    assert seen[-1] == ("converting pixels", 4, 4)
 
 
 def test_converted_numbers_are_cached_and_change_with_the_file(tmp_path, monkeypatch):
@@ -212,7 +280,6 @@ def zip_of(name, content, claim=None):
 
 @pytest.mark.parametrize("kind", sorted(HUGE))
 def test_claims_of_2_to_the_60_are_refused_before_anything_is_allocated(tmp_path, kind):
-    """Hard case 5."""
     path = tmp_path / f"a.{kind}"
     path.write_bytes(HUGE[kind])
     with pytest.raises(DataError, match=r"its header claims \d{19,} bytes"):
@@ -220,7 +287,6 @@ def test_claims_of_2_to_the_60_are_refused_before_anything_is_allocated(tmp_path
 
 
 def test_npz_claims_are_held_against_the_directory(tmp_path):
-    """Hard case 5, in an archive."""
     with pytest.raises(DataError, match=r"x\.npy claims \d{19,} bytes in its header and"):
         read_bytes("npz", zip_of("x.npy", HUGE["npy"]), tmp_path)
     with pytest.raises(DataError, match=r"claims 4294967294 bytes, more than \d+ packed bytes should hold"):
@@ -255,7 +321,6 @@ class Explosive:
 
 
 def test_object_arrays_are_refused_and_nothing_is_unpickled(tmp_path):
-    """Hard case 6."""
     array = np.array([Explosive()] * 2, object)
     with pytest.raises(DataError, match="Python objects, which are never unpickled"):
         load_images(save_npy(tmp_path, array))
@@ -288,14 +353,13 @@ def test_object_arrays_are_refused_and_nothing_is_unpickled(tmp_path):
     st.binary(max_size=200),
 )
 def test_arbitrary_bytes_give_only_data_errors(tmp_path, kind, magic, rest):
-    """Hard case 4."""
     assert_only_data_errors(kind, magic + rest, tmp_path)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=FIXTURES_ONCE)
 @given(st.text(st.characters(max_codepoint=255), max_size=120), st.booleans())
 def test_arbitrary_npy_headers_give_only_data_errors(tmp_path, text, as_descr):
-    """Hard case 4: the header is a Python literal, whose parser has exceptions of its own."""
+    """The header is a Python literal, whose parser has exceptions of its own."""
     header = f"{{'descr': {text!r}, 'fortran_order': False, 'shape': (1, 2, 2)}}" if as_descr else text
     assert_only_data_errors("npy", npy_bytes(header, b"\0" * 8), tmp_path)
 
@@ -315,7 +379,6 @@ def test_arbitrary_npy_headers_give_only_data_errors(tmp_path, text, as_descr):
     ],
 )
 def test_hostile_npy_headers(tmp_path, header):
-    """Hard case 4."""
     with pytest.raises(DataError):
         read_bytes("npy", npy_bytes(header, b"\0" * 8, (2, 0)), tmp_path)
 
@@ -323,7 +386,6 @@ def test_hostile_npy_headers(tmp_path, header):
 @settings(max_examples=200, deadline=None, suppress_health_check=FIXTURES_ONCE)
 @given(st.data(), st.sampled_from(["npy", "npz", "npz stored", "idx", "idx gz"]))
 def test_mutated_files_give_only_data_errors(tmp_path, data, kind):
-    """Hard case 4."""
     array, buffer = random_pixels(3, 4, 4), io.BytesIO()
     if kind == "npy":
         np.save(buffer, array)

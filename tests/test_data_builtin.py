@@ -33,7 +33,7 @@ def small(monkeypatch):
     labels = np.array([5, 0, 4, 1, 9, 2, 7, 2], np.uint8)
     images = random_pixels(8, 28, 28)
     arrays = Arrays(images[:6], labels[:6], images[6:], labels[6:])
-    hashes = builtin.Hashes(*(hashlib.sha256(array.tobytes()).hexdigest() for array in arrays))
+    hashes = tuple(hashlib.sha256(array.tobytes()).hexdigest() for array in arrays)
     monkeypatch.setattr(builtin, "HASHES", {"mnist": hashes, "fashion-mnist": hashes})
     monkeypatch.setattr(builtin, "N_TRAIN", 6)
     monkeypatch.setattr(builtin, "N_TEST", 2)

@@ -17,7 +17,10 @@ from PIL import Image, ImageDraw
 
 from clusterloom.data import load_images
 from clusterloom.data.convert import convert, read_pixels
-from clusterloom.errors import DataError
+from clusterloom.errors import DataError, SettingsError
+from clusterloom.figures import cluster_count_plot
+from clusterloom.pictures import png_bytes
+from clusterloom.recipe.cluster_count import Evidence
 
 ODD_NAMES = ["<img src=x onerror=alert(1)>.png", "new\nline.png", os.fsdecode(b"latin-\xe9.png"), "spa ce.png", "ü.png"]
 FIXTURES_ONCE = [HealthCheck.function_scoped_fixture]
@@ -111,15 +114,50 @@ def test_grey_with_alpha_stays_grey(tmp_path):
     assert any("transparency composited on white" in note for note in images.notes)
 
 
-def test_sixteen_bits_lose_the_low_byte(tmp_path):
-    values = np.array([[0, 255, 256], [32_768, 65_279, 65_535]], np.uint16)
-    save(tmp_path, "a.png", values)
-    assert load_images(tmp_path).images[0, ..., 0].tolist() == [[0, 0, 1], [128, 254, 255]]
+def test_twelve_bits_are_scaled_by_the_range_of_the_whole_folder(tmp_path):
+    """A microscope's 12 bits keep 256 levels, where their high bytes are 16, by one rule for all."""
+    save(tmp_path, "a.png", np.linspace(0, 2000, 64).astype(np.uint16).reshape(8, 8))
+    save(tmp_path, "b.png", np.linspace(2001, 4095, 64).astype(np.uint16).reshape(8, 8))
+    images = load_images(tmp_path)
+    expected = np.rint(np.concatenate([np.linspace(0, 2000, 64), np.linspace(2001, 4095, 64)]) * 255 / 4095)
+    assert np.abs(images.images.ravel() - expected).max() <= 1
+    assert len(np.unique(images.images)) > 100
+    assert images.pixel_range == (0, 4095)
+    assert any("2 pictures: 16-bit grey scaled to 8 bits, 0 became 0 and 4095 became 255" in n for n in images.notes)
+    assert load_images(tmp_path).pixel_range == (0, 4095)  # from the cache
+    assert images.head(1).pixel_range == (0, 4095)
+
+
+def test_a_later_folder_is_scaled_by_the_range_of_the_first(tmp_path):
+    save(tmp_path, "dim.png", np.full((8, 8), 819, np.uint16))
+    save(tmp_path, "good.png", np.full((8, 8), 4095, np.uint16))
+    save(tmp_path, "bright.png", np.full((8, 8), 60_000, np.uint16))
+    images = load_images(tmp_path, pixel_range=(0.0, 4095.0))
+    assert [images.images[row].max() for row in range(3)] == [255, 51, 255]
+    assert images.pixel_range == (0, 4095)
+    assert "1 picture: numbers outside 0 to 4095 clipped" in images.notes
+
+
+def test_a_range_leaves_8_bit_pictures_as_they_are(tmp_path):
+    pixels = random_pixels(8, 8)
+    save(tmp_path, "a.png", pixels)
+    images = load_images(tmp_path, pixel_range=(0, 4095))
+    np.testing.assert_array_equal(images.images[0, ..., 0], pixels)
+    assert images.pixel_range is None
+    assert "8-bit pixels taken as they are" in images.notes[-1]
+    save(tmp_path, "b.png", np.full((8, 8), 4095, np.uint16))
+    np.testing.assert_array_equal(load_images(tmp_path, pixel_range=(0, 4095)).images[0, ..., 0], pixels)
 
 
 def test_sixteen_bit_pgm(tmp_path):
-    (tmp_path / "a.pgm").write_bytes(b"P5 2 1 65535\n" + struct.pack(">2H", 0x1234, 0xFFFF))
-    assert load_images(tmp_path).images.ravel().tolist() == [0x12, 0xFF]
+    (tmp_path / "a.pgm").write_bytes(b"P5 3 1 65535\n" + struct.pack(">3H", 0, 0x1234, 0xFFFF))
+    assert load_images(tmp_path).images.ravel().tolist() == [0, 0x12, 0xFF]
+
+
+def test_sixteen_bits_alone_use_all_of_them():
+    """Without a range, as for a picture that is dropped on the page."""
+    values = np.array([[0, 255, 256], [32_768, 65_279, 65_535]], np.uint16)
+    assert convert(Image.fromarray(values), 2, 3, 1)[0][..., 0].tolist() == [[0, 1, 1], [128, 254, 255]]
 
 
 def test_floating_point_pixels_are_refused(tmp_path):
@@ -249,7 +287,6 @@ def test_one_colour_picture_makes_all_rgb_unless_channels_say_otherwise(tmp_path
 
 
 def test_mixed_folder_is_converted_and_reported(tmp_path):
-    """Hard case 10."""
     save(tmp_path, "grey.png", random_pixels(8, 8))
     save(tmp_path, "rgb.jpg", random_pixels(30, 20, 3))
     save(tmp_path, "rgba.png", random_pixels(8, 8, 4))
@@ -283,7 +320,6 @@ def test_mixed_folder_is_converted_and_reported(tmp_path):
 
 
 def test_a_header_that_claims_400_million_pixels_is_refused_at_once(tmp_path):
-    """Hard case 1."""
     save(tmp_path, "good.png")
     (tmp_path / "bomb.png").write_bytes(png_claiming(20_000, 20_000))
     start = time.perf_counter()
@@ -298,7 +334,7 @@ def test_a_header_that_claims_400_million_pixels_is_refused_at_once(tmp_path):
 
 @pytest.mark.filterwarnings("error::PIL.Image.DecompressionBombWarning")
 def test_pillows_mere_warning_is_an_error_here(tmp_path):
-    """Hard case 1, between one and two times Pillow's limit."""
+    """Between one and two times Pillow's limit."""
     (tmp_path / "bomb.png").write_bytes(png_claiming(10_000, 10_000))
     with pytest.raises(DataError, match=r"bomb\.png: claims more"):
         load_images(tmp_path)
@@ -314,21 +350,18 @@ def test_pillows_mere_warning_is_an_error_here(tmp_path):
     ],
 )
 def test_other_formats_named_png_are_refused(tmp_path, content):
-    """Hard case 2."""
     (tmp_path / "fake.png").write_bytes(content)
     with pytest.raises(DataError, match=r"fake\.png: not one of the formats BMP, GIF, JPEG, PNG, PPM, WEBP"):
         load_images(tmp_path)
 
 
 def test_a_real_tiff_named_png_is_refused(tmp_path):
-    """Hard case 2."""
     save(tmp_path, "fake.png", random_pixels(8, 8), format="TIFF")
     with pytest.raises(DataError, match=r"fake\.png: not one of the formats"):
         load_images(tmp_path)
 
 
 def test_truncated_jpeg_is_listed_or_skipped(tmp_path):
-    """Hard case 3."""
     good = random_pixels(64, 64, 3)
     save(tmp_path, "good.png", good)
     (tmp_path / "cut.jpg").write_bytes(truncated_jpeg())
@@ -341,7 +374,6 @@ def test_truncated_jpeg_is_listed_or_skipped(tmp_path):
 
 
 def test_ten_bad_files_are_listed_and_the_rest_counted(tmp_path):
-    """Hard case 3."""
     for i in range(13):
         (tmp_path / f"{i:02}.jpg").write_bytes(truncated_jpeg())
     with pytest.raises(DataError, match=r"13 of 13 .*00\.jpg.*09\.jpg: [^;]*; and 3 more") as caught:
@@ -359,7 +391,6 @@ def test_ten_bad_files_are_listed_and_the_rest_counted(tmp_path):
     st.binary(max_size=200),
 )
 def test_arbitrary_bytes_give_only_data_errors(tmp_path, magic, rest):
-    """Hard case 4, for pictures."""
     (tmp_path / "a.png").write_bytes(magic + rest)
     assert_read_or_refused(tmp_path)
 
@@ -376,7 +407,7 @@ def test_mutated_pictures_give_only_data_errors(tmp_path, data):
 
 
 def test_odd_names_survive(tmp_path):
-    """Hard case 25, the reader's side."""
+    """Markup, newlines and bytes that are not UTF-8, on the reader's side."""
     for i, name in enumerate(ODD_NAMES):
         save(tmp_path, name, np.full((8, 8), i, np.uint8))
     images = load_images(tmp_path)
@@ -386,7 +417,6 @@ def test_odd_names_survive(tmp_path):
 
 
 def test_odd_names_are_escaped_in_messages_and_notes(tmp_path):
-    """Hard case 25."""
     save(tmp_path, "good.png")
     for name in ODD_NAMES:
         (tmp_path / name).write_bytes(b"x")
@@ -475,10 +505,45 @@ def test_limit_reads_the_chosen_files_alone(tmp_path):
     assert images.ids == list(full.head(10).ids)
     np.testing.assert_array_equal(images.images, full.head(10).images)
     np.testing.assert_array_equal(images.labels, full.head(10).labels)
-    assert images.notes[-1] == full.head(10).notes[-1]
+    assert full.head(10).notes[-1] in images.notes
 
 
 # The cache
+
+
+def test_entries_that_were_not_used_for_long_make_room(tmp_path, monkeypatch):
+    for name in "abcd":
+        save(tmp_path / name, "a.bmp", random_pixels(64, 64, 3))
+    load_images(tmp_path / "a")
+    (first,) = entries()
+    load_images(tmp_path / "b")
+    (second,) = set(entries()) - {first}
+    monkeypatch.setattr("clusterloom.data.cache._in_use", set())  # as in a new process
+    os.utime(first, (1000, 1000))
+    os.utime(second, (2000, 2000))
+    load_images(tmp_path / "a")  # now the second is the one that was not used for the longest time
+    monkeypatch.setenv("CLUSTERLOOM_CACHE_GB", "3e-5")  # two entries of 12 KB and what lies beside them
+    load_images(tmp_path / "c")
+    assert first in entries()
+    assert second not in entries()
+    assert len(entries()) == 2
+
+
+def test_entries_in_use_stay_whatever_the_limit(tmp_path, monkeypatch):
+    monkeypatch.setenv("CLUSTERLOOM_CACHE_GB", "0")
+    pixels = [random_pixels(8, 8, seed=i) for i in range(2)]
+    for name, picture in zip("ab", pixels, strict=True):
+        save(tmp_path / name, "a.png", picture)
+    kept = [load_images(tmp_path / name) for name in "ab"]
+    assert len(entries()) == 2
+    np.testing.assert_array_equal([images.images[0, ..., 0] for images in kept], pixels)
+
+
+def test_a_limit_that_is_no_number_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("CLUSTERLOOM_CACHE_GB", "lots")
+    save(tmp_path, "a.png")
+    with pytest.raises(SettingsError, match="CLUSTERLOOM_CACHE_GB is 'lots'; expected a number of gigabytes"):
+        load_images(tmp_path)
 
 
 def entries():
@@ -489,7 +554,7 @@ def test_second_read_decodes_nothing(tmp_path, monkeypatch):
     save(tmp_path, "a.png")
     first = load_images(tmp_path)
     monkeypatch.setattr("clusterloom.data.pictures.read_pixels", None)
-    monkeypatch.setattr("clusterloom.data.pictures.header_of", None)
+    monkeypatch.setattr("clusterloom.data.pictures.read_header", None)
     again = load_images(tmp_path)
     np.testing.assert_array_equal(again.images, first.images)
     assert (again.ids, again.notes) == (first.ids, first.notes)
@@ -560,7 +625,6 @@ def test_unwritable_cache_falls_back_to_a_temporary_folder(tmp_path, monkeypatch
 
 
 def test_full_disk_is_a_data_error_and_leaves_nothing(tmp_path, monkeypatch):
-    """Hard case 18, for the cache."""
     save(tmp_path, "a.png")
 
     def full(*_):
@@ -606,3 +670,93 @@ def test_models_and_exports_among_the_pictures_are_not_read(tmp_path):
     assert images.ids == ["a.png", "web/b.png"]
     assert any("2 model or export of clusterloom" in note for note in images.notes)
     assert len(load_images(tmp_path / "model")) == 2  # who names it gets it
+
+
+def test_pictures_that_clusterloom_wrote_are_not_read(tmp_path):
+    """New images, grids and plots lie wherever `--out` put them, often among the data."""
+    for name in ("cat/a.png", "dog/b.png"):
+        save(tmp_path, name, random_pixels(8, 8))
+    new = Image.fromarray(random_pixels(16, 16, 3))
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "00000.png").write_bytes(png_bytes(new))
+    (tmp_path / "grid.png").write_bytes(png_bytes(new))
+    plot = cluster_count_plot([Evidence(n, 0.5, 0.5) for n in (2, 3)])
+    (tmp_path / "plot.png").write_bytes(plot)
+    for _ in ("read", "from the cache"):
+        images = load_images(tmp_path)
+        assert images.ids == ["cat/a.png", "dog/b.png"]
+        assert images.image_shape == (8, 8, 1)
+        assert images.class_names == ("cat", "dog")
+        assert "3 pictures that clusterloom itself wrote left out" in images.notes
+    with pytest.raises(DataError, match="no pictures but 1 that clusterloom itself wrote"):
+        load_images(tmp_path / "new")
+
+
+# Looking and telling
+
+
+def test_small_pictures_are_opened_once(tmp_path, monkeypatch):
+    for i in range(5):
+        save(tmp_path, f"{i}.png", random_pixels(8, 8, seed=i))
+    asked = []
+
+    def counted(*args):
+        asked.append(1)
+        return open(*args)
+
+    for module in ("pictures", "convert"):
+        monkeypatch.setattr(f"clusterloom.data.{module}.open", counted, raising=False)
+    once = load_images(tmp_path).images
+    assert len(asked) == 5
+    monkeypatch.setattr("clusterloom.data.pictures._SMALL_BYTES", 0)
+    np.testing.assert_array_equal(load_images(tmp_path, image_size=8).images, once)
+    assert len(asked) == 15  # larger ones are looked at and read
+
+
+def test_only_so_many_pictures_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr("clusterloom.data.pictures._KEPT_BYTES", 1)
+    monkeypatch.setattr("clusterloom.data.pictures._BLOCK", 2)
+    pixels = [random_pixels(8, 8, seed=i) for i in range(6)]
+    for i, picture in enumerate(pixels):
+        save(tmp_path, f"{i}.png", picture)
+    np.testing.assert_array_equal(load_images(tmp_path).images[..., 0], pixels)
+
+
+class Bar:
+    """Not to be copied, as a terminal's bar cannot be."""
+
+    def __init__(self):
+        self.seen = []
+
+    def __deepcopy__(self, memo):
+        raise TypeError("cannot be copied")
+
+    def progress(self, what, done, total):
+        self.seen.append((what, done, total))
+
+
+def test_reading_tells_how_far_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr("clusterloom.data.pictures._BLOCK", 2)
+    for i in range(5):
+        save(tmp_path, f"{i}.png", random_pixels(8, 8, seed=i))
+    bar = Bar()
+    load_images(tmp_path, progress=bar.progress)
+    looks = [done for what, done, total in bar.seen if what == "looking at pictures" and total == 5]
+    reads = [done for what, done, total in bar.seen if what == "reading pictures" and total == 5]
+    assert (looks, reads) == ([2, 4, 5], [2, 4, 5])
+
+
+def test_dark_and_flat_images_are_noted(tmp_path):
+    save(tmp_path / "dark", "a.png", np.tile(np.arange(17, dtype=np.uint8), (8, 1)))
+    save(tmp_path / "good", "a.png", np.tile(np.arange(100, dtype=np.uint8), (8, 1)))
+    note = "images use 0 to 16 of 255; they are trained on as they are"
+    assert load_images(tmp_path / "dark").notes[-1] == note
+    assert not any("of 255" in line for line in load_images(tmp_path / "good").notes)
+
+
+def test_a_defect_of_ours_is_no_bad_picture(tmp_path, monkeypatch):
+    save(tmp_path, "a.png")
+    monkeypatch.setattr("clusterloom.data.convert.scale_pixels", None)
+    monkeypatch.setattr("clusterloom.data.convert._fit", None)
+    with pytest.raises(TypeError, match="not callable"):
+        load_images(tmp_path, skip_bad=True)

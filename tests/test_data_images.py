@@ -4,9 +4,11 @@ import hashlib
 
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from clusterloom.data import ImageSet, load_images
-from clusterloom.data.ids import RowIds
+from clusterloom.data.ids import RowIds, decode_id, encode_id
 from clusterloom.data.images import chunks, encode_labels, limited_rows
 from clusterloom.errors import DataError, SettingsError, printable
 
@@ -119,13 +121,35 @@ def test_row_ids():
         ids[3]
 
 
+@given(st.text(st.characters(exclude_categories=[])))
+@example("a\\nb")
+@example("a\nb")
+@example("\udcff\\udcff\ud83d\ude00")
+@example("\u202egnp.exe")
+def test_any_identifier_goes_to_text_and_back(text):
+    encoded = encode_id(text)
+    assert encoded.isprintable()
+    assert encoded.encode("utf-8").decode("utf-8") == encoded
+    assert decode_id(encoded) == text
+    if text.isprintable() and "\\" not in text:
+        assert encoded == text
+
+
+@given(st.text("\\nxu0d\n\udcff", max_size=8), st.text("\\nxu0d\n\udcff", max_size=8))
+def test_two_identifiers_never_become_one(first, second):
+    assert (encode_id(first) == encode_id(second)) == (first == second)
+
+
+def test_what_is_no_escape_stays():
+    assert decode_id("C:\\new\\xyz \\U0011ffff") == "C:\new\\xyz \\U0011ffff"
+
+
 def test_encode_labels():
     indices, names = encode_labels(np.array(["dog", "cat", "dog"]))
     assert (indices.tolist(), indices.dtype, names) == ([1, 0, 1], np.int64, ("cat", "dog"))
 
 
 def test_printable_is_one_line_and_encodable():
-    """Hard case 25, in error messages and notes."""
     text = printable("a\n\x1b[31m\udcff<img>é.png")
     assert text == "a\\n\\x1b[31m\\udcff<img>é.png"
     assert text.encode("utf-8").decode("utf-8") == printable(text)
@@ -136,6 +160,7 @@ def test_printable_is_one_line_and_encodable():
     [
         ("mnst", "Did you mean mnist"),
         ("digit", "Did you mean digits"),
+        ("fashion", "Did you mean fashion-mnist"),
         ("no/such/place", r"no file, folder or built-in data set 'no/such/place'\. Accepted: a folder"),
         ("", "no file, folder"),
         ("a\0b", "no file, folder"),
@@ -146,6 +171,13 @@ def test_unknown_sources_get_one_clear_error(source, message):
     with pytest.raises(DataError, match=message) as caught:
         load_images(source)
     assert "\n" not in str(caught.value)
+
+
+def test_only_near_names_are_suggested():
+    for source in ("nonexist", "cats", "list"):
+        with pytest.raises(DataError) as caught:
+            load_images(source)
+        assert "Did you mean" not in str(caught.value)
 
 
 def test_text_files_and_single_pictures_are_refused_with_advice(tmp_path):
@@ -180,6 +212,9 @@ def test_a_folder_named_like_a_built_in_set_is_reached_by_path(tmp_path, monkeyp
         {"channels": 2},
         {"limit": 0},
         {"image_size": 10**6},
+        {"pixel_range": (1, 0)},
+        {"pixel_range": (0, float("nan"))},
+        {"pixel_range": 255},
     ],
 )
 def test_settings_out_of_range(options):

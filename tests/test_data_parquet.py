@@ -116,6 +116,14 @@ def test_same_conversion_as_in_folders(tmp_path):
     assert any("transparency composited on white" in note for note in images.notes)
 
 
+def test_16_bit_pictures_share_one_range(tmp_path):
+    pictures = [encode(np.full((8, 8), value, np.uint16)) for value in (100, 300, 500)]
+    path = save(tmp_path, pictures)
+    images = load_images(path)
+    assert (images.images[:, 0, 0, 0].tolist(), images.pixel_range) == ([0, 128, 255], (100, 500))
+    assert load_images(path, pixel_range=(0, 1000)).images[:, 0, 0, 0].tolist() == [26, 76, 128]
+
+
 def test_missing_bytes_are_named(tmp_path):
     with pytest.raises(DataError, match=r"1 of 2 pictures cannot be read: 1: not one"):
         load_images(save(tmp_path, [encode(random_pixels(8, 8)), None]))
@@ -151,7 +159,6 @@ def read_or_refuse(path):
 @settings(max_examples=60, deadline=None, suppress_health_check=FIXTURES_ONCE)
 @given(st.sampled_from([b"", b"PAR1"]), st.binary(max_size=200), st.sampled_from([b"", b"PAR1", b"\x20\0\0\0PAR1"]))
 def test_arbitrary_bytes_give_only_data_errors(tmp_path, start, middle, end):
-    """Hard case 4."""
     (tmp_path / "a.parquet").write_bytes(start + middle + end)
     read_or_refuse(tmp_path / "a.parquet")
 
@@ -159,7 +166,6 @@ def test_arbitrary_bytes_give_only_data_errors(tmp_path, start, middle, end):
 @settings(max_examples=60, deadline=None, suppress_health_check=FIXTURES_ONCE)
 @given(st.data())
 def test_mutated_files_give_only_data_errors(tmp_path, data):
-    """Hard case 4."""
     path = save(tmp_path, [encode(random_pixels(8, 8))] * 2, ["a", "b"], label=pa.array([0, 1]))
     content = bytearray(path.read_bytes())
     for _ in range(data.draw(st.integers(1, 4))):

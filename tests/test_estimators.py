@@ -349,7 +349,7 @@ def test_out_of_memory_suggests_the_batch_size(make, monkeypatch):
         raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: 1 bytes")
 
     monkeypatch.setattr(Trainer, "_step", starved)
-    with pytest.raises(TrainingError, match="batches of 32 images; try batch_size=16"):
+    with pytest.raises(TrainingError, match="batches of 32 images; try batch_size 16"):
         make().fit(digits())
 
 

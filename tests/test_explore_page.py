@@ -303,7 +303,7 @@ def test_gallery_scrolls_names_merges_and_splits(open_page, client, session):
     page.select_option("#merge-with", str(other))
     page.get_by_role("button", name="Merge", exact=True).click()
     said(page, "is now part of <b>bags</b>")
-    size = int((session.collection.sorting.labels == largest).sum())
+    size = int((session.collection.assignment.labels == largest).sum())
     page.wait_for_selector(f"#gallery h2:has-text('{size} images')")
     page.wait_for_selector("#gallery .tile")
     page.locator(".sentinel").scroll_into_view_if_needed()
@@ -314,7 +314,7 @@ def test_gallery_scrolls_names_merges_and_splits(open_page, client, session):
     assert page.locator("dialog .halves section").count() == 2
     page.get_by_role("button", name="Split", exact=True).click()
     said(page, "has been split; cluster 3 is new")
-    assert sorted(session.collection.sorting.names) == sorted({largest, 3, *range(3)} - {other})
+    assert sorted(session.collection.assignment.names) == sorted({largest, 3, *range(3)} - {other})
     for _ in range(3):
         revision = page.evaluate("document.getElementById('status').textContent = ''")
         page.click("#undo")
@@ -444,7 +444,7 @@ def test_a_split_takes_what_its_preview_showed(open_page, client, session, tidy)
     until(page, "document.getElementById('cluster-1') === null")
     page.get_by_role("button", name="Split", exact=True).click()
     said(page, "changed meanwhile")
-    assert sorted(session.collection.sorting.names) == [0, 2]
+    assert sorted(session.collection.assignment.names) == [0, 2]
 
 
 def test_a_correction_leaves_the_gallery_where_it_was(open_page, client, tidy):

@@ -86,6 +86,37 @@ def test_balance_has_a_gradient_where_a_cluster_should_be_empty():
     torch.testing.assert_close(q.grad, (-shares / q.detach().mean(0) / 2).expand(2, 3))
 
 
+def test_contrastive_loss_is_a_choice_among_all_other_views():
+    a, b = torch.randn(3, 4, dtype=torch.float64), torch.randn(3, 4, dtype=torch.float64)
+    points = [p / p.norm() for p in (*a, *b)]
+    expected = []
+    for i in range(6):
+        partner = (i + 3) % 6
+        others = sum(math.exp(float(points[i] @ points[j]) / 0.5) for j in range(6) if j != i)
+        expected.append(-math.log(math.exp(float(points[i] @ points[partner]) / 0.5) / others))
+    per_image = torch.tensor([(expected[i] + expected[i + 3]) / 2 for i in range(3)], dtype=torch.float64)
+    torch.testing.assert_close(losses.contrastive_loss(a, b, 0.5), per_image)
+    with pytest.raises(SettingsError, match="shapes"):
+        losses.contrastive_loss(a, b[:2], 0.5)
+    with pytest.raises(SettingsError, match="temperature"):
+        losses.contrastive_loss(a, b, 0.0)
+
+
+def test_cross_entropy_and_balance_equal_torch_distributions():
+    q = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3]], dtype=torch.float64)
+    p = torch.tensor([[0.5, 0.25, 0.25], [0.0, 1.0, 0.0]], dtype=torch.float64)
+    own = torch.distributions.Categorical(p)
+    divergence = torch.distributions.kl_divergence(own, torch.distributions.Categorical(q))
+    torch.testing.assert_close(losses.cross_entropy(q.log(), p), divergence + own.entropy())
+    shares = torch.tensor([0.2, 0.8, 0.0], dtype=torch.float64)
+    expected = torch.distributions.kl_divergence(
+        torch.distributions.Categorical(shares), torch.distributions.Categorical(q.mean(0))
+    )
+    torch.testing.assert_close(losses.balance_loss(q, shares), expected.expand(2))
+    dead = torch.tensor([[1.0, 0.0, 0.0]], dtype=torch.float64)
+    assert losses.balance_loss(dead, torch.full((3,), 1 / 3, dtype=torch.float64)) > 5
+
+
 def test_category_loss_is_negative_entropy():
     logits = torch.randn(6, 4, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     got = losses.category_loss(logits.log_softmax(1))

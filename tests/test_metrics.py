@@ -69,6 +69,12 @@ def test_per_class_table_with_fewer_clusters_than_classes():
     assert table[1].recall == 0
 
 
+def test_calibration_error_of_known_tables():
+    proba = np.array([[0.9, 0.1]] * 10)
+    assert metrics.expected_calibration_error([0] * 9 + [1], proba) == pytest.approx(0)
+    assert metrics.expected_calibration_error([0] * 5 + [1] * 5, proba) == pytest.approx(0.4)
+
+
 def test_errors_name_the_lengths():
     with pytest.raises(DataError, match="3 true labels but 2 predicted"):
         metrics.clustering_accuracy_score([0, 1, 2], [0, 1])

@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -221,6 +222,38 @@ def test_score_is_the_training_loss_with_nothing_sampled():
     x = torch.rand(4, 3, 9, 12)
     terms = objective(x, torch.zeros(4, 5)).terms
     torch.testing.assert_close(-objective.vae.predictions(x)[2], sum(terms.values()) + math.log(4))
+
+
+def vae_of_two_classes():
+    conv = {"conv_filters": (4, 4), "conv_kernels": (3, 3), "batch_norm": True}
+    return ClusterVAE(ConvNetworkSettings(latent_dim=2, hidden_dim=16, **conv), (8, 8, 1), 2)
+
+
+def test_refitted_classes_are_the_latents_own_moments():
+    vae, rng = vae_of_two_classes(), np.random.default_rng(0)
+    q = torch.eye(2)[torch.arange(20_000) % 2]
+    factor = torch.tensor([[1.0, 0.0], [0.8, 0.6]])
+    mu = torch.from_numpy(rng.standard_normal((20_000, 2)).astype(np.float32)) @ factor.T + 5 * q
+    vae.refit_classes(q, mu, torch.full((20_000, 2), math.log(0.25)))
+    torch.testing.assert_close(vae.class_means.detach(), 5 * torch.eye(2), atol=0.05, rtol=0)
+    covariance = vae.scale_tril[0] @ vae.scale_tril[0].T
+    torch.testing.assert_close(covariance, factor @ factor.T + 0.25 * torch.eye(2), atol=0.05, rtol=0)
+
+
+def test_a_cluster_without_images_keeps_its_mean_and_gets_the_common_covariance():
+    vae = vae_of_two_classes()
+    q = torch.tensor([[1.0, 0.0]]).repeat(500, 1)
+    mu = torch.from_numpy(np.random.default_rng(0).standard_normal((500, 2)).astype(np.float32))
+    vae.refit_classes(q, mu, torch.full((500, 2), -9.0))
+    assert vae.class_means[1].tolist() == [0, 0]
+    assert torch.isfinite(vae.scale_tril).all()
+
+
+@pytest.mark.parametrize("size", [(8, 8), (7, 9)])
+def test_strides_give_the_shape_that_pools_give(size):
+    pooled, strided = (ConvNetwork(1, ConvSettings(4, 5, 2, kind, True)) for kind in ("pool", "stride"))
+    x = torch.rand(2, 1, *size)
+    assert pooled(x).shape == strided(x).shape == (2, 4, math.ceil(size[0] / 2), math.ceil(size[1] / 2))
 
 
 def test_the_score_counts_errors_by_their_pixels_variance():

@@ -14,7 +14,7 @@ from clusterloom.data import ImageSet
 from paper import ablations, baselines, figures, models, new_images, runs, table1
 from paper.__main__ import main
 from paper.ablations import Setting
-from paper.models import Reading, convvae
+from paper.models import Reading
 from paper.page import page
 from paper.records import Records
 from paper.runs import Experiment
@@ -100,7 +100,7 @@ def test_an_interrupted_run_goes_on(small_sets, tmp_path, monkeypatch):
 
 def test_the_loss_is_the_training_objective(small_sets):
     images = runs.load_images("x", 60)
-    model = convvae(latent_dim=16, hidden_dim=128, kl="analytic", epochs=30, batch_size=20, random_state=0).fit(images)
+    model = ConvVAEClusterer(latent_dim=16, kl="analytic", epochs=30, batch_size=20, random_state=0).fit(images)
     loss = models.mean_loss(model, images.images)
     assert loss == pytest.approx(model.history_[-1]["loss"], rel=0.1)
     assert loss == models.mean_loss(model, images.images)
@@ -149,6 +149,9 @@ def test_command_line(small_sets, tmp_path, capsys, monkeypatch):
     assert "Table 1" in out
     assert "154.2" in out
     assert not (tmp_path / "benchmarks").exists()
+    main(["ablations", "--studies", "concatenation", "--smoke"])
+    main(["baselines", "--datasets", "mnist", "--methods", "kmeans", "--smoke"])
+    assert not (tmp_path / "benchmarks").exists()
     main(["table1", "--rows", "1", "--smoke", "--keep", "kept"])
     assert not (tmp_path / "kept").exists()
     capsys.readouterr()
@@ -167,6 +170,7 @@ def test_bad_input_is_one_line(tmp_path, capsys):
         assert "foo" in line
     for seeds in ("-1", str(2**32), "0,", "1.5"):
         assert "--seeds" in refused(["table1", "--show", "--seeds", seeds], capsys)
+    assert "--seed" in refused(["figures", "--out", tmp_path / "f", "--seed", "0,1"], capsys)
     for options in (["--methods", "vae,som"], ["--datasets", "cifar"], ["--methods", ""]):
         assert "is none of" in refused(["baselines", "--show", *options], capsys)
     assert "'colour' is none of" in refused(["ablations", "--studies", "colour"], capsys)
@@ -330,6 +334,8 @@ def test_the_page_is_what_the_results_say(tmp_path):
     assert "| 10, 2, 128 | train | 1 | 32.0 | 0.5 | 85.7 | 50.0 | 50.0 |" in text
     assert "| 60, 1, 512 | train | not run |" in text
     assert "    python -m paper table1 --rows 3\n" in text  # what repeats it today
+    main(["page", "--results", str(tmp_path), "--out", str(tmp_path / "page.md")])
+    assert (tmp_path / "page.md").read_text() == text
     assert "### What the paper leaves open" not in text
     other = {**ROWS[3].settings, **Reading(category_input="features").of("mnist"), "epochs": 10, "limit": None}
     records.add({**other, "seed": 0, **scores, **how})

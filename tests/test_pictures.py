@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from clusterloom.figures import cluster_count_plot
-from clusterloom.pictures import image_grid, member_grid, png_bytes, to_picture, to_uint8
+from clusterloom.pictures import image_grid, png_bytes, to_picture, to_uint8
 from clusterloom.recipe.cluster_count import Evidence
 
 
@@ -41,16 +41,6 @@ def test_a_grid_has_rows_of_different_lengths_labels_and_a_title():
     assert titled.height > plain.height
     np.testing.assert_array_equal(np.asarray(titled)[-plain.height :, : plain.width], np.asarray(plain))
     assert image_grid([images[:1]], title="longer than one image").width > 100
-
-
-def test_members_are_shown_in_the_order_that_they_are_given():
-    images = some(4, 3, side=28)
-    grid = np.asarray(member_grid(images, [np.array([2, 0]), np.array([], int), np.array([3])], np.array([2, 0, 1])))
-    rows = [grid[18 + 2 + 30 * k : 18 + 30 + 30 * k, 74:104] for k in range(3)]
-    np.testing.assert_array_equal(rows[0], images[2])
-    np.testing.assert_array_equal(rows[2], images[3])
-    assert (rows[1] == 255).all()
-    assert (grid[:18] < 255).any(), "no word on which members these are"
 
 
 def test_what_clusterloom_made_is_marked_and_what_it_hands_on_is_not():

@@ -18,6 +18,7 @@ from clusterloom.palette import COLOURS, MARKERS, styles
 from clusterloom.predictions import Predictions
 from clusterloom.recipe.cluster_count import Evidence
 from clusterloom.report import charts, map_picture
+from clusterloom.report.model_pictures import model_pictures
 from clusterloom.report.numbers import percent
 from clusterloom.report.thumbnails import thumbnail
 
@@ -231,14 +232,38 @@ def test_pictures_lie_beside_the_page_and_old_ones_are_gone(models, pictures, tm
     folder.mkdir()
     (folder / "cluster-77-new.png").write_bytes(b"old")
     (folder / "mine.txt").write_text("mine")
+    Image.new("L", (4, 4)).save(folder / "cluster-of-stars.png")
     out = tmp_path / "report.html"
     assert run(["report", str(models / "convvae"), str(pictures), "--out", str(out), "--pictures"]) == 0
     names = {path.name for path in folder.iterdir()}
     assert {"map.png", "cluster-0-typical.png", "cluster-0-least-certain.png", "cluster-0-new.png", "mine.txt"} <= names
+    assert "cluster-of-stars.png" in names, "a picture of the user's was removed"
     assert "cluster-77-new.png" not in names
     assert Image.open(folder / "map.png").mode == "RGB"
-    made = [Image.open(path) for path in folder.glob("*.png")]
+    made = [Image.open(path) for path in folder.glob("*.png") if path.name != "cluster-of-stars.png"]
     assert {picture.info.get("Software") for picture in made} == {"clusterloom"}, "a reader would take them for data"
+
+
+def test_the_grid_beside_a_model_shows_the_same_members_as_the_page(models, pictures, monkeypatch):
+    from clusterloom import load_images
+    from clusterloom.predictions import predict_images
+
+    model, images = load_model(models / "vae"), load_images(pictures)
+    made = model_pictures(model, images)
+    assert set(made) == {"clusters.png", "generated.png"}
+    grid = np.asarray(Image.open(io.BytesIO(made["clusters.png"])))
+    said = predict_images(model, images)
+    for k in range(2):
+        row = said.typical(k, 16).tolist()
+        for place, i in enumerate(row):
+            tile = grid[20 + 34 * k :, 74 + 34 * place :][:32, :32]  # 16 pixels a side, each drawn as 2 x 2
+            np.testing.assert_array_equal(tile[::2, ::2], images.images[i])
+    assert (grid[:18] < 255).any(), "it does not say which members these are"
+    monkeypatch.setattr("clusterloom.report.model_pictures._MOST_IMAGES", 12)
+    asked = []
+    model_pictures(model, images, lambda what, done, total: asked.append(total))
+    assert asked[-1] == 12
+    assert set(model_pictures(load_model(models / "dec"), images)) == {"clusters.png"}
 
 
 def test_the_page_goes_beside_the_model_and_replaces_an_older_one(models):

@@ -20,12 +20,12 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from clusterloom import SettingsError, load_model
+from clusterloom import DataError, SettingsError, load_model
 from clusterloom.cli import run as run_cli
-from clusterloom.sweep.plan import Varied, parse_values, parse_varied, settings_of, shown
+from clusterloom.sweep.plan import Varied, parse_values, parse_varied, settings_of
 from clusterloom.sweep.queue import Queue
-from clusterloom.sweep.results import Results
-from clusterloom.sweep.run import SCORES
+from clusterloom.sweep.results import SCORES, Results, shown
+from clusterloom.sweep.sweep import SweepOptions, sweep
 
 
 def test_what_is_varied_is_read_as_it_is_typed():
@@ -306,6 +306,23 @@ def test_command_line(blobs, tmp_path, capsys):
     assert (out / "run-003" / "model.safetensors").stat().st_mtime_ns == before
     assert load_model(out / "wider" / "run-001").hidden_dim == 24
     assert (out / "wider" / "sweep.csv").exists()
+
+
+@pytest.mark.parametrize("left", ["wider", "wider/run-000"])
+def test_a_named_sweep_in_a_database_elsewhere_goes_on(left, tmp_path):
+    (tmp_path / "out" / left).mkdir(parents=True)
+    options = SweepOptions(
+        out=tmp_path / "out", method="vae", vary=["epochs=1,2"], fixed={}, storage="sqlite://", name="wider"
+    )
+
+    def load():
+        raise InterruptedError("images are read")
+
+    with pytest.raises(InterruptedError):
+        sweep(load, options, print)
+    options.folder.rename(tmp_path / "out" / "photos")
+    with pytest.raises(DataError, match="holds no sweep"):
+        sweep(load, options, print)
 
 
 def test_a_setting_that_does_not_fit_is_told_beside_those_that_do(blobs, tmp_path, capsys):

@@ -25,8 +25,9 @@ from clusterloom.networks.vae import ClusterVAE, ConvNetworkSettings
 from clusterloom.training import loop
 from clusterloom.training.checkpoint import Position, read_checkpoint, restore, save_checkpoint
 from clusterloom.training.loop import DivergedError, Trainer
-from clusterloom.training.plan import TrainingPlan, epoch_order
-from clusterloom.training.progress import MetricsFile, describe
+from clusterloom.training.plan import TrainingPlan, batch_bounds, epoch_order
+from clusterloom.training.progress import EpochLines, MetricsFile, TrainingProgress, describe
+from clusterloom.training.randomness import numpy_generator, seed_for, torch_generator
 from clusterloom.training.run import Run
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (53, 8, 8, 1)).astype(np.uint8)
@@ -350,9 +351,135 @@ def test_a_run_forgets_what_an_earlier_one_left_and_nothing_else(tmp_path):
     assert again["places"].tolist() == [1, 1, 1]
 
 
-def make_run(folder, seed, resume=False):
+def make_run(folder, seed, resume=False, **watched):
     accelerator = Accelerator(device_placement=False)
-    return Run(IMAGES, {"seed": np.int64(seed)}, Compute.choose("cpu"), accelerator, folder, resume)
+    return Run(IMAGES, {"seed": np.int64(seed)}, Compute.choose("cpu"), accelerator, folder, resume, **watched)
+
+
+def test_stages_draw_their_own_order_and_noise():
+    class Seen(Scripted):
+        def forward(self, x, noise):
+            self.drawn = (*getattr(self, "drawn", ()), (x[:, 0, 0, 0].numpy(), noise.numpy()))
+            return super().forward(x, noise)
+
+    run, models = make_run(None, seed=0), [Seen(), Seen(), Seen()]
+    plan = TrainingPlan(epochs=1, batch_size=13, learning_rate=1e-3, seed=5)
+    for model, stage in zip(models, ("represent", "fit", "fit"), strict=True):
+        run.train(model, plan, IMAGES, stage)
+    for (x, noise), (other_x, other_noise), (same_x, same_noise) in zip(*(m.drawn for m in models), strict=True):
+        assert not np.array_equal(x, other_x)
+        assert not np.isin(noise, other_noise).any()
+        assert np.array_equal(other_x, same_x)
+        assert np.array_equal(other_noise, same_noise)
+
+
+def test_every_part_of_a_stream_s_name_counts():
+    streams = [
+        (0, "noise"),
+        (1, "noise"),
+        (0, "order"),
+        (0, "noise", "fit"),
+        (0, "noise", "fit", 1),
+        (0, "noise", "fit", 0, 1),
+        (0, "noise", "fit-1"),
+    ]
+    seeds = [seed_for(*stream) for stream in streams]
+    assert len(set(seeds)) == len(seeds)
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert seed_for(np.int64(0), "noise") == seed_for(0, "noise") == 1145161814616605414  # on every machine
+    drawn = {(float(torch.rand(1, generator=torch_generator(*s))), numpy_generator(*s).random()) for s in streams}
+    assert len(drawn) == len(streams)
+
+
+@pytest.mark.parametrize(
+    ("n", "batch_size", "least", "sizes"),
+    [
+        (53, 13, 1, [13, 13, 13, 13, 1]),
+        (53, 13, 2, [13, 13, 13, 14]),
+        (55, 13, 4, [13, 13, 13, 16]),  # two processes would have one image and two
+        (56, 13, 4, [13, 13, 13, 13, 4]),
+        (3, 13, 4, [3]),
+        (13, 13, 4, [13]),
+    ],
+)
+def test_a_rest_too_small_for_its_processes_joins_the_batch_before(n, batch_size, least, sizes):
+    bounds = batch_bounds(n, batch_size, least)
+    assert [stop - start for start, stop in bounds] == sizes
+    assert [start for start, _ in bounds[1:]] == [stop for _, stop in bounds[:-1]]
+    assert (bounds[0][0], bounds[-1][1]) == (0, n)
+
+
+def test_divergence_at_once_keeps_nothing_and_says_so():
+    with pytest.raises(DivergedError, match=r"epoch 1, batch 5: script .*; there is no model with clusters to keep"):
+        make_trainer(model=Scripted(nan_from_step=1)).fit(IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("gives_clusters", "kept"), [(True, "the model of epoch 2 is kept"), (False, "there is no model with clusters")]
+)
+def test_divergence_counts_the_epochs_of_the_run(gives_clusters, kept):
+    run, plan = make_run(None, seed=0), TrainingPlan(epochs=2, batch_size=13, learning_rate=1e-3, seed=5)
+    run.train(Scripted(), plan, IMAGES, "represent", gives_clusters=gives_clusters)
+    with pytest.raises(DivergedError, match=rf"stopped in epoch 3, batch 5: .*; {kept}") as error:
+        run.train(Scripted(nan_from_step=1), plan, IMAGES, "fit")
+    assert len(error.value.history) == (2 if gives_clusters else 0)
+
+
+def test_seconds_add_up_over_stages_and_sessions(tmp_path):
+    plan, lines = TrainingPlan(epochs=3, batch_size=13, learning_rate=1e-3, seed=5), []
+
+    def stages(run, layout_seconds):
+        def layout():
+            time.sleep(layout_seconds)
+            return {"layout": np.zeros(3)}
+
+        run.train(Scripted(), plan, IMAGES, "represent", gives_clusters=False)
+        assert list(run.cached("layout", layout)) == ["layout"]
+        run.train(Scripted(), plan, IMAGES, "fit")
+
+    first, again = make_run(tmp_path, seed=0), make_run(tmp_path, seed=0, resume=True, tell=lines.append)
+    stages(first, 0.5)
+    stages(again, 60)  # nothing is computed once more
+    assert list(again.stage_seconds) == ["represent", "layout", "fit"]
+    assert again.stage_seconds == pytest.approx(first.stage_seconds)
+    assert again.stage_seconds["layout"] >= 0.5
+    assert again.seconds == pytest.approx(sum(first.stage_seconds.values()))
+    assert again.history[-1]["seconds"] == pytest.approx(again.seconds)
+    assert [line.split(":")[0] for line in lines] == ["represent", "layout", "fit"]
+
+
+def test_time_between_the_batches_counts_too():
+    def targets(epoch):
+        time.sleep(0.2)
+        return np.zeros((53, 1), np.float32)
+
+    class Guided(Scripted):
+        def forward(self, x, noise, targets):
+            return super().forward(x, noise)
+
+    history = make_trainer(model=Guided(), epochs=2).fit(IMAGES, targets=targets)
+    assert history[-1]["seconds"] >= 0.4
+
+
+def test_lines_of_epochs_say_their_stage():
+    lines = []
+    run = make_run(None, seed=0, observers=[EpochLines(lines.append)])
+    run.train(Scripted(), TrainingPlan(epochs=2, batch_size=13, learning_rate=1e-3, seed=5), IMAGES, "fit")
+    assert [line.split(" = ")[0].split(":")[0] for line in lines] == ["fit, epoch 1", "fit, epoch 2"]
+
+
+def test_progress_counts_the_images_of_the_whole_run(monkeypatch):
+    monkeypatch.setattr(loop, "_SHOWN_SECONDS", 0.0)
+    told = []
+    progress = TrainingProgress(lambda *about: told.append(about), len(IMAGES), epochs=4)
+    run, plan = make_run(None, seed=0, observers=[progress]), TrainingPlan(2, 13, learning_rate=1e-3, seed=5)
+    run.train(Scripted(), plan, IMAGES, "represent")
+    run.train(Scripted(), plan, IMAGES, "fit")
+    assert {total for *_, total in told} == {4 * 53}
+    done = [done for _, done, _ in told]
+    assert done == sorted(done)
+    assert set(done) >= {0, 13, 53, 106, 119, 159, 212}
+    assert told[-1][0].startswith("fit, epoch 4/4, loss ")
 
 
 def test_global_state_is_left_alone():
@@ -413,12 +540,9 @@ def train_distributed(tmp_path, method):
     """The same small model trained by one process and by two; what the script above saved of each."""
     script = tmp_path / "train.py"
     script.write_text(DISTRIBUTED)
-    # Without CUDA the two processes share out the CPU: --multi_gpu is how this launcher starts several on one machine.
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, script, tmp_path / "one.npz", method], check=True, env=environment)
-    subprocess.run([*launch, script, tmp_path / "two.npz", method], check=True, env=environment)
+    subprocess.run([*launch(2), script, tmp_path / "two.npz", method], check=True, env=environment)
     one, two = np.load(tmp_path / "one.npz"), np.load(tmp_path / "two.npz")
     assert (one["processes"], two["processes"]) == (1, 2)
     return one, two
@@ -430,6 +554,63 @@ def test_two_processes_train_the_model_of_one(tmp_path):
     np.testing.assert_allclose(two["weights"], one["weights"], atol=1e-6)
     np.testing.assert_allclose(two["losses"], one["losses"], rtol=1e-6)
     np.testing.assert_array_equal(two["labels"], one["labels"])
+
+
+APART = textwrap.dedent("""
+    import sys
+    from pathlib import Path
+    import numpy as np
+    import torch
+    from accelerate import Accelerator
+    sys.path.insert(0, sys.argv[2])
+    from test_training import Compute, ConvSettings, ClusterVAE, Run, SettingsError, TrainingPlan, VAESettings
+    images = np.random.default_rng(0).integers(0, 256, (55, 8, 8, 1)).astype(np.uint8)
+    accelerator = Accelerator(device_placement=False, cpu=True)
+    folder = Path(sys.argv[1]) / f"machine-{accelerator.process_index}"
+    folder.mkdir()
+    compute = Compute(torch.device("cpu"), "fp32")
+    networks = tuple(ConvSettings(4, kernel, batch_norm=True) for kernel in (3, 5))
+    plan = TrainingPlan(epochs=2, batch_size=13, learning_rate=1e-3, seed=0)  # the rest: an image, and two
+    results = []
+    for resume in (False, True):
+        torch.manual_seed(accelerator.process_index if resume else 0)
+        network = ClusterVAE(VAESettings((8, 8, 1), 3, 4, 16, conv_networks=networks, batch_norm=True))
+        run = Run(images, "run", compute, accelerator, folder, resume)
+        run.train(network, plan, images, "fit")
+        layout = run.cached("layout", lambda: {"layout": np.random.default_rng().random(3)})
+        run.store("target", {"q": layout["layout"]})
+        assert (run.stored("target") is not None) is resume
+        results.append((*(v.numpy().copy() for v in network.state_dict().values()), layout["layout"]))
+    assert all(np.array_equal(a, b) for a, b in zip(*results))
+    try:
+        run.train(network, TrainingPlan(1, 3, learning_rate=1e-3, seed=0), images, "small")
+    except SettingsError as error:
+        assert "two images of every batch in each of the 2 processes" in str(error)
+    else:
+        raise AssertionError("a share of one image")
+    np.savez(Path(sys.argv[1]) / f"{accelerator.process_index}.npz", *results[0], files=len(list(folder.iterdir())))
+""")
+
+
+def test_processes_without_a_shared_disk_agree_on_what_is_there(tmp_path):
+    """Each has a folder of its own, of which the main process's alone holds anything; batch norm, and uneven shares."""
+    script = tmp_path / "apart.py"
+    script.write_text(APART)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    launched = [*launch(2), script, tmp_path, os.path.dirname(__file__)]
+    subprocess.run(launched, check=True, env=environment, timeout=200)
+    first, second = (np.load(tmp_path / f"{rank}.npz") for rank in (0, 1))
+    assert (first["files"], second["files"]) == (3, 0)
+    for name in first.files:
+        if name != "files":
+            np.testing.assert_array_equal(first[name], second[name])
+
+
+def launch(processes):
+    # Without CUDA the processes share out the CPU: --multi_gpu is how this launcher starts several on one machine.
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", str(processes)]
+    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    return [*command, "--main_process_port", "0"]
 
 
 def test_two_processes_are_guided_to_one_model(tmp_path):

@@ -2,8 +2,6 @@
 
 import contextlib
 import hashlib
-import os
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +9,11 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from clusterloom.data.cache import keep_recent, mark_used
 from clusterloom.files import write_atomically
 
 _SUFFIX = ".safetensors"
 _HASH_BYTES = 32
-_STALE_SECONDS = 86_400
 
 
 @dataclass(frozen=True)
@@ -40,8 +38,7 @@ class ArrayCache:
             digest, data = contents[:_HASH_BYTES], contents[_HASH_BYTES:]
             if hashlib.sha256(data).digest() != digest:
                 return None
-            with contextlib.suppress(OSError):  # a cache that can only be read
-                os.utime(path)  # when an entry was used last decides which ones stay
+            mark_used(path)
             return safetensors.numpy.load(data)
         except (OSError, safetensors.SafetensorError):
             return None
@@ -52,24 +49,7 @@ class ArrayCache:
         with contextlib.suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
             write_atomically(self._path(key), hashlib.sha256(data).digest() + data)
-            self._make_room(self._path(key))
+            keep_recent(self.folder, self.most_bytes, {self._path(key)})
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}{_SUFFIX}"
-
-    def _make_room(self, newest: Path) -> None:
-        """Remove the least recently used entries beyond the limit, and what killed processes left."""
-        entries = []
-        for file in self.folder.iterdir():
-            with contextlib.suppress(OSError):  # another process was faster, or reads it where that forbids removal
-                status = file.stat()
-                if file.suffix == _SUFFIX and not file.name.startswith("."):
-                    entries.append((file != newest, -status.st_mtime_ns, status.st_size, file))
-                elif time.time() - status.st_mtime > _STALE_SECONDS:
-                    file.unlink()
-        total = 0
-        for is_other, _, size, file in sorted(entries):  # the newest, then from the most recently used on
-            total += size
-            if is_other and total > self.most_bytes:
-                with contextlib.suppress(OSError):
-                    file.unlink()

@@ -55,46 +55,45 @@ class Compute:
         """The processes that `accelerate launch`, torchrun or Slurm started; one where nothing did."""
         return PartialState(cpu=self.device.type == "cpu")
 
-    def host(self, values: np.ndarray | Tensor) -> Tensor:
-        """Values ready to go to the device: pinned for CUDA, which copies from there while it computes."""
+    def on_device(self, values: np.ndarray | Tensor) -> Tensor:
+        """Values of a batch, on the device.
+
+        CUDA copies from pinned memory while the host goes on, and so gathers the next batch while this one is computed.
+        The CPU does both itself, and a thread that gathers ahead only gets in the way of the step.
+        """
         if isinstance(values, np.ndarray):
             values = torch.from_numpy(np.require(values, requirements=["C", "W"]))
-        return values.pin_memory() if self.device.type == "cuda" else values
+        if self.device.type == "cuda":
+            return values.pin_memory().to(self.device, non_blocking=True)
+        return values.to(self.device)
 
-    def on_device(self, values: Tensor) -> Tensor:
-        """What `host` made, on the device."""
-        return values.to(self.device, non_blocking=self.device.type == "cuda")
-
-    def batch(self, images: np.ndarray | Tensor) -> Tensor:
+    def batch(self, images: np.ndarray) -> Tensor:
         """A batch for the networks, on the device: float32 (B, C, H, W), channels_last, values in [0, 1].
 
         Args:
-            images: uint8 (0 to 255) or float (0 to 1), shape (B, H, W, C); from `host`, or as it comes.
+            images: uint8 (0 to 255) or float (0 to 1), shape (B, H, W, C).
         """
         # Channels come last in memory already, so this is a view, in the memory format that the conv networks want.
-        x = self.on_device(self.host(images)).permute(0, 3, 1, 2)
-        return x.float().div_(255) if x.dtype == torch.uint8 else x.float()
+        x = self.on_device(images).permute(0, 3, 1, 2)
+        return x.float().div_(255) if images.dtype == np.uint8 else x.float()
 
     @contextlib.contextmanager
     def deterministic(self) -> Iterator[None]:
         """On CUDA, kernels that give the same bits every time; PyTorch warns where it has none.
 
-        Afterwards PyTorch's flags and the environment are as they were. Elsewhere the kernels are so anyway.
+        Afterwards PyTorch's flags and the environment are as they were. Other devices are left alone.
         """
         if self.device.type != "cuda":
             yield
             return
-        asked, warn_only = (
-            torch.are_deterministic_algorithms_enabled(),
-            torch.is_deterministic_algorithms_warn_only_enabled(),
-        )
-        workspace = os.environ.get(_WORKSPACE)
-        os.environ.setdefault(_WORKSPACE, ":4096:8")  # cuBLAS repeats itself with a workspace of fixed size alone
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        asked = torch.are_deterministic_algorithms_enabled()
+        warns, workspace = torch.is_deterministic_algorithms_warn_only_enabled(), os.environ.get(_WORKSPACE)
+        torch.use_deterministic_algorithms(True, warn_only=warns or not asked)
+        os.environ.setdefault(_WORKSPACE, ":4096:8")  # cuBLAS repeats itself only in a workspace of a fixed size
         try:
             yield
         finally:
-            torch.use_deterministic_algorithms(asked, warn_only=warn_only)
+            torch.use_deterministic_algorithms(asked, warn_only=warns)
             if workspace is None:
                 del os.environ[_WORKSPACE]
 

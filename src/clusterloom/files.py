@@ -191,23 +191,33 @@ def json_keys(path: Path) -> set[str]:
 
 
 def umask() -> int:
-    """The process's file mode mask."""
+    """The process's file mode mask, as Linux shows it in /proc; elsewhere as it was when clusterloom was imported."""
+    mask = _umask_in_proc()
+    return _UMASK_AT_IMPORT if mask is None else mask
+
+
+def _umask_in_proc() -> int | None:
     try:
         status = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace")
         return int(status.split("\nUmask:")[1].split()[0], 8)
     except (OSError, IndexError):
-        return _UMASK_AT_IMPORT
+        return None
 
 
-def _set_and_reset_umask() -> int:
+def _umask_at_import() -> int:
+    """The mask by the system's only call for it, which sets it.
+
+    In a server of many threads that would open new files to others for a moment, so it is made once, as clusterloom is
+    imported, and only where there is no /proc.
+    """
+    if (mask := _umask_in_proc()) is not None:
+        return mask
     mask = os.umask(0)
     os.umask(mask)
     return mask
 
 
-# The system's only call to read the mask sets it, which in a server of many threads would open files to others for a
-# moment: it is made once at import, and only where there is no /proc to read instead.
-_UMASK_AT_IMPORT = 0 if Path("/proc/self/status").exists() else _set_and_reset_umask()
+_UMASK_AT_IMPORT = _umask_at_import()
 
 
 def fsync_directory(path: Path) -> None:

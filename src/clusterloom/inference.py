@@ -9,7 +9,6 @@ from torch import Tensor
 
 from clusterloom.console import ProgressReport, no_progress
 from clusterloom.device import Compute, memory_errors_named
-from clusterloom.prefetch import ahead
 
 # One size for every batch, the last one filled up: matrix kernels round differently for different batch sizes, and
 # the answer for an image must not depend on the images that it came with.
@@ -59,19 +58,16 @@ def _apply(
     compute: Compute,
     tell: Callable[[int], None],
 ) -> tuple[np.ndarray, ...]:
-    def filled_up(start: int) -> Tensor:
-        batch = images[start : start + BATCH_SIZE]
-        missing = BATCH_SIZE - len(batch)
-        return compute.host(np.concatenate([batch, np.broadcast_to(batch[:1], (missing, *batch.shape[1:]))]))
-
     results: tuple[np.ndarray, ...] | None = None
-    starts = range(0, len(images), BATCH_SIZE)
     with torch.inference_mode(), compute.autocast(), compute.deterministic(), memory_errors_named():
-        for start, batch in zip(starts, ahead(filled_up, starts), strict=True):
+        for start in range(0, len(images), BATCH_SIZE):
+            batch = images[start : start + BATCH_SIZE]
+            used = len(batch)
+            if used < BATCH_SIZE:
+                batch = np.concatenate([batch, np.broadcast_to(batch[:1], (BATCH_SIZE - used, *batch.shape[1:]))])
             outputs = function(compute.batch(batch))
             if results is None:
                 results = tuple(np.empty((len(images), *o.shape[1:]), np.float32) for o in outputs)
-            used = min(BATCH_SIZE, len(images) - start)
             for result, output in zip(results, outputs, strict=True):
                 result[start : start + used] = output[:used].float().cpu().numpy()
             tell(start + used)

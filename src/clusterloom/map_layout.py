@@ -1,32 +1,36 @@
 """A map of images: places on a plane, near each other where their features are.
 
-t-SNE of some landmarks, whose number does not grow with the images, and every other image placed among the nearest.
+UMAP's layout of all images, or of some landmarks where there are many, and the others placed among the nearest.
 """
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
-_LANDMARKS = 2500
+from clusterloom.console import ProgressReport, no_progress
+from clusterloom.recipe.neighbours import nearest_neighbours, umap_layout
+from clusterloom.training.randomness import seed_for
+
+_LANDMARKS = 20_000
 _LEAST_LANDMARKS = 20  # of a cluster, where it has as many images
-_PERPLEXITY = 25.0
-_ITERATIONS = 500
-_FEWEST_FOR_LAYOUT = 10  # fewer images have no neighbourhoods; their principal axes are the map
-_NEIGHBOURS = 12
+_LAYOUT_NEIGHBOURS = 15
+_MIN_DIST = 0.1
+_FEWEST_FOR_LAYOUT = 30  # fewer images have no neighbourhoods; their principal axes are the map
+_NEIGHBOURS = 12  # landmarks that an image is placed among
 _REACH = 4.0  # landmarks, if they lay on a square grid: neighbours further off lie in another part of the map
 _CHUNK = 4096  # images placed at once
 _LEAST_VARIANCE = 1e-12
 
 
-def draw_map(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def draw_map(features: np.ndarray, labels: np.ndarray, progress: ProgressReport = no_progress) -> np.ndarray:
     """Places of images on a plane, near each other where their features are.
 
-    t-SNE (van der Maaten, "Visualizing Data using t-SNE", 2008) of some landmarks that are drawn evenly from all
-    clusters; every other image is then placed among its nearest landmarks. Distances within a neighbourhood
-    mean something; those between far parts of the map, and the sizes of gaps, mean little.
+    UMAP (McInnes, Healy and Melville, 2018) of at most 20,000 landmarks that are drawn evenly from all clusters; every
+    other image is then placed among its nearest landmarks. Distances within a neighbourhood mean something; those
+    between far parts of the map, and the sizes of gaps, mean little.
 
     Args:
         features: Shape (N, F).
         labels: Cluster of each image, shape (N,): only for drawing landmarks.
+        progress: Told how far it is.
 
     Returns:
         Shape (N, 2), float32: x to the right and y upwards, the longer axis from 0 to 1, the shorter one to the same
@@ -35,11 +39,9 @@ def draw_map(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
     rows = _landmarks(labels)
     others = np.setdiff1d(np.arange(len(features)), rows)
     position = np.empty((len(features), 2))
-    # One thread: the sums of several come out in any order, and on a busy machine they spend their time waiting.
-    with threadpool_limits(1):
-        position[rows] = layout = _layout(features[rows])
-        if len(others):
-            position[others] = _placed(features[others], features[rows], layout)
+    position[rows] = layout = _layout(features[rows], progress)
+    if len(others):
+        position[others] = _placed(features[others], features[rows], layout, progress)
     return _into_unit_square(position)
 
 
@@ -55,22 +57,14 @@ def _landmarks(labels: np.ndarray) -> np.ndarray:
     return np.sort(np.concatenate(chosen))
 
 
-def _layout(features: np.ndarray) -> np.ndarray:
+def _layout(features: np.ndarray, progress: ProgressReport) -> np.ndarray:
     """Landmarks on a plane, shape (L, 2)."""
-    start = _principal_axes(features)
-    if len(features) < _FEWEST_FOR_LAYOUT or start.std() < 1e-6:  # the second: all images are equal
-        return start
-    from sklearn.manifold import TSNE  # takes a second to import
-
-    # Small as t-SNE likes it, and with a trace of noise in case that the second axis is empty.
-    start = 1e-4 * start / start[:, 0].std() + 1e-6 * np.random.default_rng(0).standard_normal(start.shape)
-    tsne = TSNE(
-        perplexity=min(_PERPLEXITY, (len(features) - 1) / 3),
-        init=start.astype(np.float32),
-        max_iter=_ITERATIONS,
-        random_state=0,
-    )
-    return tsne.fit_transform(features).astype(np.float64)
+    axes = _principal_axes(features)
+    if len(features) < _FEWEST_FOR_LAYOUT or axes.std() < 1e-6:  # the second: all images are equal
+        return axes
+    neighbours = nearest_neighbours(features, _LAYOUT_NEIGHBOURS, progress=progress)
+    progress("map", 0, 0)
+    return umap_layout(features, *neighbours, 2, _MIN_DIST, seed_for(0, "layout", "map")).astype(np.float64)
 
 
 def _principal_axes(features: np.ndarray) -> np.ndarray:
@@ -83,16 +77,15 @@ def _principal_axes(features: np.ndarray) -> np.ndarray:
     return plane * np.where(plane.max(0) < -plane.min(0), -1, 1)
 
 
-def _placed(features: np.ndarray, landmarks: np.ndarray, layout: np.ndarray) -> np.ndarray:
+def _placed(
+    features: np.ndarray, landmarks: np.ndarray, layout: np.ndarray, progress: ProgressReport = no_progress
+) -> np.ndarray:
     """Places for images among their nearest landmarks, shape (M, 2).
 
     Landmarks in another part of the map than the nearest one do not count: in the middle between two parts there
     would be bridges that nothing stands for.
     """
-    from sklearn.neighbors import NearestNeighbors
-
-    finder = NearestNeighbors(n_neighbors=_NEIGHBOURS, algorithm="brute").fit(landmarks)
-    neighbours = finder.kneighbors(features, return_distance=False)
+    neighbours, _ = nearest_neighbours(landmarks, _NEIGHBOURS, features, progress)
     reach = _REACH * float(np.ptp(layout, axis=0).max()) / len(layout) ** 0.5
     position = np.empty((len(features), 2))
     for start in range(0, len(features), _CHUNK):

@@ -33,8 +33,7 @@ def clustering_accuracy_score(labels_true: np.ndarray, labels_pred: np.ndarray) 
         0.75
     """
     counts = _contingency(labels_true, labels_pred)
-    rows, columns = linear_sum_assignment(counts, maximize=True)
-    return float(counts[rows, columns].sum() / counts.sum())
+    return float(counts[linear_sum_assignment(counts, maximize=True)].sum() / counts.sum())
 
 
 def majority_vote_purity_score(labels_true: np.ndarray, labels_pred: np.ndarray) -> float:
@@ -112,23 +111,22 @@ def per_class_table(labels_true: np.ndarray, labels_pred: np.ndarray) -> list[Cl
         [(3, 1, 0.5, 1.0), (7, 0, 1.0, 0.5)]
     """
     counts = _contingency(labels_true, labels_pred)
-    classes, clusters = np.unique(labels_true), np.unique(labels_pred)
+    classes, clusters = np.unique(labels_true).tolist(), np.unique(labels_pred).tolist()
     matched = dict(zip(*(side.tolist() for side in linear_sum_assignment(counts, maximize=True)), strict=True))
-    class_of_cluster = {column: row for row, column in matched.items()}
+    class_of = {column: classes[row] for row, column in matched.items()}
     table = []
     for row, label in enumerate(classes):
         column = matched.get(row)
-        hit = int(counts[row, column]) if column is not None else 0
-        elsewhere = {c: int(counts[row, c]) for c in class_of_cluster if c != column and counts[row, c]}
-        worst = max(elsewhere, key=lambda c: elsewhere[c], default=None)
+        images, hit = int(counts[row].sum()), 0 if column is None else int(counts[row, column])
+        elsewhere = {class_of[c]: counts[row, c] for c in class_of if c != column and counts[row, c]}
         table.append(
             ClassRow(
-                label=int(label),
-                images=int(counts[row].sum()),
-                cluster=None if column is None else int(clusters[column]),
-                recall=hit / int(counts[row].sum()),
+                label=label,
+                images=images,
+                cluster=None if column is None else clusters[column],
+                recall=hit / images,
                 precision=0.0 if column is None else hit / int(counts[:, column].sum()),
-                confused_with=None if worst is None else int(classes[class_of_cluster[worst]]),
+                confused_with=max(elsewhere, key=lambda other: elsewhere[other], default=None),
             )
         )
     return table
@@ -195,15 +193,11 @@ def calibration_bins(labels_true: np.ndarray, proba: np.ndarray, bins: int = 15)
         >>> last.images, last.confidence, last.accuracy
         (4, 0.75, 0.75)
     """
-    labels_true, labels_pred = np.asarray(labels_true), proba.argmax(1)
-    counts = _contingency(labels_true, labels_pred)
-    classes, clusters = np.unique(labels_true), np.unique(labels_pred)
-    rows, columns = linear_sum_assignment(counts, maximize=True)
-    class_of = dict(zip(clusters[columns].tolist(), classes[rows].tolist(), strict=True))
-    right = np.zeros(len(labels_pred), bool)
-    for cluster, label in class_of.items():
-        right |= (labels_pred == cluster) & (labels_true == label)
-    confidence = proba.max(1).astype(np.float64)
+    matched = linear_sum_assignment(_contingency(labels_true, proba.argmax(1)), maximize=True)
+    (_, true), (_, pred) = (np.unique(side, return_inverse=True) for side in (labels_true, proba.argmax(1)))
+    class_of = np.full(pred.max() + 1, -1)
+    class_of[matched[1]] = matched[0]
+    right, confidence = class_of[pred] == true, proba.max(1).astype(np.float64)
     bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
     return [
         CalibrationBin(

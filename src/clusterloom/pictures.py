@@ -68,18 +68,6 @@ def image_grid(
     return canvas
 
 
-def member_grid(images: np.ndarray, members: Sequence[np.ndarray], sizes: np.ndarray) -> Image.Image:
-    """The most typical images of every cluster, one row for each; the picture says so.
-
-    Args:
-        images: Shape (N, H, W, C).
-        members: For each cluster the rows of its images that are shown, as `Predictions.typical` gives them.
-        sizes: Images of each cluster, for its label, shape (K,).
-    """
-    labels = [f"cluster {k}\n{size:,}" for k, size in enumerate(sizes)]
-    return image_grid([images[rows] for rows in members], labels, "the most typical images of each cluster")
-
-
 def side_by_side(pictures: Mapping[str, Image.Image]) -> Image.Image:
     """Pictures next to each other, each under its name."""
     width = sum(picture.width for picture in pictures.values()) + _ASIDE_PIXELS * (len(pictures) - 1)

@@ -182,9 +182,10 @@ def predict_images(model: ImageClusterer, images: ImageSet, progress: ProgressRe
     Raises:
         DataError: the images do not have the shape of the training images.
     """
+    progress("looking into the cache", 0, 0)
     cache, key = ArrayCache(cache_root() / "predictions", _MOST_BYTES), _key(model, images)
     found = cache.load(key) or {}
-    names = {field.name for field in fields(Predictions)}
+    names = {f.name for f in fields(Predictions)}
     if found.keys() == names and {len(array) for array in found.values()} == {len(images)}:
         return Predictions(**found)
     made = predict_without_map(model, images, progress)

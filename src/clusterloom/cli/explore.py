@@ -23,4 +23,10 @@ def explore(
     ] = None,
 ) -> None:
     """Open a local page: a map of the images, galleries, corrections of clusters, new images, your own dropped in."""
-    raise NotImplementedError
+    from clusterloom.data import holds_pictures
+    from clusterloom.explore import explore as serve
+
+    source = Path(data) if data is not None and holds_pictures(data) and Path(data).is_dir() else None
+    with talk.output() as output:
+        load = reading.loader(data, output)
+        serve(model, load, output.say, port=port, browser=browser, source=source, export_dir=export_dir)

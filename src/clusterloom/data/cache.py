@@ -117,14 +117,17 @@ def load_or_make(folder: Path, make: Callable[[Path], dict[str, Any]]) -> Entry:
 
     Raises:
         DataError: the disk is full.
+        SettingsError: $CLUSTERLOOM_CACHE_GB is no number.
     """
     if (entry := load_entry(folder)) is not None:
         return entry
+    most_bytes = _most_bytes()
     with new_entry(folder) as scratch:
         finish_entry(scratch, make(scratch))
     entry = load_entry(folder)
     if entry is None:
         raise DataError(f"{folder} was removed or damaged while it was written; run the command again")
+    keep_recent(folder.parent, most_bytes, _in_use)
     return entry
 
 
@@ -153,8 +156,6 @@ def new_entry(folder: Path) -> Iterator[Path]:
             f"no room for the converted images in {folder.parent}; free some space, or set CLUSTERLOOM_CACHE to a "
             f"folder on a larger disk"
         ) from error
-    if folder.parent.name == "images":
-        keep_recent(folder.parent, _most_bytes(), {folder, *_in_use})
 
 
 def _replace(folder: Path, scratch: Path) -> None:

@@ -8,7 +8,7 @@ filter a large one without reducing it first.
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +30,8 @@ from clusterloom.data.images import scale_pixels
 from clusterloom.errors import DataError
 from clusterloom.files import PNG_SOFTWARE
 
-Source = str | bytes | Image.Image
-"""A path, the encoded picture itself, or a picture that Pillow has opened."""
+Source = str | bytes
+"""A path, or the encoded picture itself."""
 
 _PLUGINS = (BmpImagePlugin, GifImagePlugin, JpegImagePlugin, PngImagePlugin, PpmImagePlugin, WebPImagePlugin)
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "WEBP")
@@ -84,29 +84,31 @@ def open_picture(source: Source) -> Iterator[Image.Image]:
         DataError: it is of no allowed format, or claims more than `MAX_PIXELS` pixels.
         Exception: whatever else Pillow raises on damaged bytes.
     """
-    if isinstance(source, Image.Image):
-        yield source
-        return
     file = io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb")  # noqa: SIM115, PTH123 (a Path costs a tenth of a small picture)
-    with file, opened(file) as image:
-        yield image
+    with file:
+        try:
+            image = Image.open(file, formats=FORMATS)
+        except UnidentifiedImageError:
+            raise DataError(f"not one of the formats {', '.join(FORMATS)}") from None
+        except Image.DecompressionBombError as error:
+            raise DataError(f"claims more than the {MAX_PIXELS:,} pixels that are allowed") from error
+        with image:
+            if image.width * image.height > MAX_PIXELS:
+                raise DataError(f"claims more than the {MAX_PIXELS:,} pixels that are allowed")
+            yield image
 
 
-def opened(file: IO[bytes]) -> Image.Image:
-    """As `open_picture`, for an open file that the caller closes."""
-    try:
-        image = Image.open(file, formats=FORMATS)
-    except UnidentifiedImageError:
-        raise DataError(f"not one of the formats {', '.join(FORMATS)}") from None
-    except Image.DecompressionBombError as error:
-        raise DataError(f"claims more than the {MAX_PIXELS:,} pixels that are allowed") from error
-    if image.width * image.height > MAX_PIXELS:
-        raise DataError(f"claims more than the {MAX_PIXELS:,} pixels that are allowed")
-    return image
+def read_header(source: Source) -> Header:
+    """What a picture tells from its header alone; a 16-bit grey one is decoded for its range.
+
+    Raises:
+        DataError: as `open_picture`.
+    """
+    with open_picture(source) as image:
+        return _header_of(image)
 
 
-def header_of(image: Image.Image) -> Header:
-    """What a picture tells from its header; a 16-bit grey one is decoded for its range."""
+def _header_of(image: Image.Image) -> Header:
     width, height = image.size
     # Pillow decodes a whole PNG to look for EXIF data behind the pixels: too slow for a header.
     if (image.format != "PNG" or "exif" in image.info) and _orientation(image) >= 5:

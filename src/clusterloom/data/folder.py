@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from clusterloom.console import ProgressReport
 from clusterloom.data.boundary import only_data_errors, reason
 from clusterloom.data.cache import entry_folder
 from clusterloom.data.images import ImageSet, limit_note, limited_rows
@@ -54,7 +55,7 @@ def read_folder(folder: Path, name: str, options: ReadOptions = ReadOptions()) -
         DataError: there is no picture, or one cannot be read and `options.skip_bad` is off.
     """
     with only_data_errors(name):
-        listing = _list_pictures(folder)
+        listing = _list_pictures(folder, options.progress)
         ids = sorted(listing.stamps)
         if not ids and not listing.problems:
             raise DataError(_nothing_found(name, listing))
@@ -85,7 +86,7 @@ def read_folder(folder: Path, name: str, options: ReadOptions = ReadOptions()) -
     return ImageSet(entry.images, kept, labels, shown_names, name, tuple(notes), entry.pixel_range)
 
 
-def _list_pictures(folder: Path) -> _Listing:
+def _list_pictures(folder: Path, progress: ProgressReport) -> _Listing:
     """Walk a folder by hand: links to folders are followed, and a real folder met before is not entered again."""
     listing = _Listing()
     seen: set[tuple[int, int]] = set()
@@ -96,6 +97,7 @@ def _list_pictures(folder: Path) -> _Listing:
             _list_level(folder / prefix, prefix, listing, pending, seen)
         except OSError as error:
             listing.problems.append(Problem(prefix or ".", reason(error)))
+        progress("looking for pictures", len(listing.stamps), 0)
     return listing
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clusterloom.console import ProgressReport, no_progress
 from clusterloom.data.ids import RowIds
 from clusterloom.errors import DataError, SettingsError, printable
 
@@ -98,8 +99,11 @@ class ImageSet:
         notes = (*self.notes, limit_note(len(rows), len(self)))
         return replace(self, images=np.asarray(self.images[rows]), ids=ids, labels=labels, notes=notes)
 
-    def fingerprint(self) -> str:
+    def fingerprint(self, progress: ProgressReport = no_progress) -> str:
         """SHA-256 over the shape and all pixels, read in chunks so that memory stays flat.
+
+        Args:
+            progress: Told how far it has come.
 
         Returns:
             64 hexadecimal digits; equal for equal pixels, whatever file they came from.
@@ -109,8 +113,11 @@ class ImageSet:
             '230918acc12a'
         """
         digest = hashlib.sha256(repr(tuple(int(side) for side in self.images.shape)).encode("ascii"))
+        done = 0
         for chunk in chunks(self.images):
             digest.update(np.ascontiguousarray(chunk).data)
+            done += len(chunk)
+            progress("hashing images", done, len(self))
         return digest.hexdigest()
 
 

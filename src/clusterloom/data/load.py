@@ -70,7 +70,8 @@ def load_images(
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     options = ReadOptions(size, channels, skip_bad, limit, pixel_range, cache_dir, progress)
     images = _read(source, options)
-    return replace(images, notes=(*images.notes, *_contrast_note(images)))
+    note = _contrast_note(images)
+    return replace(images, notes=(*images.notes, *note)) if note else images
 
 
 def _read(source: str | Path, options: ReadOptions) -> ImageSet:

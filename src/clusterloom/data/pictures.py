@@ -1,6 +1,5 @@
 """Many encoded pictures to one cached set of images: look at each, choose a shape and a range, decode in threads."""
 
-import io
 import os
 import warnings
 from collections import Counter, deque
@@ -15,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from clusterloom.console import ProgressReport
 from clusterloom.data.boundary import is_our_defect, reason
 from clusterloom.data.cache import Entry, load_or_make, write_images
-from clusterloom.data.convert import SIXTEEN_BITS, Header, Source, header_of, open_picture, opened, read_pixels
+from clusterloom.data.convert import SIXTEEN_BITS, Header, Source, read_header, read_pixels
 from clusterloom.data.options import ReadOptions
 from clusterloom.errors import DataError, printable
 
@@ -25,10 +25,9 @@ from clusterloom.errors import DataError, printable
 MIN_SIDE, MAX_SIDE = 8, 64
 _BLOCK = 256
 _SHOWN_PROBLEMS = 10
-# Small pictures stay open between the look at them and their decoding, so many of them; all others are opened twice.
+# Of small files, so many bytes are kept between the look at them and their decoding; all others are read twice.
 _SMALL_BYTES = 1 << 18
 _KEPT_BYTES = 1 << 28
-_OPEN_PICTURE_BYTES = 4096  # beside its file, about
 
 T = TypeVar("T")
 
@@ -47,14 +46,6 @@ class Problem(NamedTuple):
     why: str
 
 
-class Look(NamedTuple):
-    """What a first look at a picture found: its header, and the open picture if it is kept, with its size in bytes."""
-
-    header: Header
-    image: Image.Image | None = None
-    kept_bytes: int = 0
-
-
 @dataclass
 class _Tally:
     """What comes to light while pictures are read."""
@@ -63,7 +54,6 @@ class _Tally:
     ours: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     steps: Counter[str] = field(default_factory=Counter)
-    kept_bytes: int = 0
 
 
 def read_pictures(
@@ -77,9 +67,9 @@ def read_pictures(
 ) -> Entry:
     """Decode pictures into a cache entry, or take the entry that an earlier call made.
 
-    All are looked at before any is decoded, for they decide on a common size and range. Up to 256 MB of small ones stay
-    open meanwhile. The others are opened a second time, which costs less than 0.1 ms each; 16-bit grey ones are also
-    decoded a second time.
+    All are looked at before any is decoded, for together they decide on a size and a range. Up to 256 MB of small files
+    are kept meanwhile, as bytes: open pictures would cost the garbage collector more time than they save. All other
+    files are opened twice, and 16-bit grey pictures are decoded twice.
 
     Args:
         pictures: Gives the pictures in order; may be called twice, so that they never have to be in memory together.
@@ -101,15 +91,18 @@ def read_pictures(
     def make(scratch: Path) -> dict[str, Any]:
         tally = _Tally(problems=list(problems))
         with warnings.catch_warnings():
-            # Between one and two times its limit Pillow only warns; `opened` refuses such pictures.
+            # Between one and two times its limit Pillow only warns; `open_picture` refuses such pictures.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            looks = _look_at_all(pictures(), n_pictures, options, skip_ours, tally)
-            headers = [look.header for look in looks if isinstance(look, Look)]
+            headers, kept = _look_at_all(pictures(), n_pictures, options.progress, skip_ours, tally)
             _check_found(tally, len(headers), options, name)
             shape, deep_range = _choose_shape(headers, options), _choose_range(headers, options)
-            del headers
-            chosen = _decode(_again(looks, pictures), shape, deep_range or SIXTEEN_BITS, options, tally)
-            n_images = write_images(scratch, chosen, shape)
+
+            def convert(source: Source) -> tuple[NDArray[np.uint8], list[str]]:
+                return read_pixels(source, *shape, deep_range or SIXTEEN_BITS)
+
+            chosen = _chosen(pictures(), kept)
+            blocks = _in_threads(convert, chosen, "reading pictures", len(headers), options.progress)
+            n_images = write_images(scratch, _decoded(blocks, tally), shape)
             _check_found(tally, n_images, options, name)
         notes = [*_notes(tally, shape), *([] if deep_range else options.unused_range_note())]
         return {"ids": tally.ids, "ours": tally.ours, "notes": notes, "pixel_range": deep_range}
@@ -155,54 +148,54 @@ def _choose_range(headers: list[Header], options: ReadOptions) -> tuple[float, f
 
 
 def _look_at_all(
-    pictures: Iterable[Picture], n_pictures: int, options: ReadOptions, skip_ours: bool, tally: _Tally
-) -> "deque[Look | None]":
-    """A look at every picture, in order; None for one that is not to be decoded."""
-    looks: deque[Look | None] = deque()
-    for block in _in_threads(lambda source: _look(source, tally.kept_bytes < _KEPT_BYTES), pictures):
+    pictures: Iterable[Picture], n_pictures: int, progress: ProgressReport, skip_ours: bool, tally: _Tally
+) -> "tuple[list[Header], deque[bytes | None]]":
+    """Headers of the pictures that are to be decoded; and of each picture its bytes, b"" to be read again, or None."""
+    headers: list[Header] = []
+    kept: deque[bytes | None] = deque()
+    kept_bytes = 0
+
+    def look(source: Source) -> tuple[Header, bytes]:
+        return _look(source, keep=kept_bytes < _KEPT_BYTES)
+
+    for block in _in_threads(look, pictures, "looking at pictures", n_pictures, progress):
         for picture, found in block:
             if isinstance(found, Problem):
                 tally.problems.append(found)
-                looks.append(None)
-            elif skip_ours and found.header.is_ours:
+                kept.append(None)
+                continue
+            header, content = found
+            if skip_ours and header.is_ours:
                 tally.ours.append(picture.id)
-                looks.append(None)
-            else:
-                looks.append(found)
-                tally.kept_bytes += found.kept_bytes
-        options.progress("looking at pictures", len(looks), n_pictures)
-    return looks
+                kept.append(None)
+                continue
+            headers.append(header)
+            kept.append(content)
+            kept_bytes += len(content)
+    return headers, kept
 
 
-def _look(source: Source, keep: bool) -> Look:
+def _look(source: Source, keep: bool) -> tuple[Header, bytes]:
     if keep and isinstance(source, str) and os.path.getsize(source) <= _SMALL_BYTES:  # noqa: PTH202 (as in convert)
         with open(source, "rb") as file:  # noqa: PTH123
             source = file.read()
-    if not (keep and isinstance(source, bytes) and len(source) <= _SMALL_BYTES):
-        with open_picture(source) as image:
-            return Look(header_of(image))
-    image = opened(io.BytesIO(source))
-    header = header_of(image)
-    # A 16-bit one has been decoded for its header, and may now be large.
-    return Look(header) if header.deep_range else Look(header, image, len(source) + _OPEN_PICTURE_BYTES)
+    content = source if keep and isinstance(source, bytes) and len(source) <= _SMALL_BYTES else b""
+    return read_header(source), content
 
 
-def _again(looks: "deque[Look | None]", pictures: Callable[[], Iterable[Picture]]) -> Iterator[Picture]:
-    """The pictures to be decoded, open where they were kept; what was found is forgotten on the way."""
-    for picture in pictures():
-        look = looks.popleft()
-        if look is not None:
-            yield Picture(picture.id, look.image or picture.source)
+def _chosen(pictures: Iterable[Picture], kept: "deque[bytes | None]") -> Iterator[Picture]:
+    """The pictures that are to be decoded; what was kept of them is forgotten on the way."""
+    for picture in pictures:
+        content = kept.popleft()
+        if content is not None:
+            yield Picture(picture.id, content or picture.source)
 
 
-def _decode(
-    pictures: Iterable[Picture],
-    shape: tuple[int, int, int],
-    deep_range: tuple[float, float],
-    options: ReadOptions,
-    tally: _Tally,
+def _decoded(
+    blocks: Iterable[list[tuple[Picture, tuple[NDArray[np.uint8], list[str]] | Problem]]], tally: _Tally
 ) -> Iterator[NDArray[np.uint8]]:
-    for block in _in_threads(lambda source: read_pixels(source, *shape, deep_range), pictures):
+    """The pixels of each block, and in the tally what else there is to say of it."""
+    for block in blocks:
         decoded = []
         for picture, result in block:
             if isinstance(result, Problem):
@@ -217,7 +210,7 @@ def _decode(
 
 
 def _in_threads(
-    work: Callable[[Source], T], pictures: Iterable[Picture]
+    work: Callable[[Source], T], pictures: Iterable[Picture], what: str, total: int, progress: ProgressReport
 ) -> Iterator[list[tuple[Picture, T | Problem]]]:
     """Blocks of pictures with what `work` made of each; Pillow decodes without the interpreter lock."""
 
@@ -229,10 +222,12 @@ def _in_threads(
                 raise
             return Problem(picture.id, reason(error))
 
-    remaining = iter(pictures)
+    remaining, done = iter(pictures), 0
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         while block := list(islice(remaining, _BLOCK)):
             yield list(zip(block, pool.map(attempt, block), strict=True))
+            done += len(block)
+            progress(what, done, total)
 
 
 def _check_found(tally: _Tally, n_good: int, options: ReadOptions, name: str) -> None:

@@ -1,5 +1,7 @@
 """What the estimators around a `ClusterVAE` share besides: new images, drawn from one sampler."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -68,21 +70,17 @@ class VariationalClusterer(ImageClusterer):
         self, clusters: np.ndarray, spread: float, generator: np.random.Generator, checked: bool = True
     ) -> np.ndarray:
         """Latents of new images, one of each of `clusters`, shape (n, latent_dim); see `sample`."""
-        latents = self._drawn(clusters, spread, generator)
-        wrong = np.arange(len(clusters))
-        for _ in range(_REDRAWS if checked and spread > 0 else 0):
-            wrong = wrong[self._most_likely(latents[wrong]) != clusters[wrong]]
-            if len(wrong) == 0:
-                break
-            latents[wrong] = self._drawn(clusters[wrong], spread, generator)
-        return latents
+        draw = partial(self._drawn, clusters, spread, generator)
+        return redrawn(clusters, draw, self._most_likely) if checked and spread > 0 else draw(np.arange(len(clusters)))
 
-    def _drawn(self, clusters: np.ndarray, spread: float, generator: np.random.Generator) -> np.ndarray:
-        noise = generator.standard_normal((len(clusters), self.network_.latent_dim), dtype=np.float32)
+    def _drawn(
+        self, clusters: np.ndarray, spread: float, generator: np.random.Generator, rows: np.ndarray
+    ) -> np.ndarray:
+        noise = generator.standard_normal((len(rows), self.network_.latent_dim), dtype=np.float32)
         means = self.network_.class_means.detach().cpu().numpy()
         factors = self.network_.scale_tril.cpu().numpy()
-        steps = np.einsum("nij,nj->ni", factors[clusters], noise)
-        drawn: np.ndarray = means[clusters] + np.float32(spread) * steps
+        steps = np.einsum("nij,nj->ni", factors[clusters[rows]], noise)
+        drawn: np.ndarray = means[clusters[rows]] + np.float32(spread) * steps
         return drawn
 
     def _most_likely(self, latents: np.ndarray) -> np.ndarray:
@@ -93,3 +91,28 @@ class VariationalClusterer(ImageClusterer):
             self.compute(),
         )
         return q.argmax(1)
+
+
+def redrawn(
+    clusters: np.ndarray,
+    draw: Callable[[np.ndarray], np.ndarray],
+    most_likely: Callable[[np.ndarray], np.ndarray],
+) -> np.ndarray:
+    """Latents of new images; those of images that the model would put elsewhere are drawn again, up to nine times.
+
+    Args:
+        clusters: Where each image belongs, shape (n,).
+        draw: Latents (m, D) for the images with these numbers (m,); new ones at every call.
+        most_likely: Clusters (m,) of the images that latents (m, D) decode to.
+
+    Returns:
+        Shape (n, D).
+    """
+    wrong = np.arange(len(clusters))
+    latents = draw(wrong)
+    for _ in range(_REDRAWS):
+        wrong = wrong[most_likely(latents[wrong]) != clusters[wrong]]
+        if len(wrong) == 0:
+            break
+        latents[wrong] = draw(wrong)
+    return latents

@@ -4,9 +4,11 @@ import functools
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeAlias
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from pydantic import ConfigDict, ValidationError, validate_call
+from pydantic_core import from_json
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -15,18 +17,43 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from clusterloom.errors import ClusterloomError, DataError, printable
-from clusterloom.explore import changing, looking, making
-from clusterloom.explore.asking import json_body
+from clusterloom.explore.collection import NotFoundError
 from clusterloom.explore.editor import StaleError
-from clusterloom.explore.guard import BodyTooLargeError, Guard, too_large
-from clusterloom.explore.session import NotFoundError, NotReadyError, Session, about
+from clusterloom.explore.routes import edits, exports, images, new_images, state
+from clusterloom.explore.security import BodyTooLargeError, Guard
+from clusterloom.explore.session import NotReadyError, Session, about
 
 _UPLOAD = "/api/drop"
 _STATIC = {"page.js": "text/javascript", "page.css": "text/css", "icon.svg": "image/svg+xml"}
-_STATUS: Mapping[type[ClusterloomError], int] = {NotFoundError: 404, StaleError: 409, NotReadyError: 503}
+_STATUS: Mapping[type, int] = {NotFoundError: 404, StaleError: 409, BodyTooLargeError: 413, NotReadyError: 503}
+_MOST_TEXT = 300  # of what is wrong with a request
 
-Answer = Callable[[Session, Mapping[str, Any]], Response]
-Endpoint = Callable[[Request], Awaitable[Response]]
+Answer: TypeAlias = Callable[..., Response]
+Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
+
+_GET: Mapping[str, Answer] = {
+    "/image/{row}.png": images.image,
+    "/sprites.png": images.sprites,
+    "/api/state": state.state,
+    "/api/positions": state.positions,
+    "/api/labels": state.labels,
+    "/api/confidences": state.confidences,
+    "/api/images/{row}": images.details,
+    "/api/clusters/{cluster}": images.gallery,
+    "/api/find": images.find,
+}
+_POST: Mapping[str, Answer] = {
+    "/api/similar": images.similar,
+    "/api/edit": edits.edit,
+    "/api/split": edits.split_preview,
+    "/api/save/labels": exports.save_labels,
+    "/api/save/images": exports.save_images,
+    "/api/save/generated": exports.save_generated,
+    "/api/generate": new_images.generate,
+    "/api/walk": new_images.walk,
+    "/api/latent/image": new_images.latent_image,
+    "/api/latent/strips": new_images.latent_strips,
+}
 
 
 def build_app(session: Session, port: int) -> Guard:
@@ -40,42 +67,18 @@ def build_app(session: Session, port: int) -> Guard:
     async def page(request: Request) -> Response:
         return HTMLResponse(html)
 
+    async def upload(request: Request) -> Response:
+        return await run_in_threadpool(new_images.drop, session, await request.body())
+
     app = Starlette(
         routes=[
             Route("/", page),
             Route("/static/{name}", _static),
-            Route("/image/{row}.png", _get(session, looking.image_png)),
-            Route("/sprites.png", _get(session, looking.sprites)),
-            Route("/api/state", _get(session, looking.state)),
-            Route("/api/positions", _get(session, looking.positions)),
-            Route("/api/labels", _get(session, looking.labels)),
-            Route("/api/confidences", _get(session, looking.confidences)),
-            Route("/api/images/{row}", _get(session, looking.image_details)),
-            Route("/api/clusters/{cluster}", _get(session, looking.cluster_page)),
-            Route("/api/find", _get(session, looking.find)),
-            *(
-                Route(f"/api/{name}", _post(session, answer), methods=["POST"])
-                for name, answer in {
-                    "similar": looking.similar,
-                    "edit": changing.edit,
-                    "split": changing.split_preview,
-                    "save/labels": changing.save_labels,
-                    "save/images": changing.save_images,
-                    "save/generated": making.save_generated,
-                    "generate": making.generate,
-                    "walk": making.walk,
-                    "latent/image": making.latent_image,
-                    "latent/strips": making.latent_strips,
-                }.items()
-            ),
-            Route(_UPLOAD, _upload(session), methods=["POST"]),
+            *(Route(path, _get(session, answer)) for path, answer in _GET.items()),
+            *(Route(path, _post(session, answer), methods=["POST"]) for path, answer in _POST.items()),
+            Route(_UPLOAD, upload, methods=["POST"]),
         ],
-        exception_handlers={
-            ClusterloomError: _refused,
-            BodyTooLargeError: _too_large,
-            HTTPException: _http_error,
-            OSError: _failed,
-        },
+        exception_handlers={ClusterloomError: _refused, HTTPException: _http_error, OSError: _failed},
     )
     guard = Guard(app, port, _UPLOAD)
     html = _page(session, guard.token)
@@ -83,27 +86,41 @@ def build_app(session: Session, port: int) -> Guard:
 
 
 def _get(session: Session, answer: Answer) -> Endpoint:
+    """An endpoint that calls `answer` with what path and query hold, by name; they hold nothing but text."""
+    checked = validate_call(config=ConfigDict(arbitrary_types_allowed=True))(answer)
+
     async def endpoint(request: Request) -> Response:
-        return await run_in_threadpool(answer, session, {**request.query_params, **request.path_params})
+        return await _answered(request, checked, session, {**request.query_params, **request.path_params})
 
     return endpoint
 
 
 def _post(session: Session, answer: Answer) -> Endpoint:
+    """An endpoint that calls `answer` with the fields of the body, a JSON object, by name."""
+    checked = validate_call(config=ConfigDict(arbitrary_types_allowed=True, strict=True))(answer)
+
     async def endpoint(request: Request) -> Response:
-        return await run_in_threadpool(answer, session, await json_body(request))
-
-    return endpoint
-
-
-def _upload(session: Session) -> Endpoint:
-    async def endpoint(request: Request) -> Response:
+        if request.headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
+            raise DataError("expected a body of type application/json")
         body = await request.body()
-        if not body:
-            raise DataError("the picture is empty")
-        return await run_in_threadpool(making.drop, session, body)
+        try:
+            values = from_json(body, allow_inf_nan=False)
+        except ValueError:
+            values = None
+        if not isinstance(values, dict):
+            raise DataError("expected a JSON object")
+        return await _answered(request, checked, session, values)
 
     return endpoint
+
+
+async def _answered(request: Request, answer: Answer, session: Session, values: dict[str, Any]) -> Response:
+    try:
+        return await run_in_threadpool(lambda: answer(session, **values))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        text = printable(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")[:_MOST_TEXT]
+        raise (NotFoundError if first["loc"][0] in request.path_params else DataError)(text) from None
 
 
 def _page(session: Session, token: str) -> str:
@@ -126,11 +143,7 @@ def _static_bytes(name: str) -> bytes:
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    return JSONResponse({"error": str(error)}, _STATUS.get(type(error), 400))  # type: ignore[arg-type]
-
-
-async def _too_large(request: Request, error: Exception) -> Response:
-    return too_large(error.limit if isinstance(error, BodyTooLargeError) else 0)
+    return JSONResponse({"error": str(error)}, _STATUS.get(type(error), 400))
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

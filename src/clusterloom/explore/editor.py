@@ -1,17 +1,15 @@
 """Edits with undo and redo, kept in a journal, and safe from several pages at once."""
 
 import threading
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
-from clusterloom.errors import ClusterloomError, DataError
+from clusterloom.errors import ClusterloomError, DataError, printable
+from clusterloom.explore.assignment import Assignment
+from clusterloom.explore.edits import Edit, History, Step
 from clusterloom.explore.journal import Journal
-from clusterloom.explore.sorting import Sorting
 
-_UNDO = {"op": "undo"}
-_REDO = {"op": "redo"}
+_STALE = "the clusters have been changed meanwhile, maybe in another window; look and try again"
 
 
 class StaleError(ClusterloomError):
@@ -19,56 +17,55 @@ class StaleError(ClusterloomError):
 
 
 class Editor:
-    """The current sorting of the images, and the only way to change it.
+    """The current assignment of images to clusters, and the only way to change it.
 
     Args:
         labels: Cluster of each image as the model says, shape (N,).
         n_clusters: The model's number of clusters.
         journal: Where edits are kept; what is in it is taken at once.
 
+    Attributes:
+        assignment: The clusters as they are now.
+        revision: Number of the last entry that was taken.
+
     Raises:
         DataError: the journal cannot be used.
+        OSError: it cannot be read.
     """
 
     def __init__(self, labels: np.ndarray, n_clusters: int, journal: Journal) -> None:
         self._labels, self._n_clusters, self._journal = labels, n_clusters, journal
         self._lock = threading.Lock()
-        self._done: list[Mapping[str, Any]] = []
-        self._undone: list[Mapping[str, Any]] = []
-        self.sorting = Sorting(labels, n_clusters)
-        self.revision = 0  # entries in the journal
-        self._broken: DataError | None = None
+        self._history = History()
+        self.assignment = Assignment(labels, n_clusters)
+        self.revision = 0
         self.refresh()
 
     @property
     def can_undo(self) -> bool:
         """Whether there is an edit to take back."""
-        return bool(self._done)
+        return bool(self._history.done)
 
     @property
     def can_redo(self) -> bool:
         """Whether there is an edit that was taken back."""
-        return bool(self._undone)
-
-    @property
-    def model_labels(self) -> np.ndarray:
-        """Cluster of each image as the model says, shape (N,)."""
-        return self._labels
+        return bool(self._history.undone)
 
     def refresh(self) -> None:
         """Take what other processes have written to the journal.
 
         Raises:
-            DataError: the journal can no longer be used.
+            DataError: the journal cannot be used, as long as it is not mended.
+            OSError: it cannot be read.
         """
         with self._lock:
             self._refresh()
 
-    def edit(self, entry: Mapping[str, Any], revision: int) -> None:
+    def edit(self, entry: Edit | Step, revision: int) -> None:
         """Make an edit, or undo or redo one, and write it down.
 
         Args:
-            entry: See `clusterloom.explore.sorting`; or {"op": "undo"} or {"op": "redo"}.
+            entry: The edit.
             revision: Of the state that the user saw.
 
         Raises:
@@ -77,56 +74,33 @@ class Editor:
             OSError: it cannot be written down; the state is as it was.
         """
         with self._lock:
-            self._check_revision(revision)
+            self._refresh()
+            if revision != self.revision:
+                raise StaleError(_STALE)
             after = self._after(entry)  # before the journal is touched: an impossible edit makes no file
-            with self._journal.locked():
+            if not self._journal.append(entry, revision):
                 self._refresh()
-                self._check_revision(revision)
-                self._journal.append(entry)
-            self._accept(entry, after)
-
-    def _check_revision(self, revision: int) -> None:
-        if revision != self.revision:
-            raise StaleError("the clusters have been changed meanwhile, maybe in another window; look and try again")
+                raise StaleError(_STALE)
+            self._accept(revision + 1, *after)
 
     def _refresh(self) -> None:
-        if self._broken is not None:  # what lies behind the bad entry was never taken
-            raise self._broken
-        for number, entry in enumerate(self._journal.read_new(), self.revision + 2):
+        for number, entry in self._journal.read(self.revision):
             try:
                 after = self._after(entry)
-            except DataError as error:
-                self._broken = DataError(f"{self._journal.path}, line {number}: {error}")
-                raise self._broken from error
-            self._accept(entry, after)
+            except DataError as error:  # what comes behind it is not taken, and nothing is written
+                raise DataError(f"{printable(str(self._journal.path))}, edit {number}: {error}") from error
+            self._accept(number, *after)
 
-    def _after(self, entry: Mapping[str, Any]) -> Sorting:
-        """What the state would be after an entry."""
-        if entry == _UNDO:
-            if not self._done:
-                raise DataError("there is nothing to undo")
-            return self._replayed(self._done[:-1])
-        if entry == _REDO:
-            if not self._undone:
-                raise DataError("there is nothing to redo")
-            entry = self._undone[-1]
-        sorting = self.sorting.copy()
-        sorting.apply(entry)
-        return sorting
-
-    def _accept(self, entry: Mapping[str, Any], after: Sorting) -> None:
-        if entry == _UNDO:
-            self._undone.append(self._done.pop())
-        elif entry == _REDO:
-            self._done.append(self._undone.pop())
+    def _after(self, entry: Edit | Step) -> tuple[History, Assignment]:
+        history = self._history.after(entry)
+        if len(history.done) > len(self._history.done):
+            assignment, edits = self.assignment.copy(), history.done[-1:]
         else:
-            self._done.append(entry)
-            self._undone.clear()
-        self.sorting = after
-        self.revision += 1
-
-    def _replayed(self, edits: list[Mapping[str, Any]]) -> Sorting:
-        sorting = Sorting(self._labels, self._n_clusters)
+            assignment, edits = Assignment(self._labels, self._n_clusters), history.done
         for edit in edits:
-            sorting.apply(edit)
-        return sorting
+            assignment.apply(edit)
+        return history, assignment
+
+    def _accept(self, number: int, history: History, assignment: Assignment) -> None:
+        self._history, self.assignment = history, assignment
+        self.revision = number  # last, so that nobody takes an older state for this revision

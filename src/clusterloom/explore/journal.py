@@ -1,133 +1,148 @@
-"""A journal of edits: one JSON line each, only ever appended, on the disk before anybody is told.
+"""A journal of edits beside a model: an SQLite file, in which each edit is on the disk before anybody is told.
 
-The first line names the model and the images that the edits belong to. Several processes may share a journal: each
-reads what others have written before it writes.
+It holds the edits of any number of models and sets of images, told apart by their hashes. Several processes may share
+it: an edit is written only if nobody has written one meanwhile. The file is opened anew each time, so that one that was
+mended or put back is used at once.
 """
 
-import contextlib
-import json
-import os
-from collections.abc import Iterator, Mapping
+import errno
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+
+from pydantic import ValidationError
 
 from clusterloom.errors import DataError, printable
-from clusterloom.files import fsync_directory
+from clusterloom.explore.edits import ENTRY, Edit, History, Step
 
+_APPLICATION_ID = 0x636C6F6A  # "cloj", where SQLite files say what they are
 _VERSION = 1
+_BUSY_SECONDS = 10.0
+_TABLE = """CREATE TABLE IF NOT EXISTS edits (
+    model_sha256 TEXT NOT NULL, data_sha256 TEXT NOT NULL, number INTEGER NOT NULL, edit TEXT NOT NULL,
+    PRIMARY KEY (model_sha256, data_sha256, number)
+)"""
+_OURS = "FROM edits WHERE model_sha256 = ? AND data_sha256 = ? AND number"
+
+
+def corrections(path: Path, model_sha256: str, data_sha256: str) -> list[Edit]:
+    """What a user has changed about a model's clusters of a set of images; edits that were taken back are left out.
+
+    `clusterloom.explore.assignment.Assignment` applies them to the model's labels.
+
+    Args:
+        path: The journal; no edits where there is none.
+        model_sha256: Hash of the model's weights.
+        data_sha256: Fingerprint of the images.
+
+    Raises:
+        DataError: the file is no journal.
+        OSError: it cannot be read.
+    """
+    history = History()
+    for _, entry in Journal(path, model_sha256, data_sha256).read():
+        history = history.after(entry)
+    return list(history.done)
 
 
 class Journal:
-    """The file, and how far it has been read.
-
-    It is made with the first entry: looking leaves no trace.
+    """The edits of one model and one set of images; the file is made with the first one.
 
     Args:
         path: The file.
-        model_sha256: Hash of the model.
+        model_sha256: Hash of the model's weights.
         data_sha256: Fingerprint of the images.
     """
 
     def __init__(self, path: Path, model_sha256: str, data_sha256: str) -> None:
         self.path = path
-        self._header = {"clusterloom_journal": _VERSION, "model_sha256": model_sha256, "data_sha256": data_sha256}
-        self._read_bytes = 0
-        self._read_lines = 0
+        self._key = (model_sha256, data_sha256)
 
-    def read_new(self) -> list[dict[str, Any]]:
-        """Entries that have been written since the last call, by whomever.
+    def read(self, since: int = 0) -> list[tuple[int, Edit | Step]]:
+        """Entries and their numbers, in their order, by whomever they were written.
 
-        A last line that a crash cut off counts for nothing.
+        Args:
+            since: Only those after this number.
 
         Raises:
-            DataError: the file is no journal, one of another model or other images, or was changed or cut short.
+            DataError: the file is no journal, holds something that is no edit, or no longer holds number `since`.
+            OSError: it cannot be read.
         """
+        rows = self._rows(since) if self.path.exists() else []
+        if since and rows[:1] != [(since, "")]:
+            raise DataError(f"{self._name} has lost edits since it was read; put it back, or start explore again")
+        return [(number, self._parsed(number, text)) for number, text in rows if number > since]
+
+    def append(self, entry: Edit | Step, since: int) -> bool:
+        """Write an entry; it is on the disk when this returns True.
+
+        Args:
+            entry: What is written.
+            since: The last number that is known; the entry gets the next one.
+
+        Returns:
+            Whether it was written; it is not where there are entries after `since`.
+
+        Raises:
+            DataError: the file is no journal.
+            OSError: it cannot be written; the journal is as it was.
+        """
+        with self._opened("rwc") as database, database:
+            database.execute("BEGIN IMMEDIATE")  # from here on nobody else writes
+            if _is_empty(database):
+                database.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+                database.execute(f"PRAGMA user_version = {_VERSION}")
+                database.execute(_TABLE)
+            if database.execute(f"SELECT 1 {_OURS} > ?", (*self._key, since)).fetchone():
+                return False
+            row = (*self._key, since + 1, entry.model_dump_json())
+            database.execute("INSERT INTO edits VALUES (?, ?, ?, ?)", row)
+        return True
+
+    @property
+    def _name(self) -> str:
+        return printable(str(self.path))
+
+    def _rows(self, since: int) -> list[tuple[int, str]]:
+        """Numbers and texts from `since` on, whose own text is left out."""
+        columns = "number, CASE number WHEN ? THEN '' ELSE CAST(edit AS TEXT) END"
+        with self._opened("rw") as database:  # not "ro": what a killed process has left half done is rolled back
+            if _is_empty(database):
+                return []
+            found = database.execute(f"SELECT {columns} {_OURS} >= ? ORDER BY number", (since, *self._key, since))
+            return found.fetchall()
+
+    def _parsed(self, number: int, text: str) -> Edit | Step:
         try:
-            with self.path.open("rb") as file:
-                return self._read(file)
-        except FileNotFoundError:
-            if self._read_bytes:
-                raise DataError(f"{printable(str(self.path))} has gone; start explore again") from None
-            return []
+            return ENTRY.validate_json(text)
+        except ValidationError:
+            raise DataError(f"{self._name}, edit {number}: not an edit that this release knows") from None
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep other processes from writing; between `read_new` and `append` nothing can come in between.
+    @contextmanager
+    def _opened(self, mode: str) -> Iterator[sqlite3.Connection]:
+        address = f"{self.path.absolute().as_uri()}?mode={mode}"
+        try:
+            with closing(sqlite3.connect(address, _BUSY_SECONDS, isolation_level=None, uri=True)) as database:
+                # With FULL, a power cut right after the last edit could still roll it back.
+                database.execute("PRAGMA synchronous = EXTRA")
+                self._check_kind(database)
+                yield database
+        except sqlite3.OperationalError as error:  # locked, read-only, full, or on a disk that cannot lock
+            raise OSError(errno.EIO, f"the journal cannot be used ({error})", str(self.path)) from None
+        except sqlite3.DatabaseError as error:
+            why = f"is damaged, or no journal ({error})"
+            raise DataError(f"{self._name} {why}; move it away to begin a new one") from None
 
-        Raises:
-            OSError: the file cannot be made or written.
-        """
-        with self.path.open("ab") as file, _exclusive(file.fileno()):
-            yield
-
-    def append(self, entry: Mapping[str, Any]) -> None:
-        """Write one entry; it is on the disk when this returns. Inside `locked`, and after `read_new`.
-
-        Raises:
-            OSError: the disk is full or not writable; the journal is as it was.
-        """
-        lines = [self._header, entry] if self._read_bytes == 0 else [entry]
-        data = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines).encode("ascii")
-        with self.path.open("r+b") as file:
-            # What lies behind the last whole line is what a crash has left of another one.
-            file.truncate(self._read_bytes)
-            file.seek(self._read_bytes)
-            try:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            except OSError:
-                with contextlib.suppress(OSError):
-                    file.truncate(self._read_bytes)
-                raise
-        fsync_directory(self.path.parent)
-        self._read_bytes += len(data)
-        self._read_lines += len(lines)
-
-    def _read(self, file: Any) -> list[dict[str, Any]]:
-        name = printable(str(self.path))
-        if os.fstat(file.fileno()).st_size < self._read_bytes:
-            raise DataError(f"{name} has been cut short since it was read; start explore again")
-        file.seek(self._read_bytes)
-        data = file.read()
-        whole = data[: data.rfind(b"\n") + 1]
-        entries = []
-        for number, line in enumerate(whole.splitlines(), self._read_lines + 1):
-            entry = _parsed(line, f"{name}, line {number}")
-            if number == 1:
-                self._check_header(entry, name)
-            else:
-                entries.append(entry)
-        self._read_bytes += len(whole)
-        self._read_lines += whole.count(b"\n")
-        return entries
-
-    def _check_header(self, header: Mapping[str, Any], name: str) -> None:
-        if header.get("clusterloom_journal") != _VERSION:
-            raise DataError(f"{name} is not a journal that this release can read; move it away to begin a new one")
-        for key, what in (("model_sha256", "another model"), ("data_sha256", "other images")):
-            if header.get(key) != self._header[key]:
-                raise DataError(f"{name} belongs to {what}; move it away to begin a new one")
+    def _check_kind(self, database: sqlite3.Connection) -> None:
+        if _is_empty(database):  # or is being made: the table and its kind come at once
+            return
+        (kind,), (version,) = (database.execute(f"PRAGMA {p}").fetchone() for p in ("application_id", "user_version"))
+        if kind != _APPLICATION_ID:
+            raise DataError(f"{self._name} is no journal; move it away to begin a new one")
+        if version > _VERSION:
+            raise DataError(f"{self._name} was written by a newer release of clusterloom; update to use it")
 
 
-def _parsed(line: bytes, where: str) -> dict[str, Any]:
-    try:
-        entry = json.loads(line)
-    except (ValueError, RecursionError):
-        entry = None
-    if not isinstance(entry, dict):
-        raise DataError(f"{where}: not a JSON object; repair the journal, or move it away to begin a new one")
-    return entry
-
-
-@contextlib.contextmanager
-def _exclusive(handle: int) -> Iterator[None]:
-    """A lock on an open file, where the system has one; the file's end is checked before every entry all the same."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    with contextlib.suppress(OSError):  # some network file systems have no locks
-        fcntl.flock(handle, fcntl.LOCK_EX)
-    yield  # closing the file releases the lock
+def _is_empty(database: sqlite3.Connection) -> bool:
+    return database.execute("SELECT 1 FROM sqlite_master").fetchone() is None

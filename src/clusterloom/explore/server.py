@@ -1,17 +1,17 @@
 """The page's server: on the loopback interface alone, until Ctrl-C."""
 
+import asyncio
 import os
 import socket
 import sys
 import threading
 import webbrowser
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import uvicorn
-from rich.console import Console
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from clusterloom.data import ImageSet
 from clusterloom.errors import SettingsError, printable
@@ -20,56 +20,47 @@ from clusterloom.explore.app import build_app
 from clusterloom.explore.session import Session
 
 _HOST = "127.0.0.1"
+_HEAD_SECONDS = 10.0  # in which a connection has to say what it wants
 _FAST_SECONDS = 1.5  # images that are read by then, or refused, are so before the page is announced
-
-
-@dataclass(frozen=True)
-class ServeOptions:
-    """How a page is served.
-
-    Attributes:
-        port: From 0, for any free one, to 65535.
-        browser: Open it.
-        source: The folder that the images come from; None where they come from elsewhere.
-        export_dir: Where exports go; None for `MODEL.exports` beside the model.
-    """
-
-    port: int = 8765
-    browser: bool = True
-    source: Path | None = None
-    export_dir: Path | None = None
 
 
 def explore(
     model_path: Path,
     load: Callable[[ImageClusterer], ImageSet] | None,
-    options: ServeOptions,
-    console: Console,
+    tell: Callable[[str], None],
+    *,
+    port: int = 8765,
+    browser: bool = True,
+    source: Path | None = None,
+    export_dir: Path | None = None,
 ) -> None:
     """Serve a page that shows a model and images, until it is interrupted.
 
     Args:
         model_path: The model directory.
         load: Reads the images for the model; None for a page about the model alone.
-        options: How.
-        console: Where the address is printed.
+        tell: Called with each line that a user should read, the address among them.
+        port: From 0, for any free one, to 65535.
+        browser: Open it.
+        source: The folder that the images come from; None where they come from elsewhere.
+        export_dir: Where exports go; None for `MODEL.exports` beside the model.
 
     Raises:
         ClusterloomError: the model, the images, the journal or the port cannot be used.
     """
-    listener = _listen(options.port)
-    with listener:
-        session = Session(model_path, load, options.source, options.export_dir)
+    with _listen(port) as listener:
+        session = Session(model_path, load, source, export_dir)
         port = listener.getsockname()[1]
         app = build_app(session, port)
-        server = _Server(_config(app), lambda: _announce(f"http://{_HOST}:{port}/?key={app.key}", options, console))
+        server = uvicorn.Server(_config(app))
         session.start(failed=lambda: setattr(server, "should_exit", True))
         session.wait(_FAST_SECONDS)
         if session.error is None:
+            _announce(f"http://{_HOST}:{port}/?key={app.key}", browser, tell)  # who comes now waits in the line
             try:
                 server.run(sockets=[listener])
             except KeyboardInterrupt:  # which the server raises again when it has ended
-                console.print("ended", highlight=False)
+                tell("ended")
     if session.error is not None:
         raise session.error
     if not session.wait(0):
@@ -79,22 +70,41 @@ def explore(
         os._exit(0)
 
 
-class _Server(uvicorn.Server):
-    """A server that says when it has started."""
+class _ImpatientProtocol(H11Protocol):
+    """HTTP that closes a connection on which no whole head comes; for such ones uvicorn alone waits for ever."""
 
-    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._started = started
+    _head_due: asyncio.TimerHandle | None = None
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._started()
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._expect_head()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._expect_head()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._expect_head()
+
+    def _expect_head(self) -> None:
+        """Start the clock where a head is due, and stop it where none is."""
+        answered = self.cycle is None or self.cycle.response_complete
+        if answered and not self.transport.is_closing():
+            self._head_due = self._head_due or self.loop.call_later(_HEAD_SECONDS, self.transport.close)
+        elif self._head_due is not None:
+            self._head_due.cancel()
+            self._head_due = None
 
 
 def _config(app: Any) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http="h11",  # the one whose limits are known; it also refuses heads of more than 64 KiB
+        http=_ImpatientProtocol,  # it also refuses heads of more than 64 KiB
         ws="none",
         lifespan="off",
         log_config=None,
@@ -122,10 +132,10 @@ def _listen(port: int) -> socket.socket:
     return listener
 
 
-def _announce(address: str, options: ServeOptions, console: Console) -> None:
-    console.print(f"explore: {printable(address)}", highlight=False, markup=False, soft_wrap=True)
-    console.print("Ctrl-C ends it", highlight=False)
-    if options.browser and _has_screen():
+def _announce(address: str, browser: bool, tell: Callable[[str], None]) -> None:
+    tell(f"explore: {printable(address)}")
+    tell("Ctrl-C ends it")
+    if browser and _has_screen():
         # In a thread, for some browsers' starters wait until the browser is closed.
         threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 

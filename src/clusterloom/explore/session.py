@@ -1,93 +1,23 @@
-"""What a page looks at: a model, images, what the model says of them, and the user's edits, as they become ready."""
+"""What a page looks at: a model that is there at once, and images that become ready in the background."""
 
 import hashlib
 import secrets
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from clusterloom.data import ImageSet
-from clusterloom.errors import ClusterloomError, printable
+from clusterloom.errors import ClusterloomError
 from clusterloom.estimators.base import ImageClusterer
 from clusterloom.estimators.dec import DECClusterer
 from clusterloom.estimators.methods import load_model
-from clusterloom.estimators.variational import VariationalClusterer
-from clusterloom.explore.editor import Editor
+from clusterloom.explore.collection import Collection
 from clusterloom.explore.journal import Journal
-from clusterloom.explore.sorting import Sorting
-from clusterloom.predictions import Predictions, predict_images
-
-
-class NotFoundError(ClusterloomError):
-    """There is no such image."""
 
 
 class NotReadyError(ClusterloomError):
     """What was asked for needs images that are still being read, or that nobody named."""
-
-
-@dataclass(frozen=True, eq=False)
-class Collection:
-    """A set of images that has been looked at.
-
-    Attributes:
-        images: The images.
-        predictions: What the model says of them.
-        editor: The user's sorting of them.
-        kept: What has been made of the current state, by name.
-    """
-
-    images: ImageSet
-    predictions: Predictions
-    editor: Editor
-    kept: dict[str, tuple[int, Any]] = field(default_factory=dict)
-
-    @property
-    def sorting(self) -> Sorting:
-        """The clusters as they are now."""
-        return self.editor.sorting
-
-    def once_a_revision(self, name: str, make: Callable[["Collection"], Any]) -> Any:
-        """What `make` gives, made anew only after an edit."""
-        revision = self.editor.revision
-        if self.kept.get(name, (-1, None))[0] != revision:
-            self.kept[name] = (revision, make(self))
-        return self.kept[name][1]
-
-    @cached_property
-    def typical_rank(self) -> np.ndarray:
-        """Place of each image among those that the model puts into its cluster, from 0, most typical, to 1, (N,)."""
-        return self._rank(self.predictions.typical)
-
-    @cached_property
-    def doubtful_rank(self) -> np.ndarray:
-        """Likewise from 0, most doubtful, to 1, (N,)."""
-        return self._rank(self.predictions.doubtful)
-
-    @cached_property
-    def searchable_ids(self) -> list[str]:
-        """Ids as `find` compares them."""
-        return [printable(id_).lower() for id_ in self.images.ids]
-
-    def ordered(self, cluster: int, order: str) -> np.ndarray:
-        """Rows of a cluster's images as it is now, the most "typical" or the most "doubtful" first.
-
-        Images that came from other clusters stand at the place that they had there.
-        """
-        members = self.sorting.members(cluster)
-        rank = self.typical_rank if order == "typical" else self.doubtful_rank
-        return members[np.argsort(rank[members], kind="stable")]
-
-    def _rank(self, order: Callable[[int], np.ndarray]) -> np.ndarray:
-        rank = np.zeros(len(self.images), np.float32)
-        for rows in map(order, range(self.predictions.n_clusters)):
-            rank[rows] = np.arange(len(rows)) / max(len(rows) - 1, 1)
-        return rank
 
 
 class Session:
@@ -101,6 +31,8 @@ class Session:
 
     Attributes:
         version: Differs at every start; images that a browser keeps from another start are not shown.
+        progress: What is being done before the collection is ready.
+        error: Why it never will be.
 
     Raises:
         ModelError: the model cannot be used.
@@ -117,7 +49,7 @@ class Session:
         self.model = load_model(path)
         self.model_sha256 = hashlib.sha256((path / "model.safetensors").read_bytes()).hexdigest()
         self.export_dir = (export_dir or self.path.with_name(self.path.name + ".exports")).absolute()
-        self.journal_path = self.path.with_name(self.path.name + ".journal.jsonl")
+        self.journal_path = self.path.with_name(self.path.name + ".journal.sqlite")
         self.source = source
         self.version = secrets.token_hex(8)
         self.progress = "reading the images" if load else ""
@@ -150,7 +82,7 @@ class Session:
     @property
     def generates(self) -> str:
         """Why the model makes no new images; "" where it does."""
-        if isinstance(self.model, VariationalClusterer):
+        if self.model.generates:
             return ""
         return f"{type(self.model).__name__} learns no distribution that new images could be drawn from."
 
@@ -179,24 +111,17 @@ class Session:
     def _prepare(self, load: Callable[[ImageClusterer], ImageSet], failed: Callable[[], None]) -> None:
         try:
             images = load(self.model)
-            journal_of = (self.journal_path, self.model_sha256, images.fingerprint())
-            Journal(*journal_of).read_new()  # a journal of other images is refused before a minute's work
-            found = predict_images(self.model, images, lambda what, done, total: self._tell(what))
-            collection = Collection(images, found, Editor(found.labels, found.n_clusters, Journal(*journal_of)))
-            self._tell("putting images in order")
-            # Made now, so that no first request has to wait for them.
-            _ = collection.typical_rank, collection.doubtful_rank, collection.searchable_ids
-            found.similar(np.zeros(1, np.int64), 1)
-            self._collection = collection
-            self._tell("")
+            journal = Journal(self.journal_path, self.model_sha256, images.fingerprint())
+            self._collection = Collection.prepare(self.model, images, journal, self._report)
+            self.progress = ""
         except Exception as error:
             self.error = error
             failed()
         finally:
             self._finished.set()
 
-    def _tell(self, line: str) -> None:
-        self.progress = line
+    def _report(self, what: str, done: int, total: int) -> None:
+        self.progress = f"{what}, {done / total:.0%}" if total else what
 
 
 def about(model: ImageClusterer) -> dict[str, Any]:

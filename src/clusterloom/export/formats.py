@@ -59,8 +59,10 @@ def write_export(
     if to == "onnx":
         if is_main_process():
             with new_directory(out) as folder:
-                facts = onnx.write_networks(folder, model, images, tell)
+                facts = onnx.write_networks(folder, model, images, progress)
                 write_facts(folder, to, _about(model) | facts)
+            for network in facts["networks"]:
+                tell(f"{network['file']}: differs from the model by {network['largest_difference']:.1g} at most")
             tell(f"networks: {shown}")
         return
     assert images is not None, "_check_format asks for them"

@@ -5,15 +5,15 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from clusterloom.console import ProgressReport, no_progress
 from clusterloom.data import ImageSet
 from clusterloom.data.boundary import reason
 from clusterloom.device import Compute
@@ -27,19 +27,11 @@ _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 _CHECKED_IMAGES = 256
 
 
-@dataclass(frozen=True)
-class Part:
-    """One network to export.
-
-    Attributes:
-        name: Of its file, without the suffix.
-        input: Name of what it reads: "image" (N, C, H, W) or "latent" (N, D).
-        outputs: Names of what it gives.
-        function: From the network and a batch to these.
-    """
+class Part(NamedTuple):
+    """One network to export: the name of its file, of its input and of its outputs, and how they are worked out."""
 
     name: str
-    input: str
+    input: str  # "image" (N, C, H, W) or "latent" (N, D)
     outputs: tuple[str, ...]
     function: Callable[[Any, Tensor], tuple[Tensor, ...]]
 
@@ -68,7 +60,7 @@ def check_installed() -> None:
 
 
 def write_networks(
-    folder: Path, model: ImageClusterer, images: ImageSet | None, tell: Callable[[str], None]
+    folder: Path, model: ImageClusterer, images: ImageSet | None, progress: ProgressReport = no_progress
 ) -> dict[str, Any]:
     """Export the networks, each into a file of its own, and run each in onnxruntime beside the original.
 
@@ -76,7 +68,7 @@ def write_networks(
         folder: Empty.
         model: Any fitted estimator.
         images: What to compare on; without any, on images that the model makes and on noise.
-        tell: Called with a line of text for each network.
+        progress: Told how far it is.
 
     Returns:
         What a program needs to know to use the files, as JSON values.
@@ -87,11 +79,13 @@ def write_networks(
     network = copy.deepcopy(model.network_).cpu().float().eval()
     x = _made_images(network, model.image_shape_) if images is None else _some_images(model, images)
     with torch.inference_mode():
-        z = network.latents(x)
+        inputs = {"image": x, "latent": network.latents(x)}
+    parts, networks = parts_of(network), []
+    for done, part in enumerate(parts):
+        progress(f"exporting the {part.name.replace('_', ' ')}", done, len(parts))
+        networks.append(_written_part(folder, network, part, inputs[part.input]))
     return {
-        "networks": [
-            _written_part(folder, network, part, z if part.input == "latent" else x, tell) for part in parts_of(network)
-        ],
+        "networks": networks,
         "image": {"layout": "NCHW", "type": "float32", "range": [0.0, 1.0], **_pixel_scaling(model)},
         "compared_on": "images made by the model, and noise" if images is None else f"{len(x)} of the images given",
     }
@@ -122,26 +116,21 @@ def largest_difference(path: Path, batch: Tensor, expected: tuple[Tensor, ...]) 
     return float(np.max(differences))  # NumPy's keeps NaN
 
 
-def _written_part(
-    folder: Path, network: nn.Module, part: Part, batch: Tensor, tell: Callable[[str], None]
-) -> dict[str, Any]:
+def _written_part(folder: Path, network: nn.Module, part: Part, batch: Tensor) -> dict[str, Any]:
     """Export and compare one part; what there is to know of its file."""
     path = folder / f"{part.name}.onnx"
     outputs = _export(network, part, batch, path)
     difference = largest_difference(path, batch, outputs)
-    tell(f"{path.name}: largest difference from the model {difference:.1g}, on {len(batch)} images")
     if not difference <= TOLERANCE:  # not a number is no agreement either
         raise ModelError(
             f"{path.name} differs from the model by {difference:.3g}, more than {TOLERANCE:g}: nothing was written; "
             "try other versions of torch, onnxscript and onnxruntime"
         )
+    named = zip(part.outputs, outputs, strict=True)
     return {
         "file": path.name,
         "input": {"name": part.input, "shape": ["batch", *batch.shape[1:]]},
-        "outputs": [
-            {"name": name, "shape": ["batch", *output.shape[1:]]}
-            for name, output in zip(part.outputs, outputs, strict=True)
-        ],
+        "outputs": [{"name": name, "shape": ["batch", *output.shape[1:]]} for name, output in named],
         "largest_difference": difference,
     }
 
@@ -187,13 +176,13 @@ def _quiet() -> Iterator[None]:
     """Without the exporter's notes to its own developers, and to users of torchvision."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logger.setLevel(logging.ERROR)
+        try:
             yield
-    finally:
-        logger.setLevel(level)
+        finally:
+            logger.setLevel(level)
 
 
 def _posterior(network: ClusterVAE, x: Tensor) -> tuple[Tensor, ...]:

@@ -80,7 +80,7 @@ def sprite_sheet(images: np.ndarray, rows: np.ndarray) -> tuple[Image.Image, tup
     height, width = images.shape[1:3]
     scale = min(1.0, MOST_PIXELS // per_side / max(height, width))
     tile = max(1, int(width * scale)), max(1, int(height * scale))
-    sheet = Image.new("RGB" if images.shape[-1] == 3 else "L", (per_side * tile[0], per_side * tile[1]))
+    sheet = Image.new("RGB" if images.shape[-1] >= 3 else "L", (per_side * tile[0], per_side * tile[1]))
     for position, row in enumerate(rows):
         picture = to_picture(images[row])
         if picture.size != tile:

@@ -16,7 +16,6 @@ from typing import Any
 FORMAT_VERSION = 1
 CONFIG, CARD = "config.json", "README.md"
 READ_BACK = ("model.safetensors", "metrics.jsonl")
-MARK = frozenset({"format_version", "settings"})  # what config.json of any version has
 LEFT_BY_VIEWERS = (".DS_Store", "Thumbs.db", "desktop.ini")  # by whatever shows a folder on macOS and Windows
 
 

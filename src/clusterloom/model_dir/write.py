@@ -8,7 +8,7 @@ import numpy as np
 import safetensors.numpy
 
 from clusterloom.errors import ModelError, printable
-from clusterloom.files import json_keys, new_directory, write_atomically
+from clusterloom.files import folder_kind, new_directory, write_atomically
 from clusterloom.model_dir.card import model_card
 from clusterloom.model_dir.contents import ModelContents
 from clusterloom.model_dir.format import (
@@ -16,7 +16,6 @@ from clusterloom.model_dir.format import (
     CONFIG,
     FORMAT_VERSION,
     LEFT_BY_VIEWERS,
-    MARK,
     READ_BACK,
     settings_sha256,
     sha256,
@@ -88,7 +87,7 @@ def check_target(path: Path, overwrite: bool) -> None:
 
 def is_model(path: Path) -> bool:
     """Whether a folder is a model directory of any version, whole or damaged."""
-    return json_keys(path / CONFIG) >= MARK
+    return folder_kind(path) == "model"
 
 
 def _is_ours(name: str) -> bool:

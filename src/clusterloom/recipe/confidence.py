@@ -1,26 +1,54 @@
-"""Confidence: how sure q(y|.) may be, found without labels."""
+"""Stage 6, confidence: how sure q(y|.) may be, found without labels."""
 
 import math
 
 import numpy as np
 import torch
 
+from clusterloom.metrics import clustering_accuracy_score
 from clusterloom.networks.vae import ClusterVAE
 
+_NATS = 0.2  # a mixture that is so much less likely counts by a factor of e less
 
-def calibrate(network: ClusterVAE, logits: np.ndarray, agreement: float) -> None:
-    """Make q(y|.) as sure on average as `agreement` says: one temperature on the logits, folded into the weights.
 
-    The temperature is that of Guo, Pleiss, Sun and Weinberger (2017), who ask labels how sure a model may be.
+def agreement(labels: np.ndarray, partitions: np.ndarray, log_likelihoods: np.ndarray) -> float:
+    """Share of images that other mixtures, almost as likely as the one taken, put into the same cluster.
+
+    The model learns its pseudo-labels nearly without exception, so that it agrees with them tells nothing of whether
+    they are right. But where the layout leaves open what belongs together, mixtures from different starts differ.
+
+    Args:
+        labels: The model's clusters, shape (N,).
+        partitions: Those of each mixture, in any order, shape (M, N). They are matched one to one with the model's.
+        log_likelihoods: Of the mixtures, nats per image, shape (M,). Likely mixtures count more.
+
+    Returns:
+        From 0 to 1, never certainty.
+
+    Example:
+        >>> agreement(np.array([0, 0, 1, 1]), np.array([[1, 1, 0, 0], [0, 1, 0, 0]]), np.zeros(2))
+        0.875
+    """
+    weights = np.exp((log_likelihoods - log_likelihoods.max()) / _NATS)
+    shares = [clustering_accuracy_score(partition, labels) for partition in partitions]
+    certain = 1 - 0.5 / (len(labels) + 1)
+    return min(float(np.average(shares, weights=weights)), certain)
+
+
+def calibrate(network: ClusterVAE, logits: np.ndarray, mean_confidence: float) -> None:
+    """Give the largest q(y|.) a mean over the images: one temperature on the logits, folded into the weights.
+
+    After Guo, Pleiss, Sun and Weinberger (2017), who ask labels how sure a model may be.
 
     Args:
         network: The model; changed in place.
         logits: Of images, shape (N, K).
-        agreement: How sure the model may be on average.
+        mean_confidence: What the mean is to be.
     """
+    temperature = temperature_for(logits, mean_confidence)
     with torch.no_grad():
         for parameter in network.category_encoder[-1].parameters():
-            parameter.div_(temperature_for(logits, agreement))
+            parameter.div_(temperature)
 
 
 def temperature_for(logits: np.ndarray, mean_confidence: float) -> float:
@@ -32,8 +60,3 @@ def temperature_for(logits: np.ndarray, mean_confidence: float) -> float:
         too_sure = float((precise / temperature).softmax(1).amax(1).mean()) > mean_confidence
         low, high = (temperature, high) if too_sure else (low, temperature)
     return temperature
-
-
-def agreement_of(labels: np.ndarray, others: np.ndarray) -> float:
-    """Share of images with equal labels (N,), never certainty."""
-    return (float((labels == others).sum()) + 0.5) / (len(labels) + 1)

@@ -1,7 +1,7 @@
 """The guided recipe trains a `ClusterVAE` so that it finds the same clusters every time. Its stages, in order:
 
 1. Represent (`represent`): conv networks and encoder learn from two views of each image (`augment`).
-2. First pseudo-labels (`pseudo_labels`): a mixture in the layout of the embedding's neighbour graph (`neighbours`) gives
+2. First pseudo-labels (`pseudo_labels`): a mixture in the layout of the embedding's neighbours (`neighbours`) gives
    clusters, and where it is asked for their number (`cluster_count`).
 3. First fit (`fit`): the whole model learns from them, with doubt.
 4. Second pseudo-labels: the same from what the category encoder has learned, which is better.
@@ -25,7 +25,7 @@ from clusterloom.inference import apply_in_batches
 from clusterloom.networks.vae import ClusterVAE
 from clusterloom.recipe.augment import ViewSettings, choose_views, random_views, widened
 from clusterloom.recipe.cluster_count import Evidence, best_count, cluster_count_evidence
-from clusterloom.recipe.confidence import agreement_of, calibrate
+from clusterloom.recipe.confidence import agreement, calibrate
 from clusterloom.recipe.fit import fit
 from clusterloom.recipe.neighbours import layout_of
 from clusterloom.recipe.pseudo_labels import PseudoLabels, first_pseudo_labels, second_pseudo_labels
@@ -104,7 +104,7 @@ def train_guided(
     hidden, own_q = _of_all(network.category_hidden, sample, run), _of_all(network.assign, sample, run)
     run.note(f"second pseudo-labels: layout of {len(hidden):,} images")
     second = run.cached(
-        "pseudo-labels-2", lambda: _arrays(second_pseudo_labels(layout_of(hidden, seed, run.progress), own_q))
+        "pseudo-labels-2", lambda: {"q": second_pseudo_labels(layout_of(hidden, seed, run.progress), own_q)}
     )
 
     # 5. Second fit.
@@ -116,7 +116,7 @@ def train_guided(
 
     # 6. Confidence and classes.
     logits = _of_all(network.logits, sample, run)
-    calibrate(network, logits, agreement_of(logits.argmax(1), second["q"].argmax(1)))
+    calibrate(network, logits, agreement(logits.argmax(1), first["partitions"], first["finalists"][:, 0]))
     _refit_classes(network, images, run)
     return {
         "views": vars(views),
@@ -194,7 +194,7 @@ def _embedding_of_views(
 
 
 def _arrays(labels: PseudoLabels) -> dict[str, np.ndarray]:
-    return {"q": labels.q, "finalists": np.array(labels.finalists)}
+    return {"q": labels.q, "finalists": np.array(labels.finalists), "partitions": labels.partitions}
 
 
 def _refit_classes(network: ClusterVAE, images: np.ndarray, run: Run) -> None:

@@ -31,10 +31,12 @@ class PseudoLabels:
         q: Probability of every cluster for each point, shape (N, K), float32.
         finalists: For each mixture that was compared, its log-likelihood in the layout and the nats that two views
             share in it, the kept one first.
+        partitions: The clusters that each of those mixtures finds, numbered as they come, shape (finalists, N), int32.
     """
 
     q: np.ndarray
     finalists: tuple[tuple[float, float], ...]
+    partitions: np.ndarray
 
 
 def first_pseudo_labels(
@@ -65,31 +67,31 @@ def first_pseudo_labels(
         The pseudo-labels; clusters are numbered by falling size.
     """
     if n_clusters == 1:
-        return PseudoLabels(np.ones((len(embedding), 1), np.float32), ((0.0, 0.0),))
+        return PseudoLabels(_one_cluster(len(embedding)), ((0.0, 0.0),), np.zeros((1, len(embedding)), np.int32))
     candidates = _likely_mixtures(layout, n_clusters, numpy_generator(seed, "mixtures"), progress)
     k = min(_VOTERS, len(embedding))
     voters = [nearest_neighbours(embedding, k, view, progress)[0] for view in views]
-    judged = []
-    for mixture in candidates:
-        labels = mixture.predict(layout)
-        clusters = [_majority(labels[rows], n_clusters) for rows in voters]
-        judged.append((mixture.lower_bound_, mutual_info_score(*clusters), mixture))
+    likely = np.array([mixture.lower_bound_ for mixture in candidates])
+    partitions = np.stack([mixture.predict(layout) for mixture in candidates]).astype(np.int32)
+    of_views = [[_majority(labels[rows], n_clusters) for rows in voters] for labels in partitions]
+    shared = np.array([mutual_info_score(*clusters) for clusters in of_views])
     # Full covariances fit a handful of points so well that their likelihood tells nothing.
-    lowest = max(likely for likely, _, _ in judged) - _ALMOST_NATS if len(embedding) >= FEWEST_FOR_LAYOUT else -np.inf
-    judged.sort(key=lambda candidate: (candidate[0] < lowest, -candidate[1]))
-    q = judged[0][2].predict_proba(layout).astype(np.float32)
+    lowest = likely.max() - _ALMOST_NATS if len(embedding) >= FEWEST_FOR_LAYOUT else -np.inf
+    order = np.lexsort([-shared, likely < lowest])
+    q = candidates[order[0]].predict_proba(layout).astype(np.float32)
     q = q[:, np.argsort(-np.bincount(q.argmax(1), minlength=n_clusters), kind="stable")]
-    return PseudoLabels(q, tuple((float(likely), float(shared)) for likely, shared, _ in judged))
+    finalists = tuple(zip(likely[order].tolist(), shared[order].tolist(), strict=True))
+    return PseudoLabels(q, finalists, partitions[order])
 
 
-def second_pseudo_labels(layout: np.ndarray, q: np.ndarray) -> PseudoLabels:
+def second_pseudo_labels(layout: np.ndarray, q: np.ndarray) -> np.ndarray:
     """The mixture that maximising the likelihood of a layout (N, d) from soft assignments (N, K) leads to.
 
     Returns:
-        The pseudo-labels; clusters keep their numbers.
+        Soft assignments, shape (N, K), float32; clusters keep their numbers.
     """
     if q.shape[1] == 1:
-        return PseudoLabels(np.ones((len(layout), 1), np.float32), ())
+        return _one_cluster(len(layout))
     q, layout = q.astype(np.float64), layout.astype(np.float64)  # the precisions below are exact in no less
     weight = q.sum(0) + 1e-6
     means = (q.T @ layout) / weight[:, None]
@@ -99,7 +101,7 @@ def second_pseudo_labels(layout: np.ndarray, q: np.ndarray) -> PseudoLabels:
         inverse = np.linalg.inv((q[:, k, None] * step).T @ step / weight[k] + 1e-3 * np.eye(layout.shape[1]))
         precisions.append((inverse + inverse.T) / 2)
     start = {"weights_init": weight / weight.sum(), "means_init": means, "precisions_init": np.array(precisions)}
-    return PseudoLabels(_fit(_mixture(len(means), **start), layout).predict_proba(layout).astype(np.float32), ())
+    return _fit(_mixture(len(means), **start), layout).predict_proba(layout).astype(np.float32)
 
 
 def fitted_mixture(layout: np.ndarray, n_clusters: int, start: int, generator: np.random.Generator) -> GaussianMixture:
@@ -127,6 +129,10 @@ def _likely_mixtures(
         finalists.append(_fit(_mixture(n_clusters, **start_here), layout))
         progress("mixtures", _STARTS + len(finalists), total)
     return finalists
+
+
+def _one_cluster(n: int) -> np.ndarray:
+    return np.ones((n, 1), np.float32)
 
 
 def _majority(labels: np.ndarray, n_clusters: int) -> np.ndarray:

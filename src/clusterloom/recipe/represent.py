@@ -91,7 +91,7 @@ class Representation(nn.Module):
 
 
 def view_noise(n: int, vae: ClusterVAE, views: ViewSettings, generator: torch.Generator) -> Tensor:
-    """Normal numbers for two views of each image, then for its posterior sample: (n, 2 * views.numbers + latent_dim)."""
+    """Normal numbers for two views of each image, then for its posterior sample: (n, 2 * numbers + latent_dim)."""
     return torch.randn(n, 2 * views.numbers + vae.latent_dim, generator=generator, device=generator.device)
 
 

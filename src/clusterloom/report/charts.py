@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from clusterloom.recipe.cluster_count import Evidence, best_count
 from clusterloom.training.progress import NOT_TERMS
@@ -12,8 +12,7 @@ from clusterloom.training.progress import NOT_TERMS
 WIDTH, HEIGHT = 320, 150  # of a panel's plotting area, in SVG units
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """Points of a line, as SVG's `points` attribute has them; one without a neighbour is drawn as a dot."""
 
     points: str
@@ -22,31 +21,18 @@ class Line:
 
 @dataclass(frozen=True)
 class Panel:
-    """One quantity over the epochs of training.
-
-    Attributes:
-        name: Of the quantity.
-        lines: One for each stage that has it.
-        bounds: Where a stage ends, in SVG units from the left.
-        low: Smallest value.
-        high: Largest value.
-        first: Value after the first epoch that has it.
-        last: Value after the last one.
-        x_low: The first number on the horizontal axis.
-        x_high: The last one.
-        ring: Where a chosen point is ringed, (x, y), if any.
-    """
+    """One quantity over the epochs of training, or over numbers of clusters."""
 
     name: str
-    lines: list[Line]
-    bounds: list[float]
+    lines: list[Line]  # one for each stage that has it
+    bounds: list[float]  # where a stage ends, in SVG units from the left
     low: float
     high: float
-    first: float
+    first: float  # value at the left end
     last: float
     x_low: int
     x_high: int
-    ring: tuple[float, float] | None = None
+    ring: tuple[float, float] | None = None  # around a chosen point
 
 
 def loss_panels(history: Sequence[Mapping[str, Any]]) -> list[Panel]:

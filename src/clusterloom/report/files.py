@@ -1,7 +1,10 @@
 """The files of a report: the page and, if wanted, pictures beside it."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
+
+import numpy as np
 
 from clusterloom.console import ProgressReport, is_main_process, no_progress
 from clusterloom.data import ImageSet
@@ -17,6 +20,7 @@ from clusterloom.report.map_picture import with_labels
 from clusterloom.tables import read_labels
 
 _SUFFIXES = (".html", ".htm")
+_OURS = re.compile(r"(map|outliers|cluster-\d+-(typical|least-certain|new))\.png")
 
 
 def write_report(
@@ -91,21 +95,28 @@ def _seen(model: ImageClusterer, images: ImageSet, labels_file: Path | None, pro
 def _write_pictures(folder: Path, subject: Subject, content: Contents) -> None:
     """The page's pictures as PNG files; those of an earlier report are removed, anything else there is kept."""
     folder.mkdir(exist_ok=True)
-    for old in folder.glob("cluster-*.png"):
-        old.unlink()
-    grids = {}
-    if subject.seen is not None and content.map is not None:
+    for old in folder.iterdir():
+        if _OURS.fullmatch(old.name):
+            old.unlink()
+    if content.map is not None:
         write_atomically(folder / "map.png", png_bytes(with_labels(content.map)))
-        images = subject.seen.images.images
-        grids["outliers", "outliers, the furthest out first"] = images[[one.row for one in content.outliers]]
-        for cluster in content.clusters:
-            k, typical, doubtful = cluster.number, cluster.typical, cluster.doubtful
-            grids[f"cluster-{k}-typical", f"the most typical images of cluster {k}"] = images[[i.row for i in typical]]
-            grids[f"cluster-{k}-least-certain", f"the least certain ones of cluster {k}"] = images[
-                [i.row for i in doubtful]
-            ]
-    for k in range(len(content.clusters)):
-        grids[f"cluster-{k}-new", f"new images of cluster {k}, made by the model"] = new_images(subject.model, k)
-    for (name, title), shown in grids.items():
-        if len(shown):
-            write_atomically(folder / f"{name}.png", png_bytes(image_grid([shown], title=title)))
+    for name, (title, images) in _grids(subject, content).items():
+        if len(images):
+            write_atomically(folder / f"{name}.png", png_bytes(image_grid([images], title=title)))
+
+
+def _grids(subject: Subject, content: Contents) -> dict[str, tuple[str, np.ndarray]]:
+    """Title and images of every grid, by the name of its file."""
+    grids = {
+        f"cluster-{k}-new": (f"new images of cluster {k}, made by the model", new_images(subject.model, k))
+        for k in range(len(content.clusters))
+    }
+    if subject.seen is None:
+        return grids
+    members = {"outliers": ("outliers, the furthest out first", content.outliers)}
+    for cluster in content.clusters:
+        name, of = f"cluster-{cluster.number}", f"of cluster {cluster.number}"
+        members[f"{name}-typical"] = (f"the most typical images {of}", cluster.typical)
+        members[f"{name}-least-certain"] = (f"the least certain images {of}", cluster.doubtful)
+    images = subject.seen.images.images
+    return grids | {name: (title, images[[one.row for one in some]]) for name, (title, some) in members.items()}

@@ -1,8 +1,8 @@
 """The map of all images as a picture: a transparent raster for the points, and places for the clusters' numbers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
@@ -20,8 +20,7 @@ _LEAST_SHARE = 0.2  # a part with fewer of its cluster's images gets no number
 _LABEL_DISTANCE = 50  # the least between two numbers, pixels
 
 
-@dataclass(frozen=True)
-class Label:
+class Label(NamedTuple):
     """A cluster's number on the map: `x` and `y` in pixels from the upper left corner."""
 
     cluster: int
@@ -29,26 +28,20 @@ class Label:
     y: float
 
 
-@dataclass(frozen=True)
-class MapPicture:
-    """The map, drawn.
+class MapPicture(NamedTuple):
+    """The map, drawn."""
 
-    Attributes:
-        points: Transparent where there is no image.
-        labels: Where to write the clusters' numbers; a cluster in several parts has several.
-    """
-
-    points: Image.Image
-    labels: list[Label]
+    points: Image.Image  # transparent where there is no image
+    labels: list[Label]  # a cluster in several parts has several
 
 
 def draw(predictions: Predictions, styles: Sequence[Style]) -> MapPicture:
-    """Draw all images of a predictions.
+    """Draw all images that a model was asked about.
 
     Markers are drawn in a random, seeded order: where clusters mix, no one of them covers the others.
 
     Args:
-        predictions: Of N images.
+        predictions: What the model says of them.
         styles: One for each cluster.
     """
     low, high = predictions.position.min(0), predictions.position.max(0)

@@ -21,22 +21,28 @@ def thumbnail(image: np.ndarray) -> str:
     picture = to_picture(image)
     if max(picture.size) > _LONGER_SIDE:
         picture.thumbnail((_LONGER_SIDE, _LONGER_SIDE), Image.Resampling.LANCZOS)
-    best = min((_encoded(picture, "png", optimize=True), _lossless_webp(picture)), key=lambda file: len(file[1]))
-    if len(best[1]) > _LARGE_BYTES and features.check("webp"):
-        best = min(best, _encoded(picture, "webp", quality=85, method=4), key=lambda file: len(file[1]))
-    return _uri(*best)
+    kind, data = _lossless(picture)
+    if len(data) > _LARGE_BYTES and features.check("webp"):
+        kind, data = min((kind, data), _encoded(picture, "webp", quality=85, method=4), key=_size)
+    return _uri(kind, data)
 
 
 def raster(picture: Image.Image) -> str:
     """A data URI of a picture, to the last bit."""
-    return _uri(*min((_encoded(picture, "png", optimize=True), _lossless_webp(picture)), key=lambda file: len(file[1])))
+    return _uri(*_lossless(picture))
 
 
-def _lossless_webp(picture: Image.Image) -> tuple[str, bytes]:
+def _lossless(picture: Image.Image) -> tuple[str, bytes]:
+    """Format and contents of the smallest file that keeps every pixel."""
+    png = _encoded(picture, "png", optimize=True)
     if not features.check("webp"):  # Pillow may have been built without it
-        return _encoded(picture, "png", optimize=True)
-    has_alpha = "transparency" in picture.info
-    return _encoded(picture.convert("RGBA" if has_alpha else "RGB"), "webp", lossless=True, quality=60, method=4)
+        return png
+    full = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
+    return min(png, _encoded(full, "webp", lossless=True, quality=60, method=4), key=_size)
+
+
+def _size(file: tuple[str, bytes]) -> int:
+    return len(file[1])
 
 
 def _encoded(picture: Image.Image, kind: str, **options: Any) -> tuple[str, bytes]:

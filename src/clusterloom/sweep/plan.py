@@ -93,15 +93,6 @@ def parse_values(method: str, name: str, texts: Sequence[str]) -> list[Any]:
     return [settings.parse(name, text.strip().replace(":", ",")) for text in texts]
 
 
-def shown(value: Any) -> str:
-    """A knob's value as `parse_values` reads it."""
-    if isinstance(value, list | tuple):
-        return ":".join(map(shown, value))
-    if value is None or isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
 def settings_of(knobs: Sequence[Varied], trials: int | None, seed: int) -> list[dict[str, Any]]:
     """The settings to try.
 

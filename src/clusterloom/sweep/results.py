@@ -11,8 +11,12 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from clusterloom.sweep.plan import shown
-from clusterloom.sweep.run import SCORES
+SCORES = {
+    "modularity": "share of the 15 nearest neighbours, by pixels, in the same cluster, beyond chance",
+    "silhouette": "of the clusters in the model's own latents",
+    "confidence": "mean probability of the most likely cluster",
+    "likelihood": "minus the loss of the last epoch; compare it only where losses and their weights are the same",
+}
 
 
 @dataclass(frozen=True)
@@ -146,8 +150,17 @@ class Results:
             panel.set_axis_off()
         figure.supylabel(f"{self.plan['rank_by']}; ringed: the best setting", fontsize=9)
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=110)
+        figure.savefig(buffer, format="png", dpi=110, metadata={"Software": "clusterloom"})
         return buffer.getvalue()
+
+
+def shown(value: Any) -> str:
+    """A knob's value as `clusterloom.sweep.plan.parse_values` reads it."""
+    if isinstance(value, list | tuple):
+        return ":".join(map(shown, value))
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _places(panel: Any, values: Sequence[Any]) -> Sequence[Any]:

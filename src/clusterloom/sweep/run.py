@@ -18,14 +18,8 @@ from clusterloom.estimators.base import ImageClusterer
 from clusterloom.estimators.methods import method_named
 from clusterloom.metrics import sampled_silhouette_score
 from clusterloom.recipe.neighbours import modularity, neighbour_graph
-from clusterloom.sweep.plan import shown
+from clusterloom.sweep.results import shown
 
-SCORES = {
-    "modularity": "share of the 15 nearest neighbours, by pixels, in the same cluster, beyond chance",
-    "silhouette": "of the clusters in the model's own latents",
-    "confidence": "mean probability of the most likely cluster",
-    "likelihood": "minus the loss of the last epoch; compare it only where losses and their weights are the same",
-}
 _GRAPH_IMAGES = 12_000
 
 

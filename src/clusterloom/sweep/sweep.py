@@ -13,8 +13,8 @@ from clusterloom.errors import DataError, SettingsError, printable
 from clusterloom.files import write_atomically
 from clusterloom.sweep.plan import parse_varied, settings_of
 from clusterloom.sweep.queue import Queue
-from clusterloom.sweep.results import Results
-from clusterloom.sweep.run import SCORES, Runner
+from clusterloom.sweep.results import SCORES, Results
+from clusterloom.sweep.run import Runner
 
 DEFAULT_NAME = "sweep"
 _RESERVED = {"random_state", "run_dir", "resume", "device", "verbose", "tracker", "image_shape"}
@@ -31,7 +31,7 @@ class SweepOptions:
         fixed: Knobs' values for all runs.
         trials: How many settings to draw; None for every combination.
         seeds: One run each for every setting.
-        rank_by: A key of `clusterloom.sweep.run.SCORES`.
+        rank_by: A key of `clusterloom.sweep.results.SCORES`.
         storage: SQLAlchemy's address of a database that workers share; None for SQLite in `out`.
         name: The sweep's name in it, one that a folder may have.
         grace_seconds: See `clusterloom.sweep.queue.Queue`.
@@ -140,7 +140,7 @@ def _check(options: SweepOptions) -> None:
         raise SettingsError(f"--name {printable(options.name)}: expected letters, digits, dots, - and _")
     if options.rank_by not in SCORES:
         raise SettingsError(f"--rank-by {options.rank_by}: expected one of {', '.join(SCORES)}")
-    out = options.out
-    sweeps = out.is_dir() and (not any(out.iterdir()) or (out / "sweep.db").exists() or any(out.glob("run-*")))
-    if out.exists() and not sweeps:
-        raise DataError(f"--out {printable(str(out))} exists and holds no sweep; choose another")
+    folders = [folder for folder in (options.out, options.folder) if folder.is_dir()]
+    sweeps = any(not any(f.iterdir()) or (f / "sweep.db").exists() or any(f.glob("run-*")) for f in folders)
+    if options.out.exists() and not sweeps:
+        raise DataError(f"--out {printable(str(options.out))} exists and holds no sweep; choose another")

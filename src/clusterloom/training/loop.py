@@ -8,7 +8,6 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -20,7 +19,6 @@ from torch import Tensor, nn
 
 from clusterloom.device import Compute
 from clusterloom.errors import CollapseWarning, SettingsError, TrainingError
-from clusterloom.prefetch import ahead
 from clusterloom.training.checkpoint import Position, read_checkpoint, restore, save_checkpoint
 from clusterloom.training.plan import TrainingPlan, batch_bounds, epoch_order
 from clusterloom.training.processes import from_main
@@ -44,7 +42,7 @@ class TrainingModel(Protocol):
     """What the loop asks of a model, besides being an `nn.Module`."""
 
     def draw_noise(self, n: int, generator: torch.Generator) -> Tensor:
-        """Noise for `n` images, the first dimension of the result; depends on nothing that is trained."""
+        """Noise for `n` images, the first dimension of the result."""
 
     def __call__(self, x: Tensor, noise: Tensor, targets: Tensor | None = None) -> Output:
         """Loss terms, and soft assignments if there are any, for images (B, C, H, W) and their rows of the targets."""
@@ -85,26 +83,6 @@ class DivergedError(TrainingError):
             f"Try a smaller learning rate (now {learning_rate:g}) or precision fp32"
         )
         self.what, self.epoch, self.batch, self.history = what, epoch, batch, history
-
-
-@dataclass(frozen=True)
-class Share:
-    """What one process computes of a batch, in the host's memory.
-
-    Attributes:
-        batch_images: Images of the whole batch.
-        used: Images of the share that count. A process without a share computes one that counts for nothing, since it
-            still takes part in the exchange of gradients.
-        images: As they are stored, shape (B, H, W, C).
-        noise: Shape (B, ...).
-        targets: Shape (B, ...), where the model asks for any.
-    """
-
-    batch_images: int
-    used: int
-    images: Tensor
-    noise: Tensor
-    targets: Tensor | None
 
 
 class Trainer:
@@ -223,12 +201,10 @@ class Trainer:
         """Complete the current epoch from `position.batch` on; the record of the epoch."""
         order = epoch_order(len(images), self.plan.seed, position.epoch, self.stage)
         bounds = batch_bounds(len(images), self.plan.batch_size, self._least_images)
-        todo = range(position.batch, len(bounds))
         shown = saved = time.perf_counter()
-        shares = ahead(lambda b: self._share(images, targets, order[slice(*bounds[b])], position.epoch, b), todo)
-        for batch, share in zip(todo, shares, strict=True):
+        for batch in range(position.batch, len(bounds)):
             self._set_learning_rate((position.epoch + batch / len(bounds)) / self.plan.epochs)
-            self._step(share, sums)
+            self._step(images, targets, order[slice(*bounds[batch])], position.epoch, batch, sums)
             position.batch = batch + 1
             clock.tick()
             now = time.perf_counter()
@@ -259,36 +235,35 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.plan.learning_rate_at(progress)
 
-    def _share(self, images: np.ndarray, targets: np.ndarray | None, rows: np.ndarray, epoch: int, batch: int) -> Share:
-        """This process's share of the batch of images `rows`."""
+    def _step(
+        self,
+        images: np.ndarray,
+        targets: np.ndarray | None,
+        rows: np.ndarray,
+        epoch: int,
+        batch: int,
+        sums: Sums,
+    ) -> None:
+        """One gradient step on the images `rows`, of which each process computes its share."""
         generator = torch_generator(self.plan.seed, "noise", self.stage, epoch, batch)
         noise = self.model.draw_noise(len(rows), generator)  # type: ignore[operator]
         processes, rank = self.accelerator.num_processes, self.accelerator.process_index
         start, stop = len(rows) * rank // processes, len(rows) * (rank + 1) // processes
-        part = slice(start, stop) if start < stop else slice(0, 1)
-        return Share(
-            len(rows),
-            stop - start,
-            self.compute.host(images[rows[part]]),
-            self.compute.host(noise[part]),
-            None if targets is None else self.compute.host(targets[rows[part]]),
-        )
-
-    def _step(self, share: Share, sums: Sums) -> None:
-        """One gradient step on a batch, of which each process computes its share."""
-        to_device = self.compute.on_device
+        used = stop - start
+        # A process without a share still takes part in the exchange of gradients; its image counts for nothing.
+        share = slice(start, stop) if used else slice(0, 1)
         with self.compute.autocast():
-            inputs = [self.compute.batch(share.images), to_device(share.noise)]
-            if share.targets is not None:
-                inputs.append(to_device(share.targets))
+            inputs = [self.compute.batch(images[rows[share]]), self.compute.on_device(noise[share])]
+            if targets is not None:
+                inputs.append(self.compute.on_device(targets[rows[share]]))
             output: Output = self._step_model(*inputs)
-        terms = {name: term[: share.used] for name, term in output.terms.items()}
+        terms = {name: term[:used] for name, term in output.terms.items()}
         # Distributed training averages gradients over processes; the factor makes that the mean over the whole batch.
-        loss = sum(term.sum() for term in terms.values()) * (self.accelerator.num_processes / share.batch_images)
+        loss = sum(term.sum() for term in terms.values()) * (processes / len(rows))
         self.optimizer.zero_grad()
         self.accelerator.backward(loss)
         self.optimizer.step()
-        sums.add(share.used, terms, None if output.q is None else output.q[: share.used])
+        sums.add(used, terms, None if output.q is None else output.q[:used])
 
     def _clear_faded_moments(self) -> None:
         """Set to zero what has faded from Adam's first moments, on the CPU.

@@ -2,19 +2,18 @@
 
 import numpy as np
 import pytest
-from clusterloom.guide import layout, modularity
-from scipy.sparse import csr_array
-from test_guided import QUICK, blobs, digits
+from recipe_helpers import QUICK, blobs, digits
 
 from clusterloom import ConvVAEClusterer, SettingsError, VAEClusterer, load_model
 from clusterloom.recipe.cluster_count import Evidence, best_count, cluster_count_evidence, enough_modularity
+from clusterloom.recipe.neighbours import layout_of
 
 
 @pytest.mark.parametrize("k", [3, 6])
 def test_as_many_as_there_are_blobs(k):
     points, _ = blobs(600, k)
     said = []
-    evidence = cluster_count_evidence(points, layout(points, 0), 2, 9, 0, said.append)
+    evidence = cluster_count_evidence(points, layout_of(points, 0), 2, 9, 0, said.append)
     assert [e.n_clusters for e in evidence] == list(range(2, 10))
     assert len(said) == 8
     assert best_count(evidence) == k
@@ -22,7 +21,7 @@ def test_as_many_as_there_are_blobs(k):
     assert right.stability > 0.98
     assert right.modularity == pytest.approx(1 - 1 / k, abs=0.02)  # all neighbours inside; 1 / k by chance
     assert min(e.stability for e in evidence[k:]) < 0.9  # blobs that are cut are cut differently in each half
-    assert evidence == cluster_count_evidence(points, layout(points, 0), 2, 9, 0)
+    assert evidence == cluster_count_evidence(points, layout_of(points, 0), 2, 9, 0)
 
 
 def test_few_points_bound_the_number():
@@ -43,14 +42,6 @@ def test_the_smallest_of_the_best_is_taken():
     assert enough_modularity(evidence) == pytest.approx(0.79)
     assert best_count(evidence) == 3
     assert best_count([Evidence(4, -0.1, 1.0)]) == 4
-
-
-def test_modularity_of_hand_worked_graphs():
-    path = csr_array(np.array([[0, 1, 0, 0], [1, 0, 1, 0], [0, 1, 0, 1], [0, 0, 1, 0]]))
-    # Two of three edges inside; each half has half of the ends: 2/3 - 1/4 - 1/4.
-    assert modularity(path, np.array([0, 0, 1, 1])) == pytest.approx(2 / 3 - 1 / 2)
-    assert modularity(path, np.arange(4)) == pytest.approx(-(1 + 4 + 4 + 1) / 36)
-    assert modularity(path, np.zeros(4, int)) == 0
 
 
 def test_the_estimator_finds_the_number_and_keeps_the_evidence(tmp_path):

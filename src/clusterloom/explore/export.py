@@ -5,18 +5,15 @@ Nothing that a page sends becomes part of a path. Folders appear whole or not at
 
 import re
 import shutil
-import tempfile
-import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
+from datetime import datetime
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from clusterloom.errors import DataError, printable
-from clusterloom.explore.session import Collection
-from clusterloom.files import umask
+from clusterloom.explore.collection import Collection
+from clusterloom.files import new_directory
 from clusterloom.pictures import png_bytes, to_picture
 from clusterloom.tables import prediction_columns, write_table
 
@@ -39,28 +36,24 @@ def export_labels(collection: Collection, folder: Path, suffix: str) -> Path:
         DataError: pyarrow is needed and missing.
         OSError: the file cannot be written.
     """
-    sorting, predictions = collection.sorting, collection.predictions
-    said = prediction_columns(
-        collection.images.ids, {"proba": predictions.proba, "score": predictions.score, "outlier": predictions.outlier}
-    )
-    model_cluster = said.pop("cluster")
+    assignment, said = collection.assignment, collection.predictions
+    predicted = {"proba": said.proba, "score": said.score, "outlier": said.outlier}
+    others = prediction_columns(collection.images.ids, predicted)
+    model_cluster = others.pop("cluster")
     columns = {
-        "id": said.pop("id"),
-        "cluster": sorting.labels,
-        "name": [sorting.names[k] for k in sorting.labels.tolist()],
-        "changed": sorting.labels != model_cluster,
+        "id": others.pop("id"),
+        "cluster": assignment.labels,
+        "name": [assignment.names[k] for k in assignment.labels.tolist()],
+        "changed": assignment.labels != model_cluster,
         "model_cluster": model_cluster,
-        **said,
+        **others,
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    target = _free_name(folder, "labels", suffix)
+    target = _new_name(folder, "labels", suffix)
     write_table(columns, str(target))
     return target
 
 
-def export_images(
-    collection: Collection, rows: np.ndarray, folder: Path, source: Path | None, links: bool
-) -> tuple[Path, int]:
+def export_images(collection: Collection, rows: np.ndarray, folder: Path, source: Path | None, links: bool) -> Path:
     """Write images into a new folder: copies of the original files, links to them, or PNGs where there are no files.
 
     Args:
@@ -71,7 +64,7 @@ def export_images(
         links: Make symbolic links instead of copies.
 
     Returns:
-        The new folder, and how many images are in it.
+        The new folder.
 
     Raises:
         DataError: links are wanted and there are no files to link to, or an original is no longer there.
@@ -81,15 +74,14 @@ def export_images(
         raise DataError("there are no files to link to: the images did not come from a folder; export copies")
     ids = [collection.images.ids[row] for row in rows.tolist()]
     names = _file_names(ids, ".png" if source is None else None)
-
-    def fill(scratch: Path) -> None:
+    target = _new_name(folder, "selection")
+    with new_directory(target) as scratch:
         for row, identifier, name in zip(rows.tolist(), ids, names, strict=True):
             if source is None:
                 (scratch / name).write_bytes(png_bytes(to_picture(collection.images.images[row])))
             else:
                 _place_file(source, identifier, scratch / name, links)
-
-    return _new_folder(folder, "selection", fill), len(rows)
+    return target
 
 
 def export_generated(images: np.ndarray, folder: Path) -> Path:
@@ -98,12 +90,11 @@ def export_generated(images: np.ndarray, folder: Path) -> Path:
     Raises:
         OSError: the folder cannot be written.
     """
-
-    def fill(scratch: Path) -> None:
+    target = _new_name(folder, "generated")
+    with new_directory(target) as scratch:
         for i, image in enumerate(images):
             (scratch / f"{i:05d}.png").write_bytes(png_bytes(to_picture(image)))
-
-    return _new_folder(folder, "generated", fill)
+    return target
 
 
 def _place_file(source: Path, identifier: str, target: Path, link: bool) -> None:
@@ -143,27 +134,7 @@ def _file_names(ids: list[str], suffix: str | None) -> list[str]:
     return names
 
 
-def _new_folder(parent: Path, name: str, fill: Callable[[Path], None]) -> Path:
-    parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=parent, prefix=f".{name}."))
-    try:
-        fill(scratch)
-        scratch.chmod(0o777 & ~umask())
-        target = _free_name(parent, name, "")
-        scratch.rename(target)
-    except BaseException:
-        with suppress(OSError):
-            shutil.rmtree(scratch)
-        raise
-    return target
-
-
-def _free_name(folder: Path, name: str, suffix: str) -> Path:
-    """A name with the time in it that nothing has yet."""
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    number = 1
-    while True:
-        path = folder / f"{name}-{stamp}{f'-{number}' if number > 1 else ''}{suffix}"
-        if not path.exists() and not path.is_symlink():
-            return path
-        number += 1
+def _new_name(folder: Path, name: str, suffix: str = "") -> Path:
+    """A name that nothing has yet, for it holds the time to the microsecond; its folder is there afterwards."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{name}-{datetime.now():%Y%m%d-%H%M%S-%f}{suffix}"

@@ -13,28 +13,20 @@ import re
 import secrets
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from clusterloom.errors import ClusterloomError
+
 MAX_JSON_BYTES = 8 << 20  # the row numbers of a million images
 MAX_UPLOAD_BYTES = 16 << 20
 TOKEN_HEADER = "x-clusterloom-token"
-_HOST = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?")
-_POLICY = "; ".join(
-    [
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self'",
-        "connect-src 'self'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-    ]
-)
+_HOSTS = ["127.0.0.1", "localhost", "[::1]"]
 _HEADERS = {
-    "content-security-policy": _POLICY,
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "x-frame-options": "DENY",
@@ -44,16 +36,8 @@ _HEADERS = {
 }
 
 
-class BodyTooLargeError(Exception):
-    """A request's body is larger than its path allows; raised while it is received.
-
-    Args:
-        limit: In bytes.
-    """
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(f"more than {limit:,} bytes")
-        self.limit = limit
+class BodyTooLargeError(ClusterloomError):
+    """A request's body is larger than its path allows; raised while it is received."""
 
 
 class Guard:
@@ -71,48 +55,49 @@ class Guard:
 
     def __init__(self, app: ASGIApp, port: int, upload_path: str) -> None:
         self._app, self._upload_path = app, upload_path
+        self._checked = TrustedHostMiddleware(self._check, _HOSTS, www_redirect=False)
         self._cookie = f"clusterloom-{port}"
         self.key = secrets.token_urlsafe(24)
         self.token = secrets.token_urlsafe(24)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or pass it on."""
-        if scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
-            return
         if scope["type"] != "http":
             return
+        asked = Headers(scope=scope)
+        limit, received = self._limit(scope), 0
+        complete = "transfer-encoding" not in asked and asked.get("content-length", "0") == "0"
 
-        limit = MAX_UPLOAD_BYTES if scope["path"] == self._upload_path else MAX_JSON_BYTES
-        body = _Body(receive, limit, scope)
+        async def receive_limited() -> Message:  # a body may be longer than it says, or not say how long it is
+            nonlocal received, complete
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > limit:
+                raise BodyTooLargeError(_too_large(limit))
+            complete = complete or (message["type"] == "http.request" and not message.get("more_body", False))
+            return message
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
-                    headers[name] = value
+                headers.update(_HEADERS)
                 headers.setdefault("cache-control", "no-store")
-                if not body.complete:  # closing is what stops a sender; it would otherwise go on to the end
+                if not complete:  # closing is what stops a sender; it would otherwise go on to the end
                     headers["connection"] = "close"
             await send(message)
 
-        answer = self._answer(scope, limit)
-        if answer is not None:
-            await answer(scope, receive, send_guarded)
-            return
-        await self._app(scope, body.receive, send_guarded)
+        await self._checked(scope, receive_limited, send_guarded)
 
-    def _answer(self, scope: Scope, limit: int) -> Response | None:
+    async def _check(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await (self._answer(scope) or self._app)(scope, receive, send)
+
+    def _limit(self, scope: Scope) -> int:
+        return MAX_UPLOAD_BYTES if scope["path"] == self._upload_path else MAX_JSON_BYTES
+
+    def _answer(self, scope: Scope) -> Response | None:
         """What to answer without asking the application; None where the request is in order."""
         headers = Headers(scope=scope)
-        host = headers.getlist("host")
-        if len(host) != 1 or not _HOST.fullmatch(host[0].lower()):
-            return PlainTextResponse("This server answers to 127.0.0.1 and localhost alone.\n", 421)
-        if headers.get("origin") not in (None, f"http://{host[0]}"):
-            return PlainTextResponse("Refused: the request comes from another site.\n", 403)
-        # Following a link is harmless, and the answer stays closed to the other site.
-        foreign = headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
-        if foreign and not (scope["method"] == "GET" and headers.get("sec-fetch-mode") == "navigate"):
+        if _is_foreign(scope["method"], headers):
             return PlainTextResponse("Refused: the request comes from another site.\n", 403)
         if (redirect := self._let_in(scope)) is not None:
             return redirect
@@ -123,8 +108,8 @@ class Guard:
         if "range" in headers:
             return PlainTextResponse("Parts of answers are not served.\n", 416)
         length = headers.get("content-length", "0")
-        if not re.fullmatch("[0-9]{1,18}", length) or int(length) > limit:
-            return too_large(limit)
+        if not re.fullmatch("[0-9]{1,18}", length) or int(length) > self._limit(scope):
+            return JSONResponse({"error": _too_large(self._limit(scope))}, 413)
         return None
 
     def _let_in(self, scope: Scope) -> Response | None:
@@ -145,28 +130,18 @@ class Guard:
         return _same(cookies.get(self._cookie, ""), self.key)
 
 
+def _is_foreign(method: str, headers: Headers) -> bool:
+    if headers.get("origin") not in (None, f"http://{headers['host']}"):
+        return True
+    if headers.get("sec-fetch-site", "none") in ("none", "same-origin"):
+        return False
+    # Following a link is harmless, and the answer stays closed to the other site.
+    return method != "GET" or headers.get("sec-fetch-mode") != "navigate"
+
+
 def _same(given: str, expected: str) -> bool:
     return secrets.compare_digest(given.encode("utf-8", "replace"), expected.encode())
 
 
-class _Body:
-    """A request's body as it comes in, counted: it may be longer than it says, or not say how long it is."""
-
-    def __init__(self, receive: Receive, limit: int, scope: Scope) -> None:
-        headers = Headers(scope=scope)
-        self.complete = "transfer-encoding" not in headers and headers.get("content-length", "0") == "0"
-        self._receive, self._limit, self._received = receive, limit, 0
-
-    async def receive(self) -> Message:
-        message = await self._receive()
-        self._received += len(message.get("body", b""))
-        if self._received > self._limit:
-            raise BodyTooLargeError(self._limit)
-        if message["type"] == "http.request" and not message.get("more_body", False):
-            self.complete = True
-        return message
-
-
-def too_large(limit: int) -> Response:
-    """The answer to a body of more than `limit` bytes."""
-    return JSONResponse({"error": f"too large: at most {limit >> 20} MB"}, 413)
+def _too_large(limit: int) -> str:
+    return f"too large: at most {limit >> 20} MB"

@@ -1,0 +1,42 @@
+"""How well the map keeps neighbours: the share of each image's 15 nearest images that are among its 15 nearest on it.
+
+    python benchmarks/map.py MODEL mnist --limit 10000
+
+MODEL is a model directory. 5,000 images are looked at. CPU seconds are those of the map alone.
+"""
+
+import argparse
+import time
+
+import numpy as np
+from clusterloom.survey import joint_features
+
+from clusterloom import load_model
+from clusterloom.data import load_images
+from clusterloom.map_layout import draw_map
+from clusterloom.recipe.neighbours import nearest_neighbours
+
+
+def share_kept(features, position, n=15, looked_at=5000):
+    rows = np.random.default_rng(0).permutation(len(features))[:looked_at]
+    near, drawn = (nearest_neighbours(points, n + 1, points[rows])[0] for points in (features, position))
+    return np.mean([len(np.intersect1d(a[a != r], b[b != r])) / n for a, b, r in zip(near, drawn, rows, strict=True)])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model")
+    parser.add_argument("data")
+    parser.add_argument("--limit", type=int)
+    options = parser.parse_args()
+    images = load_images(options.data, limit=options.limit)
+    predicted = load_model(options.model).predictions(images)
+    features = joint_features(predicted["latents"], predicted["proba"])
+    started = time.process_time()
+    position = draw_map(features, predicted["proba"].argmax(1))
+    print(f"{len(features):,} images, {time.process_time() - started:.1f} CPU seconds", end="; ")
+    print(f"kept {share_kept(features, position):.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""Which cluster each image is in, and what the clusters are called, after a user's edits."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from clusterloom.errors import DataError
+from clusterloom.explore.edits import Edit, Merge, Move, Name, Split
+from clusterloom.explore.requests import MAX_CLUSTER_NUMBER
+
+MAX_CLUSTERS = 1000
+MAX_NAME = 80
+
+
+class Assignment:
+    """The state that edits change.
+
+    Args:
+        labels: Cluster of each image as the model says, shape (N,).
+        n_clusters: The model's number of clusters, K; they are numbered from 0.
+
+    Attributes:
+        labels: Cluster of each image now, shape (N,), int64.
+        names: What a user calls each cluster that there is, by its number; "" where nobody has named it.
+        next_number: What the next new cluster will be called.
+    """
+
+    def __init__(self, labels: np.ndarray, n_clusters: int) -> None:
+        self.labels = labels.astype(np.int64)
+        self.names = dict.fromkeys(range(n_clusters), "")
+        self.next_number = n_clusters
+
+    def copy(self) -> "Assignment":
+        """An assignment that can be changed without this one changing."""
+        new = Assignment(self.labels, 0)
+        new.names, new.next_number = dict(self.names), self.next_number
+        return new
+
+    def title(self, cluster: int) -> str:
+        """What to call a cluster: its name, or its number.
+
+        Example:
+            >>> Assignment(np.zeros(3), 2).title(1)
+            'cluster 1'
+        """
+        return self.names[cluster] or f"cluster {cluster}"
+
+    def members(self, cluster: int) -> np.ndarray:
+        """Ascending rows of a cluster's images."""
+        return np.flatnonzero(self.labels == self.checked(cluster))
+
+    def apply(self, edit: Edit) -> None:
+        """Take one edit.
+
+        Raises:
+            DataError: the edit names clusters or images that there are not, or is impossible. Nothing has changed.
+        """
+        match edit:
+            case Name():
+                self._name(self.checked(edit.cluster), edit.name)
+            case Merge():
+                self._merge([self.checked(k) for k in edit.clusters], self.checked(edit.into))
+            case Split():
+                self._split(self.checked(edit.cluster), self.rows(edit.rows), edit.new)
+            case Move():
+                self._move(self.rows(edit.rows), edit.to)
+
+    def checked(self, cluster: int) -> int:
+        """A cluster's number, if there is such a cluster.
+
+        Raises:
+            DataError: there is none.
+        """
+        if cluster not in self.names:
+            raise DataError(f"there is no cluster {cluster}")
+        return cluster
+
+    def rows(self, rows: Sequence[int]) -> np.ndarray:
+        """Row numbers, at least one and none negative, as an array, ascending and each once.
+
+        Raises:
+            DataError: one of the numbers is no image's.
+        """
+        if max(rows) >= len(self.labels):
+            raise DataError(f"there is no image {max(rows)}; they are numbered from 0 to {len(self.labels) - 1}")
+        return np.unique(np.array(rows, np.int64))
+
+    def _name(self, cluster: int, name: str) -> None:
+        name = " ".join(name.split())
+        if len(name) > MAX_NAME or not name.isprintable():
+            raise DataError(f"a name has at most {MAX_NAME} characters, all of them printable")
+        self.names[cluster] = name
+
+    def _merge(self, clusters: list[int], into: int) -> None:
+        others = sorted(set(clusters) - {into})
+        if not others or into not in clusters:
+            raise DataError("merging needs at least two clusters, one of them the one to merge into")
+        self.labels[np.isin(self.labels, others)] = into
+        for k in others:
+            name = self.names.pop(k)
+            self.names[into] = self.names[into] or name
+
+    def _split(self, cluster: int, rows: np.ndarray, new: int) -> None:
+        if not (self.labels[rows] == cluster).all():
+            raise DataError(f"some of these images are not in cluster {cluster}")
+        if len(rows) == (self.labels == cluster).sum():
+            raise DataError("a split leaves images on both sides")
+        self._add(new)
+        self.labels[rows] = new
+
+    def _move(self, rows: np.ndarray, to: int) -> None:
+        if to not in self.names:
+            self._add(to)
+        self.labels[rows] = to
+
+    def _add(self, number: int) -> None:
+        if number != self.next_number:
+            raise DataError(f"there is no cluster {number}; a new one would be {self.next_number}")
+        if len(self.names) >= MAX_CLUSTERS or number > MAX_CLUSTER_NUMBER:
+            raise DataError(f"there are {len(self.names)} clusters already; merge some first")
+        self.names[self.next_number] = ""
+        self.next_number += 1

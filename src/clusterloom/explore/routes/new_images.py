@@ -1,0 +1,96 @@
+"""What the network is asked for: new images, ways between images, latent dimensions, and pictures dropped in."""
+
+import base64
+import threading
+
+import numpy as np
+from PIL import Image
+from starlette.responses import JSONResponse, Response
+
+from clusterloom.data.boundary import reason
+from clusterloom.data.convert import read_pixels
+from clusterloom.errors import DataError
+from clusterloom.explore.latent_space import decode, deviations, new_images, place, predictions
+from clusterloom.explore.requests import ClusterNumber, From, NewCount, Offsets, Seed, Spread, Steps, To
+from clusterloom.explore.session import Session
+from clusterloom.explore.sheets import SHEET_COLUMNS, png_response, sheet
+from clusterloom.pictures import png_bytes, to_picture
+
+_STRIP = np.arange(-3, 4, dtype=np.float32)  # deviations shown beside each dimension
+_NEAREST = 24
+_ONE_PICTURE = threading.Lock()  # a picture of the largest size allowed takes hundreds of megabytes
+
+
+def generate(session: Session, cluster: ClusterNumber, spread: Spread, n: NewCount = 24, seed: Seed = 0) -> Response:
+    """New images of a cluster on one sheet."""
+    images = new_images(session, cluster, n, spread, seed)
+    return png_response(sheet(images, min(SHEET_COLUMNS, n)))
+
+
+def walk(session: Session, start: From, to: To, steps: Steps = 16) -> Response:
+    """Images on the straight way between two places in latent space, side by side on one sheet."""
+    first, last = place(session, start), place(session, to)
+    way = first + np.linspace(0, 1, steps, dtype=np.float32)[:, None] * (last - first)
+    return png_response(sheet(decode(session, way), steps))
+
+
+def latent_image(session: Session, start: From, offsets: Offsets) -> Response:
+    """The image at a place in latent space, moved along every dimension by so many deviations."""
+    latents = place(session, start)
+    if len(offsets) != len(latents):
+        raise DataError(f"offsets must be {len(latents)} numbers")
+    moved = latents + np.array(offsets, np.float32) * deviations(session)
+    return png_response(to_picture(decode(session, moved[None])[0]))
+
+
+def latent_strips(session: Session, start: From) -> Response:
+    """What each latent dimension does at a place: one line of seven images for each, most active first, and numbers."""
+    latents, step = place(session, start), deviations(session)
+    order = np.argsort(-step, kind="stable")
+    moved = np.tile(latents, (len(order), len(_STRIP), 1))
+    for line, dimension in enumerate(order.tolist()):
+        moved[line, :, dimension] += _STRIP * step[dimension]
+    images = decode(session, moved.reshape(-1, len(latents)))
+    return JSONResponse(
+        {
+            "dimensions": order.tolist(),
+            "deviations": [round(float(step[d]), 4) for d in order],
+            "offsets": _STRIP.tolist(),
+            "sheet": _encoded(sheet(images, len(_STRIP))),
+        }
+    )
+
+
+def drop(session: Session, body: bytes) -> Response:
+    """What the model says of a picture that the user brought."""
+    height, width, channels = session.model.image_shape_
+    if channels not in (1, 3):
+        raise DataError(f"the model's images have {channels} channels; a picture has 1 or 3")
+    if not body:
+        raise DataError("the picture is empty")
+    own_range = session.model.pixel_range_
+    deep = {} if own_range == (0.0, 1.0) else {"deep_range": own_range}
+    try:
+        with _ONE_PICTURE:
+            pixels, steps = read_pixels(body, height, width, channels, **deep)
+    except Exception as error:  # decoders raise nearly anything on damaged bytes
+        raise DataError(f"this picture cannot be read: {reason(error)}") from error
+    proba, latents, score, rebuilt = predictions(session.model, pixels)
+    order = np.argsort(-proba, kind="stable")
+    collection = session.collection if session.ready else None
+    return JSONResponse(
+        {
+            "cluster": int(order[0]),
+            "probabilities": [[int(k), float(proba[k])] for k in order[:10]],
+            "score": score if np.isfinite(score) else None,
+            "outlier": bool(score < session.model.outlier_threshold_),
+            "steps": steps,
+            "seen": _encoded(to_picture(pixels)),
+            "rebuilt": "" if session.decodes else _encoded(to_picture(rebuilt)),
+            "nearest": collection.briefs(collection.nearest(latents, proba, _NEAREST)) if collection else [],
+        }
+    )
+
+
+def _encoded(picture: Image.Image) -> str:
+    return base64.b64encode(png_bytes(picture)).decode("ascii")

@@ -1,0 +1,43 @@
+"""Pictures that stand beside a model: members of each cluster, new images, what spoke for the number of clusters."""
+
+from dataclasses import replace
+
+from clusterloom.console import ProgressReport, no_progress
+from clusterloom.data import ImageSet
+from clusterloom.estimators.base import ImageClusterer
+from clusterloom.figures import cluster_count_plot
+from clusterloom.pictures import image_grid, png_bytes
+from clusterloom.predictions import predict_without_map
+from clusterloom.recipe.cluster_count import Evidence
+from clusterloom.report.origin import recipe_of
+
+_MOST_IMAGES = 20_000  # evenly spaced; members are chosen among these
+_SHOWN = 16  # of each cluster
+
+
+def model_pictures(model: ImageClusterer, images: ImageSet, progress: ProgressReport = no_progress) -> dict[str, bytes]:
+    """PNG files by name, as `save` puts them beside the model card.
+
+    Args:
+        model: A fitted estimator.
+        images: What it was fitted to.
+        progress: Told how far it is.
+
+    Returns:
+        clusters.png, the most typical images of each cluster, as the report has them; generated.png, where the model
+        generates; number-of-clusters.png, where the model found that number.
+    """
+    step = -(-len(images) // _MOST_IMAGES)
+    looked_at = replace(images, images=images.images[::step], ids=images.ids[::step], labels=None, class_names=())
+    said = predict_without_map(model, looked_at, progress)
+    clusters = range(model.n_clusters_)
+    members = [looked_at.images[said.typical(k, _SHOWN)] for k in clusters]
+    sizes = [f"cluster {k}\n{model.cluster_sizes_[k]:,}" for k in clusters]
+    pictures = {"clusters.png": png_bytes(image_grid(members, sizes, "the most typical images of each cluster"))}
+    if model.generates:
+        new = [model.to_unit(model.sample(_SHOWN, k, random_state=k)) for k in clusters]
+        names = [f"cluster {k}" for k in clusters]
+        pictures["generated.png"] = png_bytes(image_grid(new, names, "new images of each cluster, made by the model"))
+    if evidence := recipe_of(model).get("count_evidence"):
+        pictures["number-of-clusters.png"] = cluster_count_plot([Evidence(**e) for e in evidence])
+    return pictures

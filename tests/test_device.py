@@ -1,0 +1,78 @@
+"""Where and how it is computed, and what is put back afterwards."""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from clusterloom.device import Compute, memory_errors_named
+from clusterloom.errors import TrainingError
+
+WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+
+
+def flags():
+    return (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        os.environ.get(WORKSPACE),
+    )
+
+
+@pytest.mark.parametrize("before", [None, ":16:8"])
+def test_cuda_is_asked_for_the_same_bits_and_its_flags_are_put_back(monkeypatch, before):
+    """The device need not be there: nothing is computed on it."""
+    monkeypatch.delenv(WORKSPACE, raising=False)
+    if before is not None:
+        monkeypatch.setenv(WORKSPACE, before)
+    compute = Compute(torch.device("cuda"), "fp32")
+    with compute.deterministic():
+        assert flags() == (True, True, before or ":4096:8")
+    assert flags() == (False, False, before)
+    with pytest.raises(RuntimeError, match="stopped"), compute.deterministic():
+        raise RuntimeError("stopped")
+    assert flags() == (False, False, before)
+
+
+def test_who_asks_for_more_keeps_it():
+    torch.use_deterministic_algorithms(True)
+    try:
+        with Compute(torch.device("cuda"), "fp32").deterministic():
+            assert flags()[:2] == (True, False)  # what has no such kernel still raises
+        assert flags()[:2] == (True, False)
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def test_other_devices_are_left_as_they_are():
+    before = flags()
+    with Compute(torch.device("cpu"), "fp32").deterministic():
+        assert flags() == before
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_batches_are_images_from_0_to_1_with_channels_last(dtype):
+    images = np.arange(2 * 3 * 4 * 2).reshape(2, 3, 4, 2).astype(dtype)
+    scale = 255 if dtype == np.uint8 else 1
+    compute = Compute(torch.device("cpu"), "fp32")
+    x = compute.batch(images)
+    assert x.is_contiguous(memory_format=torch.channels_last)
+    np.testing.assert_allclose(x.numpy(), images.transpose(0, 3, 1, 2) / scale, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), torch.OutOfMemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_too_little_memory_says_what_to_lower_in_the_words_of_parameters(error):
+    text = r"out of memory with batches of 512 images; try batch_size 256, smaller images or a smaller hidden_dim"
+    with pytest.raises(TrainingError, match=text), memory_errors_named(512):
+        raise error
+    text = r"out of memory; try smaller images or a smaller hidden_dim"
+    with pytest.raises(TrainingError, match=text), memory_errors_named():
+        raise error
+
+
+def test_other_errors_pass():
+    with pytest.raises(RuntimeError, match="size mismatch"), memory_errors_named(512):
+        raise RuntimeError("size mismatch")

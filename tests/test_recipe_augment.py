@@ -1,0 +1,195 @@
+"""Random views: what each setting does to an image, and which views the images themselves allow."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from recipe_helpers import digits, quarters
+
+from clusterloom import losses
+from clusterloom.recipe.augment import (
+    SIGNS,
+    THINGS,
+    ViewSettings,
+    _onto_pixels,
+    are_signs,
+    choose_views,
+    random_views,
+    symmetric_shares,
+    two_views,
+    widened,
+)
+
+
+def numbers(n, seed=0):
+    return torch.randn(n, 11, generator=torch.Generator().manual_seed(seed))
+
+
+def test_views_that_do_not_stray_are_the_image():
+    x = torch.rand(5, 3, 9, 12)
+    torch.testing.assert_close(random_views(x, numbers(5), ViewSettings()), x)
+
+
+def test_mirrors_and_turns_move_pixels_where_they_belong():
+    x = torch.rand(64, 1, 8, 8)
+    mirrored = random_views(x, numbers(64), ViewSettings(mirror_horizontally=True))
+    kinds = [torch.isclose(mirrored, y, atol=1e-5).flatten(1).all(1) for y in (x, x.flip(3))]
+    assert (kinds[0] | kinds[1]).all()
+    assert 16 < kinds[0].sum() < 48
+    turned = random_views(x, numbers(64), ViewSettings(quarter_turns=True))
+    same = torch.stack([torch.isclose(turned, x.rot90(k, (2, 3)), atol=1e-5).flatten(1).all(1) for k in range(4)])
+    assert (same.sum(0) == 1).all()
+    assert (same.sum(1) > 5).all()
+
+
+def test_a_rotated_view_is_the_rotated_image():
+    """A quarter turn by the angle alone, against torch's own."""
+    x = torch.rand(1, 1, 8, 8)
+    most = torch.full((1, 11), 9.0)  # erf(9 / sqrt 2) is 1: the largest change to one side
+    turned = random_views(x, most, ViewSettings(rotation_degrees=90))
+    assert any(torch.allclose(turned, x.rot90(k, (2, 3)), atol=1e-4) for k in (1, 3))
+
+
+def line(height, width, horizontal):
+    """A line of soft edges through the middle: its ends lie far inside, so that a turned one is whole."""
+    rows, columns = torch.meshgrid(
+        torch.arange(height) - (height - 1) / 2, torch.arange(width) - (width - 1) / 2, indexing="ij"
+    )
+    along, across = (columns, rows) if horizontal else (rows, columns)
+    half = 0.35 * min(height, width)
+    return (torch.sigmoid(half - along.abs()) * torch.exp(-(across**2) / 4))[None, None]
+
+
+def degrees_from(image, horizontal):
+    """By how much the axis of the brightest direction is tilted from across or from upright."""
+    rows, columns = np.nonzero(image.numpy() > 1e-3)
+    weights = image.numpy()[rows, columns]
+    centred = np.stack([columns, rows]) - np.average([columns, rows], axis=1, weights=weights)[:, None]
+    axis = np.linalg.eigh((weights * centred) @ centred.T)[1][:, -1]
+    x, y = np.abs(axis) if horizontal else np.abs(axis[::-1])
+    return math.degrees(math.atan2(y, x))
+
+
+@pytest.mark.parametrize("size", [(200, 40), (40, 200), (32, 64), (48, 48)])
+def test_a_turn_tilts_upright_and_level_lines_by_its_own_angle(size):
+    """Turned by shares of the sides instead of pixels, 15 degrees at 32 x 64 would be 28 and 8."""
+    most = torch.full((1, 11), 9.0)
+    for horizontal in (False, True):
+        turned = random_views(line(*size, horizontal), most, ViewSettings(rotation_degrees=15))
+        assert degrees_from(turned[0, 0], horizontal) == pytest.approx(15, abs=0.5)
+
+
+@pytest.mark.parametrize("size", [(40, 80), (80, 40), (48, 48)])
+def test_shear_is_a_shift_across_per_unit_of_height_in_pixels(size):
+    most = torch.full((1, 11), 9.0)
+    tilted = random_views(line(*size, False), most, ViewSettings(shear=0.2))
+    assert degrees_from(tilted[0, 0], False) == pytest.approx(math.degrees(math.atan(0.2)), abs=0.5)
+    level = random_views(line(*size, True), most, ViewSettings(shear=0.2))
+    assert degrees_from(level[0, 0], True) == pytest.approx(0, abs=0.5)
+
+
+def test_views_of_square_images_are_those_of_torch_affine_maps():
+    """All that moves pixels at once, for one image, against the map written out."""
+    x, drawn = torch.rand(1, 1, 16, 16), numbers(1, seed=5)
+    settings = ViewSettings(rotation_degrees=30, shear=0.3, aspect=0.2, window_area=(0.7, 1.4), shift=0.1)
+    turn, shear, aspect, area, across, down = torch.erf(drawn / math.sqrt(2))[0, :6].tolist()
+    angle, slant = math.radians(30) * turn, 0.3 * shear
+    smallest, largest = math.log(0.7) / 2, math.log(1.4) / 2
+    side = math.exp((smallest + largest) / 2 + area * (largest - smallest) / 2)
+    width, height = side * math.exp(aspect * 0.1), side / math.exp(aspect * 0.1)
+    rotation = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    matrix = rotation @ torch.tensor([[1, slant], [0, 1]]) @ torch.tensor([[width, 0], [0, height]])
+    offset = torch.tensor([[across * (max(0, 1 - width) + 0.2)], [down * (max(0, 1 - height) + 0.2)]])
+    grid = torch.nn.functional.affine_grid(torch.cat([matrix, offset], 1)[None], [1, 1, 16, 16], align_corners=False)
+    expected = torch.nn.functional.grid_sample(x, grid, padding_mode="border", align_corners=False)
+    torch.testing.assert_close(random_views(x, drawn, settings), expected, atol=1e-5, rtol=0)
+
+
+def test_windows_stay_inside_and_light_changes_pixels():
+    x = torch.ones(40, 1, 10, 10)
+    x[:, :, 0] = x[:, :, -1] = x[:, :, :, 0] = x[:, :, :, -1] = 0.5
+    crop = random_views(x, numbers(40), ViewSettings(window_area=(0.2, 0.3)))
+    assert crop.mean() > x.mean()  # less of the dark frame is seen
+    light = random_views(torch.full((40, 1, 4, 4), 0.5), numbers(40), ViewSettings(brightness=0.4))
+    assert light.min() >= 0.3 - 1e-6
+    assert light.max() <= 0.7 + 1e-6
+    assert light.std() > 0.05
+
+
+def test_colour_views_turn_hues_and_leave_grey_and_brightness_alone():
+    settings = ViewSettings(hue_degrees=60, saturation=1)
+    assert settings.numbers == 13
+    drawn = torch.randn(50, 13, generator=torch.Generator().manual_seed(0))
+    grey = torch.rand(50, 1, 4, 4).expand(-1, 3, -1, -1)
+    torch.testing.assert_close(random_views(grey, drawn, settings), grey, atol=2e-3, rtol=0)
+    colour = 0.5 + 0.05 * torch.tensor([1.0, -0.2, -0.6]).view(1, 3, 1, 1).expand(50, -1, 4, 4)
+    seen = random_views(colour, drawn, settings)
+    luma = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    torch.testing.assert_close((seen * luma).sum(1), (colour * luma).sum(1), atol=1e-4, rtol=0)
+    assert (seen - seen.mean(1, keepdim=True)).abs().amax((1, 2, 3)).min() < 0.02  # some are almost grey
+    assert len({tuple(v.argsort().tolist()) for v in seen[:, :, 0, 0]}) > 1  # in others the hue is another
+
+
+def test_colour_images_get_colour_views():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (60, 12, 12, 3)).astype(np.uint8)
+    assert choose_views(images).changes_colour
+    assert not choose_views(images[..., :1]).changes_colour
+    assert are_signs(choose_views(images)) == are_signs(choose_views(images[..., :1]))
+
+
+def test_places_beyond_the_edge_are_moved_onto_it_where_borders_are_unknown():
+    x, grid = torch.rand(4, 2, 5, 7), 4 * torch.rand(4, 5, 7, 2) - 2
+    expected = torch.nn.functional.grid_sample(x, grid, padding_mode="border", align_corners=False)
+    moved = torch.nn.functional.grid_sample(x, _onto_pixels(grid, 5, 7), align_corners=False)
+    torch.testing.assert_close(moved, expected, atol=1e-5, rtol=0)
+
+
+def test_views_and_contrasts_are_not_rounded_under_bf16():
+    x, settings = torch.rand(8, 3, 32, 32), ViewSettings(rotation_degrees=30, hue_degrees=60)
+    drawn = torch.randn(8, settings.numbers)
+    exact = random_views(x, drawn, settings)
+    first, second = torch.randn(8, 16), torch.randn(8, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(random_views(x, drawn, settings), exact)
+        contrast = losses.contrastive_loss(first, second, 0.3)
+    assert torch.equal(contrast, losses.contrastive_loss(first, second, 0.3))
+
+
+def test_views_are_a_function_of_their_numbers():
+    x = torch.rand(6, 1, 8, 8)
+    whole = random_views(x, numbers(6), SIGNS)
+    torch.testing.assert_close(whole[2:4], random_views(x[2:4], numbers(6)[2:4], SIGNS), rtol=0, atol=0)
+    assert not torch.equal(whole, random_views(x, numbers(6, seed=1), SIGNS))
+    first, second = two_views(x, torch.cat([numbers(6), numbers(6, seed=1), torch.ones(6, 3)], 1), SIGNS)
+    assert torch.equal(first, whole)
+    assert torch.equal(second, random_views(x, numbers(6, seed=1), SIGNS))
+
+
+def test_the_images_alone_decide_on_views():
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:16, :16] - 7.5
+    discs = np.stack([255 * (rows**2 + columns**2 < r**2) for r in rng.uniform(2, 7, 60)]).astype(np.uint8)[..., None]
+    assert set(symmetric_shares(discs).values()) == {1.0}
+    views = choose_views(discs)
+    assert views.mirror_horizontally
+    assert views.mirror_vertically
+    assert views.quarter_turns
+    assert views.window_area == THINGS.window_area
+    half = discs.copy()
+    half[:, :, :8] = 0  # right halves: up and down may be swapped, left and right may not
+    shares = symmetric_shares(half)
+    assert (shares["mirror_horizontally"], shares["mirror_vertically"]) == (0.0, 1.0)
+    assert choose_views(half) == SIGNS
+    assert choose_views(digits()[..., None]) == SIGNS
+
+
+def test_mirror_images_of_other_kinds_are_no_symmetry():
+    assert max(symmetric_shares(quarters()[0]).values()) == 0
+    assert choose_views(np.zeros((2, 8, 10, 1), np.uint8)) == SIGNS
+
+
+def test_widened_views_stray_farther_but_see_as_much():
+    assert widened(SIGNS).rotation_degrees > SIGNS.rotation_degrees
+    assert widened(THINGS) == THINGS

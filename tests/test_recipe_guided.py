@@ -1,0 +1,146 @@
+"""The recipe as a whole: its stages, and the run around them."""
+
+import numpy as np
+import pytest
+from recipe_helpers import QUICK, digits, quarters
+from sklearn.datasets import load_digits
+
+from clusterloom import ConvVAEClusterer, ModelError, SettingsError
+from clusterloom.metrics import clustering_accuracy_score
+from clusterloom.recipe import guided
+from clusterloom.training.loop import DivergedError, Trainer
+from clusterloom.training.plan import one_cycle
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return ConvVAEClusterer(**QUICK).fit(digits())
+
+
+def test_stages_make_one_history(fitted):
+    stages = [record["stage"] for record in fitted.history_]
+    assert stages == ["represent"] * 4 + ["fit-1"] * 2 + ["fit-2"] * 2
+    assert [record["epoch"] for record in fitted.history_] == list(range(1, 9))
+    seconds = [record["seconds"] for record in fitted.history_]
+    assert seconds == sorted(seconds)
+    stages = {"represent", "layout", "pseudo-labels-1", "fit-1", "pseudo-labels-2", "fit-2"}
+    assert set(fitted.about_["recipe"]["stage_seconds"]) == stages
+
+
+def test_it_sorts_digits_and_new_images_look_like_their_clusters():
+    loaded = load_digits()
+    images = np.rint(loaded.images * 255 / 16).astype(np.uint8)
+    model = ConvVAEClusterer(epochs=40, random_state=0).fit(images)
+    assert clustering_accuracy_score(loaded.target, model.labels_) > 0.8
+    right = []
+    for cluster in range(10):
+        new = (model.sample(40, cluster, random_state=0) * 255).astype(np.uint8)
+        right.append((model.predict(new) == cluster).mean())
+    assert np.mean(right) > 0.9
+
+
+def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path, monkeypatch, fitted):
+    """Stopped once in every stage, and each time taken up again."""
+    step, stop_at = Trainer._step, {"left": 0}
+
+    def stops(self, *arguments):
+        if stop_at["left"] == 0:
+            raise KeyboardInterrupt
+        stop_at["left"] -= 1
+        return step(self, *arguments)
+
+    monkeypatch.setattr(Trainer, "_step", stops)
+    model = ConvVAEClusterer(**QUICK, run_dir=str(tmp_path), resume=True)
+    interruptions = 0
+    for _ in range(40):
+        stop_at["left"] = 17
+        try:
+            model.fit(digits())
+            break
+        except KeyboardInterrupt:
+            interruptions += 1
+    assert interruptions >= 2
+    assert np.array_equal(model.predict_proba(digits()), fitted.predict_proba(digits()))
+    assert [r["loss"] for r in model.history_] == [r["loss"] for r in fitted.history_]
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 8
+
+
+def test_a_run_that_is_taken_up_makes_no_layout_and_no_pseudo_labels_again(tmp_path, monkeypatch, fitted):
+    """Killed after its last stage of training: what is left to do needs none of them."""
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    model = ConvVAEClusterer(**QUICK, run_dir=str(tmp_path), resume=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(guided, "calibrate", killed)
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(digits())
+    for name in ("layout_of", "first_pseudo_labels", "second_pseudo_labels"):
+        monkeypatch.setattr(guided, name, killed)
+    assert np.array_equal(model.fit(digits()).predict_proba(digits()), fitted.predict_proba(digits()))
+
+
+def test_divergence_without_clusters_keeps_nothing_and_later_keeps_the_last_epoch(monkeypatch):
+    check = Trainer._check_finite
+    for bad_epoch, kept in ((2, False), (6, True)):
+        calls = []
+
+        def fails(self, sums, calls=calls, bad_epoch=bad_epoch):
+            calls.append(1)
+            if len(calls) == bad_epoch:
+                raise FloatingPointError("contrast became NaN or infinite")
+            check(self, sums)
+
+        monkeypatch.setattr(Trainer, "_check_finite", fails)
+        model = ConvVAEClusterer(**QUICK)
+        with pytest.raises(DivergedError, match="became NaN"):
+            model.fit(digits())
+        assert hasattr(model, "network_") is kept
+        if kept:
+            assert len(model.history_) == 5
+            assert model.predict(digits()).shape == (300,)
+
+
+def test_of_large_sets_a_sample_gets_pseudo_labels(monkeypatch):
+    monkeypatch.setattr(guided, "MAX_EMBEDDED", 250)
+    images, labels = quarters(400)
+    model = ConvVAEClusterer(4, epochs=40, random_state=0).fit(images)
+    assert clustering_accuracy_score(labels, model.labels_) > 0.95
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (13, 9, 3), (32, 40)])
+def test_any_image_size_gets_networks_that_fit(shape):
+    images = np.random.default_rng(0).integers(0, 256, (40, *shape)).astype(np.uint8)
+    model = ConvVAEClusterer(3, hidden_dim=8, epochs=4, random_state=0).fit(images)
+    assert model.sample(2, 0).shape == (2, *shape, *(() if len(shape) == 3 else (1,)))
+
+
+@pytest.mark.parametrize("change", [{"colour_views": False}, {"n_clusters": (2, 4)}, {"random_state": 1}])
+def test_other_settings_do_not_go_on_with_a_run(tmp_path, monkeypatch, change):
+    """Stages without training, such as the layout, depend on them too."""
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3)).astype(np.uint8)
+    common = {"n_clusters": (2, 3), "hidden_dim": 8, "epochs": 4, "random_state": 0, "run_dir": str(tmp_path)}
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(guided, "first_pseudo_labels", killed)
+    with pytest.raises(KeyboardInterrupt):
+        ConvVAEClusterer(**common).fit(images)
+    with pytest.raises(ModelError, match="other settings"):
+        ConvVAEClusterer(**{**common, **change}, resume=True).fit(images)
+    with pytest.raises(SettingsError, match="random_state"):
+        ConvVAEClusterer(**{**common, "random_state": None}, resume=True).fit(images)
+
+
+def test_unknown_start():
+    with pytest.raises(SettingsError, match="start must be guided or random"):
+        ConvVAEClusterer(start="magic").fit(digits())
+
+
+def test_one_cycle_rises_and_falls():
+    values = [one_cycle(p) for p in np.linspace(0, 1, 101)]
+    assert max(values) == values[30] == pytest.approx(1)
+    assert values[:31] == sorted(values[:31])
+    assert values[30:] == sorted(values[30:], reverse=True)

@@ -1,0 +1,104 @@
+"""Exact neighbours, their graph, and layouts that repeat and leave everything else as it was."""
+
+import random
+import sys
+
+import numpy as np
+import pytest
+import torch
+from recipe_helpers import blobs
+from scipy.sparse import csr_array
+from sklearn.neighbors import NearestNeighbors, kneighbors_graph
+from threadpoolctl import threadpool_info
+
+from clusterloom.recipe import neighbours as module
+from clusterloom.recipe.neighbours import layout_of, modularity, nearest_neighbours, neighbour_graph
+
+
+@pytest.mark.parametrize("block", [1000, 2**24])
+def test_neighbours_are_those_of_scikit_learn(monkeypatch, block):
+    monkeypatch.setattr(module, "_BLOCK_NUMBERS", block)
+    points = 50 + np.random.default_rng(0).standard_normal((400, 16)).astype(np.float32)
+    queries = 50 + np.random.default_rng(1).standard_normal((70, 16)).astype(np.float32)
+    exact = NearestNeighbors(n_neighbors=12, algorithm="brute").fit(points.astype(np.float64))
+    told = []
+    for asked, given in ((points, None), (queries, queries)):
+        rows, distances = nearest_neighbours(points, 12, given, progress=lambda *report: told.append(report))
+        expected_distances, expected_rows = exact.kneighbors(asked)
+        np.testing.assert_array_equal(rows, expected_rows)
+        np.testing.assert_allclose(distances, expected_distances, atol=1e-5)
+    assert {what for what, _, _ in told} == {"neighbours"}
+    assert told[-1][1:] == (70, 70)
+    assert len(told) == (2 if block > 1000 else 235)
+
+
+def test_every_point_is_its_own_first_neighbour_even_among_equal_ones():
+    points = np.repeat(np.random.default_rng(0).standard_normal((5, 3)), 20, axis=0).astype(np.float32)
+    rows, distances = nearest_neighbours(points, 20)
+    assert rows[:, 0].tolist() == list(range(100))
+    assert (np.sort(rows, axis=1) == 20 * (np.arange(100) // 20)[:, None] + np.arange(20)).all()
+    assert distances.max() < 1e-5
+    assert nearest_neighbours(points[:1], 1)[0].tolist() == [[0]]
+
+
+def test_the_graph_joins_neighbours_in_either_direction(monkeypatch):
+    points, _ = blobs(300, 6)
+    rows, graph = neighbour_graph(points, 0)
+    assert sorted(rows) == list(range(300))
+    directed = kneighbors_graph(points[rows], 15)
+    assert (graph != directed.maximum(directed.T)).nnz == 0
+    monkeypatch.setattr(module, "_GRAPH_POINTS", 100)
+    rows, graph = neighbour_graph(points, 0)
+    assert len(set(rows)) == 100
+    assert graph.shape == (100, 100)
+
+
+def test_modularity_of_hand_worked_graphs():
+    path = csr_array(np.array([[0, 1, 0, 0], [1, 0, 1, 0], [0, 1, 0, 1], [0, 0, 1, 0]]))
+    # Two of three edges inside; each half has half of the ends: 2/3 - 1/4 - 1/4.
+    assert modularity(path, np.array([0, 0, 1, 1])) == pytest.approx(2 / 3 - 1 / 2)
+    assert modularity(path, np.arange(4)) == pytest.approx(-(1 + 4 + 4 + 1) / 36)
+    assert modularity(path, np.zeros(4, int)) == 0
+
+
+@pytest.mark.parametrize("library", ["fastumap", "umap-learn"])
+def test_layouts_draw_groups_together_repeat_and_leave_threads_and_generators(monkeypatch, library):
+    if library == "umap-learn":
+        monkeypatch.setitem(sys.modules, "fastumap", None)  # as if it were not installed
+    else:
+        pytest.importorskip("fastumap")
+        monkeypatch.setitem(sys.modules, "umap", None)
+    points, labels = blobs(260)
+    state = [np.random.get_state()[1].tolist(), torch.random.get_rng_state().tolist(), random.getstate()]
+    threads = torch.get_num_threads(), [pool["num_threads"] for pool in threadpool_info()]
+    layout = layout_of(points, 0)
+    assert state == [np.random.get_state()[1].tolist(), torch.random.get_rng_state().tolist(), random.getstate()]
+    assert threads == (torch.get_num_threads(), [pool["num_threads"] for pool in threadpool_info()][: len(threads[1])])
+    assert layout.shape == (260, 10)
+    assert layout.dtype == np.float32
+    nearest = nearest_neighbours(layout, 10)[0]
+    assert (labels[nearest] == labels[:, None]).all()
+    np.testing.assert_array_equal(layout, layout_of(points, 0))
+    assert not np.array_equal(layout, layout_of(points, 1))
+
+
+def test_embeddings_of_few_dimensions_and_few_points_have_layouts():
+    flat = np.random.default_rng(0).standard_normal((250, 2)).astype(np.float32)
+    assert layout_of(flat, 0).shape == (250, 10)
+    assert layout_of(flat[:50], 0).shape == (50, 2)
+    few = np.random.default_rng(0).standard_normal((6, 30)).astype(np.float32)
+    layout = layout_of(few, 0)
+    assert layout.shape == (6, 10)
+    distances = np.linalg.norm(few[:, None] - few, axis=2)  # principal components of so few points lose nothing
+    np.testing.assert_allclose(np.linalg.norm(layout[:, None] - layout, axis=2), distances, atol=1e-4)
+
+
+@pytest.mark.parametrize("n", [200, 240])
+def test_points_that_are_all_equal_have_a_layout(n):
+    assert np.isfinite(layout_of(np.ones((n, 4), np.float32), 0)).all()
+
+
+def test_progress_tells_of_neighbours_and_layout():
+    told = []
+    layout_of(blobs(260)[0], 0, lambda *report: told.append(report))
+    assert told == [("neighbours", 260, 260), ("layout", 0, 0)]
