@@ -20,12 +20,28 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from training_speed import our_steps
+from accelerate import Accelerator
 
-from clusterloom.device import freed_memory_reused
+from clusterloom import ConvVAEClusterer
+from clusterloom.device import Compute, freed_memory_reused
+from clusterloom.networks.objective import Algorithm1
+from clusterloom.training.loop import Trainer
+from clusterloom.training.plan import TrainingPlan
+from clusterloom.training.sums import Sums
 
 RESULTS = Path(__file__).parent / "results" / "freed_memory.jsonl"
 CASES = ((28, 1, 100), (28, 1, 512), (64, 3, 128))  # side, channels, batch size
+
+
+def training_steps(images, batch_size):
+    """An endless training; yields after every step."""
+    network = ConvVAEClusterer(10).new_network(images.shape[1:], 10)
+    model = Algorithm1(network.to(memory_format=torch.channels_last), ConvVAEClusterer.Settings())
+    plan = TrainingPlan(epochs=1, batch_size=batch_size, learning_rate=1e-3, seed=0)
+    trainer = Trainer(model, plan, Compute.choose("cpu", "fp32"), Accelerator(device_placement=False, cpu=True))
+    rows = np.random.default_rng(0)
+    for batch in range(10**9):
+        yield trainer._step(images, None, rows.permutation(len(images))[:batch_size], 0, batch, Sums())
 
 
 def worker(kept, side, channels, batch_size):
@@ -33,7 +49,7 @@ def worker(kept, side, channels, batch_size):
     torch.set_num_threads(1)
     images = np.random.default_rng(0).integers(0, 256, (1024, side, side, channels)).astype(np.uint8)
     with freed_memory_reused() if kept else contextlib.nullcontext():
-        steps = our_steps(images, batch_size, "latent")
+        steps = training_steps(images, batch_size)
         for line in sys.stdin:
             before = resource.getrusage(resource.RUSAGE_SELF)
             for _ in range(int(line)):

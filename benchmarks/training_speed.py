@@ -15,28 +15,27 @@ Results go to benchmarks/results/training_speed.jsonl.
 
 import argparse
 import json
+import platform
 import statistics
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from clusterloom.prefetch import ahead
-from provenance import RESULTS, provenance
+from clusterloom.presets import PRESETS
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from clusterloom import ConvVAEClusterer
 from clusterloom.data import load_images
 from clusterloom.device import Compute, freed_memory_reused
-from clusterloom.networks.objective import Algorithm1
-from clusterloom.training.loop import _CHECK_BATCHES, Trainer
-from clusterloom.training.plan import TrainingPlan, batch_bounds, epoch_order
-from clusterloom.training.sums import Sums
-from paper.records import Records
+from clusterloom.estimators.convvae import ConvVAEClusterer
+from clusterloom.training.loop import _CHECK_BATCHES, Trainer, TrainingPlan, _Sums, epoch_order
 
 LATENT, HIDDEN, CLUSTERS = 60, 512, 10
+RESULTS = Path(__file__).parent / "results" / "training_speed.jsonl"
 
 
 class PlainImages(Dataset):
@@ -101,20 +100,18 @@ def plain_steps(images, batch_size, category_input):
 
 def our_steps(images, batch_size, category_input):
     """The same with the library's own step."""
-    settings = ConvVAEClusterer.Settings(category_input=category_input)
+    estimator = ConvVAEClusterer(CLUSTERS, **{**PRESETS["paper"]["convvae"], "category_input": category_input})
     plan = TrainingPlan(epochs=1, batch_size=batch_size, learning_rate=1e-3, seed=0)
-    network = ConvVAEClusterer(category_input=category_input).new_network(images.shape[1:], CLUSTERS)
-    model = Algorithm1(network.to(memory_format=torch.channels_last), settings)
-    trainer = Trainer(model, plan, Compute.choose("cpu", "fp32"), Accelerator(device_placement=False, cpu=True))
-    bounds = batch_bounds(len(images) // batch_size * batch_size, batch_size)
+    network = estimator._initialised_network(estimator._network_settings(images.shape[1:]), 0)
+    trainer = Trainer(network, plan, Compute.choose("cpu", "fp32"), Accelerator(device_placement=False, cpu=True))
     for epoch in range(10**9):
-        sums, order = Sums(), epoch_order(len(images), 0, epoch)
-        shares = ahead(lambda b: trainer._share(images, None, order[slice(*bounds[b])], epoch, b), range(len(bounds)))  # noqa: B023
-        for batch, share in enumerate(shares):
-            trainer._step(share, sums)
+        sums, order = _Sums(), epoch_order(len(images), 0, epoch)
+        for batch in range(len(images) // batch_size):
+            rows = order[batch * batch_size : (batch + 1) * batch_size]
+            trainer._step(images, None, rows, epoch, batch, sums)
             if (batch + 1) % _CHECK_BATCHES == 0:
                 trainer._clear_faded_moments()
-            yield share.batch_images
+            yield len(rows)
 
 
 def images_per_second(steps, seconds):
@@ -195,10 +192,18 @@ def main():
     for category_input in options.category_inputs:
         for batch_size in options.batch_sizes:
             result = compare(images, batch_size, category_input, options.pairs, options.seconds, options.after_epochs)
-            result |= provenance()
+            result |= {
+                "command": " ".join(["python", *sys.argv]),
+                "date": time.strftime("%Y-%m-%d"),
+                "threads": torch.get_num_threads(),
+                "cpu": torch.backends.cpu.get_cpu_capability(),
+                "torch": torch.__version__,
+                "python": platform.python_version(),
+            }
             print(json.dumps(result), flush=True)
             if not options.smoke:
-                Records(RESULTS / "training_speed.jsonl").add(result)
+                with RESULTS.open("a") as file:
+                    file.write(json.dumps(result) + "\n")
 
 
 if __name__ == "__main__":

@@ -85,11 +85,11 @@ def _ablations(options: argparse.Namespace, experiment: Experiment, _: Path) -> 
 
 
 def _figures(options: argparse.Namespace, experiment: Experiment, scratch: Path) -> Iterator[Table]:
-    options.out.mkdir(parents=True, exist_ok=True)
     folder = scratch if options.smoke else options.out  # a later run must not take models of one epoch
     sizes = {"plain": {"latent_dim": options.latent_dim, "hidden_dim": options.hidden_dim}}
     sizes["ours"] = {**sizes["plain"], "conv_depth": options.conv_depth}
     given = {kind: figures.given_model(path) for kind in sizes if (path := getattr(options, kind))}
+    options.out.mkdir(parents=True, exist_ok=True)
     models = {kind: given.get(kind) or figures.trained_model(kind, folder, sizes[kind], experiment) for kind in sizes}
     yield figures.table(figures.draw(options.out, models["plain"], models["ours"], experiment))
 

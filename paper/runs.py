@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -22,7 +22,6 @@ DATASETS = ("mnist", "fashion-mnist")
 PARTS = ("train", "test")
 
 Values: TypeAlias = Mapping[str, Any]
-Model = TypeVar("Model", bound=ImageClusterer)
 
 
 @dataclass(frozen=True)
@@ -66,9 +65,9 @@ class Experiment:
 
     def run(
         self,
-        model: Model,
+        model: ImageClusterer,
         identity: Values,
-        also: Callable[[Model], Values] | None = None,
+        also: Callable[[Any], Values] | None = None,
         keep: Path | None = None,
     ) -> None:
         """Fit a model on the training part, score both, and put that on record; an interrupted run goes on.

@@ -518,10 +518,10 @@ def test_entries_that_were_not_used_for_long_make_room(tmp_path, monkeypatch):
     (first,) = entries()
     load_images(tmp_path / "b")
     (second,) = set(entries()) - {first}
-    monkeypatch.setattr("clusterloom.data.cache._in_use", set())  # as in a new process
     os.utime(first, (1000, 1000))
     os.utime(second, (2000, 2000))
     load_images(tmp_path / "a")  # now the second is the one that was not used for the longest time
+    monkeypatch.setattr("clusterloom.data.cache._in_use", set())  # as in a new process
     monkeypatch.setenv("CLUSTERLOOM_CACHE_GB", "3e-5")  # two entries of 12 KB and what lies beside them
     load_images(tmp_path / "c")
     assert first in entries()

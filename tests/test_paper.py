@@ -244,6 +244,7 @@ def test_figures_refuse_a_model_that_makes_no_new_images(tmp_path, capsys):
     AutoencoderClusterer(pretrain_epochs=1, random_state=0).fit(load_images("digits", limit=50)).save(model)
     assert "makes new images" in refused(["figures", "--out", tmp_path / "f", "--ours", model], capsys)
     assert "no such model" in refused(["figures", "--out", tmp_path / "f", "--plain", tmp_path / "none"], capsys)
+    assert not (tmp_path / "f").exists()
 
 
 def test_means_are_over_the_classes_that_every_model_shows():

@@ -1,6 +1,7 @@
 """What a model says of every image, the map, and the cache that keeps both."""
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,9 +9,9 @@ import pytest
 from clusterloom import AutoencoderClusterer, ConvVAEClusterer, DECClusterer, VAEClusterer
 from clusterloom.data import ImageSet
 from clusterloom.data.ids import RowIds
-from clusterloom.errors import SettingsError
+from clusterloom.errors import DataError, SettingsError
 from clusterloom.map_layout import _landmarks, _placed, draw_map
-from clusterloom.predictions import Predictions, joint_features, predict_images, predict_without_map
+from clusterloom.predictions import Predictions, joint_features, predict_images
 
 ESTIMATORS = {
     "convvae": ConvVAEClusterer(3, latent_dim=3, hidden_dim=16, conv_filters=(4,), conv_kernels=(3,), epochs=2),
@@ -219,7 +220,7 @@ def asked(model, images):
     """Predictions, and whether the model was asked for them."""
     said = []
     made = predict_images(model, images, lambda what, done, total: said.append((what, done, total)))
-    return made, ("asking the model", len(images), len(images)) in said
+    return made, (len(images), len(images)) in {(done, total) for _, done, total in said}
 
 
 def test_predictions_are_found_again_and_damaged_ones_made_again(tmp_path, monkeypatch):
@@ -241,19 +242,6 @@ def test_predictions_are_found_again_and_damaged_ones_made_again(tmp_path, monke
         assert file.read_bytes() == whole
 
 
-def test_many_images_are_asked_about_in_steps_with_the_same_answer(monkeypatch):
-    images = image_set()
-    model = ESTIMATORS["vae"].set_params(random_state=0).fit(images)
-    whole = predict_without_map(model, images)
-    monkeypatch.setattr("clusterloom.predictions._IMAGES_PER_STEP", 25)
-    steps = []
-    parts = predict_without_map(model, images, lambda what, done, total: steps.append((done, total)))
-    assert steps == [(0, 60), (25, 60), (50, 60), (60, 60)]
-    for name in ("proba", "latents", "score", "outlier", "position"):
-        np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
-    assert parts.position.shape == (0, 2)
-
-
 def test_other_images_and_another_model_have_predictions_of_their_own(tmp_path, monkeypatch):
     monkeypatch.setenv("CLUSTERLOOM_CACHE", str(tmp_path))
     images = image_set()
@@ -264,11 +252,23 @@ def test_other_images_and_another_model_have_predictions_of_their_own(tmp_path, 
     assert len(list((tmp_path / "predictions").iterdir())) == 3
 
 
+def test_equal_pixels_that_stand_for_other_values_have_predictions_of_their_own():
+    """Reading scales every file to 8 bits: what 0 and 255 stand for is part of what the model is asked."""
+    trained, brighter = (replace(image_set(), pixel_range=(0.0, high)) for high in (1000.0, 4000.0))
+    model = ESTIMATORS["vae"].set_params(random_state=0).fit(trained)
+    predict_images(model, trained)
+    found = predict_images(model, brighter)
+    np.testing.assert_array_equal(found.score, model.predictions(brighter)["score"])
+    assert not np.array_equal(found.score, predict_images(model, trained).score)
+    with pytest.raises(DataError, match="convert them the same way"):
+        predict_images(model, image_set())
+
+
 def test_a_full_disk_costs_only_the_cache(monkeypatch):
     def full(path, data):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("clusterloom.array_cache.write_atomically", full)
+    monkeypatch.setattr("clusterloom.data.array_cache.write_atomically", full)
     images = image_set()
     assert len(predict_images(ESTIMATORS["vae"].set_params(random_state=0).fit(images), images)) == 60
 

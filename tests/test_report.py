@@ -5,6 +5,7 @@ import io
 import os
 import re
 import shutil
+from dataclasses import replace
 
 import html5lib
 import numpy as np
@@ -18,6 +19,7 @@ from clusterloom.palette import COLOURS, MARKERS, styles
 from clusterloom.predictions import Predictions
 from clusterloom.recipe.cluster_count import Evidence
 from clusterloom.report import charts, map_picture
+from clusterloom.report.clusters import new_images
 from clusterloom.report.model_pictures import model_pictures
 from clusterloom.report.numbers import percent
 from clusterloom.report.thumbnails import thumbnail
@@ -264,6 +266,23 @@ def test_the_grid_beside_a_model_shows_the_same_members_as_the_page(models, pict
     model_pictures(model, images, lambda what, done, total: asked.append(total))
     assert asked[-1] == 12
     assert set(model_pictures(load_model(models / "dec"), images)) == {"clusters.png"}
+
+
+def test_new_images_are_shown_as_they_are_whatever_range_the_model_was_trained_on(pictures):
+    from clusterloom import load_images
+
+    images = load_images(pictures)
+    plain, twelve_bit = (
+        VAEClusterer(2, hidden_dim=16, epochs=2, batch_size=8, random_state=0).fit(replace(images, pixel_range=values))
+        for values in (None, (100.0, 4095.0))
+    )
+    for k in range(2):
+        np.testing.assert_allclose(new_images(twelve_bit, k), new_images(plain, k), atol=1e-4)
+    made = [
+        np.asarray(Image.open(io.BytesIO(model_pictures(m, s)["generated.png"])))
+        for m, s in ((plain, images), (twelve_bit, replace(images, pixel_range=(100.0, 4095.0))))
+    ]
+    assert abs(made[0].astype(int) - made[1]).max() <= 1
 
 
 def test_the_page_goes_beside_the_model_and_replaces_an_older_one(models):

@@ -17,6 +17,7 @@ from accelerate import Accelerator
 from safetensors import safe_open
 from torch import nn
 
+from clusterloom import ConvVAEClusterer
 from clusterloom.device import Compute
 from clusterloom.errors import CollapseWarning, ModelError, SettingsError
 from clusterloom.networks.objective import Algorithm1, ObjectiveSettings
@@ -42,8 +43,8 @@ SETTINGS = ConvNetworkSettings(
 )
 
 
-def new_model():
-    return Algorithm1(ClusterVAE(SETTINGS, (8, 8, 1), 3), ObjectiveSettings())
+def new_model(settings=SETTINGS):
+    return Algorithm1(ClusterVAE(settings, (8, 8, 1), 3), ObjectiveSettings())
 
 
 def make_trainer(tmp_path=None, epochs=3, observers=(), model=None, **plan):
@@ -468,6 +469,13 @@ def test_lines_of_epochs_say_their_stage():
     assert [line.split(" = ")[0].split(":")[0] for line in lines] == ["fit, epoch 1", "fit, epoch 2"]
 
 
+@pytest.mark.parametrize(("verbose", "lines"), [(0, []), (1, ["training: "]), (2, ["epoch 1", "epoch 2", "training"])])
+def test_verbose_says_nothing_then_stages_then_epochs_too(capsys, verbose, lines):
+    ConvVAEClusterer(3, latent_dim=2, hidden_dim=8, epochs=2, random_state=0, verbose=verbose).fit(IMAGES)
+    said = capsys.readouterr().err.splitlines()
+    assert [line.startswith(start) for line, start in zip(said, lines, strict=True)] == [True] * len(lines)
+
+
 def test_progress_counts_the_images_of_the_whole_run(monkeypatch):
     monkeypatch.setattr(loop, "_SHOWN_SECONDS", 0.0)
     told = []
@@ -562,19 +570,20 @@ APART = textwrap.dedent("""
     import numpy as np
     import torch
     from accelerate import Accelerator
+    from clusterloom import AutoencoderClusterer
     sys.path.insert(0, sys.argv[2])
-    from test_training import Compute, ConvSettings, ClusterVAE, Run, SettingsError, TrainingPlan, VAESettings
+    from dataclasses import replace
+    from test_training import Compute, Run, SETTINGS, SettingsError, TrainingPlan, new_model
     images = np.random.default_rng(0).integers(0, 256, (55, 8, 8, 1)).astype(np.uint8)
     accelerator = Accelerator(device_placement=False, cpu=True)
     folder = Path(sys.argv[1]) / f"machine-{accelerator.process_index}"
     folder.mkdir()
     compute = Compute(torch.device("cpu"), "fp32")
-    networks = tuple(ConvSettings(4, kernel, batch_norm=True) for kernel in (3, 5))
     plan = TrainingPlan(epochs=2, batch_size=13, learning_rate=1e-3, seed=0)  # the rest: an image, and two
     results = []
     for resume in (False, True):
         torch.manual_seed(accelerator.process_index if resume else 0)
-        network = ClusterVAE(VAESettings((8, 8, 1), 3, 4, 16, conv_networks=networks, batch_norm=True))
+        network = new_model(replace(SETTINGS, batch_norm=True))
         run = Run(images, "run", compute, accelerator, folder, resume)
         run.train(network, plan, images, "fit")
         layout = run.cached("layout", lambda: {"layout": np.random.default_rng().random(3)})
@@ -588,6 +597,10 @@ APART = textwrap.dedent("""
         assert "two images of every batch in each of the 2 processes" in str(error)
     else:
         raise AssertionError("a share of one image")
+    quick = dict(hidden_dims=(8,), latent_dim=2, pretrain_epochs=1, finetune_epochs=1, random_state=0)
+    quick |= dict(device="cpu", precision="fp32")
+    labels = AutoencoderClusterer(3, **quick).fit(images).labels_  # what one process does alone asks nothing of others
+    assert labels.shape == (55,)
     np.savez(Path(sys.argv[1]) / f"{accelerator.process_index}.npz", *results[0], files=len(list(folder.iterdir())))
 """)
 

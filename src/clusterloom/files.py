@@ -140,19 +140,11 @@ def owned(path: Path) -> Iterator[None]:
     if handle is None:
         raise DataError(_held_by(lock, path))
     try:
-        owner = {"process": os.getpid(), "host": socket.gethostname(), "since": time.time()}
-        os.truncate(handle, 0)
-        os.write(handle, json.dumps(owner).encode())
+        _sign(handle)
         sweep_stale(path)
         yield
     finally:
-        if os.name == "posix":
-            # While it is still held: nobody can then lock a file that is about to lose its name.
-            lock.unlink(missing_ok=True)
-        os.close(handle)
-        with contextlib.suppress(OSError):  # Windows removes no open file, and another process may have opened it
-            if os.name != "posix":
-                lock.unlink(missing_ok=True)
+        _release(handle, lock)
 
 
 def sweep_stale(path: Path) -> None:
@@ -265,7 +257,11 @@ def _replace_directory(new: Path, path: Path) -> None:
 
 def _sweep(parent: Path, name: str) -> None:
     scratch = re.compile(_SCRATCH.format(name), re.DOTALL)
-    for path in list(parent.iterdir()):
+    try:
+        paths = list(parent.iterdir())
+    except OSError:  # a folder that can be written but not listed
+        return
+    for path in paths:
         if found := scratch.fullmatch(path.name):
             with contextlib.suppress(OSError):  # another process was faster
                 if _is_abandoned(path):
@@ -307,6 +303,25 @@ def _take(lock: Path) -> int | None:
             if os.path.samestat(os.fstat(handle), lock.stat()):
                 return handle
         os.close(handle)  # the owner before removed it between the two calls: this one has no name any more
+
+
+def _sign(handle: int) -> None:
+    """Say in a lock file whose it is."""
+    owner = {"process": os.getpid(), "host": socket.gethostname(), "since": time.time()}
+    with contextlib.suppress(OSError):  # on a full disk it is held all the same
+        os.truncate(handle, 0)
+        os.write(handle, json.dumps(owner).encode())
+
+
+def _release(handle: int, lock: Path) -> None:
+    if os.name == "posix":
+        # While it is still held: nobody can then lock a file that is about to lose its name.
+        lock.unlink(missing_ok=True)
+        os.close(handle)
+        return
+    os.close(handle)
+    with contextlib.suppress(OSError):  # Windows removes no file that is open, as it may be again by now
+        lock.unlink(missing_ok=True)
 
 
 def _try_lock(handle: int) -> bool | None:

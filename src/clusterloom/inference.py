@@ -20,7 +20,7 @@ def apply_in_batches(
     images: np.ndarray,
     compute: Compute,
     progress: ProgressReport = no_progress,
-    what: str = "reading images",
+    what: str = "applying the model",
 ) -> tuple[np.ndarray, ...]:
     """Apply `function` to all images and collect what it returns.
 

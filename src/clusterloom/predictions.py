@@ -7,9 +7,9 @@ from functools import cached_property
 
 import numpy as np
 
-from clusterloom.array_cache import ArrayCache
 from clusterloom.console import ProgressReport, is_main_process, no_progress
 from clusterloom.data import ImageSet
+from clusterloom.data.array_cache import ArrayCache
 from clusterloom.data.cache import cache_root
 from clusterloom.errors import SettingsError
 from clusterloom.estimators.base import ImageClusterer
@@ -20,7 +20,6 @@ _VERSION = 4  # part of every key: raise it when the map is laid out in another 
 _LEAST_VARIANCE = 1e-12
 _CATEGORY_WEIGHT = 0.5  # beside latents at 1: clusters lie apart, but not further than their images do
 _MOST_BYTES = 2 << 30  # of all predictions in the cache
-_IMAGES_PER_STEP = 4096  # between two words about progress
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,31 +187,12 @@ def predict_images(model: ImageClusterer, images: ImageSet, progress: ProgressRe
     names = {f.name for f in fields(Predictions)}
     if found.keys() == names and {len(array) for array in found.values()} == {len(images)}:
         return Predictions(**found)
-    made = predict_without_map(model, images, progress)
+    made = Predictions(**model.predictions(images, progress))
     progress("laying out the map", 0, 0)
     made = replace(made, position=draw_map(joint_features(made.latents, made.proba), made.labels))
     if is_main_process():
         cache.store(key, {name: getattr(made, name) for name in names})
     return made
-
-
-def predict_without_map(model: ImageClusterer, images: ImageSet, progress: ProgressReport = no_progress) -> Predictions:
-    """What a model says of every image, without a map and without the cache.
-
-    Args:
-        model: Any fitted estimator.
-        images: Images of the shape that it was trained on.
-        progress: Told how far it is.
-
-    Raises:
-        DataError: the images do not have the shape of the training images.
-    """
-    parts = []
-    for start in range(0, len(images), _IMAGES_PER_STEP):
-        progress("asking the model", start, len(images))
-        parts.append(model.predictions(_part(images, slice(start, start + _IMAGES_PER_STEP))))
-    progress("asking the model", len(images), len(images))
-    return Predictions(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
 
 
 def joint_features(latents: np.ndarray, proba: np.ndarray) -> np.ndarray:
@@ -235,15 +215,10 @@ def joint_features(latents: np.ndarray, proba: np.ndarray) -> np.ndarray:
     return np.concatenate([scaled, _CATEGORY_WEIGHT * np.sqrt(proba)], 1, dtype=np.float32)
 
 
-def _part(images: ImageSet, rows: slice) -> ImageSet:
-    if len(images) <= _IMAGES_PER_STEP:
-        return images
-    return replace(images, images=images.images[rows], ids=images.ids[rows], labels=None, class_names=())
-
-
 def _key(model: ImageClusterer, images: ImageSet) -> str:
     contents = contents_of(model)
-    digest = hashlib.sha256(json.dumps([_VERSION, contents.settings, images.fingerprint()], sort_keys=True).encode())
+    known = [_VERSION, contents.settings, images.fingerprint(), images.pixel_range]
+    digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode())
     for name, array in sorted(contents.tensors.items()):
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).data)

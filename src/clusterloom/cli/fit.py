@@ -76,7 +76,7 @@ def fit(
             if not hasattr(estimator, "network_"):
                 raise
             diverged = error
-        pictures = model_pictures(estimator, images)  # every process takes part
+        pictures = model_pictures(estimator, images, output.progress)  # every process takes part
         if is_main_process():
             estimator.about_ |= _origin(images, shlex.join(["clusterloom", *context.obj]))
             if diverged is not None:

@@ -66,14 +66,16 @@ class Reading:
     ] = False
     limit: Annotated[int | None, typer.Option(help="Use a random subset of so many images.")] = None
 
-    def load(self, source: str, output: "Output", like: Any = None) -> "ImageSet":
+    def load(self, source: str, output: "Output", like: Any = None, bar: bool = True) -> "ImageSet":
         """Read the images and say what conversion did to them.
 
         Args:
             source: What the user named.
             output: Where to say it.
             like: A fitted estimator whose size, colour and range of values the images are brought to.
+            bar: Show there how far it is.
         """
+        from clusterloom.console import no_progress
         from clusterloom.data import holds_pictures, load_images
         from clusterloom.errors import printable
 
@@ -90,7 +92,7 @@ class Reading:
             skip_bad=self.skip_bad,
             limit=self.limit,
             pixel_range=pixel_range,
-            progress=output.progress,
+            progress=output.progress if bar else no_progress,
         )
         height, width, channels = images.image_shape
         output.say(f"{printable(images.name)}: {len(images):,} images of {height} x {width} x {channels}")

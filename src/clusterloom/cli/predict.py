@@ -26,7 +26,7 @@ def predict(
 ) -> None:
     """Write one row per image (id, cluster, probability, runner-up, score, outlier flag), or sort the images."""
     from clusterloom.console import is_main_process
-    from clusterloom.data import holds_pictures
+    from clusterloom.data import source_folder
     from clusterloom.errors import DataError, printable
     from clusterloom.estimators.methods import load_model
     from clusterloom.export.cluster_folders import check_sort_target
@@ -39,7 +39,7 @@ def predict(
         if Path(out).is_file() and Path(data).is_file() and Path(out).samefile(data):
             raise DataError(f"--out {printable(out)} is DATA itself; choose another")
         check_table_target(out, overwrite)
-    source = Path(data) if holds_pictures(data) and Path(data).is_dir() else None
+    source = source_folder(data)
     if sort_into is not None:
         check_sort_target(sort_into, source, overwrite)
     fitted = load_model(model)

@@ -16,13 +16,7 @@ _KINDS_OF_DEFECT = (TypeError, AttributeError, NameError, AssertionError)
 
 
 def reason(error: Exception) -> str:
-    """The first line of an exception's own words, for use inside an error message.
-
-    Args:
-        error: What was raised.
-
-    Returns:
-        One printable line of at most 200 characters.
+    """The first line of an exception's own words, printable and at most 200 characters long, for error messages.
 
     Example:
         >>> reason(ValueError("too short"))
@@ -78,13 +72,7 @@ def only_data_errors(name: str) -> Iterator[None]:
 
 
 def unpack(stream: IO[bytes], target: Path, n_bytes: int, name: str) -> None:
-    """Write a stream to a file, and refuse it if it is longer or shorter than it claimed.
-
-    Args:
-        stream: Decompresses while it is read.
-        target: Where the bytes go.
-        n_bytes: What the header claims; must be plausible already.
-        name: What the user named, for messages.
+    """Write a stream that decompresses to a file, and refuse it if it has not the `n_bytes` that its header claims.
 
     Raises:
         DataError: the stream is shorter or longer, or the disk has no room for it.

@@ -83,15 +83,7 @@ def _temporary_root() -> Path:
 
 
 def entry_folder(cache_dir: Path | None, **what: object) -> Path:
-    """Where the conversion of one input with one group of settings is kept.
-
-    Args:
-        cache_dir: See `cache_root`.
-        **what: All that the result depends on, as JSON values.
-
-    Returns:
-        A folder named by the SHA-256 of `what`; it need not exist.
-    """
+    """The folder for the conversion of one input: named by the SHA-256 of `what`, all that the result depends on."""
     key = json.dumps({"rule": _RULE_VERSION, **what}, sort_keys=True).encode("ascii")
     return cache_root(cache_dir) / "images" / hashlib.sha256(key).hexdigest()
 
@@ -106,14 +98,7 @@ def file_stamp(path: Path) -> list[object]:
 
 
 def load_or_make(folder: Path, make: Callable[[Path], dict[str, Any]]) -> Entry:
-    """The entry in a folder, made first if there is none or it is damaged.
-
-    Args:
-        folder: As `entry_folder` gives it.
-        make: Writes the images into the folder that it gets, by `write_images`, and returns the facts.
-
-    Returns:
-        The entry.
+    """The entry in a folder; if there is none or it is damaged, `make` writes the images and returns the facts.
 
     Raises:
         DataError: the disk is full.
@@ -133,13 +118,9 @@ def load_or_make(folder: Path, make: Callable[[Path], dict[str, Any]]) -> Entry:
 
 @contextmanager
 def new_entry(folder: Path) -> Iterator[Path]:
-    """Write an entry in a scratch folder that becomes `folder` at the end, whole or not at all.
+    """A scratch folder for `write_images` and `finish_entry`, which becomes `folder` at the end or not at all.
 
-    Args:
-        folder: Where the entry goes; a damaged entry there is replaced, a good one kept.
-
-    Yields:
-        The scratch folder, to be filled by `write_images` and `finish_entry`.
+    A damaged entry in `folder` is replaced, a good one kept.
 
     Raises:
         DataError: the disk is full.
@@ -171,17 +152,9 @@ def _replace(folder: Path, scratch: Path) -> None:
 
 
 def write_images(folder: Path, blocks: Iterable[NDArray[np.uint8]], image_shape: tuple[int, ...]) -> int:
-    """Write images to an entry, block by block, without knowing beforehand how many there will be.
+    """Write blocks of images (any, *image_shape) to the folder of a `new_entry`; how many there were.
 
     Plain writes instead of a memory map: a full disk raises OSError here, where a map would kill the process.
-
-    Args:
-        folder: The scratch folder of `new_entry`.
-        blocks: Images, each of shape (any, *image_shape), uint8.
-        image_shape: Shape of one image.
-
-    Returns:
-        The number of images written.
     """
     n_images = 0
     with (folder / _IMAGES).open("wb") as file:
@@ -201,12 +174,7 @@ def _write_header(file: Any, shape: tuple[int, ...]) -> None:
 
 
 def finish_entry(folder: Path, facts: dict[str, Any]) -> None:
-    """Add the facts to an entry whose images are written, and the check that later reads compare with.
-
-    Args:
-        folder: The scratch folder of `new_entry`.
-        facts: JSON values; text may hold surrogate escapes.
-    """
+    """Add facts, JSON values, to an entry whose images are written, and the check that later reads compare with."""
     (folder / _FACTS).write_text(json.dumps(facts), encoding="ascii")
     (folder / _CHECK).write_text(_check(folder), encoding="ascii")
 

@@ -70,15 +70,7 @@ def read_idx(path: Path, name: str, options: ReadOptions = ReadOptions()) -> Ima
 
 
 def read_idx_array(path: Path, name: str, n_items: int) -> NDArray[np.uint8]:
-    """Read an IDX file, packed or not, into memory.
-
-    Args:
-        path: The file.
-        name: What the user named, for messages.
-        n_items: The length that the first axis must have.
-
-    Returns:
-        The array.
+    """Read an IDX file of `n_items` entries, packed or not, into memory.
 
     Raises:
         DataError: the file is damaged, or has another length.

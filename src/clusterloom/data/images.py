@@ -145,14 +145,7 @@ def scale_pixels(values: NDArray[Any], pixel_range: tuple[float, float]) -> NDAr
 
 
 def chunks(array: NDArray[Any], chunk_bytes: int = _CHUNK_BYTES) -> list[NDArray[Any]]:
-    """Split an array into consecutive groups of rows, so that work on it needs little memory.
-
-    Args:
-        array: Shape (N, ...).
-        chunk_bytes: About so many bytes in a chunk, and at least one row.
-
-    Returns:
-        Views of the array, in order.
+    """Consecutive groups of rows of about `chunk_bytes` each, as views, so that work on an array needs little memory.
 
     Example:
         >>> [len(chunk) for chunk in chunks(np.zeros((5, 8), np.uint8), chunk_bytes=16)]
@@ -163,14 +156,7 @@ def chunks(array: NDArray[Any], chunk_bytes: int = _CHUNK_BYTES) -> list[NDArray
 
 
 def limited_rows(n_images: int, limit: int | None) -> NDArray[np.int64]:
-    """Sorted rows of a fixed random choice of at most `limit` of `n_images` images.
-
-    Args:
-        n_images: Number of images there are.
-        limit: Number of images wanted; None for all.
-
-    Returns:
-        Ascending row numbers, shape (min(n_images, limit),).
+    """Ascending rows of a fixed random choice of at most `limit` of `n_images` images; None for all.
 
     Raises:
         SettingsError: `limit` is below 1.

@@ -87,6 +87,12 @@ def _read(source: str | Path, options: ReadOptions) -> ImageSet:
         return _read_file(path, name, options)
 
 
+def source_folder(source: str | Path) -> Path | None:
+    """The folder of pictures that a source names; None where it names something else."""
+    path = Path(source)
+    return path if path.is_dir() and not (isinstance(source, str) and source in BUILTIN) else None
+
+
 def holds_pictures(source: str | Path) -> bool:
     """Whether a source holds encoded pictures, which `load_images` can bring to any size, and not arrays.
 

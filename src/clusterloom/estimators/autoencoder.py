@@ -73,7 +73,10 @@ class AutoencoderBase(ImageClusterer):
         finetuning = replace(plan, epochs=settings.finetune_epochs)
         run.train(Reconstruction(network), finetuning, images, "finetune", gives_clusters=False)
         run.note(f"k-means of {len(images):,} images")
-        centres = run.cached("k-means", lambda: {"centres": _centres(network, images, run, plan.seed)})["centres"]
+        (latents,) = apply_in_batches(lambda x: (network.latents(x),), images, run.compute, run.progress)
+        centres = run.cached("k-means", lambda: {"centres": _centres(latents, network.n_clusters, plan.seed)})[
+            "centres"
+        ]
         with torch.no_grad():
             network.class_means.copy_(torch.from_numpy(centres))
         run.found_clusters()
@@ -98,8 +101,7 @@ class AutoencoderClusterer(AutoencoderBase):
     __init__ = parameters_of(AutoencoderSettings)
 
 
-def _centres(network: ClusterAutoencoder, images: np.ndarray, run: Run, seed: int) -> np.ndarray:
-    (latents,) = apply_in_batches(lambda x: (network.latents(x),), images, run.compute)
+def _centres(latents: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
     with threads_kept():
-        fitted = KMeans(network.n_clusters, n_init=_KMEANS_STARTS, random_state=seed % 2**32).fit(latents)
+        fitted = KMeans(n_clusters, n_init=_KMEANS_STARTS, random_state=seed % 2**32).fit(latents)
     return np.asarray(fitted.cluster_centers_, np.float32)

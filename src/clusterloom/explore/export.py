@@ -78,7 +78,7 @@ def export_images(collection: Collection, rows: np.ndarray, folder: Path, source
     with new_directory(target) as scratch:
         for row, identifier, name in zip(rows.tolist(), ids, names, strict=True):
             if source is None:
-                (scratch / name).write_bytes(png_bytes(to_picture(collection.images.images[row])))
+                (scratch / name).write_bytes(png_bytes(to_picture(collection.images.images[row]), made=False))
             else:
                 _place_file(source, identifier, scratch / name, links)
     return target

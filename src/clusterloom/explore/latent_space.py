@@ -92,14 +92,15 @@ def new_images(session: Session, cluster: int, n: int, spread: float, seed: int)
     """
     if session.generates:
         raise DataError(session.generates)
-    model, parts, generator = session.model, components(session, cluster), np.random.default_rng(seed)
+    model, network, generator = session.model, session.model.network_, np.random.default_rng(seed)
+    parts = components(session, cluster)
     chosen = np.zeros(n, np.int64)  # the component of each image
     if len(parts) > 1:
         shares = np.array([part.share for part in parts])
         chosen = generator.choice(len(parts), n, p=shares / shares.sum())
 
     def draw(rows: np.ndarray) -> np.ndarray:
-        latents = np.empty((len(rows), len(parts[0].mean)), np.float32)
+        latents = np.empty((len(rows), network.latent_dim), np.float32)
         for i in np.unique(chosen[rows]):
             mine = chosen[rows] == i
             latents[mine] = parts[i].draw(model, int(mine.sum()), spread, generator)
@@ -109,8 +110,9 @@ def new_images(session: Session, cluster: int, n: int, spread: float, seed: int)
         (q,) = _apply(model, lambda z: (network.assign(network.decode(z.flatten(1))),), _as_images(latents))
         return q.argmax(1)
 
-    network, clusters = model.network_, np.array([part.cluster for part in parts])[chosen]
-    return decode(session, redrawn(clusters, draw, most_likely) if spread > 0 else draw(np.arange(n)))
+    if spread == 0:
+        return decode(session, draw(np.arange(n)))
+    return decode(session, redrawn(np.array([part.cluster for part in parts])[chosen], draw, most_likely))
 
 
 def place(session: Session, where: To) -> np.ndarray:

@@ -5,6 +5,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from clusterloom.console import ProgressReport, no_progress
 from clusterloom.data import ImageSet
 from clusterloom.data.boundary import reason
+from clusterloom.data.ids import RowIds
 from clusterloom.device import Compute
 from clusterloom.errors import ModelError, SettingsError
 from clusterloom.estimators.base import ImageClusterer
@@ -193,7 +195,8 @@ def _posterior(network: ClusterVAE, x: Tensor) -> tuple[Tensor, ...]:
 def _some_images(model: ImageClusterer, images: ImageSet) -> Tensor:
     """At least two images, evenly spaced, as the networks read them."""
     rows = np.linspace(0, len(images) - 1, max(2, min(len(images), _CHECKED_IMAGES))).astype(int)
-    return Compute(torch.device("cpu"), "fp32").batch(images_from(model, images.images[rows], reset=False)).contiguous()
+    shown = replace(images, images=images.images[rows], ids=RowIds(range(len(rows))), labels=None, class_names=())
+    return Compute(torch.device("cpu"), "fp32").batch(images_from(model, shown, reset=False)).contiguous()
 
 
 def _made_images(network: Any, image_shape: tuple[int, int, int]) -> Tensor:

@@ -100,10 +100,10 @@ def clusters(model: ImageClusterer, seen: Seen | None, styles: Sequence[Style]) 
 
 
 def new_images(model: ImageClusterer, cluster: int) -> np.ndarray:
-    """New images of a cluster, always the same, (n, H, W, C); none of an empty one, or where the model makes none."""
+    """New images of a cluster, always the same, (n, H, W, C) in [0, 1]; none if it is empty or the model makes none."""
     if not model.generates or model.cluster_sizes_[cluster] == 0:
         return np.empty((0, *model.image_shape_), np.float32)
-    return model.sample(_number_shown(model.n_clusters_), cluster, random_state=cluster)
+    return model.to_unit(model.sample(_number_shown(model.n_clusters_), cluster, random_state=cluster))
 
 
 def outliers(seen: Seen) -> list[Shown]:

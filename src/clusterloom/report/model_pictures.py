@@ -7,7 +7,7 @@ from clusterloom.data import ImageSet
 from clusterloom.estimators.base import ImageClusterer
 from clusterloom.figures import cluster_count_plot
 from clusterloom.pictures import image_grid, png_bytes
-from clusterloom.predictions import predict_without_map
+from clusterloom.predictions import Predictions
 from clusterloom.recipe.cluster_count import Evidence
 from clusterloom.report.origin import recipe_of
 
@@ -29,7 +29,7 @@ def model_pictures(model: ImageClusterer, images: ImageSet, progress: ProgressRe
     """
     step = -(-len(images) // _MOST_IMAGES)
     looked_at = replace(images, images=images.images[::step], ids=images.ids[::step], labels=None, class_names=())
-    said = predict_without_map(model, looked_at, progress)
+    said = Predictions(**model.predictions(looked_at, progress))
     clusters = range(model.n_clusters_)
     members = [looked_at.images[said.typical(k, _SHOWN)] for k in clusters]
     sizes = [f"cluster {k}\n{model.cluster_sizes_[k]:,}" for k in clusters]

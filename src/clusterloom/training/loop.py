@@ -169,12 +169,10 @@ class Trainer:
 
     def _taken_up(self) -> tuple[Position, Sums]:
         """Put model and optimiser back to where the main process's checkpoint stands, if it has one."""
-
-        def read() -> tuple[dict[str, Tensor], Position] | None:
-            there = self.checkpoint is not None and self.checkpoint.exists()
-            return read_checkpoint(self.checkpoint, self.run_id) if there else None  # type: ignore[arg-type]
-
-        found = from_main(self.accelerator, read)
+        path = self.checkpoint
+        if path is None:
+            return Position(), Sums()
+        found = from_main(self.accelerator, lambda: read_checkpoint(path, self.run_id) if path.exists() else None)
         if found is None:
             return Position(), Sums()
         tensors, position = found
