@@ -21,7 +21,7 @@ from PIL import Image
 
 from clusterloom import load_images, load_model
 from clusterloom.pictures import image_grid, side_by_side
-from clusterloom.predictions import predict_without_map
+from clusterloom.predictions import Predictions
 
 IMAGES = Path(__file__).parent / "images"
 # The page prefers a plain canvas to WebGL in software; the pictures show what most people see.
@@ -125,7 +125,7 @@ def clusters_and_new_images(model, data, limit, name, columns=6):
     """A row for each cluster: its most typical images, and new ones."""
     fitted = load_model(model)
     images = load_images(data, limit=limit)
-    predictions = predict_without_map(fitted, images)
+    predictions = Predictions(**fitted.predictions(images))
     clusters = range(fitted.n_clusters_)
     typical = [images.images[predictions.typical(k, columns)] for k in clusters]
     new = [fitted.to_unit(fitted.sample(columns, k, random_state=k)) for k in clusters]

@@ -45,8 +45,9 @@ def run(folder, page=PAGE, languages=("sh", "python")):
 
 def open_once(folder, arguments):
     """Start the local page, and see that it answers."""
+    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
     with screenshots.served(*(str(Path(folder, name)) for name in arguments)) as address:
-        assert urllib.request.urlopen(address, timeout=60).status == 200
+        assert browser.open(address, timeout=60).status == 200
 
 
 def take_pictures(folder):
