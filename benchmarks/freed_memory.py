@@ -1,6 +1,6 @@
 """What does it bring to keep freed memory for the next training step (`clusterloom.device.freed_memory_reused`)?
 
-    python benchmarks/freed_memory.py            # about 2 minutes on two quiet cores
+    python benchmarks/freed_memory.py            # about 2 minutes of processor time
     python benchmarks/freed_memory.py --smoke    # seconds, to see that it runs
 
 The paper's network (s 60, n 1, m 512) on random images. Two processes last as long as the benchmark, one with glibc's
@@ -15,12 +15,11 @@ import resource
 import statistics
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from provenance import RESULTS, provenance
 
 from clusterloom import ConvVAEClusterer
 from clusterloom.device import Compute, freed_memory_reused
@@ -29,7 +28,6 @@ from clusterloom.training.loop import Trainer
 from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.sums import Sums
 
-RESULTS = Path(__file__).parent / "results" / "freed_memory.jsonl"
 CASES = ((28, 1, 100), (28, 1, 512), (64, 3, 128))  # side, channels, batch size
 
 
@@ -109,16 +107,10 @@ def main():
         return
     for case in CASES:
         result = compare(case, *((1, 1) if options.smoke else (8, 4)))
-        result |= {
-            "command": " ".join(["python", *sys.argv]),
-            "date": time.strftime("%Y-%m-%d"),
-            "threads": 1,
-            "cpu": torch.backends.cpu.get_cpu_capability(),
-            "torch": torch.__version__,
-        }
+        result |= provenance()
         print(json.dumps(result), flush=True)
         if not options.smoke:
-            with RESULTS.open("a") as file:
+            with (RESULTS / "freed_memory.jsonl").open("a") as file:
                 file.write(json.dumps(result) + "\n")
 
 

@@ -1,7 +1,4 @@
-"""docs/cli.md, made from the program itself; a test compares the two.
-
-    python docs/cli_reference.py
-"""
+"""Makes docs/cli.md from the program itself: `python docs/cli_reference.py`. A test compares the two."""
 
 from pathlib import Path
 
@@ -54,14 +51,15 @@ def command_section(path, command):
     options = [p for p in command.params if p.param_type_name == "option" and p.name != "help"]
     needed = [f"{option.opts[-1]} {placeholder(option)}" for option in options if option.required]
     words = [placeholder(a) if a.required else f"[{placeholder(a)}]" for a in arguments]
-    usage = " ".join(["clusterloom", path, *words, *needed, "[OPTIONS]"])
+    usage = " ".join(["clusterloom", path, *words, *needed, *(["[OPTIONS]"] if options else [])])
     yield f"## `{path}`\n\n{command.help}\n\n```text\n{usage}\n```"
     if arguments:
         yield table(("argument", "what it is"), [(code(placeholder(a)), a.help) for a in arguments])
-    yield table(
-        ("option", "default", "what it does"),
-        [(", ".join(code(name) for name in spelled(option)), default(option), option.help) for option in options],
-    )
+    if options:
+        yield table(
+            ("option", "default", "what it does"),
+            [(", ".join(code(name) for name in spelled(option)), default(option), option.help) for option in options],
+        )
 
 
 def method_section(method, estimator):

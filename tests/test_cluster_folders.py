@@ -171,6 +171,8 @@ def test_what_cannot_be_a_target_is_said_before_any_work(photos, images, tmp_pat
         with pytest.raises(DataError, match=why):
             check_sort_target(folder, photos, True)
     with pytest.raises(DataError, match="no files to link to"):
+        check_sort_target(tmp_path / "s", None, False, link=True)
+    with pytest.raises(DataError, match="no files to link to"):
         sort_into(tmp_path / "s", images, LABELS, None, link=True)
 
 

@@ -17,6 +17,7 @@ from hypothesis.extra import numpy as arrays
 from clusterloom.data import arrange, load_images
 from clusterloom.data.idx import read_idx
 from clusterloom.data.npy import read_npy, read_npz
+from clusterloom.data.options import ReadOptions
 from clusterloom.errors import DataError
 
 READERS = {"npy": read_npy, "npz": read_npz, "idx": read_idx}
@@ -48,7 +49,7 @@ def idx_bytes(array):
 def read_bytes(kind, content, folder):
     path = folder / f"a.{kind}"
     path.write_bytes(content)
-    return READERS[kind](path, path.name)
+    return READERS[kind](path, path.name, ReadOptions())
 
 
 def assert_only_data_errors(kind, content, folder):
@@ -330,7 +331,7 @@ def test_object_arrays_are_refused_and_nothing_is_unpickled(tmp_path):
             load_images(tmp_path / "a.npz")
     (tmp_path / "b.npy").write_bytes(pickle.dumps(Explosive()))
     with pytest.raises(DataError):
-        read_npy(tmp_path / "b.npy", "b.npy")
+        read_npy(tmp_path / "b.npy", "b.npy", ReadOptions())
 
 
 # Arbitrary bytes
@@ -485,7 +486,7 @@ def test_npz_floats_are_converted(tmp_path):
 def test_npz_parts_that_do_not_fit(tmp_path, saved, message):
     np.savez(tmp_path / "a.npz", **saved)
     with pytest.raises(DataError, match=message):
-        read_npz(tmp_path / "a.npz", "a.npz")
+        read_npz(tmp_path / "a.npz", "a.npz", ReadOptions())
 
 
 # IDX

@@ -53,7 +53,7 @@ def offer(monkeypatch, *offers):
         return get
 
     listed = [Source(f"source {i}", getter(what)) for i, what in enumerate(offers)]
-    monkeypatch.setattr(builtin, "list_sources", lambda dataset, by_hand: listed)
+    monkeypatch.setattr(builtin, "list_sources", lambda dataset, by_hand, progress: listed)
 
 
 @contextmanager
@@ -164,14 +164,14 @@ def test_damaged_sets_are_not_loaded_and_can_be_fetched_again(monkeypatch, small
 
 @pytest.mark.parametrize("packed", [True, False])
 def test_files_placed_by_hand_come_first(monkeypatch, small, cache, packed):
-    monkeypatch.setattr(builtin, "_from_mirror", lambda address: pytest.fail("asked a mirror"))
+    monkeypatch.setattr(builtin, "_from_mirror", lambda *_: pytest.fail("asked a mirror"))
     write_idx_files(cache / "datasets" / "mnist-files", small, packed)
     fetch("mnist")
     assert load_images("mnist").labels.tolist() == [5, 0, 4, 1, 9, 2, 7, 2]
 
 
 def test_files_of_the_debian_package_are_used_where_they_are(monkeypatch, small, tmp_path):
-    monkeypatch.setattr(builtin, "_from_mirror", lambda address: pytest.fail("asked a mirror"))
+    monkeypatch.setattr(builtin, "_from_mirror", lambda *_: pytest.fail("asked a mirror"))
     monkeypatch.setattr(builtin, "_DEBIAN_FOLDER", tmp_path / "debian")
     write_idx_files(tmp_path / "debian", small)
     fetch("fashion-mnist")
@@ -182,9 +182,11 @@ def test_mirrors_are_downloaded(monkeypatch, small, tmp_path):
     write_idx_files(tmp_path / "mirror", small)
     with served(tmp_path) as address:
         monkeypatch.setitem(builtin._MIRRORS, "mnist", (f"{address}/none/", f"{address}/mirror/"))
-        lines = []
-        fetch("mnist", tell=lines.append)
+        lines, seen = [], []
+        fetch("mnist", tell=lines.append, progress=lambda what, done, total: seen.append((what, done, total)))
     assert any("404" in line for line in lines)
+    size = (tmp_path / "mirror" / f"{IDX_NAMES[0]}.gz").stat().st_size
+    assert (f"fetching {address}/mirror/{IDX_NAMES[0]}.gz", size, size) in seen
     np.testing.assert_array_equal(load_images("mnist:test").images[..., 0], small.test_images)
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from clusterloom.data import load_images
+from clusterloom.data.options import ReadOptions
 from clusterloom.data.parquet import read_parquet
 from clusterloom.errors import DataError
 
@@ -150,7 +151,7 @@ def test_without_pyarrow_the_extra_is_named(tmp_path, monkeypatch):
 def read_or_refuse(path):
     refusal = None
     try:
-        assert len(read_parquet(path, "a.parquet").fingerprint()) == 64
+        assert len(read_parquet(path, "a.parquet", ReadOptions()).fingerprint()) == 64
     except DataError as error:
         refusal = str(error)
     assert refusal is None or refusal.isprintable()

@@ -25,7 +25,7 @@ def test_every_command_and_option_is_on_the_command_line_page():
     for words in ("## `fit`", "## `data fetch`", "`--sort-into FOLDER`", "`-k`, `--clusters K`", "### `--method dec`"):
         assert words in page
     row = next(line for line in page.split("### `--method convvae`")[1].splitlines() if "`latent_dim`" in line)
-    assert row == "| `latent_dim` | `60` | a whole number of at least 1 | Dimensions of the latent variable z, the paper's s. |"
+    assert row.startswith("| `latent_dim` | `60` | a whole number of at least 1 | Dimensions of the latent variable z")
 
 
 def test_pictures_in_the_documentation_exist():
@@ -46,13 +46,17 @@ def own_folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+def table(path):
+    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_the_commands_of_the_tutorial_run(own_folder):
     runpy.run_path(str(DOCS / "tutorial.py"))["run"](own_folder)
-    answers = {row["id"]: row["label"] for row in csv.DictReader(open(own_folder / "answers.csv"))}
-    rows = list(csv.DictReader(open(own_folder / "clusters.csv")))
-    labels_true = np.array([int(answers[row["id"]]) for row in rows])
+    answers = {row["id"]: int(row["label"]) for row in table(own_folder / "answers.csv")}
+    rows = table(own_folder / "clusters.csv")
+    labels_true = np.array([answers[row["id"]] for row in rows])
     labels_pred = np.array([int(row["cluster"]) for row in rows])
     assert clustering_accuracy_score(labels_true, labels_pred) > 0.8
     assert len(list((own_folder / "sorted").rglob("*.png"))) == len(rows) == 197

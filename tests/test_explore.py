@@ -32,7 +32,6 @@ from clusterloom.errors import DataError
 from clusterloom.explore.collection import Collection
 from clusterloom.explore.editor import Editor, StaleError
 from clusterloom.explore.edits import ENTRY
-from clusterloom.explore.export import export_images
 from clusterloom.explore.journal import Journal, corrections
 from clusterloom.explore.session import Session
 from clusterloom.explore.sheets import thumbnails
@@ -314,7 +313,8 @@ def test_journal_gives_the_state_again(tmp_path):
     np.testing.assert_array_equal(again.assignment.labels, editor.assignment.labels)
     assert again.assignment.labels[[0, 3]].tolist() == [3, 3]
     assert again.assignment.names == editor.assignment.names
-    assert (again.revision, again.can_undo, again.can_redo) == (3, True, True)
+    assert (again.revision, again.history) == (3, editor.history)
+    assert (len(again.history.done), len(again.history.undone)) == (1, 1)
     assert os.listdir(tmp_path) == ["journal.sqlite"]
 
 
@@ -649,14 +649,16 @@ def test_selections_as_copies_and_links(client, session):
     assert not [path for path in session.export_dir.iterdir() if path.name.startswith(".")]
 
 
-def test_selections_of_arrays_become_pictures(session, tmp_path):
-    folder = export_images(session.collection, np.array([4, 2]), tmp_path / "new", None, links=False)
-    assert len(list(folder.iterdir())) == 2
+def test_selections_of_arrays_become_pictures(client, session, monkeypatch):
+    monkeypatch.setattr(session, "source", None)
+    saved = client.post_json("/api/save/images", {"rows": [4, 2], "how": "copies"})
+    files = list(Path(saved["path"]).iterdir())
+    assert saved["count"] == len(files) == 2
     name = Path(session.collection.images.ids[2]).name
-    pixels = np.asarray(Image.open(next(f for f in folder.iterdir() if f.name.startswith(name[:6]))))
+    pixels = np.asarray(Image.open(next(f for f in files if f.name.startswith(name[:6]))))
     assert any((pixels == session.collection.images.images[row]).all() for row in (2, 4))
-    with pytest.raises(DataError, match="no files to link to"):
-        export_images(session.collection, np.array([4]), tmp_path, None, links=True)
+    error = client.refused("/api/save/images", {"rows": [4], "how": "links"})
+    assert "no files to link to" in error
 
 
 def test_a_vanished_original_leaves_no_half_folder(client, session):

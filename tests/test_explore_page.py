@@ -347,7 +347,7 @@ def test_gallery_by_keyboard_and_find_similar(open_page, session):
 
 
 def test_hostile_names_are_text(open_page):
-    """Hard case 25: a dialog, or a request for x, would be a complaint."""
+    """File names with markup in them: a dialog, or a request for x, would be a complaint."""
     page = open_page("gallery/0")
     page.fill("#search-text", "onerror")
     page.keyboard.press("Enter")

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -260,6 +261,13 @@ def test_onnx_without_images_and_with_other_pixel_ranges(tmp_path):
         [0, 1],
         atol=1e-6,
     )
+
+
+def test_networks_are_compared_on_images_as_they_read_them_whatever_their_range(images):
+    twelve_bit = replace(images, pixel_range=(100.0, 4095.0))
+    model = ESTIMATORS["vae"]().fit(twelve_bit)
+    x = onnx._some_images(model, twelve_bit).numpy()
+    np.testing.assert_allclose(x, images.images.transpose(0, 3, 1, 2) / 255, atol=1e-6)
 
 
 @pytest.mark.parametrize("wrong", [1.0, np.nan])

@@ -10,6 +10,7 @@ from clusterloom.metrics import clustering_accuracy_score
 from clusterloom.recipe import guided
 from clusterloom.training.loop import DivergedError, Trainer
 from clusterloom.training.plan import one_cycle
+from clusterloom.training.run import Run
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +26,27 @@ def test_stages_make_one_history(fitted):
     assert seconds == sorted(seconds)
     stages = {"represent", "layout", "pseudo-labels-1", "fit-1", "pseudo-labels-2", "fit-2"}
     assert set(fitted.about_["recipe"]["stage_seconds"]) == stages
+
+
+def test_work_between_epochs_tells_how_far_it_is(monkeypatch):
+    told, make = set(), Run.__init__
+
+    def listening(self, *arguments, **options):
+        make(self, *arguments, **options)
+        self.progress = lambda what, done, total: told.add(what)
+
+    monkeypatch.setattr(Run, "__init__", listening)
+    ConvVAEClusterer((2, 3), **QUICK).fit(digits(220))
+    assert told >= {"neighbours", "layout", "mixtures", "numbers of clusters"}
+
+
+@pytest.mark.parametrize("total", [3, 4, 5, 6, 16, 24, 41])
+def test_epochs_are_divided_without_a_remainder_and_every_stage_has_one(total):
+    epochs = guided.Epochs.split(total)
+    parts = epochs.represent, epochs.first_fit, epochs.second_fit
+    assert sum(parts) == total
+    assert min(parts) >= 1
+    assert epochs.represent == pytest.approx(total / 2, abs=1)
 
 
 def test_it_sorts_digits_and_new_images_look_like_their_clusters():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from clusterloom.files import PNG_SOFTWARE
 from clusterloom.networks.describe import Part, size
 from clusterloom.recipe.cluster_count import Evidence, best_count, enough_modularity
 
@@ -54,21 +55,7 @@ def network_figure(parts: Sequence[Part], title: str) -> bytes:
     """
     from matplotlib.figure import Figure
 
-    by_name = {part.name: part for part in parts}
-    convs = [part for part in parts if part.name.startswith("Con_Layer")]
-    encoder, decoder, category = by_name["encoder"], by_name["decoder"], by_name["category encoder"]
-    latent_dim = encoder.output_shape[0] // 2
-    # Along the middle, from the image to its reconstruction: data and networks in turns.
-    row: list[tuple[str, tuple[int, ...]] | Part] = [("image", (convs or [encoder])[0].input_shape)]
-    for part in convs:
-        row += [part, ("output", part.output_shape)]
-    if convs:
-        row += [("features", encoder.input_shape)]
-    row += [encoder, ("mean,\nlog-variance", encoder.output_shape), ("z", (latent_dim,)), decoder]
-    row += [("output, cut", decoder.output_shape)]
-    if "TranCon_Layer1" in by_name:
-        mirror = by_name["TranCon_Layer1"]
-        row += [mirror, ("new image", mirror.output_shape)]
+    row, category = _middle_row(parts), next(part for part in parts if part.name == "category encoder")
     widths = [1.0 if isinstance(item, Part) else 0.66 for item in row]
     middles = [sum(widths[:at]) + widths[at] / 2 for at in range(len(row))]
     figure = Figure(figsize=(1.7 * sum(widths), 6), layout="constrained")
@@ -85,13 +72,29 @@ def network_figure(parts: Sequence[Part], title: str) -> bytes:
             _data_box(axes, x, 0.0, *item)
         if x > middles[0]:
             _arrow(axes, (x - width / 2 - 0.06, 0), (x - width / 2 + 0.06, 0))
-    source = category.reads if category.reads in places else "image"
-    start, below = places[source], -0.85 - 0.14 * float(np.log2(np.prod(category.input_shape)))
+    start, below = places.get(category.reads, middles[0]), -0.85 - 0.14 * float(np.log2(np.prod(category.input_shape)))
     _network_box(axes, start + 0.83, -3.9, category)
     _data_box(axes, start + 1.66, -3.9, "clusters", category.output_shape)
     _arrow(axes, (start, below), (start + 0.38, -3.9), connectionstyle="angle,angleA=90,angleB=0")
     _arrow(axes, (start + 1.27, -3.9), (start + 1.39, -3.9))
     return _png_bytes(figure, 100)
+
+
+def _middle_row(parts: Sequence[Part]) -> list[tuple[str, tuple[int, ...]] | Part]:
+    """From the image to its reconstruction: data, by name and shape, and networks in turns."""
+    by_name = {part.name: part for part in parts}
+    encoder, decoder = by_name["encoder"], by_name["decoder"]
+    convs = [part for part in parts if part.name.startswith("Con_Layer")]
+    row: list[tuple[str, tuple[int, ...]] | Part] = [("image", (convs or [encoder])[0].input_shape)]
+    for part in convs:
+        row += [part, ("output", part.output_shape)]
+    if convs:
+        row += [("features", encoder.input_shape)]
+    row += [encoder, ("mean,\nlog-variance", encoder.output_shape), ("z", (encoder.output_shape[0] // 2,)), decoder]
+    row += [("output, cut", decoder.output_shape)]
+    if mirror := by_name.get("TranCon_Layer1"):
+        row += [mirror, ("new image", mirror.output_shape)]
+    return row
 
 
 def _arrow(axes: Any, start: tuple[float, float], end: tuple[float, float], **style: str) -> None:
@@ -120,5 +123,5 @@ def _network_box(axes: Any, x: float, y: float, part: Part) -> None:
 
 def _png_bytes(figure: "Figure", dots_per_inch: int) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dots_per_inch, metadata={"Software": "clusterloom"})
+    figure.savefig(buffer, format="png", dpi=dots_per_inch, metadata={"Software": PNG_SOFTWARE})
     return buffer.getvalue()

@@ -7,6 +7,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
+from clusterloom.files import PNG_SOFTWARE
+
 _LABEL_PIXELS = 72
 _GAP_PIXELS = 2
 _HEAD_PIXELS = 18
@@ -89,7 +91,7 @@ def png_bytes(picture: Image.Image, made: bool = True) -> bytes:
     """
     mark = PngInfo()
     if made:
-        mark.add_text("Software", "clusterloom")
+        mark.add_text("Software", PNG_SOFTWARE)
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", pnginfo=mark)
     return buffer.getvalue()

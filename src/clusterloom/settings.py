@@ -5,10 +5,11 @@ directories store their values, sweeps vary them, and the documentation lists th
 """
 
 import ast
+import contextlib
 import difflib
 import inspect
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, fields
 from functools import cache
 from itertools import pairwise
@@ -76,12 +77,10 @@ class Settings:
             SettingsError: there is no such knob (the nearest one is named), or the text is no value of it.
         """
         cls.check_name(name)
-        adapter = _adapter(cls, name)  # type: ignore[arg-type]
-        parts = [part.strip() for part in text.split(",")]
-        for candidate in (text, parts, None if text == "none" else text):
+        for value in _readings(text):
             try:
-                return adapter.validate_python(candidate)
-            except ValidationError:
+                return cls.checked(name, value)
+            except SettingsError:
                 continue
         raise SettingsError(f"{name} must be {cls.expected(name)}; got {text!r}")
 
@@ -206,6 +205,19 @@ def _docstrings(cls: Any) -> dict[str, str]:
         and isinstance(below.value, ast.Constant)
         and isinstance(below.value.value, str)
     }
+
+
+def _readings(text: str) -> Iterator[Any]:
+    """What a text may stand for: a word of Python, a number, itself, or whole numbers with commas between."""
+    words = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        yield words[text.lower()]
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            yield kind(text)
+    yield text
+    with contextlib.suppress(ValueError):
+        yield tuple(int(part) for part in text.split(","))
 
 
 def _as_text(value: Any) -> str:

@@ -32,4 +32,4 @@ def data_fetch(
 
     output = Output()
     for name in names:
-        output.result(str(fetch(name, tell=output.say)))
+        output.result(str(fetch(name, tell=output.say, progress=output.progress)))

@@ -2,6 +2,7 @@
 
 import shlex
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -66,7 +67,7 @@ def fit(
         verbose=0 if talk.quiet else 2 if talk.verbose else 1,
     )
     estimator.check_parameters()  # reading images may take hours
-    with talk.output() as output, owned(target):
+    with talk.output() as output, owned(target) if is_main_process() else nullcontext():
         _check_run_dir(run_dir, out, resume, overwrite)
         images = reading.load(data, output)
         diverged: DivergedError | None = None

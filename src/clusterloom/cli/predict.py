@@ -41,7 +41,7 @@ def predict(
         check_table_target(out, overwrite)
     source = source_folder(data)
     if sort_into is not None:
-        check_sort_target(sort_into, source, overwrite)
+        check_sort_target(sort_into, source, overwrite, link)
     fitted = load_model(model)
     with talk.output() as output:
         images = reading.load(data, output, like=fitted)

@@ -16,12 +16,14 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clusterloom.console import ProgressReport, no_progress
 from clusterloom.data.boundary import is_our_defect, reason
 from clusterloom.data.cache import cache_root, finish_entry, load_entry, new_entry, write_images
 from clusterloom.data.ids import RowIds
@@ -151,7 +153,12 @@ def load_builtin(name: str, cache_dir: Path | None = None) -> ImageSet:
     return ImageSet(images, RowIds(range(len(images))), labels, _CLASS_NAMES[dataset], name, ())
 
 
-def fetch(name: str, cache_dir: Path | None = None, tell: Callable[[str], None] = lambda line: None) -> Path:
+def fetch(
+    name: str,
+    cache_dir: Path | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+    progress: ProgressReport = no_progress,
+) -> Path:
     """Fetch MNIST or Fashion-MNIST into the cache, unless it is there already.
 
     Sources are tried in turn until one gives arrays whose SHA-256 are the pinned ones: files placed by hand, files
@@ -162,6 +169,7 @@ def fetch(name: str, cache_dir: Path | None = None, tell: Callable[[str], None] 
         name: "mnist" or "fashion-mnist"; `:train` and `:test` fetch the whole.
         cache_dir: See `clusterloom.data.cache.cache_root`.
         tell: Called with one line of text about each source.
+        progress: Told how far a download has come, in bytes.
 
     Returns:
         The folder in the cache that holds the data set.
@@ -177,7 +185,7 @@ def fetch(name: str, cache_dir: Path | None = None, tell: Callable[[str], None] 
     shutil.rmtree(folder, ignore_errors=True)
     by_hand = folder.with_name(f"{dataset}-files")
     failures = []
-    for source in list_sources(dataset, by_hand):
+    for source in list_sources(dataset, by_hand, progress):
         tell(f"trying {source.name}")
         try:
             arrays = source.get()
@@ -243,18 +251,19 @@ def _check_hashes(arrays: Arrays, expected: tuple[str, ...]) -> None:
             raise DataError(f"the {field.replace('_', ' ')} have another SHA-256 than expected")
 
 
-def list_sources(dataset: str, by_hand: Path) -> list[Source]:
+def list_sources(dataset: str, by_hand: Path, progress: ProgressReport) -> list[Source]:
     """The sources of a data set in the order in which they are tried, local ones first.
 
     Args:
         dataset: "mnist" or "fashion-mnist".
         by_hand: Folder where a user may have placed the four IDX files.
+        progress: Told how far a download has come, in bytes.
     """
-    mirrors = [Source(address, lambda address=address: _from_mirror(address)) for address in _MIRRORS[dataset]]  # type: ignore[misc]
-    placed = Source(f"files in {by_hand}", lambda: _read_idx_files(by_hand))
+    mirrors = [Source(address, partial(_from_mirror, address, progress)) for address in _MIRRORS[dataset]]
+    placed = Source(f"files in {by_hand}", partial(_read_idx_files, by_hand))
     if dataset == "mnist":
         return [placed, *mirrors, Source(f"Python package {_PIP_PACKAGE}", _from_python_package)]
-    installed = Source(f"files in {_DEBIAN_FOLDER}", lambda: _read_idx_files(_DEBIAN_FOLDER))
+    installed = Source(f"files in {_DEBIAN_FOLDER}", partial(_read_idx_files, _DEBIAN_FOLDER))
     return [placed, installed, *mirrors, Source(f"Debian package {_DEBIAN_PACKAGE}", _from_debian_package)]
 
 
@@ -270,23 +279,25 @@ def _read_idx_files(folder: Path) -> Arrays:
     return Arrays(*arrays)
 
 
-def _from_mirror(address: str) -> Arrays:
+def _from_mirror(address: str, progress: ProgressReport = no_progress) -> Arrays:
     import pooch  # it brings an HTTP client that nothing else needs
 
     pooch.get_logger().setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
         for name in IDX_NAMES:
-            downloader = pooch.HTTPDownloader(timeout=_CONNECT_SECONDS, progressbar=_Bound(address))
+            downloader = pooch.HTTPDownloader(
+                timeout=_CONNECT_SECONDS, progressbar=_Watch(f"{address}{name}.gz", progress)
+            )
             # No hash of the file: it is the arrays that have to be right, wherever they come from.
             pooch.retrieve(f"{address}{name}.gz", None, f"{name}.gz", folder, downloader=downloader)
         return _read_idx_files(Path(folder))
 
 
-class _Bound:
-    """Stops a download that is too slow or too large; for pooch, which has no such limits, a bar of progress."""
+class _Watch:
+    """Tells of a download, and stops one that is too slow or too large; to pooch, which has no limits, it is a bar."""
 
-    def __init__(self, address: str) -> None:
-        self.address = address
+    def __init__(self, address: str, progress: ProgressReport) -> None:
+        self.address, self.progress = address, progress
         self.deadline = time.monotonic() + _DOWNLOAD_SECONDS
         self.total = self.done = 0
 
@@ -295,6 +306,7 @@ class _Bound:
         self.done += n_bytes
         if time.monotonic() > self.deadline or self.done > _MAX_DOWNLOAD_BYTES:
             raise DataError(f"{self.address} is too slow or too large")
+        self.progress(f"fetching {self.address}", min(self.done, self.total or self.done), self.total)
 
     def reset(self) -> None:
         """Begin to count anew."""

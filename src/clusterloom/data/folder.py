@@ -32,7 +32,7 @@ class _Listing:
     problems: list[Problem] = field(default_factory=list)
 
 
-def read_folder(folder: Path, name: str, options: ReadOptions = ReadOptions()) -> ImageSet:  # noqa: B008 (frozen)
+def read_folder(folder: Path, name: str, options: ReadOptions) -> ImageSet:
     """Read all pictures in a folder and its sub-folders, in the order of their paths.
 
     Files count as pictures by their suffix (`SUFFIXES`, in any case); hidden files and folders and all other files

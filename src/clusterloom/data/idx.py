@@ -33,7 +33,7 @@ class IdxHeader(NamedTuple):
         return self.offset + math.prod(self.shape)
 
 
-def read_idx(path: Path, name: str, options: ReadOptions = ReadOptions()) -> ImageSet:  # noqa: B008 (frozen)
+def read_idx(path: Path, name: str, options: ReadOptions) -> ImageSet:
     """Read images from an IDX file, and labels from the file beside it that has the usual name.
 
     A plain file is used where it lies, memory-mapped; a packed one is unpacked into the cache. For

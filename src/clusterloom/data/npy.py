@@ -1,7 +1,7 @@
 """NumPy's .npy and .npz files: headers are judged before anything is allocated, and nothing is ever unpickled.
 
-The headers are read here, and not by `np.load`: on a header that claims more than the file holds, that reports an error
-of the memory map or overflows, and it ignores bytes that are too many. Of an archive it can only unpack all or nothing.
+`np.load` maps the arrays, but does not judge the headers. Where one claims more than the file holds, it overflows or
+reports a failed memory map; it ignores surplus bytes; and it unpacks an array of an archive into memory at once.
 """
 
 import math
@@ -47,7 +47,7 @@ class NpyHeader(NamedTuple):
 Member = tuple[zipfile.ZipInfo, NpyHeader]
 
 
-def read_npy(path: Path, name: str, options: ReadOptions = ReadOptions()) -> ImageSet:  # noqa: B008 (frozen)
+def read_npy(path: Path, name: str, options: ReadOptions) -> ImageSet:
     """Read images from a .npy file.
 
     An array of uint8 is used where it lies, memory-mapped: a million images cost no memory. Other number types are
@@ -99,7 +99,7 @@ def _read_header(file: IO[bytes], name: str) -> NpyHeader:
     return NpyHeader(shape, dtype, file.tell())
 
 
-def read_npz(path: Path, name: str, options: ReadOptions = ReadOptions()) -> ImageSet:  # noqa: B008 (frozen)
+def read_npz(path: Path, name: str, options: ReadOptions) -> ImageSet:
     """Read images from a .npz archive, compressed or not, by way of the cache.
 
     The images are the first array there is of `images`, `x`, `data`, `x_train` and `arr_0`, otherwise the only one

@@ -20,7 +20,7 @@ LABEL_NAMES = ("label", "labels")
 _BATCH_ROWS = 128
 
 
-def read_parquet(path: Path, name: str, options: ReadOptions = ReadOptions()) -> ImageSet:  # noqa: B008 (frozen)
+def read_parquet(path: Path, name: str, options: ReadOptions) -> ImageSet:
     """Read the pictures of a parquet file by way of the cache.
 
     The pictures are in a column of structs with the fields `bytes` and `path`: the one named `image`, otherwise the

@@ -147,8 +147,8 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    return JSONResponse({"error": {404: "not found", 405: "not allowed"}.get(status, "refused")}, status)
+    assert isinstance(error, HTTPException), "it is handled for nothing else"
+    return JSONResponse({"error": error.detail.lower()}, error.status_code)
 
 
 async def _failed(request: Request, error: Exception) -> Response:

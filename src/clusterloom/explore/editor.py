@@ -26,6 +26,7 @@ class Editor:
 
     Attributes:
         assignment: The clusters as they are now.
+        history: The edits that have led there, and those that were taken back.
         revision: Number of the last entry that was taken.
 
     Raises:
@@ -36,20 +37,10 @@ class Editor:
     def __init__(self, labels: np.ndarray, n_clusters: int, journal: Journal) -> None:
         self._labels, self._n_clusters, self._journal = labels, n_clusters, journal
         self._lock = threading.Lock()
-        self._history = History()
+        self.history = History()
         self.assignment = Assignment(labels, n_clusters)
         self.revision = 0
         self.refresh()
-
-    @property
-    def can_undo(self) -> bool:
-        """Whether there is an edit to take back."""
-        return bool(self._history.done)
-
-    @property
-    def can_redo(self) -> bool:
-        """Whether there is an edit that was taken back."""
-        return bool(self._history.undone)
 
     def refresh(self) -> None:
         """Take what other processes have written to the journal.
@@ -92,8 +83,8 @@ class Editor:
             self._accept(number, *after)
 
     def _after(self, entry: Edit | Step) -> tuple[History, Assignment]:
-        history = self._history.after(entry)
-        if len(history.done) > len(self._history.done):
+        history = self.history.after(entry)
+        if len(history.done) > len(self.history.done):
             assignment, edits = self.assignment.copy(), history.done[-1:]
         else:
             assignment, edits = Assignment(self._labels, self._n_clusters), history.done
@@ -102,5 +93,5 @@ class Editor:
         return history, assignment
 
     def _accept(self, number: int, history: History, assignment: Assignment) -> None:
-        self._history, self.assignment = history, assignment
+        self.history, self.assignment = history, assignment
         self.revision = number  # last, so that nobody takes an older state for this revision

@@ -69,10 +69,15 @@ class Journal:
             DataError: the file is no journal, holds something that is no edit, or no longer holds number `since`.
             OSError: it cannot be read.
         """
-        rows = self._rows(since) if self.path.exists() else []
-        if since and rows[:1] != [(since, "")]:
+        rows = []
+        if self.path.exists():
+            with self._opened("rw") as database:  # not "ro": what a killed process has left half done is rolled back
+                if not _is_empty(database):
+                    query = f"SELECT number, edit {_OURS} >= ? ORDER BY number"
+                    rows = database.execute(query, (*self._key, since)).fetchall()
+        if since and (not rows or rows.pop(0)[0] != since):
             raise DataError(f"{self._name} has lost edits since it was read; put it back, or start explore again")
-        return [(number, self._parsed(number, text)) for number, text in rows if number > since]
+        return [(number, self._parsed(number, text)) for number, text in rows]
 
     def append(self, entry: Edit | Step, since: int) -> bool:
         """Write an entry; it is on the disk when this returns True.
@@ -103,15 +108,6 @@ class Journal:
     @property
     def _name(self) -> str:
         return printable(str(self.path))
-
-    def _rows(self, since: int) -> list[tuple[int, str]]:
-        """Numbers and texts from `since` on, whose own text is left out."""
-        columns = "number, CASE number WHEN ? THEN '' ELSE CAST(edit AS TEXT) END"
-        with self._opened("rw") as database:  # not "ro": what a killed process has left half done is rolled back
-            if _is_empty(database):
-                return []
-            found = database.execute(f"SELECT {columns} {_OURS} >= ? ORDER BY number", (since, *self._key, since))
-            return found.fetchall()
 
     def _parsed(self, number: int, text: str) -> Edit | Step:
         try:

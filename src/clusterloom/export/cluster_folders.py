@@ -21,17 +21,20 @@ _LONGEST_NAME = 100  # characters of an id in the name of a PNG file; file syste
 _IMAGES_PER_STEP = 100  # between two words about progress
 
 
-def check_sort_target(folder: Path, source: Path | None, overwrite: bool) -> None:
-    """Refuse a folder that `sort_into` cannot or should not write, before any work is done for it.
+def check_sort_target(folder: Path, source: Path | None, overwrite: bool, link: bool = False) -> None:
+    """Refuse what `sort_into` cannot or should not do, before any work is done for it.
 
     Args:
-        folder: As for `sort_into`.
-        source: As for `sort_into`.
-        overwrite: As for `sort_into`.
+        folder: As for `sort_into`, and so are all others.
+        source: Where the images come from.
+        overwrite: Whether an earlier result may be replaced.
+        link: Whether links are wanted.
 
     Raises:
         DataError: see `sort_into`.
     """
+    if link and source is None:
+        raise DataError("there are no files to link to, for the images did not come from a folder; sort copies")
     shown, target, here = f"--sort-into {printable(str(folder))}", folder.resolve(), Path.cwd()
     if source is not None:
         _check_apart(folder, [source.resolve()])
@@ -81,9 +84,7 @@ def sort_into(
             replaced; links are wanted and there are no files; an original is no longer there.
         OSError: the disk is full or not writable; what was in the folder is intact.
     """
-    if link and source is None:
-        raise DataError("there are no files to link to, for the images did not come from a folder; sort copies")
-    check_sort_target(folder, source, overwrite)
+    check_sort_target(folder, source, overwrite, link)
     originals = [] if source is None else [source.resolve() / _checked(id_) for id_ in images.ids]
     _check_apart(folder, {path.parent for path in originals})  # which a link may have led elsewhere
     names = []

@@ -71,8 +71,8 @@ def neighbour_graph(
     rows = numpy_generator(seed, "sample", "graph").permutation(len(points))[:_GRAPH_POINTS]
     k = min(_GRAPH_NEIGHBOURS, len(rows) - 1)
     neighbours = nearest_neighbours(points[rows], k + 1, progress=progress)[0][:, 1:]
-    ones, starts = np.ones(neighbours.size), np.arange(0, neighbours.size + 1, max(k, 1))
-    graph = csr_array((ones, neighbours.ravel(), starts[: len(rows) + 1]), shape=(len(rows), len(rows)))
+    starts = k * np.arange(len(rows) + 1)
+    graph = csr_array((np.ones(neighbours.size), neighbours.ravel(), starts), shape=(len(rows), len(rows)))
     return rows, csr_array(graph.maximum(graph.T))
 
 

@@ -1,39 +1,121 @@
-"""Files written into the export folder: labels, selections, new images."""
+"""Files out: labels as a table, images as folders, always into the one folder that was chosen at the start of explore.
 
-from pathlib import Path
+Nothing that a page sends becomes part of a path. Files and folders appear whole or not at all.
+"""
+
+import re
+import shutil
+from collections import Counter
+from datetime import datetime
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
 from starlette.responses import JSONResponse, Response
 
-from clusterloom.errors import printable
-from clusterloom.explore.export import export_generated, export_images, export_labels
+from clusterloom.errors import DataError, printable
 from clusterloom.explore.latent_space import new_images
 from clusterloom.explore.requests import ClusterNumber, NewCount, Rows, Seeds, Spread
 from clusterloom.explore.session import Session
+from clusterloom.files import new_directory
+from clusterloom.pictures import png_bytes, to_picture
+from clusterloom.tables import prediction_columns, write_table
 
 
 def save_labels(session: Session, format: Literal["csv", "parquet"]) -> Response:
-    """Write the labels as a table."""
-    path = export_labels(session.collection, session.export_dir, f".{format}")
-    return _written(path, len(session.collection.images))
+    """Write one row per image: where it is now, what that is called, and what the model says.
+
+    Columns: id, cluster, name, changed (whether the model had put it elsewhere), model_cluster, and the others of
+    `clusterloom.tables.prediction_columns`.
+    """
+    images, assignment, said = session.collection.images, session.collection.assignment, session.collection.predictions
+    others = prediction_columns(images.ids, {"proba": said.proba, "score": said.score, "outlier": said.outlier})
+    model_cluster = others.pop("cluster")
+    columns = {
+        "id": others.pop("id"),
+        "cluster": assignment.labels,
+        "name": [assignment.names[k] for k in assignment.labels.tolist()],
+        "changed": assignment.labels != model_cluster,
+        "model_cluster": model_cluster,
+        **others,
+    }
+    target = _new_name(session.export_dir, "labels", f".{format}")
+    write_table(columns, str(target))
+    return _written(target, len(images))
 
 
 def save_images(session: Session, rows: Rows, how: Literal["copies", "links"]) -> Response:
-    """Write a selection as a folder."""
-    collection = session.collection
-    chosen = collection.assignment.rows(rows)
-    path = export_images(collection, chosen, session.export_dir, session.source, how == "links")
-    return _written(path, len(chosen))
+    """Write images into a new folder: copies of the original files, links to them, or PNGs where there are no files."""
+    images, source = session.collection.images, session.source
+    if how == "links" and source is None:
+        raise DataError("there are no files to link to: the images did not come from a folder; export copies")
+    chosen = session.collection.assignment.rows(rows).tolist()
+    ids = [images.ids[row] for row in chosen]
+    names = _file_names(ids, ".png" if source is None else None)
+    target = _new_name(session.export_dir, "selection")
+    with new_directory(target) as scratch:
+        for row, identifier, name in zip(chosen, ids, names, strict=True):
+            if source is None:
+                (scratch / name).write_bytes(png_bytes(to_picture(images.images[row]), made=False))
+            else:
+                _place_file(source, identifier, scratch / name, how == "links")
+    return _written(target, len(chosen))
 
 
 def save_generated(
     session: Session, cluster: ClusterNumber, spread: Spread, seeds: Seeds, n: NewCount = 24
 ) -> Response:
-    """Write the very images that `generate` makes of the same values with each of `seeds`."""
+    """Write the very images that `generate` makes of the same values with each of `seeds`, one PNG each."""
     images = np.concatenate([new_images(session, cluster, n, spread, seed) for seed in seeds])
-    return _written(export_generated(images, session.export_dir), len(images))
+    target = _new_name(session.export_dir, "generated")
+    with new_directory(target) as scratch:
+        for i, image in enumerate(images):
+            (scratch / f"{i:05d}.png").write_bytes(png_bytes(to_picture(image)))
+    return _written(target, len(images))
 
 
 def _written(path: Path, count: int) -> Response:
     return JSONResponse({"path": printable(str(path)), "count": count})
+
+
+def _place_file(source: Path, identifier: str, target: Path, link: bool) -> None:
+    # Ids of a folder's images are what the reader found inside it. They were checked then; a link may point elsewhere
+    # by now, and what is no regular file is not opened.
+    path = source / identifier
+    if not path.is_file():
+        raise DataError(f"{printable(identifier)} is no longer in the folder that was read")
+    if link:
+        target.symlink_to(path.absolute())
+    else:
+        shutil.copy2(path, target)
+
+
+def _file_names(ids: list[str], suffix: str | None) -> list[str]:
+    """A name for each file: what the id ends in, with a number where that would come twice.
+
+    Example:
+        >>> _file_names(["a/x.png", "b/x.png", "y.png"], None)
+        ['x.png', 'x-2.png', 'y.png']
+        >>> _file_names(["17", "b\\n.jpg"], ".png")
+        ['17.png', 'b_.jpg.png']
+    """
+    names: list[str] = []
+    taken: set[str] = set()
+    numbers: Counter[str] = Counter()
+    for identifier in ids:
+        # Bytes that are not UTF-8 stay what they are; what a terminal or another system would choke on does not.
+        base = re.sub(r'[\x00-\x1f\x7f<>:"\\|?*]', "_", PurePosixPath(identifier).name) or "_"
+        stem, dot_end = (Path(base).stem, Path(base).suffix) if suffix is None else (base, suffix)
+        name = stem + dot_end
+        while name.lower() in taken:
+            numbers[base] += 1
+            name = f"{stem}-{numbers[base] + 1}{dot_end}"
+        taken.add(name.lower())
+        names.append(name)
+    return names
+
+
+def _new_name(folder: Path, name: str, suffix: str = "") -> Path:
+    """A name that nothing has yet, for it holds the time to the microsecond; its folder is there afterwards."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{name}-{datetime.now():%Y%m%d-%H%M%S-%f}{suffix}"

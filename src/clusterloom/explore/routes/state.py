@@ -35,12 +35,8 @@ def positions(session: Session) -> Response:
 
 
 def labels(session: Session) -> Response:
-    """Cluster numbers as they are now: uint16, little-endian, (N,). A header names the revision."""
-    editor = session.collection.editor
-    revision = editor.revision  # read first: labels that are newer than their number are asked for again
-    answer = _binary(editor.assignment.labels, "<u2")
-    answer.headers["x-revision"] = str(revision)
-    return answer
+    """Cluster numbers as they are now: uint16, little-endian, (N,)."""
+    return _binary(session.collection.assignment.labels, "<u2")
 
 
 def confidences(session: Session) -> Response:
@@ -54,8 +50,8 @@ def _of_collection(session: Session) -> dict[str, Any]:
     editor.refresh()
     return {
         "revision": editor.revision,
-        "can_undo": editor.can_undo,
-        "can_redo": editor.can_redo,
+        "can_undo": bool(editor.history.done),
+        "can_redo": bool(editor.history.undone),
         "next_number": editor.assignment.next_number,
         "journal": printable(str(session.journal_path)),
         "data": {
