@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from recipe_helpers import QUICK, blobs, digits
 
-from clusterloom import ConvVAEClusterer, SettingsError, VAEClusterer, load_model
+from clusterloom import ConvVAEClusterer, GuidedClusterer, SettingsError, VAEClusterer, load_model
 from clusterloom.recipe.cluster_count import Evidence, best_count, cluster_count_evidence, enough_modularity
 from clusterloom.recipe.neighbours import layout_of
 
@@ -33,7 +33,7 @@ def test_few_points_bound_the_number():
 @pytest.mark.parametrize(("n", "n_clusters"), [(3, "auto"), (8, (5, 10)), (12, (5, 10))])
 def test_a_handful_of_images_gets_the_fewest_clusters_asked_for(n, n_clusters):
     images = np.random.default_rng(0).integers(0, 256, (n, 8, 8)).astype(np.uint8)
-    model = ConvVAEClusterer(n_clusters, hidden_dim=8, epochs=3, random_state=0).fit(images)
+    model = GuidedClusterer(n_clusters, hidden_dim=8, epochs=3, random_state=0).fit(images)
     assert model.n_clusters_ == {3: 2, 8: 5, 12: 5}[n]
 
 
@@ -45,14 +45,14 @@ def test_the_smallest_of_the_best_is_taken():
 
 
 def test_the_estimator_finds_the_number_and_keeps_the_evidence(tmp_path):
-    model = ConvVAEClusterer("auto", **QUICK, run_dir=str(tmp_path / "run")).fit(digits(200))
+    model = GuidedClusterer("auto", **QUICK, run_dir=str(tmp_path / "run")).fit(digits(200))
     evidence = [Evidence(**e) for e in model.about_["recipe"]["count_evidence"]]
     assert evidence[0].n_clusters == 2
     assert evidence[-1].n_clusters == 20
     assert model.n_clusters_ == best_count(evidence) == len(model.cluster_sizes_)
     assert model.predict_proba(digits(5)).shape == (5, model.n_clusters_)
     assert len(model.sample(3, cluster=model.n_clusters_ - 1)) == 3
-    resumed = ConvVAEClusterer("auto", **QUICK, run_dir=str(tmp_path / "run"), resume=True).fit(digits(200))
+    resumed = GuidedClusterer("auto", **QUICK, run_dir=str(tmp_path / "run"), resume=True).fit(digits(200))
     assert np.array_equal(resumed.predict_proba(digits(50)), model.predict_proba(digits(50)))
     model.save(tmp_path / "model")
     loaded = load_model(tmp_path / "model")
@@ -64,19 +64,19 @@ def test_the_estimator_finds_the_number_and_keeps_the_evidence(tmp_path):
 
 
 def test_a_range_is_kept_to():
-    model = ConvVAEClusterer((3, 4), **QUICK).fit(digits(120))
+    model = GuidedClusterer((3, 4), **QUICK).fit(digits(120))
     assert model.n_clusters_ in (3, 4)
     assert [e["n_clusters"] for e in model.about_["recipe"]["count_evidence"]] == [3, 4]
-    assert "count_evidence" not in ConvVAEClusterer((3, 3), **QUICK).fit(digits(60)).about_["recipe"]
+    assert "count_evidence" not in GuidedClusterer((3, 3), **QUICK).fit(digits(60)).about_["recipe"]
 
 
 @pytest.mark.parametrize("n_clusters", ["many", (1, 5), (5, 3), (2, 3, 4), (2.5, 3), ()])
 def test_what_is_no_number_is_refused(n_clusters):
     with pytest.raises(SettingsError, match="n_clusters must be"):
-        ConvVAEClusterer(n_clusters).fit(digits(30))
+        GuidedClusterer(n_clusters).fit(digits(30))
 
 
 def test_the_paper_needs_a_number():
-    for estimator in (ConvVAEClusterer("auto", start="random"), VAEClusterer("auto"), VAEClusterer((2, 5))):
-        with pytest.raises(SettingsError, match="guided recipe alone"):
+    for estimator in (ConvVAEClusterer("auto"), VAEClusterer("auto"), VAEClusterer((2, 5))):
+        with pytest.raises(SettingsError, match="n_clusters must be a whole number of at least 1; got"):
             estimator.fit(digits(30))

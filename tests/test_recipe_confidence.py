@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from clusterloom.networks.conv import ConvSettings
-from clusterloom.networks.vae import ClusterVAE, VAESettings
+from clusterloom.networks.vae import ClusterVAE, ConvNetworkSettings
 from clusterloom.recipe.confidence import agreement, calibrate, temperature_for
 
 
@@ -31,9 +30,9 @@ def test_two_clusters_that_mixtures_merge_in_different_ways_lower_it():
 
 def test_calibration_gives_the_mean_confidence_and_keeps_the_clusters():
     torch.manual_seed(0)
-    network = ClusterVAE(
-        VAESettings((8, 8, 1), 3, 2, 16, (ConvSettings(4, 3, 1, "stride"),) * 2, category_input="features")
-    ).eval()
+    conv = {"conv_filters": (4, 4), "conv_kernels": (3, 3)}
+    settings = ConvNetworkSettings(latent_dim=2, hidden_dim=16, category_input="features", **conv)
+    network = ClusterVAE(settings, (8, 8, 1), 3).eval()
     x = torch.rand(50, 1, 8, 8)
     with torch.no_grad():
         for parameter in network.category_encoder[-1].parameters():

@@ -5,7 +5,7 @@ import pytest
 from recipe_helpers import QUICK, digits, quarters
 from sklearn.datasets import load_digits
 
-from clusterloom import ConvVAEClusterer, ModelError, SettingsError
+from clusterloom import GuidedClusterer, ModelError, SettingsError
 from clusterloom.metrics import clustering_accuracy_score
 from clusterloom.recipe import guided
 from clusterloom.training.loop import DivergedError, Trainer
@@ -15,7 +15,7 @@ from clusterloom.training.run import Run
 
 @pytest.fixture(scope="module")
 def fitted():
-    return ConvVAEClusterer(**QUICK).fit(digits())
+    return GuidedClusterer(10, **QUICK).fit(digits())
 
 
 def test_stages_make_one_history(fitted):
@@ -36,7 +36,7 @@ def test_work_between_epochs_tells_how_far_it_is(monkeypatch):
         self.progress = lambda what, done, total: told.add(what)
 
     monkeypatch.setattr(Run, "__init__", listening)
-    ConvVAEClusterer((2, 3), **QUICK).fit(digits(220))
+    GuidedClusterer((2, 3), **QUICK).fit(digits(220))
     assert told >= {"neighbours", "layout", "mixtures", "numbers of clusters"}
 
 
@@ -52,7 +52,7 @@ def test_epochs_are_divided_without_a_remainder_and_every_stage_has_one(total):
 def test_it_sorts_digits_and_new_images_look_like_their_clusters():
     loaded = load_digits()
     images = np.rint(loaded.images * 255 / 16).astype(np.uint8)
-    model = ConvVAEClusterer(epochs=40, random_state=0).fit(images)
+    model = GuidedClusterer(10, epochs=40, random_state=0).fit(images)
     assert clustering_accuracy_score(loaded.target, model.labels_) > 0.8
     right = []
     for cluster in range(10):
@@ -72,7 +72,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path, monkeypatch, fitt
         return step(self, *arguments)
 
     monkeypatch.setattr(Trainer, "_step", stops)
-    model = ConvVAEClusterer(**QUICK, run_dir=str(tmp_path), resume=True)
+    model = GuidedClusterer(10, **QUICK, run_dir=str(tmp_path), resume=True)
     interruptions = 0
     for _ in range(40):
         stop_at["left"] = 17
@@ -93,7 +93,7 @@ def test_a_run_that_is_taken_up_makes_no_layout_and_no_pseudo_labels_again(tmp_p
     def killed(*_):
         raise KeyboardInterrupt
 
-    model = ConvVAEClusterer(**QUICK, run_dir=str(tmp_path), resume=True)
+    model = GuidedClusterer(10, **QUICK, run_dir=str(tmp_path), resume=True)
     with monkeypatch.context() as patch:
         patch.setattr(guided, "calibrate", killed)
         with pytest.raises(KeyboardInterrupt):
@@ -115,7 +115,7 @@ def test_divergence_without_clusters_keeps_nothing_and_later_keeps_the_last_epoc
             check(self, sums)
 
         monkeypatch.setattr(Trainer, "_check_finite", fails)
-        model = ConvVAEClusterer(**QUICK)
+        model = GuidedClusterer(10, **QUICK)
         with pytest.raises(DivergedError, match="became NaN"):
             model.fit(digits())
         assert hasattr(model, "network_") is kept
@@ -127,14 +127,14 @@ def test_divergence_without_clusters_keeps_nothing_and_later_keeps_the_last_epoc
 def test_of_large_sets_a_sample_gets_pseudo_labels(monkeypatch):
     monkeypatch.setattr(guided, "MAX_EMBEDDED", 250)
     images, labels = quarters(400)
-    model = ConvVAEClusterer(4, epochs=40, random_state=0).fit(images)
+    model = GuidedClusterer(4, epochs=40, random_state=0).fit(images)
     assert clustering_accuracy_score(labels, model.labels_) > 0.95
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (13, 9, 3), (32, 40)])
 def test_any_image_size_gets_networks_that_fit(shape):
     images = np.random.default_rng(0).integers(0, 256, (40, *shape)).astype(np.uint8)
-    model = ConvVAEClusterer(3, hidden_dim=8, epochs=4, random_state=0).fit(images)
+    model = GuidedClusterer(3, hidden_dim=8, epochs=4, random_state=0).fit(images)
     assert model.sample(2, 0).shape == (2, *shape, *(() if len(shape) == 3 else (1,)))
 
 
@@ -149,16 +149,16 @@ def test_other_settings_do_not_go_on_with_a_run(tmp_path, monkeypatch, change):
 
     monkeypatch.setattr(guided, "first_pseudo_labels", killed)
     with pytest.raises(KeyboardInterrupt):
-        ConvVAEClusterer(**common).fit(images)
+        GuidedClusterer(**common).fit(images)
     with pytest.raises(ModelError, match="other settings"):
-        ConvVAEClusterer(**{**common, **change}, resume=True).fit(images)
+        GuidedClusterer(**{**common, **change}, resume=True).fit(images)
     with pytest.raises(SettingsError, match="random_state"):
-        ConvVAEClusterer(**{**common, "random_state": None}, resume=True).fit(images)
+        GuidedClusterer(**{**common, "random_state": None}, resume=True).fit(images)
 
 
-def test_unknown_start():
-    with pytest.raises(SettingsError, match="start must be guided or random"):
-        ConvVAEClusterer(start="magic").fit(digits())
+def test_every_stage_needs_an_epoch():
+    with pytest.raises(SettingsError, match="epochs must be a whole number of at least 3, or auto; got 2"):
+        GuidedClusterer(epochs=2).fit(digits())
 
 
 def test_one_cycle_rises_and_falls():

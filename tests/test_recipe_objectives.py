@@ -5,19 +5,17 @@ import math
 import pytest
 import torch
 
-from clusterloom.networks.conv import ConvSettings
-from clusterloom.networks.vae import ClusterVAE, VAESettings
+from clusterloom.networks.vae import ClusterVAE, ConvNetworkSettings
 from clusterloom.recipe.augment import SIGNS
 from clusterloom.recipe.fit import PseudoLabelObjective
 from clusterloom.recipe.represent import Representation, fresh_weights
 
 
 def small_vae(n_clusters=3):
-    settings = VAESettings(
-        (8, 8, 1), n_clusters, 2, 16, (ConvSettings(4, 3, 1, "stride", True),) * 2, False, True, "features"
-    )
+    conv = {"conv_filters": (4, 4), "conv_kernels": (3, 3), "batch_norm": True}
+    settings = ConvNetworkSettings(latent_dim=2, hidden_dim=16, category_input="features", **conv)
     torch.manual_seed(0)
-    return ClusterVAE(settings)
+    return ClusterVAE(settings, (8, 8, 1), n_clusters)
 
 
 def test_objectives_train_what_they_are_for():
