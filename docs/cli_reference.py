@@ -1,5 +1,6 @@
 """Makes docs/cli.md from the program itself: `python docs/cli_reference.py`. A test compares the two."""
 
+import re
 from pathlib import Path
 
 import typer
@@ -52,13 +53,13 @@ def command_section(path, command):
     needed = [f"{option.opts[-1]} {placeholder(option)}" for option in options if option.required]
     words = [placeholder(a) if a.required else f"[{placeholder(a)}]" for a in arguments]
     usage = " ".join(["clusterloom", path, *words, *needed, *(["[OPTIONS]"] if options else [])])
-    yield f"## `{path}`\n\n{command.help}\n\n```text\n{usage}\n```"
+    yield f"## `{path}`\n\n{spelled_as_code(command.help)}\n\n```text\n{usage}\n```"
     if arguments:
-        yield table(("argument", "what it is"), [(code(placeholder(a)), a.help) for a in arguments])
+        yield table(("argument", "what it is"), [(code(placeholder(a)), spelled_as_code(a.help)) for a in arguments])
     if options:
         yield table(
             ("option", "default", "what it does"),
-            [(", ".join(code(name) for name in spelled(option)), default(option), option.help) for option in options],
+            [option_row(option) for option in options],
         )
 
 
@@ -69,6 +70,10 @@ def method_section(method, estimator):
         ("knob", "default", "takes", "what it does"),
         [(code(k.name), code(k.default), k.takes, " ".join(k.description.split())) for k in knobs],
     )
+
+
+def option_row(option):
+    return ", ".join(code(name) for name in spelled(option)), default(option), spelled_as_code(option.help)
 
 
 def placeholder(parameter):
@@ -90,6 +95,11 @@ def default(option):
 
 def code(text):
     return f"`{text}`"
+
+
+def spelled_as_code(text):
+    """Options in a text as code, whose dashes stay as they are."""
+    return re.sub(r"(?<!\S)--[a-z-]+", lambda found: code(found[0]), text)
 
 
 def table(header, rows):
