@@ -1,9 +1,9 @@
 """The pictures of docs/images that need a model of Fashion-MNIST, taken anew: local page, report, clusters.
 
-    clusterloom fit fashion-mnist -k 10 --out model
-    python docs/screenshots.py model fashion-mnist
+    clusterloom fit fashion-mnist --limit 10000 -k 10 --out fashion-model
+    python docs/screenshots.py fashion-model fashion-mnist --limit 10000
 
-`--limit` is that of the fit.
+`--limit` is that of the fit; page and report show all images. Cluster 3 was ankle boots, cluster 9 pullovers and coats.
 Needs Playwright (a test dependency) and Debian's `chromium`. The tutorial's pictures are made by docs/tutorial.py.
 """
 
@@ -101,7 +101,7 @@ def take_explore(page):
     page.get_by_role("button", name="On the map").click()
     page.wait_for_timeout(2500)
     take(page, "explore-close")
-    show(page, "generate/5")
+    show(page, "generate/3")
     page.click("#tab-dimensions")
     page.wait_for_timeout(2000)
     page.locator("#dimensions input[type=range]").nth(1).fill("1.5")
