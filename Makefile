@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 .PHONY: demo test lint types layers docs slow network postgres page clean
 
 demo: $(VENV)/.installed
-	$(BIN)/clusterloom fit digits --out demo/digits --overwrite
+	$(BIN)/clusterloom fit digits -k 10 --out demo/digits --overwrite
 	$(BIN)/clusterloom evaluate demo/digits digits
 	@echo "members of every cluster:    demo/digits/clusters.png"
 	@echo "new images of every cluster: demo/digits/generated.png"

@@ -37,7 +37,7 @@ def peak_of(arguments):
     """Peak resident bytes and seconds of a command; children are waited for one at a time, so the larger one shows."""
     start = time.perf_counter()
     code = (
-        "import resource, sys; from clusterloom.cli import run; status = run(sys.argv[1:]);"
+        "import resource, sys; from clusterloom.cli.program import run; status = run(sys.argv[1:]);"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024); sys.exit(status)"
     )
     command = [sys.executable, "-c", code, *arguments]

@@ -214,7 +214,7 @@ def batch_files(images, model_path):
 
 def image_files(pictures, model_path, out):
     """Files that run while the command predicts one picture; twice, so that nothing is imported the second time."""
-    from clusterloom.cli import run
+    from clusterloom.cli.program import run
 
     for number, picture in enumerate(pictures):
         folder = out / str(number)

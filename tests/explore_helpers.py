@@ -10,7 +10,7 @@ import numpy as np
 import uvicorn
 from PIL import Image
 
-from clusterloom import ConvVAEClusterer
+from clusterloom import ConvVAEClusterer, load_model
 from clusterloom.data import load_images
 from clusterloom.explore.app import build_app
 from clusterloom.explore.server import _config, _listen
@@ -47,7 +47,7 @@ def folder_session(tmp_path, name="model"):
     folder = make_folder(tmp_path / "pictures")
     images = load_images(folder)
     fit_small(images).save(tmp_path / name)
-    session = Session(tmp_path / name, lambda model: load_images(folder), source=folder)
+    session = Session(load_model(tmp_path / name), tmp_path / name, lambda model: load_images(folder), source=folder)
     session.start(lambda: None)
     assert session.wait(120)
     assert session.error is None, session.error

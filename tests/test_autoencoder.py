@@ -7,7 +7,7 @@ from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 
 from clusterloom import AutoencoderClusterer, DECClusterer, SettingsError, load_model
-from clusterloom.cli import run
+from clusterloom.cli.program import run
 from clusterloom.losses import student_t_assignments, target_distribution
 from clusterloom.metrics import clustering_accuracy_score
 from clusterloom.networks.autoencoder import (

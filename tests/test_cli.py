@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from clusterloom import load_model
-from clusterloom.cli import run
 from clusterloom.cli.evaluate import _print
+from clusterloom.cli.program import run
 from clusterloom.console import Output
 from clusterloom.errors import DataError
 from clusterloom.files import new_directory, write_atomically
@@ -482,7 +482,7 @@ def test_closed_output_and_narrow_encodings(model, tmp_path):
 
 
 def test_help_and_version_do_not_load_pytorch():
-    code = "import sys; from clusterloom.cli import run; run(sys.argv[1:]); print('torch' in sys.modules)"
+    code = "import sys; from clusterloom.cli.program import run; run(sys.argv[1:]); print('torch' in sys.modules)"
     for argument in ("--help", "--version"):
         result = subprocess.run([sys.executable, "-c", code, argument], capture_output=True, text=True, check=True)
         assert result.stdout.splitlines()[-1] == "False"

@@ -53,7 +53,7 @@ def test_other_shapes_and_nothing_left_behind():
 
 def test_command_line(tmp_path, capsys):
     from clusterloom import ConvVAEClusterer
-    from clusterloom.cli import run
+    from clusterloom.cli.program import run
 
     model = tmp_path / "model"
     images = np.random.default_rng(0).integers(0, 256, (30, 8, 8)).astype(np.uint8)

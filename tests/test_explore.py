@@ -24,8 +24,8 @@ import pytest
 from explore_helpers import HOSTILE, folder_session, served, wait_until
 from PIL import Image
 
-from clusterloom import DECClusterer
-from clusterloom.cli import run
+from clusterloom import DECClusterer, load_model
+from clusterloom.cli.program import run
 from clusterloom.data import ImageSet
 from clusterloom.data.ids import RowIds
 from clusterloom.errors import DataError
@@ -1016,7 +1016,7 @@ def test_bad_pictures_are_refused(client, body, text):
 
 
 def test_without_data_the_model_alone_is_shown(session):
-    alone = Session(session.path, None)
+    alone = Session(session.model, session.path, None)
     alone.start(lambda: None)
     with served(alone) as client:
         state = client.get_json("/api/state")
@@ -1040,7 +1040,7 @@ def test_methods_that_cannot_generate_say_why(tmp_path):
     images = ImageSet(pixels, RowIds(range(40)), None, (), "halves", ())
     small = {"hidden_dims": (16,), "latent_dim": 3, "pretrain_epochs": 1, "finetune_epochs": 1, "epochs": 1}
     DECClusterer(2, **small, random_state=0).fit(images).save(tmp_path / "dec")
-    session = Session(tmp_path / "dec", lambda model: images)
+    session = Session(load_model(tmp_path / "dec"), tmp_path / "dec", lambda model: images)
     session.start(lambda: None)
     assert session.wait(60)
     with served(session) as client:
@@ -1092,7 +1092,7 @@ def test_a_journal_that_the_disk_cannot_open_is_one_line_and_status_1(session, c
 def test_the_page_says_how_far_the_preparation_is(session):
     told = []
     images = session.collection.images
-    waiting = Session(session.path, lambda model: images)
+    waiting = Session(session.model, session.path, lambda model: images)
     waiting._report("asking the model", 1, 4)
     assert waiting.progress == "asking the model, 25%"
     journal = Journal(session.journal_path, "another model", "other images")

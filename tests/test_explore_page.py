@@ -661,7 +661,7 @@ def test_text_stands_out_and_everything_has_a_name(open_page, scheme):
 
 
 def test_a_model_without_images_shows_what_it_can(browser, session):
-    alone = Session(session.path, None)
+    alone = Session(session.model, session.path, None)
     alone.start(lambda: None)
     with served(alone) as client:
         page = browser.new_page(viewport=WIDE)

@@ -17,13 +17,14 @@ from clusterloom import (
     ImageSet,
     VAEClusterer,
     load_images,
+    load_model,
 )
-from clusterloom.cli import run
+from clusterloom.cli.program import run
 from clusterloom.data.ids import RowIds
 from clusterloom.errors import DataError, ModelError, SettingsError
 from clusterloom.export import atlas, image_folder, onnx, projector
 from clusterloom.export.facts import FACTS
-from clusterloom.export.formats import write_export
+from clusterloom.export.formats import check_export, write_export
 from clusterloom.predictions import predict_images
 
 HOSTILE_IDS = [
@@ -89,7 +90,8 @@ def predictions(model, images, tmp_path_factory):
 
 def hand_over(model_path, to, out, images, overwrite=False):
     lines = []
-    write_export(model_path, to, out, lambda model: images, overwrite=overwrite, tell=lines.append)
+    check_export(to, out, True, overwrite)
+    write_export(load_model(model_path), to, out, images, tell=lines.append)
     assert not [name for name in os.listdir(out.parent) if name.startswith(".")], "scratch is left"
     return lines
 
@@ -249,7 +251,7 @@ def test_onnx_without_images_and_with_other_pixel_ranges(tmp_path):
     pytest.importorskip("onnxscript")
     pixels = coloured(channels=1).astype(np.float32) / 16 + 3
     ESTIMATORS["vae"]().fit(pixels).save(tmp_path / "model")
-    write_export(tmp_path / "model", "onnx", tmp_path / "onnx", None, tell=print)
+    write_export(load_model(tmp_path / "model"), "onnx", tmp_path / "onnx", None, tell=print)
     facts = json.loads((tmp_path / "onnx" / FACTS).read_text())
     assert facts["compared_on"] == "images made by the model, and noise"
     scaling = facts["image"]["from_numbers"]
@@ -285,18 +287,18 @@ def test_onnx_network_that_disagrees_is_refused(wrong, model_path, tmp_path, mon
 
     monkeypatch.setattr(onnx, "_export", spoiled)
     with pytest.raises(ModelError, match=r"encoder\.onnx differs from the model by"):
-        write_export(model_path, "onnx", tmp_path / "onnx", None, tell=print)
+        write_export(load_model(model_path), "onnx", tmp_path / "onnx", None, tell=print)
     assert os.listdir(tmp_path) == []
 
 
 def test_missing_packages_are_named_before_any_work(tmp_path, monkeypatch):
     monkeypatch.setattr(onnx, "find_spec", lambda name: None if name == "onnxscript" else object())
     with pytest.raises(SettingsError, match=r"needs onnxscript: pip install 'clusterloom\[onnx\]'"):
-        write_export(tmp_path / "none", "onnx", tmp_path / "out", None, tell=print)
+        check_export("onnx", tmp_path / "out", False, False)
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     for to, out in (("atlas", "a.parquet"), ("huggingface-folder", "folder")):
         with pytest.raises(DataError, match=rf"--to {to} needs pyarrow.*'clusterloom\[parquet\]'"):
-            write_export(tmp_path / "none", to, tmp_path / out, lambda model: None, tell=print)
+            check_export(to, tmp_path / out, True, False)
 
 
 def test_what_is_there_is_replaced_on_request_and_only_if_it_is_an_export(model_path, images, tmp_path):

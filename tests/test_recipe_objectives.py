@@ -8,7 +8,8 @@ import torch
 from clusterloom.networks.vae import ClusterVAE, ConvNetworkSettings
 from clusterloom.recipe.augment import SIGNS
 from clusterloom.recipe.fit import PseudoLabelObjective
-from clusterloom.recipe.represent import Representation, fresh_weights
+from clusterloom.recipe.represent import Representation
+from clusterloom.training.randomness import fresh_weights
 
 
 def small_vae(n_clusters=3):

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from clusterloom import AutoencoderClusterer, ConvVAEClusterer, DECClusterer, VAEClusterer, load_model
-from clusterloom.cli import run
+from clusterloom.cli.program import run
 from clusterloom.metrics import calibration_bins, expected_calibration_error
 from clusterloom.palette import COLOURS, MARKERS, styles
 from clusterloom.predictions import Predictions

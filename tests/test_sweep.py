@@ -21,7 +21,7 @@ from PIL import Image
 from rich.console import Console
 
 from clusterloom import DataError, SettingsError, load_model
-from clusterloom.cli import run as run_cli
+from clusterloom.cli.program import run as run_cli
 from clusterloom.sweep.plan import Varied, parse_values, parse_varied, settings_of
 from clusterloom.sweep.queue import Queue
 from clusterloom.sweep.results import SCORES, Results, shown

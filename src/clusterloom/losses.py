@@ -1,7 +1,8 @@
-"""The paper's losses as pure functions: tensors in, nats per image out.
+"""Losses as pure functions: tensors in, nats per image out.
 
-Formula numbers are those of Yan, "Clustering Method Based on VAE with Convolution Optimization" (2020).
-Nothing here averages over the batch or applies a weight; `clusterloom.networks.vae` does that in one place.
+Formula numbers without another source are those of Yan, "Clustering Method Based on VAE with Convolution Optimization"
+(2020). Nothing here averages over the batch or applies a weight; that is done where losses are put together, in
+`clusterloom.networks.objective` (the paper's Algorithm 1) and `clusterloom.recipe`.
 """
 
 import torch
@@ -40,7 +41,7 @@ def reconstruction_loss(x: Tensor, x_hat: Tensor) -> Tensor:
 
 
 def gaussian_kl(mu: Tensor, log_var: Tensor, prior_mean: Tensor) -> Tensor:
-    """KL divergence from N(mu, exp(log_var)) to N(prior_mean, 1): formula (3), around a class mean.
+    """KL(N(mu, exp(log_var)) || N(prior_mean, 1)): formula (3), around a class mean.
 
     With `prior_mean` zero it is the formula as printed.
 
@@ -184,25 +185,8 @@ def contrastive_loss(first: Tensor, second: Tensor, temperature: float) -> Tenso
     return F.cross_entropy(similarity, other, reduction="none").view(2, n).mean(0)
 
 
-def cross_entropy(log_q: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy from soft target assignments to q(y|.): their divergence, plus the targets' own entropy.
-
-    Args:
-        log_q: Natural logarithms of the soft assignments, shape (B, K).
-        target: Target assignments, shape (B, K), rows sum to 1.
-
-    Returns:
-        Nats per image, shape (B,).
-
-    Example:
-        >>> cross_entropy(torch.log(torch.tensor([[0.5, 0.5]])), torch.tensor([[1.0, 0.0]]))
-        tensor([0.6931])
-    """
-    return -(target * log_q).sum(1)
-
-
 def balance_loss(q: Tensor, shares: Tensor) -> Tensor:
-    """KL divergence from the batch's mean assignment to expected cluster shares: large when a cluster dies.
+    """KL(expected cluster shares || the batch's mean assignment): large when a cluster dies.
 
     Args:
         q: Soft assignments, shape (B, K).

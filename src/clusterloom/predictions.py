@@ -1,20 +1,25 @@
 """What a model says of every image of a set, and their layout on a map: what one looks at clusters with."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from clusterloom.console import ProgressReport, is_main_process, no_progress
-from clusterloom.data import ImageSet
 from clusterloom.data.array_cache import ArrayCache
 from clusterloom.data.cache import cache_root
+from clusterloom.data.images import ImageSet
 from clusterloom.errors import SettingsError
-from clusterloom.estimators.base import ImageClusterer
 from clusterloom.map_layout import draw_map
 from clusterloom.model_dir.contents import contents_of
+
+if TYPE_CHECKING:
+    from clusterloom.estimators.base import ImageClusterer
 
 _VERSION = 4  # part of every key: raise it when the map is laid out in another way
 _LEAST_VARIANCE = 1e-12

@@ -23,10 +23,14 @@ def explore(
     ] = None,
 ) -> None:
     """Open a local page: a map of the images, galleries, corrections of clusters, new images, your own dropped in."""
-    from clusterloom.data import holds_pictures
-    from clusterloom.explore import explore as serve
+    from clusterloom.data import source_folder
+    from clusterloom.estimators.methods import load_model
+    from clusterloom.explore.server import explore as serve
 
-    source = Path(data) if data is not None and holds_pictures(data) and Path(data).is_dir() else None
+    source = None if data is None else source_folder(data)
     with talk.output() as output:
-        load = reading.loader(data, output)
-        serve(model, load, output.say, port=port, browser=browser, source=source, export_dir=export_dir)
+        # The page itself shows how far reading is.
+        load = None if data is None else lambda fitted: reading.load(data, output, like=fitted, bar=False)
+        serve(
+            load_model(model), model, load, output.say, port=port, browser=browser, source=source, export_dir=export_dir
+        )

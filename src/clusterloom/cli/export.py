@@ -22,8 +22,11 @@ def export(
     overwrite: Overwrite = False,
 ) -> None:
     """Hand over to other tools: images with all that the model says of them, or its networks as ONNX files."""
-    from clusterloom.export.formats import write_export
+    from clusterloom.estimators.methods import load_model
+    from clusterloom.export.formats import check_export, write_export
 
+    check_export(to, out, data is not None, overwrite)
+    fitted = load_model(model)
     with talk.output() as output:
-        load = reading.loader(data, output)
-        write_export(model, to, out, load, overwrite=overwrite, tell=output.say, progress=output.progress)
+        images = None if data is None else reading.load(data, output, like=fitted)
+        write_export(fitted, to, out, images, tell=output.say, progress=output.progress)

@@ -100,10 +100,6 @@ class Reading:
             output.say(f"  {note}")
         return images
 
-    def loader(self, source: str | None, output: "Output") -> "Callable[[Any], ImageSet] | None":
-        """What reads the images in the form that a model wants; None where no data were named."""
-        return None if source is None else lambda model: self.load(source, output, like=model)
-
     def size(self) -> tuple[int, int] | None:
         """Height and width that were asked for."""
         if self.image_size is None:

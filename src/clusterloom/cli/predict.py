@@ -64,7 +64,7 @@ def predict(
                 overwrite=overwrite,
                 progress=output.progress,
             )
-            output.say(f"{len(images):,} images in {n_folders} folders: {printable(str(sort_into))}")
+            output.say(f"{len(images):,} images by cluster, in {n_folders} sub-folders: {printable(str(sort_into))}")
         if as_json:
             output.json(
                 {"images": len(images), "outliers": outliers, "out": out, "sorted_into": sort_into and str(sort_into)}

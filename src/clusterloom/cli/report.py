@@ -29,8 +29,15 @@ def report(
     labels: LabelsFile = None,
 ) -> None:
     """Write one HTML file to send: clusters, their images, a map, scores, and how the model was made."""
-    from clusterloom.report.files import write_report
+    from clusterloom.estimators.methods import load_model
+    from clusterloom.report.files import report_target, write_report
 
+    target = report_target(model, out, pictures)
+    if labels is not None and data is None:
+        raise typer.BadParameter("--labels says what images show; name the images as DATA too")
+    fitted = load_model(model)
     with talk.output() as output:
-        load = reading.loader(data, output)
-        write_report(model, load, out, pictures=pictures, labels=labels, tell=output.say, progress=output.progress)
+        images = None if data is None else reading.load(data, output, like=fitted)
+        write_report(
+            fitted, images, target, pictures=pictures, labels=labels, tell=output.say, progress=output.progress
+        )

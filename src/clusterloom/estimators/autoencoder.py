@@ -18,6 +18,7 @@ from clusterloom.networks.autoencoder import (
 )
 from clusterloom.settings import CommonSettings, Count, Rate, parameters_of
 from clusterloom.training.plan import TrainingPlan
+from clusterloom.training.randomness import seed_for
 from clusterloom.training.run import Run
 
 _KMEANS_STARTS = 20
@@ -103,5 +104,7 @@ class AutoencoderClusterer(AutoencoderBase):
 
 def _centres(latents: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
     with threads_kept():
-        fitted = KMeans(n_clusters, n_init=_KMEANS_STARTS, random_state=seed % 2**32).fit(latents)
+        fitted = KMeans(
+            n_clusters, n_init=_KMEANS_STARTS, random_state=seed_for(seed, "mixtures", "k-means") % 2**32
+        ).fit(latents)
     return np.asarray(fitted.cluster_centers_, np.float32)

@@ -24,6 +24,7 @@ from clusterloom.model_dir.write import write_model
 from clusterloom.settings import CommonSettings
 from clusterloom.training.loop import DivergedError
 from clusterloom.training.plan import TrainingPlan
+from clusterloom.training.randomness import fresh_weights
 from clusterloom.training.run import Run
 from clusterloom.training.session import check_tracker, training_session
 
@@ -300,9 +301,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         self.outlier_threshold_ = outlier_threshold(scores)
 
     def _initialised_network(self, n_clusters: int, seed: int) -> nn.Module:
-        """A network whose initial weights depend on the seed alone; the global generator is left as it was."""
-        with torch.random.fork_rng(devices=[]), memory_errors_named():
-            torch.default_generator.manual_seed(seed)  # those of other devices stay as they are
+        with fresh_weights(seed), memory_errors_named():
             network = self.new_network(self.image_shape_, n_clusters)
             return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 

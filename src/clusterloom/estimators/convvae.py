@@ -50,7 +50,7 @@ class ConvVAEClusterer(VariationalClusterer):
     __init__ = parameters_of(ConvVAESettings)
 
     def _plan(self, settings: ConvVAESettings, n_images: int, seed: int) -> TrainingPlan:
-        return one_stage(settings, seed)
+        return TrainingPlan.of(settings, seed)
 
     def _train_stages(
         self, settings: ConvVAESettings, network: ClusterVAE, run: Run, images: np.ndarray, plan: TrainingPlan
@@ -59,8 +59,3 @@ class ConvVAEClusterer(VariationalClusterer):
             raise SettingsError("batch_norm needs two images in a batch; set batch_norm to false")
         run.train(Algorithm1(network, settings), plan, images, may_grow=True)
         return {}
-
-
-def one_stage(settings: TrainingSettings, seed: int) -> TrainingPlan:
-    """The plan of a method that trains in one go."""
-    return TrainingPlan(settings.epochs, settings.batch_size, settings.learning_rate, seed, settings.patience_epochs)

@@ -1,6 +1,5 @@
 """The default method: the convolutional VAE, trained by the guided recipe."""
 
-import math
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -10,7 +9,7 @@ from annotated_types import Ge
 from clusterloom.errors import SettingsError
 from clusterloom.estimators.variational import VariationalClusterer
 from clusterloom.networks.vae import ClusterVAE, ConvNetworkSettings
-from clusterloom.recipe.guided import train_guided
+from clusterloom.recipe.guided import automatic_batch_size, automatic_epochs, train_guided
 from clusterloom.settings import CommonSettings, Count, Rate, Weight, parameters_of
 from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.run import Run
@@ -76,23 +75,3 @@ class GuidedClusterer(VariationalClusterer):
         self, settings: GuidedSettings, network: ClusterVAE, run: Run, images: np.ndarray, plan: TrainingPlan
     ) -> dict[str, Any]:
         return train_guided(network, run, images, plan, self.cluster_range()[0], settings.colour_views)
-
-
-def automatic_epochs(n_images: int) -> int:
-    """16 for 70,000 images, and more or fewer with the fifth root of how many there are; 8 to 120.
-
-    Example:
-        >>> [automatic_epochs(n) for n in (300, 10_000, 70_000, 1_000_000)]
-        [48, 24, 16, 10]
-    """
-    return min(120, max(8, math.ceil(16 * (70_000 / n_images) ** 0.2)))
-
-
-def automatic_batch_size(n_images: int) -> int:
-    """The power of two from 32 to 512 that comes closest to 2,200 steps in all: small sets need steps, not big batches.
-
-    Example:
-        >>> [automatic_batch_size(n) for n in (300, 10_000, 70_000, 1_000_000)]
-        [32, 128, 512, 512]
-    """
-    return min(512, max(32, 2 ** round(math.log2(n_images * automatic_epochs(n_images) / 2200))))

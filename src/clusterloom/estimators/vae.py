@@ -5,7 +5,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from clusterloom.estimators.convvae import one_stage
 from clusterloom.estimators.variational import VariationalClusterer
 from clusterloom.networks.objective import Algorithm1, ObjectiveSettings
 from clusterloom.networks.vae import ClusterVAE, NetworkSettings
@@ -39,7 +38,7 @@ class VAEClusterer(VariationalClusterer):
     __init__ = parameters_of(VAESettings)
 
     def _plan(self, settings: VAESettings, n_images: int, seed: int) -> TrainingPlan:
-        return one_stage(settings, seed)
+        return TrainingPlan.of(settings, seed)
 
     def _train_stages(
         self, settings: VAESettings, network: ClusterVAE, run: Run, images: np.ndarray, plan: TrainingPlan

@@ -1,6 +1,5 @@
 """What the estimators around a `ClusterVAE` share besides: new images, drawn from one sampler."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import ClassVar
 
@@ -9,10 +8,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from clusterloom.errors import SettingsError
 from clusterloom.estimators.base import ImageClusterer
+from clusterloom.estimators.redraw import redrawn
 from clusterloom.inference import apply_in_batches
 from clusterloom.networks.vae import ClusterVAE
-
-_REDRAWS = 9
 
 
 class VariationalClusterer(ImageClusterer):
@@ -91,28 +89,3 @@ class VariationalClusterer(ImageClusterer):
             self.compute(),
         )
         return q.argmax(1)
-
-
-def redrawn(
-    clusters: np.ndarray,
-    draw: Callable[[np.ndarray], np.ndarray],
-    most_likely: Callable[[np.ndarray], np.ndarray],
-) -> np.ndarray:
-    """Latents of new images; those of images that the model would put elsewhere are drawn again, up to nine times.
-
-    Args:
-        clusters: Where each image belongs, shape (n,).
-        draw: Latents (m, D) for the images with these numbers (m,); new ones at every call.
-        most_likely: Clusters (m,) of the images that latents (m, D) decode to.
-
-    Returns:
-        Shape (n, D).
-    """
-    wrong = np.arange(len(clusters))
-    latents = draw(wrong)
-    for _ in range(_REDRAWS):
-        wrong = wrong[most_likely(latents[wrong]) != clusters[wrong]]
-        if len(wrong) == 0:
-            break
-        latents[wrong] = draw(wrong)
-    return latents

@@ -1,20 +1,24 @@
 """A set of images, what the model says of each, and the user's edits: what the page shows."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from clusterloom.console import ProgressReport
-from clusterloom.data import ImageSet
+from clusterloom.data.images import ImageSet
 from clusterloom.errors import ClusterloomError, printable
-from clusterloom.estimators.base import ImageClusterer
 from clusterloom.explore.assignment import Assignment
 from clusterloom.explore.editor import Editor
 from clusterloom.explore.journal import Journal
 from clusterloom.predictions import Predictions, joint_features, predict_images
+
+if TYPE_CHECKING:
+    from clusterloom.estimators.base import ImageClusterer
 
 
 class NotFoundError(ClusterloomError):
@@ -38,9 +42,7 @@ class Collection:
     kept: dict[str, tuple[int, Any]] = field(default_factory=dict)
 
     @classmethod
-    def prepare(
-        cls, model: ImageClusterer, images: ImageSet, journal: Journal, progress: ProgressReport
-    ) -> "Collection":
+    def prepare(cls, model: ImageClusterer, images: ImageSet, journal: Journal, progress: ProgressReport) -> Collection:
         """Ask the model about every image, and make all that a first request would otherwise wait for.
 
         Raises:
@@ -60,7 +62,7 @@ class Collection:
         """The clusters as they are now."""
         return self.editor.assignment
 
-    def once_a_revision(self, name: str, make: Callable[["Collection"], Any]) -> Any:
+    def once_a_revision(self, name: str, make: Callable[[Collection], Any]) -> Any:
         """What `make` gives, made anew only after an edit."""
         revision = self.editor.revision
         if self.kept.get(name, (-1, None))[0] != revision:

@@ -1,8 +1,11 @@
 """Places in latent space, and images made from them: what the page draws, decodes and asks the network."""
 
+from __future__ import annotations
+
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -10,11 +13,13 @@ from torch import Tensor
 
 from clusterloom.device import threads_kept
 from clusterloom.errors import DataError
-from clusterloom.estimators.base import ImageClusterer
-from clusterloom.estimators.variational import redrawn
+from clusterloom.estimators.redraw import redrawn
 from clusterloom.explore.requests import OfImage, To
 from clusterloom.explore.session import Session
 from clusterloom.pictures import to_uint8
+
+if TYPE_CHECKING:
+    from clusterloom.estimators.base import ImageClusterer
 
 _LEAST_SHARE = 1e-3  # of the mean variance, so that a cluster of two images has a normal distribution
 # One request at a time asks the network: two would only share the processor, and memory stays flat.

@@ -1,5 +1,7 @@
 """The page's server: on the loopback interface alone, until Ctrl-C."""
 
+from __future__ import annotations
+
 import asyncio
 import os
 import socket
@@ -8,16 +10,18 @@ import threading
 import webbrowser
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from clusterloom.data import ImageSet
+from clusterloom.data.images import ImageSet
 from clusterloom.errors import SettingsError, printable
-from clusterloom.estimators.base import ImageClusterer
 from clusterloom.explore.app import build_app
 from clusterloom.explore.session import Session
+
+if TYPE_CHECKING:
+    from clusterloom.estimators.base import ImageClusterer
 
 _HOST = "127.0.0.1"
 _HEAD_SECONDS = 10.0  # in which a connection has to say what it wants
@@ -25,6 +29,7 @@ _FAST_SECONDS = 1.5  # images that are read by then, or refused, are so before t
 
 
 def explore(
+    model: ImageClusterer,
     model_path: Path,
     load: Callable[[ImageClusterer], ImageSet] | None,
     tell: Callable[[str], None],
@@ -37,7 +42,8 @@ def explore(
     """Serve a page that shows a model and images, until it is interrupted.
 
     Args:
-        model_path: The model directory.
+        model: Any fitted estimator.
+        model_path: Its model directory.
         load: Reads the images for the model; None for a page about the model alone.
         tell: Called with each line that a user should read, the address among them.
         port: From 0, for any free one, to 65535.
@@ -46,10 +52,10 @@ def explore(
         export_dir: Where exports go; None for `MODEL.exports` beside the model.
 
     Raises:
-        ClusterloomError: the model, the images, the journal or the port cannot be used.
+        ClusterloomError: the images, the journal or the port cannot be used.
     """
     with _listen(port) as listener:
-        session = Session(model_path, load, source, export_dir)
+        session = Session(model, model_path, load, source, export_dir)
         port = listener.getsockname()[1]
         app = build_app(session, port)
         server = uvicorn.Server(_config(app))

@@ -1,19 +1,21 @@
 """What a page looks at: a model that is there at once, and images that become ready in the background."""
 
+from __future__ import annotations
+
 import hashlib
 import secrets
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from clusterloom.data import ImageSet
+from clusterloom.data.images import ImageSet
 from clusterloom.errors import ClusterloomError
-from clusterloom.estimators.base import ImageClusterer
-from clusterloom.estimators.dec import DECClusterer
-from clusterloom.estimators.methods import load_model
 from clusterloom.explore.collection import Collection
 from clusterloom.explore.journal import Journal
+
+if TYPE_CHECKING:
+    from clusterloom.estimators.base import ImageClusterer
 
 
 class NotReadyError(ClusterloomError):
@@ -24,7 +26,8 @@ class Session:
     """A model that is there at once, and a collection that becomes ready in the background.
 
     Args:
-        path: The model directory.
+        model: Any fitted estimator.
+        path: Its model directory.
         load: Reads the images for a model; None where the user named none.
         source: The folder that the images come from; None where they come from elsewhere.
         export_dir: Where exports go; None for `MODEL.exports` beside the model.
@@ -35,18 +38,19 @@ class Session:
         error: Why it never will be.
 
     Raises:
-        ModelError: the model cannot be used.
+        OSError: the model directory is not there.
     """
 
     def __init__(
         self,
+        model: ImageClusterer,
         path: Path,
         load: Callable[[ImageClusterer], ImageSet] | None,
         source: Path | None = None,
         export_dir: Path | None = None,
     ) -> None:
         self.path = path.absolute()
-        self.model = load_model(path)
+        self.model = model
         self.model_sha256 = hashlib.sha256((path / "model.safetensors").read_bytes()).hexdigest()
         self.export_dir = (export_dir or self.path.with_name(self.path.name + ".exports")).absolute()
         self.journal_path = self.path.with_name(self.path.name + ".journal.sqlite")
@@ -89,7 +93,7 @@ class Session:
     @property
     def decodes(self) -> str:
         """Why the model's latents cannot be shown as images; "" where they can."""
-        if not isinstance(self.model, DECClusterer):
+        if self.model.method != "dec":
             return ""
         return "DEC moves its encoder away from its decoder, so that what it decodes is no image any more."
 

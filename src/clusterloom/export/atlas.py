@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from clusterloom.console import ProgressReport, no_progress
-from clusterloom.data import ImageSet
 from clusterloom.data.ids import encode_id
+from clusterloom.data.images import ImageSet
 from clusterloom.export.columns import image_columns
 from clusterloom.pictures import png_bytes, to_picture
 from clusterloom.predictions import Predictions

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from clusterloom.console import ProgressReport, no_progress
-from clusterloom.data import ImageSet
 from clusterloom.data.ids import encode_id
+from clusterloom.data.images import ImageSet
 from clusterloom.errors import DataError, printable
 from clusterloom.export.facts import FACTS, read_facts, write_facts
 from clusterloom.files import new_directory

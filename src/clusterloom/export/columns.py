@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from clusterloom.data import ImageSet
+from clusterloom.data.images import ImageSet
 from clusterloom.errors import printable
 from clusterloom.predictions import Predictions
 from clusterloom.tables import prediction_columns

@@ -1,14 +1,15 @@
 """The forms of an export: what each needs and where it may go, and the whole of it written or nothing."""
 
+from __future__ import annotations
+
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from clusterloom.console import ProgressReport, is_main_process, no_progress
-from clusterloom.data import ImageSet
+from clusterloom.data.images import ImageSet
 from clusterloom.errors import DataError, SettingsError, printable
-from clusterloom.estimators.base import ImageClusterer
-from clusterloom.estimators.methods import load_model
 from clusterloom.export import onnx, projector
 from clusterloom.export.atlas import is_atlas, write_atlas
 from clusterloom.export.facts import read_facts, write_facts
@@ -16,6 +17,9 @@ from clusterloom.export.image_folder import write_image_folder
 from clusterloom.files import new_directory, new_file
 from clusterloom.predictions import Predictions, predict_images
 from clusterloom.tables import require_pyarrow
+
+if TYPE_CHECKING:
+    from clusterloom.estimators.base import ImageClusterer
 
 _OPENED_BY = {
     "atlas": "embedding-atlas {quoted} --image image --x x --y y",
@@ -26,35 +30,27 @@ FORMATS = (*_OPENED_BY, "onnx")
 
 
 def write_export(
-    model_path: Path,
+    model: ImageClusterer,
     to: str,
     out: Path,
-    images_for: Callable[[ImageClusterer], ImageSet] | None,
+    images: ImageSet | None,
     *,
-    overwrite: bool = False,
     tell: Callable[[str], None],
     progress: ProgressReport = no_progress,
 ) -> None:
     """Hand a model, or what it says of images, over to another tool.
 
     Args:
-        model_path: The model directory.
+        model: Any fitted estimator.
         to: One of `FORMATS`.
-        out: The file or folder to make.
-        images_for: Reads the images in the size that a model wants; None where no data were named.
-        overwrite: Replace an earlier export that is there.
+        out: The file or folder to make; what `check_export` has let pass is replaced.
+        images: Images in the size that the model wants; None where no data were named.
         tell: Told in a line of text what has been written, and what opens it.
         progress: Told how far it is.
 
     Raises:
-        SettingsError: the form is unknown, needs images and there are none, or a package that is not installed.
-        DataError: there is something at `out` that may not be replaced.
         ModelError: an exported network does not agree with the model.
     """
-    _check_format(to, images_for is not None)
-    _check_target(to, out, overwrite)
-    model = load_model(model_path)
-    images = None if images_for is None else images_for(model)
     shown = printable(str(out))
     if to == "onnx":
         if is_main_process():
@@ -65,7 +61,7 @@ def write_export(
                 tell(f"{network['file']}: differs from the model by {network['largest_difference']:.1g} at most")
             tell(f"networks: {shown}")
         return
-    assert images is not None, "_check_format asks for them"
+    assert images is not None, "check_export asks for them"
     predictions = predict_images(model, images, progress)  # every process takes part
     if is_main_process():
         _write(to, out, model, images, predictions, progress)
@@ -96,7 +92,13 @@ def _about(model: ImageClusterer) -> dict[str, object]:
     }
 
 
-def _check_format(to: str, has_images: bool) -> None:
+def check_export(to: str, out: Path, has_images: bool, overwrite: bool) -> None:
+    """Refuse what `write_export` cannot write, or where something would be lost, before any work is done.
+
+    Raises:
+        SettingsError: the form is unknown, needs images and there are none, or a package that is not installed.
+        DataError: there is something at `out` that may not be replaced.
+    """
     if to not in FORMATS:
         raise SettingsError(f"unknown form {printable(to)!r}; --to is one of {', '.join(FORMATS)}")
     if to != "onnx" and not has_images:
@@ -105,6 +107,7 @@ def _check_format(to: str, has_images: bool) -> None:
         onnx.check_installed()
     elif to != "tensorboard":
         require_pyarrow(f"--to {to} needs pyarrow: pip install 'clusterloom[parquet]'")
+    _check_target(to, out, overwrite)
 
 
 def _check_target(to: str, out: Path, overwrite: bool) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from clusterloom.console import ProgressReport, no_progress
-from clusterloom.data import ImageSet
+from clusterloom.data.images import ImageSet
 from clusterloom.export.columns import image_columns
 from clusterloom.pictures import to_picture
 from clusterloom.predictions import Predictions

@@ -1,5 +1,7 @@
 """A model's networks as ONNX files, each compared with what it was made from."""
 
+from __future__ import annotations
+
 import copy
 import logging
 import warnings
@@ -8,21 +10,23 @@ from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from clusterloom.console import ProgressReport, no_progress
-from clusterloom.data import ImageSet
 from clusterloom.data.boundary import reason
 from clusterloom.data.ids import RowIds
+from clusterloom.data.images import ImageSet
 from clusterloom.device import Compute
 from clusterloom.errors import ModelError, SettingsError
-from clusterloom.estimators.base import ImageClusterer
 from clusterloom.estimators.validation import images_from
 from clusterloom.networks.vae import ClusterVAE
+
+if TYPE_CHECKING:
+    from clusterloom.estimators.base import ImageClusterer
 
 TOLERANCE = 1e-4
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")

@@ -13,8 +13,7 @@ import numpy as np
 from PIL import Image
 
 from clusterloom.console import ProgressReport, no_progress
-from clusterloom.data import ImageSet
-from clusterloom.data.images import limited_rows
+from clusterloom.data.images import ImageSet, limited_rows
 from clusterloom.export.columns import image_columns
 from clusterloom.files import write_atomically
 from clusterloom.pictures import png_bytes, to_picture

@@ -6,9 +6,7 @@ from typing import Any
 import numpy as np
 
 from clusterloom.model_dir.contents import ModelContents
-
-# What a record of metrics.jsonl holds besides the terms of the loss.
-_NOT_TERMS = {"epoch", "stage", "loss", "clusters", "clusters_in_use", "images_per_second", "seconds"}
+from clusterloom.training.progress import NOT_TERMS
 
 
 def model_card(contents: ModelContents, pictures: Sequence[str]) -> str:
@@ -25,7 +23,7 @@ def model_card(contents: ModelContents, pictures: Sequence[str]) -> str:
     confidences = sums / np.maximum(cluster_sizes, 1)
     last = history[-1]
     data = about.get("data", "images given as an array")
-    commands = ["clusterloom predict THIS_FOLDER IMAGES --out labels.csv"]
+    commands = ["clusterloom predict THIS_FOLDER IMAGES --out clusters.csv"]
     if "network.scale_tril" in contents.tensors:  # that new images are drawn with
         commands.append("clusterloom generate THIS_FOLDER --out generated.png")
     sections = [
@@ -43,8 +41,8 @@ def model_card(contents: ModelContents, pictures: Sequence[str]) -> str:
                 ("seed", about["seed"]),
                 ("epochs", len(history)),
                 ("final loss, nats per image", f"{last['loss']:.3f}"),
-                *((f"- {name}", f"{value:.3f}") for name, value in last.items() if name not in _NOT_TERMS),
-                ("time, seconds", f"{about['training_seconds']:,.0f}"),
+                *((f"- {name}", f"{value:.3f}") for name, value in last.items() if name not in NOT_TERMS),
+                ("time, seconds", f"{about['training_seconds']:,.1f}"),
                 ("device", f"{about['device']}, {about['precision']}, {about['threads']} threads"),
                 *_recipe_rows(about.get("recipe", {})),
             ],

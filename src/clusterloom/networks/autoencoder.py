@@ -182,7 +182,7 @@ class EmbeddedClustering(nn.Module):
         return torch.empty(n, 0)
 
     def forward(self, x: Tensor, noise: Tensor, target: Tensor) -> StepOutput:
-        """KL divergence from the assignments to the target (B, K)."""
+        """KL(target || assignments) for targets (B, K)."""
         q = losses.student_t_assignments(self._network[0].latents(x), self.class_means)
         divergence = (target * (target.clamp(min=1e-12).log() - q.clamp(min=1e-12).log())).sum(1)
         return StepOutput({"clustering": divergence}, q.detach())

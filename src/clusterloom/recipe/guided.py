@@ -29,9 +29,9 @@ from clusterloom.recipe.confidence import agreement, calibrate
 from clusterloom.recipe.fit import fit
 from clusterloom.recipe.neighbours import layout_of
 from clusterloom.recipe.pseudo_labels import PseudoLabels, first_pseudo_labels, second_pseudo_labels
-from clusterloom.recipe.represent import fresh_weights, represent
+from clusterloom.recipe.represent import represent
 from clusterloom.training.plan import TrainingPlan
-from clusterloom.training.randomness import numpy_generator, torch_generator
+from clusterloom.training.randomness import fresh_weights, numpy_generator, torch_generator
 from clusterloom.training.run import Run
 
 MAX_EMBEDDED = 100_000  # of more images a sample gets pseudo-labels: neighbours cost the square of their number

@@ -13,7 +13,7 @@ from clusterloom.networks.step import StepOutput
 from clusterloom.networks.vae import ClusterVAE
 from clusterloom.recipe.augment import ViewSettings, are_signs, two_views
 from clusterloom.training.plan import TrainingPlan
-from clusterloom.training.randomness import seed_for
+from clusterloom.training.randomness import fresh_weights
 from clusterloom.training.run import Run
 
 # A reconstruction costs tens of nats per image, a choice among clusters a few: so much of the former balances them.
@@ -102,14 +102,6 @@ def generative_terms(vae: ClusterVAE, x: Tensor, z: Tensor, kl: Tensor) -> dict[
         "reconstruction": GENERATIVE_WEIGHT * vae.reconstruction_weight * reconstruction,
         "kl": GENERATIVE_WEIGHT * vae.settings.kl_weight * kl,
     }
-
-
-@contextlib.contextmanager
-def fresh_weights(seed: int, stage: str) -> Iterator[None]:
-    """Initial weights depend on seed and stage alone; the global generator is left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed_for(seed, "weights", stage))  # those of other devices stay as they are
-        yield
 
 
 @contextlib.contextmanager

@@ -1,18 +1,22 @@
 """Clusters and outliers on the page: their numbers, and the images that stand for them."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clusterloom.data import ImageSet
+from clusterloom.data.images import ImageSet
 from clusterloom.errors import printable
-from clusterloom.estimators.base import ImageClusterer
 from clusterloom.palette import Style
 from clusterloom.predictions import Predictions
 from clusterloom.report.numbers import percent
 from clusterloom.report.thumbnails import thumbnail
+
+if TYPE_CHECKING:
+    from clusterloom.estimators.base import ImageClusterer
 
 _SHOWN = 12  # images of each kind for each cluster
 _SHOWN_OF_MANY = 6

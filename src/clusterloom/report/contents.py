@@ -1,11 +1,13 @@
 """Everything that the page says, worked out from a model and from what it says of images; and the page itself."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from clusterloom.estimators.base import ImageClusterer
 from clusterloom.metrics import sampled_silhouette_score
 from clusterloom.palette import styles
 from clusterloom.predictions import Predictions
@@ -17,6 +19,9 @@ from clusterloom.report.map_picture import MapPicture, draw
 from clusterloom.report.numbers import number, percent
 from clusterloom.report.origin import METHODS, about_rows, python_call, recipe_of, settings_rows
 from clusterloom.report.thumbnails import raster
+
+if TYPE_CHECKING:
+    from clusterloom.estimators.base import ImageClusterer
 
 __all__ = ["Contents", "Labels", "Seen", "Subject", "contents", "render"]
 

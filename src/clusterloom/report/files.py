@@ -1,16 +1,17 @@
 """The files of a report: the page and, if wanted, pictures beside it."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from clusterloom.console import ProgressReport, is_main_process, no_progress
-from clusterloom.data import ImageSet
-from clusterloom.errors import DataError, SettingsError, printable
-from clusterloom.estimators.base import ImageClusterer
-from clusterloom.estimators.methods import load_model
+from clusterloom.data.images import ImageSet
+from clusterloom.errors import DataError, printable
 from clusterloom.files import write_atomically
 from clusterloom.pictures import image_grid, png_bytes
 from clusterloom.predictions import predict_images
@@ -19,14 +20,17 @@ from clusterloom.report.contents import Contents, Subject, contents, render
 from clusterloom.report.map_picture import with_labels
 from clusterloom.tables import read_labels
 
+if TYPE_CHECKING:
+    from clusterloom.estimators.base import ImageClusterer
+
 _SUFFIXES = (".html", ".htm")
 _OURS = re.compile(r"(map|outliers|cluster-\d+-(typical|least-certain|new))\.png")
 
 
 def write_report(
-    model_path: Path,
-    images_for: Callable[[ImageClusterer], ImageSet] | None,
-    out: Path | None = None,
+    model: ImageClusterer,
+    images: ImageSet | None,
+    out: Path,
     *,
     pictures: bool = False,
     labels: Path | None = None,
@@ -36,53 +40,52 @@ def write_report(
     """Write a report on a model, with what it says of images where there are some. What is there is replaced.
 
     Args:
-        model_path: The model directory.
-        images_for: Reads the images in the size that a model wants; None where no data were named.
-        out: The page; None puts it beside the model, as `MODEL.report.html`.
+        model: Any fitted estimator.
+        images: Images in the size that it wants; None where no data were named.
+        out: The page; see `report_target`.
         pictures: Also write PNG files, into a folder beside the page.
         labels: File of true labels, in place of the data's own; see `clusterloom.tables.read_labels`.
         tell: Told in a line of text where each result is.
         progress: Told how far it is.
 
     Raises:
-        ModelError: the model cannot be used.
-        DataError: the images or labels cannot be used, or the page cannot be put where it is to go.
-        SettingsError: labels without images.
+        DataError: the images or labels cannot be used.
     """
-    out = out or _beside(model_path)
-    folder = out.with_name(out.stem + "-pictures") if pictures else None
-    _check_target(out, folder)
-    if labels is not None and images_for is None:
-        raise SettingsError("--labels says what images show; name the images as DATA too")
-    model = load_model(model_path)
-    subject = Subject(model, None if images_for is None else _seen(model, images_for(model), labels, progress))
+    subject = Subject(model, None if images is None else _seen(model, images, labels, progress))
     if not is_main_process():
         return
     progress("writing the page", 0, 0)
     content = contents(subject)
     write_atomically(out, render(content).encode("utf-8", "backslashreplace"))
     tell(f"report: {printable(str(out))}")
-    if folder is not None:
+    if pictures:
+        folder = _pictures_of(out)
         _write_pictures(folder, subject, content)
         tell(f"pictures: {printable(str(folder))}")
 
 
-def _beside(model_path: Path) -> Path:
-    """MODEL.report.html, never in the model directory: `.` and `..` are followed to their names first."""
-    named = model_path if model_path.name not in ("", "..") else model_path.resolve()
-    return Path(f"{named}.report.html")
+def report_target(model_path: Path, out: Path | None, pictures: bool) -> Path:
+    """Where a report goes, by default beside the model as MODEL.report.html, never in the model directory.
 
-
-def _check_target(out: Path, pictures: Path | None) -> None:
-    name = printable(str(out))
+    Raises:
+        DataError: the page or its pictures cannot be put where they are to go.
+    """
+    if out is None:  # `.` and `..` are followed to their names first
+        out = Path(f"{model_path if model_path.name not in ('', '..') else model_path.resolve()}.report.html")
+    name, folder = printable(str(out)), _pictures_of(out)
     if out.is_dir():
         raise DataError(f"--out {name} is a folder; name the file to write, such as {name}/report.html")
     if out.suffix.lower() not in _SUFFIXES:
         raise DataError(f"--out {name}: expected a name that ends in .html")
     if not out.parent.is_dir():
         raise DataError(f"--out {name}: the folder {printable(str(out.parent))} does not exist")
-    if pictures is not None and pictures.exists() and not pictures.is_dir():
-        raise DataError(f"--pictures go into a folder {printable(str(pictures))}, but a file of that name is there")
+    if pictures and folder.exists() and not folder.is_dir():
+        raise DataError(f"--pictures go into a folder {printable(str(folder))}, but a file of that name is there")
+    return out
+
+
+def _pictures_of(out: Path) -> Path:
+    return out.with_name(out.stem + "-pictures")
 
 
 def _seen(model: ImageClusterer, images: ImageSet, labels_file: Path | None, progress: ProgressReport) -> Seen:

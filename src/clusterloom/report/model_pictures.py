@@ -1,15 +1,20 @@
 """Pictures that stand beside a model: members of each cluster, new images, what spoke for the number of clusters."""
 
+from __future__ import annotations
+
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from clusterloom.console import ProgressReport, no_progress
-from clusterloom.data import ImageSet
-from clusterloom.estimators.base import ImageClusterer
+from clusterloom.data.images import ImageSet
 from clusterloom.figures import cluster_count_plot
 from clusterloom.pictures import image_grid, png_bytes
 from clusterloom.predictions import Predictions
 from clusterloom.recipe.cluster_count import Evidence
 from clusterloom.report.origin import recipe_of
+
+if TYPE_CHECKING:
+    from clusterloom.estimators.base import ImageClusterer
 
 _MOST_IMAGES = 20_000  # evenly spaced; members are chosen among these
 _SHOWN = 16  # of each cluster

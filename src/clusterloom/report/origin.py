@@ -1,10 +1,14 @@
 """How a model came to be, in words: what made it, on what, where, and how long it took."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from clusterloom.errors import printable
-from clusterloom.estimators.base import ImageClusterer
 from clusterloom.report.numbers import duration, plain
+
+if TYPE_CHECKING:
+    from clusterloom.estimators.base import ImageClusterer
 
 METHODS = {
     "GuidedClusterer": "a convolutional variational autoencoder, guided by pseudo-labels",

@@ -12,8 +12,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from clusterloom.console import ProgressReport
-from clusterloom.data import ImageSet
-from clusterloom.data.images import limited_rows
+from clusterloom.data.images import ImageSet, limited_rows
 from clusterloom.estimators.base import ImageClusterer
 from clusterloom.estimators.methods import method_named
 from clusterloom.metrics import sampled_silhouette_score

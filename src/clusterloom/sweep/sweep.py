@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from clusterloom.console import ProgressReport, no_progress
-from clusterloom.data import ImageSet
+from clusterloom.data.images import ImageSet
 from clusterloom.errors import DataError, SettingsError, printable
 from clusterloom.files import write_atomically
 from clusterloom.sweep.plan import parse_varied, settings_of

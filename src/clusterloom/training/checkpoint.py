@@ -7,9 +7,8 @@ the run and a hash of the tensors. Everything random in a run derives from its s
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import safetensors
@@ -19,25 +18,7 @@ from torch import Tensor, nn
 
 from clusterloom.errors import ModelError
 from clusterloom.files import write_atomically
-
-
-@dataclass
-class Position:
-    """Where a run stands: the next thing to do is batch `batch` of epoch `epoch`, both counted from 0.
-
-    Attributes:
-        epoch: Epochs that are complete.
-        batch: Batches of the current epoch that are complete.
-        seconds: Training time so far, over all sessions.
-        epoch_seconds: The part of it that belongs to the current epoch.
-        history: One record for every complete epoch, as in metrics.jsonl.
-    """
-
-    epoch: int = 0
-    batch: int = 0
-    seconds: float = 0.0
-    epoch_seconds: float = 0.0
-    history: list[dict[str, Any]] = field(default_factory=list)
+from clusterloom.training.sums import Position
 
 
 def save_checkpoint(

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 from clusterloom.device import Compute
 from clusterloom.errors import CollapseWarning, SettingsError, TrainingError
-from clusterloom.training.checkpoint import Position, read_checkpoint, restore, save_checkpoint
+from clusterloom.training.checkpoint import read_checkpoint, restore, save_checkpoint
 from clusterloom.training.plan import TrainingPlan, batch_bounds, epoch_order
 from clusterloom.training.processes import from_main
 from clusterloom.training.randomness import torch_generator
-from clusterloom.training.sums import Clock, Sums
+from clusterloom.training.sums import Clock, Position, Sums
 
 _CHECK_BATCHES = 50  # how often losses are looked at for NaN: a look waits for the device
 _SETTLED_STEPS = 100  # before that, empty clusters mean nothing

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from clusterloom.errors import SettingsError
+from clusterloom.settings import TrainingSettings
 from clusterloom.training.randomness import numpy_generator
 
 
@@ -44,6 +45,11 @@ class TrainingPlan:
             raise SettingsError(f"learning_rate must be a positive number, got {self.learning_rate}")
         if self.patience_epochs is not None and self.patience_epochs < 1:
             raise SettingsError(f"patience_epochs must be at least 1, got {self.patience_epochs}")
+
+    @classmethod
+    def of(cls, settings: TrainingSettings, seed: int) -> "TrainingPlan":
+        """The plan of a method that trains in one stage."""
+        return cls(settings.epochs, settings.batch_size, settings.learning_rate, seed, settings.patience_epochs)
 
     def learning_rate_at(self, progress: float) -> float:
         """The learning rate when so much of the training is done, 0 to 1."""

@@ -4,8 +4,10 @@ Streams are told apart by their names and never by how much was drawn before. So
 bits, the split of a batch over processes changes nothing, and no two stages draw the same numbers.
 """
 
+import contextlib
 import hashlib
 import json
+from collections.abc import Iterator
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -42,3 +44,14 @@ def numpy_generator(
 ) -> np.random.Generator:
     """NumPy's generator of one stream; see `seed_for`."""
     return np.random.default_rng(seed_for(seed, purpose, stage, epoch, batch))
+
+
+@contextlib.contextmanager
+def fresh_weights(seed: int, stage: str = "") -> Iterator[None]:
+    """Initial weights of modules that are made inside depend on seed and stage alone.
+
+    PyTorch draws them from its global generator, which is left as it was.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed_for(seed, "weights", stage))  # those of other devices stay as they are
+        yield

@@ -1,12 +1,31 @@
-"""What an epoch adds up to: loss terms, images of each cluster, and time."""
+"""Where a run stands, and what an epoch adds up to: loss terms, images of each cluster, and time."""
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from clusterloom.training.checkpoint import Position
+
+@dataclass
+class Position:
+    """Where a run stands: the next thing to do is batch `batch` of epoch `epoch`, both counted from 0.
+
+    Attributes:
+        epoch: Epochs that are complete.
+        batch: Batches of the current epoch that are complete.
+        seconds: Training time so far, over all sessions.
+        epoch_seconds: The part of it that belongs to the current epoch.
+        history: One record for every complete epoch, as in metrics.jsonl.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    seconds: float = 0.0
+    epoch_seconds: float = 0.0
+    history: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Sums:
