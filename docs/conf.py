@@ -34,10 +34,11 @@ napoleon_use_rtype = False
 nitpick_ignore_regex = [
     (
         r"py:(class|obj|data)",
-        r"(np|numpy|scipy|torch|nn|pathlib|PIL|Image|rich|accelerate|sklearn|types|collections)\..*",
+        r"(np|numpy|scipy|torch|nn|pathlib|PIL|Image|rich|accelerate|sklearn|types|collections|annotated_types|pydantic)\..*",
     ),
-    (r"py:(class|obj|data)", r"(Tensor|NDArray|Path|Accelerator|Console|Iterator|Sequence|Mapping|TracebackType)"),
-    (r"py:(class|obj)", r".*\b(Source|Picture|Arrays|Entry|Bundle|Output)"),
+    (r"py:(class|obj|data)", r"(Tensor|NDArray|Path|Accelerator|Console|ProgressReport)"),
+    (r"py:(class|obj|data)", r"(Iterator|Sequence|Mapping|TracebackType)"),
+    (r"py:(class|obj)", r".*\b(Source|Picture|Arrays|Entry|Output|Scaling|Estimator)"),
     (r"py:exc", r"NotFittedError"),
     # Backticks in docstrings name many things that are not documented objects; see `backtick`.
     (r"py:obj", r".*"),
@@ -51,8 +52,15 @@ def backtick(name, rawtext, text, lineno, inliner, options=None, content=()):
     return roles.code_role(name, rawtext, text, lineno, inliner, options or {}, content)
 
 
+def describe_whole(app, what, name, obj, options, lines):
+    """Keep napoleon from taking what stands before a colon, in the first line on a field, for the field's type."""
+    if what in ("attribute", "property"):
+        lines[:0] = ["..", ""]  # an empty comment
+
+
 def setup(app: Sphinx) -> None:
     app.add_role("backtick", backtick)
+    app.connect("autodoc-process-docstring", describe_whole, priority=400)  # before napoleon
 
 
 default_role = "backtick"

@@ -1,12 +1,14 @@
-"""The screenshots of the local page and of a report in docs/images, taken anew.
+"""The pictures of docs/images that need a model of Fashion-MNIST, taken anew: local page, report, clusters.
 
-    clusterloom fit fashion-mnist --out model
-    python docs/screenshots.py model fashion-mnist
+    clusterloom fit fashion-mnist --limit 10000 -k 10 --out fashion-model
+    python docs/screenshots.py fashion-model fashion-mnist --limit 10000
 
-Needs Playwright (a test dependency) and Debian's `chromium`.
+`--limit` is that of the fit; page and report show all images. Cluster 3 was ankle boots, cluster 9 pullovers and coats.
+Needs Playwright (a test dependency) and Debian's `chromium`. The tutorial's pictures are made by docs/tutorial.py.
 """
 
 import argparse
+import contextlib
 import re
 import shutil
 import signal
@@ -16,7 +18,10 @@ import tempfile
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import sync_playwright
+
+from clusterloom import load_images, load_model
+from clusterloom.pictures import image_grid, side_by_side
+from clusterloom.predictions import Predictions
 
 IMAGES = Path(__file__).parent / "images"
 # The page prefers a plain canvas to WebGL in software; the pictures show what most people see.
@@ -28,24 +33,47 @@ ANY_WEBGL = """{
 }"""
 
 
-def started(model, data):
-    """A server, and its address."""
+@contextlib.contextmanager
+def served(model, data):
+    """The address of the local page."""
     command = [sys.executable, "-m", "clusterloom", "explore", model, data, "--no-browser", "--port", "0"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    for line in process.stderr:
-        if found := re.search(r"http://\S+", line):
-            return process, found[0]
-    raise SystemExit("explore did not start")
+    try:
+        addresses = (re.search(r"http://\S+", line) for line in process.stderr)
+        address = next(filter(None, addresses), None)
+        if address is None:
+            raise SystemExit("explore did not start")
+        yield address[0]
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
 
 
-def written_report(model, data, folder):
-    """The address of a report."""
-    path = Path(folder, "report.html")
-    subprocess.run([sys.executable, "-m", "clusterloom", "report", model, data, "--out", path], check=True)
-    return path.as_uri()
+@contextlib.contextmanager
+def browser_page():
+    """An empty tab."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"),
+            args=["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"],
+        )
+        page = browser.new_page(viewport={"width": 1280, "height": 800}, color_scheme="light")
+        page.add_init_script(ANY_WEBGL)
+        yield page
+        browser.close()
+
+
+def open_explore(page, address):
+    """Wait until the model has seen all images."""
+    page.goto(address)
+    page.wait_for_selector("#cluster-list .figure", timeout=300_000)
+    page.wait_for_timeout(2500)
 
 
 def take(page, name):
+    """A screenshot as docs/images/NAME.png."""
     path = IMAGES / f"{name}.png"
     page.screenshot(path=path)
     Image.open(path).convert("RGB").save(path, optimize=True)
@@ -53,56 +81,74 @@ def take(page, name):
 
 
 def show(page, address):
+    """Go to a view of the local page."""
     page.evaluate(f"location.hash = '/{address}'")
     page.wait_for_timeout(1500)
 
 
+def take_explore(page):
+    """The views of the local page that docs/explore.md shows."""
+    show(page, "gallery/9")
+    page.locator("#gallery .tile").nth(5).click()
+    for place in (12, 13, 16):
+        page.locator("#gallery .tile").nth(place).hover()
+        page.locator("#gallery .tile .tick").nth(place).click()
+    page.wait_for_timeout(800)
+    take(page, "explore-gallery")
+    page.click("#clear-selection")
+    show(page, "map")
+    take(page, "explore-map")
+    page.get_by_role("button", name="On the map").click()
+    page.wait_for_timeout(2500)
+    take(page, "explore-close")
+    show(page, "generate/3")
+    page.click("#tab-dimensions")
+    page.wait_for_timeout(2000)
+    page.locator("#dimensions input[type=range]").nth(1).fill("1.5")
+    page.wait_for_timeout(800)
+    take(page, "explore-dimensions")
+    page.click("#tab-new-images")
+    page.wait_for_timeout(1500)
+    take(page, "explore-generate")
+
+
+def take_report(page, model, data, name):
+    """The first screen of a report."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "report.html")
+        subprocess.run([sys.executable, "-m", "clusterloom", "report", model, data, "--out", path], check=True)
+        page.goto(path.as_uri())
+        take(page, name)
+
+
+def clusters_and_new_images(model, data, limit, name, columns=6):
+    """A row for each cluster: its most typical images, and new ones."""
+    fitted = load_model(model)
+    images = load_images(data, limit=limit)
+    predictions = Predictions(**fitted.predictions(images))
+    clusters = range(fitted.n_clusters_)
+    typical = [images.images[predictions.typical(k, columns)] for k in clusters]
+    new = [fitted.to_unit(fitted.sample(columns, k, random_state=k)) for k in clusters]
+    halves = {
+        "the most typical images of each cluster": image_grid(typical, [f"cluster {k}" for k in clusters], smallest=56),
+        "new images of the same cluster": image_grid(new, smallest=56),
+    }
+    side_by_side(halves).save(IMAGES / f"{name}.png", optimize=True)
+
+
 def main():
+    """Take them all."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model")
     parser.add_argument("data")
+    parser.add_argument("--limit", type=int)
     options = parser.parse_args()
-    IMAGES.mkdir(exist_ok=True)
-    process, address = started(options.model, options.data)
-    try:
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(
-                executable_path=shutil.which("chromium"),
-                args=["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"],
-            )
-            page = browser.new_page(viewport={"width": 1280, "height": 800}, color_scheme="light")
-            page.add_init_script(ANY_WEBGL)
-            page.goto(address)
-            page.wait_for_selector("#cluster-list .figure:has-text(',')", timeout=300_000)
-            show(page, "gallery/9")
-            page.locator("#gallery .tile").nth(5).click()
-            for place in (12, 13, 16):
-                page.locator("#gallery .tile").nth(place).hover()
-                page.locator("#gallery .tile .tick").nth(place).click()
-            page.wait_for_timeout(800)
-            take(page, "explore-gallery")
-            page.click("#clear-selection")
-            show(page, "map")
-            take(page, "explore-map")
-            page.get_by_role("button", name="On the map").click()
-            page.wait_for_timeout(2500)
-            take(page, "explore-close")
-            show(page, "generate/5")
-            page.click("#tab-dimensions")
-            page.wait_for_timeout(2000)
-            page.locator("#dimensions input[type=range]").nth(1).fill("1.5")
-            page.wait_for_timeout(800)
-            take(page, "explore-dimensions")
-            page.click("#tab-new-images")
-            page.wait_for_timeout(1500)
-            take(page, "explore-generate")
-            with tempfile.TemporaryDirectory() as folder:
-                page.goto(written_report(options.model, options.data, folder))
-                take(page, "report")
-            browser.close()
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(30)
+    clusters_and_new_images(options.model, options.data, options.limit, f"clusters-{options.data}")
+    with browser_page() as page:
+        take_report(page, options.model, options.data, "report")
+        with served(options.model, options.data) as address:
+            open_explore(page, address)
+            take_explore(page)
 
 
 if __name__ == "__main__":
