@@ -331,9 +331,9 @@ def test_bad_pictures_are_named_or_skipped(pictures, tmp_path, capsys):
 
     data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
     bomb.write_bytes(data)
-    start = time.perf_counter()
+    start = time.process_time()
     fails(["predict", tmp_path / "m", folder], "bomb.png", capsys)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 def test_nan_keeps_the_last_good_model(tmp_path, capsys, monkeypatch):

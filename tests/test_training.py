@@ -157,7 +157,7 @@ def kill_at_random(folder, kills, epochs, longest_seconds):
     """Start the same run again and again, each time killed after a random while; then let it finish."""
     processes = multiprocessing.get_context("forkserver")  # which imports PyTorch once for all of them
     processes.set_forkserver_preload(["torch", "accelerate", "clusterloom.training.loop", "clusterloom.estimators"])
-    generator = random.Random(0)
+    generator, restored = random.Random(0), 0
     for kill in range(kills + 1):
         ready = processes.Event()
         process = processes.Process(target=train_until_killed, args=(folder, epochs, ready))
@@ -171,6 +171,8 @@ def kill_at_random(folder, kills, epochs, longest_seconds):
         if path.exists():
             trainer = make_trainer()
             restore(read_checkpoint(path, "id")[0], trainer.model, trainer.optimizer)
+            restored += kill < kills
+    assert restored
     assert process.exitcode == 0
     return np.load(folder / "weights.npy")
 
