@@ -36,10 +36,8 @@ nitpick_ignore_regex = [
         r"py:(class|obj|data)",
         r"(np|numpy|scipy|torch|nn|pathlib|PIL|Image|rich|accelerate|sklearn|types|collections|annotated_types|pydantic)\..*",
     ),
-    (
-        r"py:(class|obj|data)",
-        r"(Tensor|NDArray|Path|Accelerator|Console|Iterator|Sequence|Mapping|TracebackType|ProgressReport)",
-    ),
+    (r"py:(class|obj|data)", r"(Tensor|NDArray|Path|Accelerator|Console|ProgressReport)"),
+    (r"py:(class|obj|data)", r"(Iterator|Sequence|Mapping|TracebackType)"),
     (r"py:(class|obj)", r".*\b(Source|Picture|Arrays|Entry|Output|Scaling|Estimator)"),
     (r"py:exc", r"NotFittedError"),
     # Backticks in docstrings name many things that are not documented objects; see `backtick`.

@@ -31,11 +31,6 @@ SMALL = {"latent_dim": 3, "hidden_dim": 16, "conv_filters": "4,4"}
 FIT = [*knobs(**SMALL, epochs=2), "-k", "3"]
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("CLUSTERLOOM_CACHE", str(tmp_path_factory.mktemp("cache")))
-
-
 def make_pictures(folder, n=24):
     """Colour pictures of mixed sizes in two class folders, some with names that are hard on terminals and CSV."""
     rng = np.random.default_rng(0)
@@ -57,7 +52,6 @@ def pictures(tmp_path_factory):
 @pytest.fixture(scope="module")
 def model(tmp_path_factory, pictures):
     path = tmp_path_factory.mktemp("models") / "mein Modell"
-    os.environ["CLUSTERLOOM_CACHE"] = str(path.parent / "cache")
     assert run(["fit", str(pictures), "--out", str(path), "--image-size", "16", *FIT]) == 0
     return path
 

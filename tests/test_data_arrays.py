@@ -25,11 +25,6 @@ FIXTURES_ONCE = [HealthCheck.function_scoped_fixture]
 IMAGE_ARRAYS = arrays.arrays(np.uint8, st.tuples(*[st.integers(1, 5)] * 3, st.sampled_from([2, 4, 5])))
 
 
-@pytest.fixture(autouse=True)
-def _cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("CLUSTERLOOM_CACHE", str(tmp_path_factory.mktemp("cache")))
-
-
 def save_npy(folder, array, name="a.npy"):
     np.save(folder / name, array)
     return folder / name

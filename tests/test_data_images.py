@@ -13,11 +13,6 @@ from clusterloom.data.images import chunks, encode_labels, limited_rows
 from clusterloom.errors import DataError, SettingsError, printable
 
 
-@pytest.fixture(autouse=True)
-def _cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("CLUSTERLOOM_CACHE", str(tmp_path / "cache"))
-
-
 def make(n=4, ids=None, labels=None, class_names=(), shape=(8, 6, 1)):
     pixels = np.random.default_rng(n).integers(0, 256, (n, *shape), dtype=np.uint8)
     return ImageSet(pixels, RowIds(range(n)) if ids is None else ids, labels, class_names, "test", ())

@@ -21,11 +21,6 @@ from clusterloom.errors import DataError
 FIXTURES_ONCE = [HealthCheck.function_scoped_fixture]
 
 
-@pytest.fixture(autouse=True)
-def _cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("CLUSTERLOOM_CACHE", str(tmp_path_factory.mktemp("cache")))
-
-
 def encode(pixels, kind="PNG"):
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, kind)

@@ -42,15 +42,8 @@ from clusterloom.report.contents import Seen, Subject, contents
 PAGE = Path(__file__).parents[1] / "src" / "clusterloom" / "explore" / "page"
 
 
-@pytest.fixture(autouse=True, scope="module")
-def own_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CLUSTERLOOM_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture(scope="module")
-def session(tmp_path_factory, own_cache):
+def session(tmp_path_factory):
     return folder_session(tmp_path_factory.mktemp("explore"), 'model "<b>x')
 
 

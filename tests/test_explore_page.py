@@ -32,9 +32,7 @@ ANY_WEBGL = """{
 
 @pytest.fixture(scope="module")
 def session(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CLUSTERLOOM_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield folder_session(tmp_path_factory.mktemp("page"), "model <b>")
+    return folder_session(tmp_path_factory.mktemp("page"), "model <b>")
 
 
 @pytest.fixture(scope="module")

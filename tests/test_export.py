@@ -50,8 +50,7 @@ ESTIMATORS = {
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("CLUSTERLOOM_CACHE", str(tmp_path_factory.mktemp("cache")))
+def hugging_face_offline(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path_factory.mktemp("datasets")))
 
@@ -82,10 +81,8 @@ def model(model_path):
 
 
 @pytest.fixture(scope="module")
-def predictions(model, images, tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CLUSTERLOOM_CACHE", str(tmp_path_factory.mktemp("cache")))
-        return predict_images(model, images)
+def predictions(model, images):
+    return predict_images(model, images)
 
 
 def hand_over(model_path, to, out, images, overwrite=False):

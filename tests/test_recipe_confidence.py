@@ -5,27 +5,35 @@ import pytest
 import torch
 
 from clusterloom.networks.vae import ClusterVAE, ConvNetworkSettings
-from clusterloom.recipe.confidence import agreement, calibrate, temperature_for
+from clusterloom.recipe.confidence import calibrate, expected_accuracy, temperature_for
+
+LABELS = np.repeat(np.arange(4), 100)
+MOVED = np.where(np.arange(400) % 10 == 0, (LABELS + 1) % 4, LABELS)  # a tenth of the images in another cluster
 
 
-def test_agreement_is_the_share_of_images_that_likely_mixtures_place_alike():
-    rng = np.random.default_rng(0)
-    labels = np.repeat(np.arange(4), 100)
-    moved = np.where(np.arange(400) % 10 == 0, (labels + 1) % 4, labels)  # a tenth of the images in another cluster
+def test_expected_accuracy_counts_likely_mixtures_that_place_images_otherwise():
     renamed = np.array([2, 0, 3, 1])
-    partitions = np.stack([renamed[labels], renamed[moved]])
-    assert agreement(labels, partitions, np.zeros(2)) == pytest.approx(0.95)
-    likelier = agreement(labels, partitions, np.array([0.0, 0.2]))
-    assert likelier == pytest.approx((1 + 0.9 * np.e) / (1 + np.e))
-    assert agreement(labels, partitions, np.array([0.0, -50.0])) == pytest.approx(1 - 0.5 / 401)  # never certainty
-    assert agreement(labels, rng.integers(0, 4, (3, 400)), np.zeros(3)) < 0.4
+    partitions = np.stack([renamed[LABELS], renamed[::-1][MOVED]])
+    assert expected_accuracy(LABELS, LABELS, partitions, np.zeros(2)) == pytest.approx(0.95)
+    less_likely = expected_accuracy(LABELS, LABELS, partitions, np.array([0.0, -0.1]))
+    assert less_likely == pytest.approx((1 + 0.9 / np.e) / (1 + 1 / np.e))
+    never_certain = expected_accuracy(LABELS, LABELS, partitions, np.array([0.0, -50.0]))
+    assert never_certain == pytest.approx(1 - 0.5 / 401)
 
 
-def test_two_clusters_that_mixtures_merge_in_different_ways_lower_it():
-    labels = np.repeat(np.arange(4), 100)
-    merged = np.where(labels == 3, 2, labels)
-    merged[:50] = 3  # and another one is cut in two
-    assert agreement(labels, np.stack([labels, merged]), np.zeros(2)) == pytest.approx((1 + 250 / 400) / 2)
+def test_expected_accuracy_counts_images_that_the_model_has_not_learned():
+    alone = LABELS[None]
+    assert expected_accuracy(MOVED, LABELS, alone, np.zeros(1)) == pytest.approx(0.9)
+    both = np.stack([LABELS, MOVED])
+    assert expected_accuracy(MOVED, LABELS, both, np.zeros(2)) == pytest.approx(0.9 * 0.95)
+
+
+def test_clusters_that_another_mixture_merges_and_cuts_lower_it():
+    merged = np.where(LABELS == 3, 2, LABELS)
+    merged[:50] = 3
+    assert expected_accuracy(LABELS, LABELS, np.stack([LABELS, merged]), np.zeros(2)) == pytest.approx(
+        (1 + 250 / 400) / 2
+    )
 
 
 def test_calibration_gives_the_mean_confidence_and_keeps_the_clusters():

@@ -44,13 +44,6 @@ ESTIMATORS = {
 HOSTILE = b"<img src=x onerror=alert(1)>\n\xff&\"'.png"
 
 
-@pytest.fixture(autouse=True, scope="module")
-def own_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CLUSTERLOOM_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
     """Colour pictures of two kinds in folders of their own; one has a name that is hard on pages."""

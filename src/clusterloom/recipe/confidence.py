@@ -8,31 +8,36 @@ import torch
 from clusterloom.metrics import clustering_accuracy_score
 from clusterloom.networks.vae import ClusterVAE
 
-_NATS = 0.2  # a mixture that is so much less likely counts by a factor of e less
+_NATS = 0.1  # a mixture that is so much less likely counts by a factor of e less
 
 
-def agreement(labels: np.ndarray, partitions: np.ndarray, log_likelihoods: np.ndarray) -> float:
-    """Share of images that other mixtures, almost as likely as the one taken, put into the same cluster.
+def expected_accuracy(
+    labels: np.ndarray, pseudo_labels: np.ndarray, partitions: np.ndarray, log_likelihoods: np.ndarray
+) -> float:
+    """How many images are placed rightly, as far as that can be told without labels.
 
-    The model learns its pseudo-labels nearly without exception, so that it agrees with them tells nothing of whether
-    they are right. But where the layout leaves open what belongs together, mixtures from different starts differ.
+    It is the share of images that the model places as its pseudo-labels do, which it does nearly without exception,
+    times the share that the mixture taken for the first pseudo-labels places as others do that might have been taken:
+    where the layout leaves open what belongs together, mixtures from different starts differ.
 
     Args:
         labels: The model's clusters, shape (N,).
-        partitions: Those of each mixture, in any order, shape (M, N). They are matched one to one with the model's.
+        pseudo_labels: Those that it has learned, numbered alike, shape (N,).
+        partitions: Those of each mixture, the one taken first, numbered in any way, shape (M, N).
         log_likelihoods: Of the mixtures, nats per image, shape (M,). Likely mixtures count more.
 
     Returns:
         From 0 to 1, never certainty.
 
     Example:
-        >>> agreement(np.array([0, 0, 1, 1]), np.array([[1, 1, 0, 0], [0, 1, 0, 0]]), np.zeros(2))
+        >>> labels, taken, other = np.array([0, 0, 1, 1]), np.array([1, 1, 0, 0]), np.array([0, 1, 0, 0])
+        >>> expected_accuracy(labels, labels, np.stack([taken, other]), np.zeros(2))
         0.875
     """
     weights = np.exp((log_likelihoods - log_likelihoods.max()) / _NATS)
-    shares = [clustering_accuracy_score(partition, labels) for partition in partitions]
-    certain = 1 - 0.5 / (len(labels) + 1)
-    return min(float(np.average(shares, weights=weights)), certain)
+    alike = [clustering_accuracy_score(partition, partitions[0]) for partition in partitions]
+    expected = (labels == pseudo_labels).mean() * np.average(alike, weights=weights)
+    return min(float(expected), 1 - 0.5 / (len(labels) + 1))
 
 
 def calibrate(network: ClusterVAE, logits: np.ndarray, mean_confidence: float) -> None:

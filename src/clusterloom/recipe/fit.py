@@ -91,6 +91,7 @@ class PseudoLabelObjective(nn.Module):
         )
 
     def _pseudo_label_loss(self, here: Tensor, there: Tensor, targets: Tensor) -> Tensor:
+        """Cross-entropy to the pseudo-labels, the mean of both views, nats per image (B,)."""
         # Images whose pseudo-labels are sure lead: they pull more than those that are not.
         confidence = targets.amax(1)
         both = [_cross_entropy(log_q, targets, self.label_smoothing) for log_q in (here, there)]

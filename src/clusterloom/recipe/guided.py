@@ -25,7 +25,7 @@ from clusterloom.inference import apply_in_batches
 from clusterloom.networks.vae import ClusterVAE
 from clusterloom.recipe.augment import ViewSettings, choose_views, random_views, widened
 from clusterloom.recipe.cluster_count import Evidence, best_count, cluster_count_evidence
-from clusterloom.recipe.confidence import agreement, calibrate
+from clusterloom.recipe.confidence import calibrate, expected_accuracy
 from clusterloom.recipe.fit import fit
 from clusterloom.recipe.neighbours import layout_of
 from clusterloom.recipe.pseudo_labels import PseudoLabels, first_pseudo_labels, second_pseudo_labels
@@ -49,7 +49,7 @@ class Epochs:
     @classmethod
     def split(cls, total: int) -> "Epochs":
         """Divide a run's epochs, at least 3: half to represent, a quarter to each fit."""
-        fit = max(1, round(total / 4))
+        fit = round(total / 4)
         return cls(total - 2 * fit, fit, fit)
 
 
@@ -116,7 +116,8 @@ def train_guided(
 
     # 6. Confidence and classes.
     logits = _of_all(network.logits, sample, run)
-    calibrate(network, logits, agreement(logits.argmax(1), first["partitions"], first["finalists"][:, 0]))
+    learned = logits.argmax(1), second["q"].argmax(1)
+    calibrate(network, logits, expected_accuracy(*learned, first["partitions"], first["finalists"][:, 0]))
     _refit_classes(network, images, run)
     return {
         "views": vars(views),
