@@ -16,7 +16,7 @@ from itertools import pairwise
 from typing import Annotated, Any, Concatenate, Literal, ParamSpec, Self, get_args, get_origin, get_type_hints
 
 import numpy as np
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Lt
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.types import AllowInfNan
 
@@ -243,7 +243,8 @@ def _in_words(hint: Any) -> str:
         kind, *limits = get_args(hint)
         least = [f" of at least {limit.ge}" for limit in limits if isinstance(limit, Ge)]
         above = [f" above {limit.gt}" for limit in limits if isinstance(limit, Gt)]
-        return _in_words(kind) + "".join(least + above)
+        below = [f" below {limit.lt}" for limit in limits if isinstance(limit, Lt)]
+        return _in_words(kind) + "".join(least + above) + " and".join(["", *below])
     if get_origin(hint) is Literal:
         return " or ".join(get_args(hint))
     if get_origin(hint) is tuple:
