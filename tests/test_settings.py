@@ -59,7 +59,7 @@ def test_texts_are_values(name, text, value):
         ("size", "0", "size must be a whole number of at least 1; got '0'"),
         ("size", "true", "got 'true'"),
         ("rate", "nan", "rate must be a number above 0, or auto; got 'nan'"),
-        ("sizes", "4;5", "sizes must be numbers with commas between, each a whole number of at least 1, or auto"),
+        ("sizes", "4;5", "sizes must be whole numbers of at least 1 with commas between, or auto"),
         ("sizes", "4,0", "got '4,0'"),
         ("kind", "gelu", "kind must be relu or none; got 'gelu'"),
         ("is_on", "1", "is_on must be true or false; got '1'"),
@@ -85,7 +85,7 @@ def test_values_are_checked_and_made_plain():
 def test_a_default_may_change_without_its_docstring():
     knobs = {knob.name: knob for knob in More.described()}
     assert knobs["size"].default == "5"
-    assert knobs["size"].description == "How large.\nIn pixels."
+    assert knobs["size"].description == "How large. In pixels."
     assert knobs["sizes"].default == "1,2"
     assert knobs["limit"].default == "none"
 

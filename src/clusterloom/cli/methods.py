@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from clusterloom.cli.options import Json
+from clusterloom.cli.options import OWN_OPTIONS, PYTHON_ALONE, Json
 
 
 def methods(
@@ -28,7 +28,8 @@ def methods(
             table.add_row(*row)
         output.result(table)
         return
-    knobs = method_named(name).Settings.described()
+    unset = {*OWN_OPTIONS, *PYTHON_ALONE}
+    knobs = [knob for knob in method_named(name).Settings.described() if knob.name not in unset]
     if as_json:
         output.json([vars(knob) for knob in knobs])
         return

@@ -190,16 +190,23 @@ def knob_values(settings: "type[Settings]", clusters: str | None, texts: Sequenc
         name = name.strip()
         if not equals:
             raise typer.BadParameter(f"--set {text}: expected NAME=VALUE")
-        if name in _OPTIONS:
-            raise typer.BadParameter(f"--set {text}: {name} has an option of its own, {_OPTIONS[name]}")
-        if name in _OF_PYTHON:
+        if name in OWN_OPTIONS:
+            raise typer.BadParameter(f"--set {text}: {name} has an option of its own, {OWN_OPTIONS[name]}")
+        if name in PYTHON_ALONE:
             raise typer.BadParameter(f"--set {text}: {name} is for Python alone")
         values[name] = settings.parse(name, value.strip())
     return values
 
 
-_OPTIONS = {"n_clusters": "-k", "random_state": "--seed", "device": "--device", "resume": "--resume", "verbose": "-v"}
-_OF_PYTHON = ("run_dir", "image_shape")
+# Knobs that --set does not take.
+OWN_OPTIONS = {
+    "n_clusters": "-k",
+    "random_state": "--seed",
+    "device": "--device",
+    "resume": "--resume",
+    "verbose": "-v",
+}
+PYTHON_ALONE = ("run_dir", "image_shape")
 
 
 def seed_numbers(text: str) -> tuple[int, ...]:
