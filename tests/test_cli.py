@@ -76,6 +76,7 @@ def test_fit_leaves_a_model_with_pictures_and_nothing_else(model):
         assert Image.open(model / name).size[0] > 100
     card = (model / "README.md").read_text()
     assert "clusterloom fit" in card
+    assert "clusterloom generate" in card
     assert "folder Bilder mit Ümlaut" in card
     assert len((model / "metrics.jsonl").read_text().splitlines()) == 2
 
