@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import clusterloom
 from clusterloom import load_model
 from clusterloom.cli.evaluate import _print
 from clusterloom.cli.program import run
@@ -27,6 +28,7 @@ def knobs(**values):
     return ["--method", "convvae", *(part for name, value in values.items() for part in ("--set", f"{name}={value}"))]
 
 
+_BARE = {**os.environ, "PYTHONPATH": str(Path(clusterloom.__file__).parents[1])}  # an interpreter without packages
 SMALL = {"latent_dim": 3, "hidden_dim": 16, "conv_filters": "4,4"}
 FIT = [*knobs(**SMALL, epochs=2), "-k", "3"]
 
@@ -278,15 +280,18 @@ def test_bad_input_is_one_line_and_status_2(model, tmp_path, capsys):
     fails(["fit", "digits", *out, "--method", "vae", "--set", "conv_depth=2"], "there is no knob 'conv_depth'", capsys)
     fails(["fit", "digits", *out, "--set", "latent-dims=2"], "did you mean latent_dim?", capsys)
     fails(["fit", "digits", *out, "--set", "latent_dim"], "--set latent_dim: expected NAME=VALUE", capsys)
-    fails(["fit", "digits", *out, "--set", "n_clusters=3"], "has an option of its own, -k", capsys)
+    fails(["fit", "digits", *out, "--set", "n_clusters=3"], "--set n_clusters=3: use -k for that", capsys)
     fails(["fit", "digits", *out, "--set", "conv_filters=4;4"], "conv_filters must be numbers with commas", capsys)
     fails(["fit", "digits", *out, *knobs(conv_filters="4,4,4")], "one number per conv network", capsys)
+    fails(["fit", "digits", *out, "--set", "conv-filter=4,4"], "did you mean conv_filters?", capsys)
+    fails(["fit", "digits", *out, "-k", "5-2"], "error: -k must be a range that rises", capsys)
+    fails(["fit", "digits", *out, "--set", "batch-size=0"], "batch_size must be a whole number", capsys)
     four = ["--set", "conv_filters=4,4,4,4", "--set", "conv_kernels=3,3,3,3"]
     fails(["fit", "digits", *out, *four], "the smallest size is 16 x 16", capsys)
     fails(["fit", "digits", *out, "--set", "epochs=many"], "epochs must be a whole number of at least 3", capsys)
     for number in ("0", "3.0", "few", "-2"):
         fails(["fit", "digits", *out, f"-k{number}"], f"-k {number}: expected a whole number of at least 1", capsys)
-    fails(["fit", "digits", *out, "-k", 10, "--limit", 5], "n_samples=5 should be >= n_clusters=10", capsys)
+    fails(["fit", "digits", *out, "-k", 10, "--limit", 5], "5 samples are too few for -k 10", capsys)
     fails(["fit", "digits", *out, "--limit", 0], "limit", capsys)
     fails(["fit", "digits", *out, "--device", "cuda:7"], "cuda:7", capsys)
     fails(["fit", "digits", *out, *knobs(prior="flat")], "prior must be class or standard; got 'flat'", capsys)
@@ -352,7 +357,7 @@ def test_nan_keeps_the_last_good_model(tmp_path, capsys, monkeypatch):
     assert run(["fit", "digits", "--limit", "60", "--out", str(tmp_path / "m"), *FIT]) == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert "training stopped in epoch 2" in line
-    assert "smaller learning rate" in line
+    assert "Try --set learning_rate=" in line
     assert len(load_model(tmp_path / "m").history_) == 1
     assert "became NaN" in json.loads((tmp_path / "m" / "config.json").read_text())["about"]["stopped"]
 
@@ -375,7 +380,7 @@ def test_out_of_memory(tmp_path, capsys, monkeypatch):
         raise MemoryError
 
     monkeypatch.setattr(Trainer, "_step", starved)
-    fails(["fit", "digits", "--limit", "60", "--out", tmp_path / "m", *FIT], "try batch_size 50", capsys)
+    fails(["fit", "digits", "--limit", "60", "--out", tmp_path / "m", *FIT], "try --set batch_size=50", capsys)
     assert not (tmp_path / "m").exists()
 
 
@@ -424,7 +429,7 @@ def test_interrupted_fit_resumes_to_the_same_bits(tmp_path, signal_number, capsy
     assert checkpoint.exists()
     if signal_number == signal.SIGINT:
         assert process.returncode == 130
-        assert err.splitlines()[-1].startswith("clusterloom: error: interrupted; a fit goes on with --resume")
+        assert err.splitlines()[-1].startswith("clusterloom: error: interrupted; --resume goes on with it")
         assert "Traceback" not in err
     from safetensors import safe_open
 
@@ -475,12 +480,30 @@ def test_closed_output_and_narrow_encodings(model, tmp_path):
     assert closed.returncode == 0
 
 
-def test_help_and_version_do_not_load_pytorch():
-    code = "import sys; from clusterloom.cli.program import run; run(sys.argv[1:]); print('torch' in sys.modules)"
+def test_help_and_version_load_nothing_heavy():
+    code = "import sys; from clusterloom.cli.program import run; run(sys.argv[1:]); print({'torch', 'numpy', 'rich'} & set(sys.modules))"
     for argument in ("--help", "--version"):
         result = subprocess.run([sys.executable, "-c", code, argument], capture_output=True, text=True, check=True)
-        assert result.stdout.splitlines()[-1] == "False"
+        assert result.stdout.splitlines()[-1] == "set()"
         assert "clusterloom" in result.stdout
+
+
+def test_ctrl_c_in_the_first_moments_leaves_no_traceback():
+    """Before the program can say anything itself, the signal alone ends it; and little happens before that."""
+    code = "import sys; import clusterloom; print('importlib.metadata' in sys.modules, 'typer' in sys.modules)"
+    done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True, env=_BARE)
+    assert done.stdout == "False False\n"
+    interrupted = (
+        "import os, signal, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'typer': os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "from clusterloom.__main__ import main\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", interrupted], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
 
 
 def test_data_list(capsys):

@@ -62,7 +62,7 @@ def make_old(folder):
 def test_a_second_owner_is_told_who_the_first_is(tmp_path, waiting):
     out = tmp_path / "model"
     process = waiting(f"owned(Path({str(out)!r}))")
-    message = rf"model is being written by process {process.pid} since \d\d:\d\d; wait for it or choose another --out"
+    message = rf"model is being written by process {process.pid} since \d\d:\d\d; wait for it or choose another name"
     with pytest.raises(DataError, match=message), owned(out):
         pytest.fail("two owners")
     assert names(tmp_path) == [".model.lock"]

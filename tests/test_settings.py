@@ -85,7 +85,7 @@ def test_values_are_checked_and_made_plain():
 def test_a_default_may_change_without_its_docstring():
     knobs = {knob.name: knob for knob in More.described()}
     assert knobs["size"].default == "5"
-    assert knobs["size"].description == "How large.\nIn pixels."
+    assert knobs["size"].description == "How large. In pixels."
     assert knobs["sizes"].default == "1,2"
     assert knobs["limit"].default == "none"
 

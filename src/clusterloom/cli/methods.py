@@ -4,14 +4,14 @@ from typing import Annotated
 
 import typer
 
-from clusterloom.cli.options import Json
+from clusterloom.cli.options import Json, settable
 
 
 def methods(
     name: Annotated[str | None, typer.Argument(metavar="METHOD", help="List the knobs of this one.")] = None,
     as_json: Json = False,
 ) -> None:
-    """List the methods, or what --set can change of one, with defaults."""
+    """List the methods, or the knobs of one that --set changes, with defaults."""
     from rich.table import Table
 
     from clusterloom.console import Output
@@ -28,7 +28,7 @@ def methods(
             table.add_row(*row)
         output.result(table)
         return
-    knobs = method_named(name).Settings.described()
+    knobs = settable(method_named(name).Settings)
     if as_json:
         output.json([vars(knob) for knob in knobs])
         return

@@ -77,5 +77,5 @@ def run(arguments: list[str]) -> int:
             command.invoke(context)
         sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:
-        return exit_status(error)
+        return exit_status(error, arguments[0] if arguments else "")
     return 0
