@@ -19,7 +19,7 @@ from clusterloom.cli.evaluate import _print
 from clusterloom.cli.program import run
 from clusterloom.console import Output
 from clusterloom.errors import DataError
-from clusterloom.files import new_directory, write_atomically
+from clusterloom.files import new_directory, owned, write_atomically
 from clusterloom.tables import read_labels
 
 
@@ -297,7 +297,8 @@ def test_bad_input_is_one_line_and_status_2(model, tmp_path, capsys):
     fails(["fit", "digits", *out, *knobs(prior="flat")], "prior must be class or standard; got 'flat'", capsys)
     fails(["fit", "digits", *out, "--seed", -1], "seed", capsys)
     fails(["fit", "digits"], "--out", capsys)
-    fails(["fly"], "No such command 'fly'", capsys)
+    fails(["fly"], "No such command 'fly'; see clusterloom --help", capsys)
+    fails(["predict", model], "Missing argument 'DATA'; see clusterloom predict --help", capsys)
     fails(["predict", tmp_path / "nowhere", "digits"], "no such model directory", capsys)
     fails(["predict", tmp_path / "empty", "digits"], "config.json is missing", capsys)
     fails(["predict", model, "digits"], "expects (16, 16, 3)", capsys)
@@ -360,6 +361,31 @@ def test_nan_keeps_the_last_good_model(tmp_path, capsys, monkeypatch):
     assert "Try --set learning_rate=" in line
     assert len(load_model(tmp_path / "m").history_) == 1
     assert "became NaN" in json.loads((tmp_path / "m" / "config.json").read_text())["about"]["stopped"]
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        (["predict", "MODEL", "PICTURES", "--out"], "labels.csv"),
+        (["predict", "MODEL", "PICTURES", "--sort-into"], "sorted"),
+        (["generate", "MODEL", "--out"], "new.png"),
+        (["report", "MODEL", "--out"], "report.html"),
+        (["describe", "MODEL", "--out"], "networks.png"),
+        (["export", "MODEL", "PICTURES", "--to", "huggingface-folder", "--out"], "export"),
+    ],
+)
+def test_one_at_a_time_writes_and_what_a_killed_one_left_goes(command, name, model, pictures, tmp_path, capsys):
+    places = {"MODEL": str(model), "PICTURES": str(pictures)}
+    command = [*(places.get(word, word) for word in command), str(tmp_path / name)]
+    with owned(tmp_path / name):
+        fails(command, f"{name} is being written by process {os.getpid()}", capsys)
+    left = tmp_path / f".{name}.0123abcd"
+    left.write_text("half of it")
+    os.utime(left, (0, 0))
+    (tmp_path / f".{name}.lock").write_text("")
+    (tmp_path / name).unlink(missing_ok=True)
+    assert run(command) == 0
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_full_disk(tmp_path, capsys, monkeypatch):
@@ -481,7 +507,8 @@ def test_closed_output_and_narrow_encodings(model, tmp_path):
 
 
 def test_help_and_version_load_nothing_heavy():
-    code = "import sys; from clusterloom.cli.program import run; run(sys.argv[1:]); print({'torch', 'numpy', 'rich'} & set(sys.modules))"
+    heavy = "{'torch', 'numpy', 'rich'} & set(sys.modules)"
+    code = f"import sys; from clusterloom.cli.program import run; run(sys.argv[1:]); print({heavy})"
     for argument in ("--help", "--version"):
         result = subprocess.run([sys.executable, "-c", code, argument], capture_output=True, text=True, check=True)
         assert result.stdout.splitlines()[-1] == "set()"
@@ -504,6 +531,22 @@ def test_ctrl_c_in_the_first_moments_leaves_no_traceback():
     )
     done = subprocess.run([sys.executable, "-c", interrupted], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+
+
+def test_without_a_command_there_is_help(capsys):
+    for command in ([], ["data"]):
+        assert run(command) == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert lines[0].startswith(" ".join(["Usage: clusterloom", *command]))
+        assert len(lines) > 5
+
+
+def test_shells_complete_commands_and_options():
+    for words, word in (("clusterloom fi", "fit"), ("clusterloom predict --sort", "--sort-into")):
+        asked = {"_CLUSTERLOOM_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+        command = [sys.executable, "-m", "clusterloom"]
+        done = subprocess.run(command, env={**os.environ, **asked}, capture_output=True, text=True, check=True)
+        assert done.stdout.split() == [word]
 
 
 def test_data_list(capsys):

@@ -34,8 +34,13 @@ def exit_status(error: BaseException, command: str) -> int:
         return 128 + 13
     if isinstance(error, KeyboardInterrupt):
         return _said("; ".join(["interrupted", *_GOES_ON.get(command, ())]), 130)
-    if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # the parser's own errors
-        return _said(error.format_message() or "see clusterloom --help", 2) if error.exit_code else 0
+    if type(error).__name__ == "NoArgsIsHelpError":
+        print(error, file=sys.stderr)
+        return 2
+    if hasattr(error, "format_message"):  # the parser's own errors
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context else "clusterloom"
+        return _said(f"{error.format_message().rstrip('.')}; see {path} --help", 2)
     if type(error).__name__ in ("Abort", "Exit"):
         return 130 if type(error).__name__ == "Abort" else int(getattr(error, "exit_code", 0))
     if isinstance(error, ValueError):
