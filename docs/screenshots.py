@@ -37,9 +37,9 @@ ANY_WEBGL = """{
 def served(model, data):
     """The address of the local page."""
     command = [sys.executable, "-m", "clusterloom", "explore", model, data, "--no-browser", "--port", "0"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
-        addresses = (re.search(r"http://\S+", line) for line in process.stderr)
+        addresses = (re.search(r"http://\S+", line) for line in process.stdout)
         address = next(filter(None, addresses), None)
         if address is None:
             raise SystemExit("explore did not start")
