@@ -45,8 +45,8 @@ class Page:
     def __init__(self, model, data, environment):
         began = time.perf_counter()
         command = [sys.executable, "-m", "clusterloom", "explore", model, data, "--no-browser", "--port", "0"]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
-        for line in self.process.stderr:
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+        for line in self.process.stdout:
             if found := re.search(r"http://127\.0\.0\.1:(\d+)/\?key=(\S+)", line):
                 self.address = found[0]
                 break

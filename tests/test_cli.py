@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import clusterloom
 from clusterloom import load_model
 from clusterloom.cli.evaluate import _print
 from clusterloom.cli.program import run
 from clusterloom.console import Output
 from clusterloom.errors import DataError
-from clusterloom.files import new_directory, write_atomically
+from clusterloom.files import new_directory, owned, write_atomically
 from clusterloom.tables import read_labels
 
 
@@ -27,6 +28,7 @@ def knobs(**values):
     return ["--method", "convvae", *(part for name, value in values.items() for part in ("--set", f"{name}={value}"))]
 
 
+_BARE = {**os.environ, "PYTHONPATH": str(Path(clusterloom.__file__).parents[1])}  # an interpreter without packages
 SMALL = {"latent_dim": 3, "hidden_dim": 16, "conv_filters": "4,4"}
 FIT = [*knobs(**SMALL, epochs=2), "-k", "3"]
 
@@ -279,25 +281,25 @@ def test_bad_input_is_one_line_and_status_2(model, tmp_path, capsys):
     fails(["fit", "digits", *out, "--method", "vae", "--set", "conv_depth=2"], "there is no knob 'conv_depth'", capsys)
     fails(["fit", "digits", *out, "--set", "latent-dims=2"], "did you mean latent_dim?", capsys)
     fails(["fit", "digits", *out, "--set", "latent_dim"], "--set latent_dim: expected NAME=VALUE", capsys)
-    fails(["fit", "digits", *out, "--set", "n_clusters=3"], "has an option of its own, -k", capsys)
-    fails(
-        ["fit", "digits", *out, "--set", "conv_filters=4;4"],
-        "conv_filters must be whole numbers of at least 1 with commas",
-        capsys,
-    )
+    fails(["fit", "digits", *out, "--set", "n_clusters=3"], "--set n_clusters=3: use -k for that", capsys)
+    fails(["fit", "digits", *out, "--set", "conv_filters=4;4"], "conv_filters must be whole numbers", capsys)
     fails(["fit", "digits", *out, *knobs(conv_filters="4,4,4")], "one number per conv network", capsys)
+    fails(["fit", "digits", *out, "--set", "conv-filter=4,4"], "did you mean conv_filters?", capsys)
+    fails(["fit", "digits", *out, "-k", "5-2"], "error: -k must be a range that rises", capsys)
+    fails(["fit", "digits", *out, "--set", "batch-size=0"], "batch_size must be a whole number", capsys)
     four = ["--set", "conv_filters=4,4,4,4", "--set", "conv_kernels=3,3,3,3"]
     fails(["fit", "digits", *out, *four], "the smallest size is 16 x 16", capsys)
     fails(["fit", "digits", *out, "--set", "epochs=many"], "epochs must be a whole number of at least 3", capsys)
     for number in ("0", "3.0", "few", "-2"):
         fails(["fit", "digits", *out, f"-k{number}"], f"-k {number}: expected a whole number of at least 1", capsys)
-    fails(["fit", "digits", *out, "-k", 10, "--limit", 5], "n_samples=5 should be >= n_clusters=10", capsys)
+    fails(["fit", "digits", *out, "-k", 10, "--limit", 5], "5 samples are too few for -k 10", capsys)
     fails(["fit", "digits", *out, "--limit", 0], "limit", capsys)
     fails(["fit", "digits", *out, "--device", "cuda:7"], "cuda:7", capsys)
     fails(["fit", "digits", *out, *knobs(prior="flat")], "prior must be class or standard; got 'flat'", capsys)
     fails(["fit", "digits", *out, "--seed", -1], "seed", capsys)
     fails(["fit", "digits"], "--out", capsys)
-    fails(["fly"], "No such command 'fly'", capsys)
+    fails(["fly"], "No such command 'fly'; see clusterloom --help", capsys)
+    fails(["predict", model], "Missing argument 'DATA'; see clusterloom predict --help", capsys)
     fails(["predict", tmp_path / "nowhere", "digits"], "no such model directory", capsys)
     fails(["predict", tmp_path / "empty", "digits"], "config.json is missing", capsys)
     fails(["predict", model, "digits"], "expects (16, 16, 3)", capsys)
@@ -357,9 +359,34 @@ def test_nan_keeps_the_last_good_model(tmp_path, capsys, monkeypatch):
     assert run(["fit", "digits", "--limit", "60", "--out", str(tmp_path / "m"), *FIT]) == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert "training stopped in epoch 2" in line
-    assert "smaller learning rate" in line
+    assert "Try --set learning_rate=" in line
     assert len(load_model(tmp_path / "m").history_) == 1
     assert "became NaN" in json.loads((tmp_path / "m" / "config.json").read_text())["about"]["stopped"]
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        (["predict", "MODEL", "PICTURES", "--out"], "labels.csv"),
+        (["predict", "MODEL", "PICTURES", "--sort-into"], "sorted"),
+        (["generate", "MODEL", "--out"], "new.png"),
+        (["report", "MODEL", "--out"], "report.html"),
+        (["describe", "MODEL", "--out"], "networks.png"),
+        (["export", "MODEL", "PICTURES", "--to", "huggingface-folder", "--out"], "export"),
+    ],
+)
+def test_one_at_a_time_writes_and_what_a_killed_one_left_goes(command, name, model, pictures, tmp_path, capsys):
+    places = {"MODEL": str(model), "PICTURES": str(pictures)}
+    command = [*(places.get(word, word) for word in command), str(tmp_path / name)]
+    with owned(tmp_path / name):
+        fails(command, f"{name} is being written by process {os.getpid()}", capsys)
+    left = tmp_path / f".{name}.0123abcd"
+    left.write_text("half of it")
+    os.utime(left, (0, 0))
+    (tmp_path / f".{name}.lock").write_text("")
+    (tmp_path / name).unlink(missing_ok=True)
+    assert run(command) == 0
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_full_disk(tmp_path, capsys, monkeypatch):
@@ -380,7 +407,7 @@ def test_out_of_memory(tmp_path, capsys, monkeypatch):
         raise MemoryError
 
     monkeypatch.setattr(Trainer, "_step", starved)
-    fails(["fit", "digits", "--limit", "60", "--out", tmp_path / "m", *FIT], "try batch_size 50", capsys)
+    fails(["fit", "digits", "--limit", "60", "--out", tmp_path / "m", *FIT], "try --set batch_size=50", capsys)
     assert not (tmp_path / "m").exists()
 
 
@@ -429,7 +456,7 @@ def test_interrupted_fit_resumes_to_the_same_bits(tmp_path, signal_number, capsy
     assert checkpoint.exists()
     if signal_number == signal.SIGINT:
         assert process.returncode == 130
-        assert err.splitlines()[-1].startswith("clusterloom: error: interrupted; a fit goes on with --resume")
+        assert err.splitlines()[-1].startswith("clusterloom: error: interrupted; --resume goes on with it")
         assert "Traceback" not in err
     from safetensors import safe_open
 
@@ -480,12 +507,47 @@ def test_closed_output_and_narrow_encodings(model, tmp_path):
     assert closed.returncode == 0
 
 
-def test_help_and_version_do_not_load_pytorch():
-    code = "import sys; from clusterloom.cli.program import run; run(sys.argv[1:]); print('torch' in sys.modules)"
+def test_help_and_version_load_nothing_heavy():
+    heavy = "{'torch', 'numpy', 'rich'} & set(sys.modules)"
+    code = f"import sys; from clusterloom.cli.program import run; run(sys.argv[1:]); print({heavy})"
     for argument in ("--help", "--version"):
         result = subprocess.run([sys.executable, "-c", code, argument], capture_output=True, text=True, check=True)
-        assert result.stdout.splitlines()[-1] == "False"
+        assert result.stdout.splitlines()[-1] == "set()"
         assert "clusterloom" in result.stdout
+
+
+def test_ctrl_c_in_the_first_moments_leaves_no_traceback():
+    """Before the program can say anything itself, the signal alone ends it; and little happens before that."""
+    code = "import sys; import clusterloom; print('importlib.metadata' in sys.modules, 'typer' in sys.modules)"
+    done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True, env=_BARE)
+    assert done.stdout == "False False\n"
+    interrupted = (
+        "import os, signal, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'typer': os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "from clusterloom.__main__ import main\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", interrupted], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+
+
+def test_without_a_command_there_is_help(capsys):
+    for command in ([], ["data"]):
+        assert run(command) == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert lines[0].startswith(" ".join(["Usage: clusterloom", *command]))
+        assert len(lines) > 5
+
+
+def test_shells_complete_commands_and_options():
+    for words, word in (("clusterloom fi", "fit"), ("clusterloom predict --sort", "--sort-into")):
+        asked = {"_CLUSTERLOOM_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+        command = [sys.executable, "-m", "clusterloom"]
+        done = subprocess.run(command, env={**os.environ, **asked}, capture_output=True, text=True, check=True)
+        assert done.stdout.split() == [word]
 
 
 def test_data_list(capsys):

@@ -749,7 +749,7 @@ def test_reading_tells_how_far_it_is(tmp_path, monkeypatch):
 def test_dark_and_flat_images_are_noted(tmp_path):
     save(tmp_path / "dark", "a.png", np.tile(np.arange(17, dtype=np.uint8), (8, 1)))
     save(tmp_path / "good", "a.png", np.tile(np.arange(100, dtype=np.uint8), (8, 1)))
-    note = "images use 0 to 16 of 255; they are trained on as they are"
+    note = "images use 0 to 16 of 255; they are taken as they are"
     assert load_images(tmp_path / "dark").notes[-1] == note
     assert not any("of 255" in line for line in load_images(tmp_path / "good").notes)
 

@@ -65,7 +65,7 @@ def test_batches_are_images_from_0_to_1_with_channels_last(dtype):
     "error", [MemoryError(), torch.OutOfMemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
 )
 def test_too_little_memory_says_what_to_lower_in_the_words_of_parameters(error):
-    text = r"out of memory with batches of 512 images; try batch_size 256, smaller images or a smaller hidden_dim"
+    text = r"out of memory with batches of 512 images; try batch_size=256, smaller images or a smaller hidden_dim"
     with pytest.raises(TrainingError, match=text), memory_errors_named(512):
         raise error
     text = r"out of memory; try smaller images or a smaller hidden_dim"

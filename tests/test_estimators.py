@@ -265,7 +265,7 @@ def test_awkward_numbers_of_images(make, n):
 
 
 def test_fewer_images_than_clusters(make):
-    with pytest.raises(DataError, match="n_samples=9 should be >= n_clusters=10"):
+    with pytest.raises(SettingsError, match="9 samples are too few for n_clusters=10"):
         make().fit(digits(9))
     assert make(n_clusters=1).fit(digits(1)).labels_.tolist() == [0]
 
@@ -360,7 +360,7 @@ def test_out_of_memory_suggests_the_batch_size(make, monkeypatch):
         raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: 1 bytes")
 
     monkeypatch.setattr(Trainer, "_step", starved)
-    with pytest.raises(TrainingError, match="batches of 32 images; try batch_size 16"):
+    with pytest.raises(TrainingError, match="batches of 32 images; try batch_size=16"):
         make().fit(digits())
 
 

@@ -59,10 +59,16 @@ def make_old(folder):
         os.utime(path, (time.time() - 60,) * 2)
 
 
+def test_a_full_disk_names_the_copy_and_not_the_original(tmp_path):
+    with pytest.raises(OSError, match="No space") as raised, new_directory(tmp_path / "copies") as scratch:
+        raise OSError(28, "No space left on device", "original.png", None, str(scratch / "copy.png"))
+    assert raised.value.filename == str(tmp_path / "copies" / "copy.png")
+
+
 def test_a_second_owner_is_told_who_the_first_is(tmp_path, waiting):
     out = tmp_path / "model"
     process = waiting(f"owned(Path({str(out)!r}))")
-    message = rf"model is being written by process {process.pid} since \d\d:\d\d; wait for it or choose another --out"
+    message = rf"model is being written by process {process.pid} since \d\d:\d\d; wait for it or choose another name"
     with pytest.raises(DataError, match=message), owned(out):
         pytest.fail("two owners")
     assert names(tmp_path) == [".model.lock"]

@@ -280,8 +280,8 @@ def test_new_images_are_shown_as_they_are_whatever_range_the_model_was_trained_o
 
 def test_the_page_goes_beside_the_model_and_replaces_an_older_one(models):
     page = models / "vae.report.html"
-    page.write_text("old")
-    assert run(["report", str(models / "vae")]) == 0
+    for _ in range(2):
+        assert run(["report", str(models / "vae")]) == 0
     assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
     assert {path.name for path in models.iterdir()} == {*ESTIMATORS, "vae.report.html"}
     page.unlink()
@@ -300,6 +300,9 @@ def test_what_cannot_be_done_is_said_in_one_line(models, pictures, tmp_path, cap
     fails(["report", model, "no-such-data"], "no file, folder or built-in data set", capsys)
     fails(["report", model, "--out", tmp_path], "is a folder", capsys)
     fails(["report", model, "--out", tmp_path / "missing" / "report.html"], "does not exist", capsys)
+    (tmp_path / "own.html").write_text("<!doctype html><title>My own page</title>")
+    fails(["report", model, "--out", tmp_path / "own.html"], "exists and is no report of clusterloom", capsys)
+    assert "My own page" in (tmp_path / "own.html").read_text()
     fails(["report", model, "--out", tmp_path / "report.pdf"], "ends in .html", capsys)
     fails(["report", model, "--labels", tmp_path / "labels.txt"], "DATA", capsys)
     fails(["report", model, pictures, "--labels", tmp_path / "labels.txt"], "labels.txt", capsys)
@@ -308,7 +311,7 @@ def test_what_cannot_be_done_is_said_in_one_line(models, pictures, tmp_path, cap
     (tmp_path / "r-pictures").write_text("a file")
     fails(["report", model, "--out", tmp_path / "r.html", "--pictures"], "a file of that name", capsys)
     fails(["report", "/"], "not a model directory", capsys)
-    assert not list(tmp_path.glob("*.html"))
+    assert [path.name for path in tmp_path.glob("*.html")] == ["own.html"]
 
 
 def test_the_map_shows_every_cluster_in_its_colour_at_its_place():

@@ -1,7 +1,6 @@
 """Sort unlabelled images into clusters, with probabilities, and generate new images of each, from one model."""
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,7 +21,8 @@ if TYPE_CHECKING:
     from clusterloom.estimators.methods import load_model
     from clusterloom.estimators.vae import VAEClusterer
 
-__version__ = version("clusterloom")
+    __version__: str
+
 __all__ = [
     "AutoencoderClusterer",
     "ClusterloomError",
@@ -43,6 +43,7 @@ __all__ = [
 ]
 
 # Where each public name lives. They are imported on first use (PEP 562): PyTorch takes seconds, and help must not wait.
+# Nothing else is imported here, for Ctrl-C in these moments is Python's to answer, with a traceback.
 _HOMES = {
     "AutoencoderClusterer": "clusterloom.estimators.autoencoder",
     "DECClusterer": "clusterloom.estimators.dec",
@@ -58,6 +59,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'clusterloom' has no attribute {name!r}")
+    if name == "__version__":
+        return import_module("importlib.metadata").version("clusterloom")
     return getattr(import_module(_HOMES.get(name, "clusterloom.errors")), name)
 
 

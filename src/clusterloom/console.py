@@ -107,7 +107,7 @@ class Output:
         if self._bar is None:
             self._bar = _new_bar(self._talk)
             self._bar.start()
-            self._bar.add_task("", total=total or None, completed=done)
+            self._bar.add_task(what, total=total or None, completed=done)
         self._bar.update(self._bar.task_ids[0], description=what, completed=done)
         if total and done >= total:
             self._end_bar()

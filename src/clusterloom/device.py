@@ -186,5 +186,5 @@ def _out_of_memory(batch_size: int | None) -> TrainingError:
         return TrainingError("out of memory; try smaller images or a smaller hidden_dim")
     return TrainingError(
         f"out of memory with batches of {batch_size} images; "
-        f"try batch_size {max(1, batch_size // 2)}, smaller images or a smaller hidden_dim"
+        f"try batch_size={max(1, batch_size // 2)}, smaller images or a smaller hidden_dim"
     )

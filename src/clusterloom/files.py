@@ -234,7 +234,8 @@ def _naming(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         scratch = _SCRATCH.format(re.escape(path.name))
-        error.filename = re.sub(scratch, lambda _: path.name, str(error.filename or path))
+        wanted = error.filename2 or error.filename or path  # of a copy and its original, the copy
+        error.filename = re.sub(scratch, lambda _: path.name, str(wanted))
         raise
 
 
@@ -354,4 +355,4 @@ def _held_by(lock: Path, path: Path) -> str:
         who = f"process {owner['process']}{elsewhere} since {since}"
     except (OSError, ValueError, KeyError, TypeError):  # it has only just been made
         who = "another process"
-    return f"{printable(path.name)} is being written by {who}; wait for it or choose another --out"
+    return f"{printable(path.name)} is being written by {who}; wait for it or choose another name"

@@ -71,7 +71,7 @@ class Settings:
 
     @classmethod
     def parse(cls, name: str, text: str) -> Any:
-        """A knob's value from text, such as `16`, `2.5`, `true`, `none` or `3,5`.
+        """A knob's value from text, such as `16`, `2.5`, `true`, `none`, and `3,5` or `3:5` for several numbers.
 
         Raises:
             SettingsError: there is no such knob (the nearest one is named), or the text is no value of it.
@@ -217,7 +217,7 @@ def _readings(text: str) -> Iterator[Any]:
             yield kind(text)
     yield text
     with contextlib.suppress(ValueError):
-        yield tuple(int(part) for part in text.split(","))
+        yield tuple(int(part) for part in text.replace(":", ",").split(","))
 
 
 def _as_text(value: Any) -> str:

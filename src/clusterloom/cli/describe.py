@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from clusterloom.cli.options import Json, ModelArgument, Overwrite, Talk, check_picture_target, grouped
+from clusterloom.cli.options import Json, ModelArgument, Overwrite, Talk, check_picture_target, grouped, owning
 
 
 @grouped
@@ -37,7 +37,7 @@ def describe(
         raise SettingsError(f"{printable(str(model))}: describe knows variational models, not method {fitted.method}")
     parts = parts_of(network)
     parameters = sum(p.numel() for p in network.parameters())
-    with talk.output() as output:
+    with talk.output() as output, owning(out):
         if as_json:
             output.json({"method": fitted.method, "parameters": parameters, "networks": [vars(part) for part in parts]})
         else:

@@ -6,31 +6,66 @@ permission); 130 interrupted; 141 the reader of the output went away. Anything e
 
 import errno
 import os
+import re
 import sys
 
+_GOES_ON = {"fit": ("--resume goes on with it",), "sweep": ("the same command goes on with it",)}
+# How a user of the command line says what Python's parameters say, unless what was typed is quoted.
+_UNQUOTED = r"(?<!--set )(?<!--vary )\b"
+_OPTION_WORDS = (
+    (re.compile(_UNQUOTED + r"n_clusters=(?=\d)"), "-k "),
+    (re.compile(_UNQUOTED + r"n_clusters\b"), "-k"),
+    (re.compile(_UNQUOTED + r"random_state\b"), "--seed"),
+    (re.compile(_UNQUOTED + r"image_size\b"), "--image-size"),
+    (re.compile(_UNQUOTED + r"([a-z]+(?:_[a-z]+)*=\w)"), r"--set \1"),
+)
 
-def exit_status(error: BaseException) -> int:
-    """Say what went wrong on one line of standard error; the exit status. Raises what nobody expected."""
+
+def exit_status(error: BaseException, command: str) -> int:
+    """Say what went wrong on one line of standard error; the exit status. Raises what nobody expected.
+
+    Args:
+        error: What was raised.
+        command: Name of the command that raised it.
+    """
     if isinstance(error, BrokenPipeError):
         # The reader has gone. Python would complain once more when it flushes standard output at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + 13
     if isinstance(error, KeyboardInterrupt):
-        return _said("interrupted; a fit goes on with --resume, a sweep with the same command", 130)
-    if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # the parser's own errors
-        return _said(error.format_message() or "see clusterloom --help", 2) if error.exit_code else 0
+        return _said("; ".join(["interrupted", *_GOES_ON.get(command, ())]), 130)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        print(error, file=sys.stderr)
+        return 2
+    if hasattr(error, "format_message"):  # the parser's own errors
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context else "clusterloom"
+        return _said(f"{error.format_message().rstrip('.')}; see {path} --help", 2)
     if type(error).__name__ in ("Abort", "Exit"):
         return 130 if type(error).__name__ == "Abort" else int(getattr(error, "exit_code", 0))
     if isinstance(error, ValueError):
-        from clusterloom.errors import ClusterloomError
+        from clusterloom.errors import ClusterloomError, DataError
 
         if isinstance(error, ClusterloomError):
-            return _said(str(error), 2)
+            # Data errors quote names of files, which are nobody's options.
+            return _said(str(error) if isinstance(error, DataError) else in_option_words(str(error)), 2)
     if isinstance(error, OSError):
-        hint = "; free some space and go on (fit: with --resume)" if error.errno == errno.ENOSPC else ""
         where = f"{error.filename}: " if error.filename else ""
-        return _said(f"{where}{error.strerror or error}{hint}", 1)
+        hints = ["free some space", *_GOES_ON.get(command, ("run it again",))] if error.errno == errno.ENOSPC else []
+        return _said("; ".join([f"{where}{error.strerror or error}", *hints]), 1)
     raise error
+
+
+def in_option_words(text: str) -> str:
+    """What Python says of parameters, in words that can be typed on the command line.
+
+    Example:
+        >>> in_option_words("5 samples are too few for n_clusters=10"), in_option_words("try batch_size=50")
+        ('5 samples are too few for -k 10', 'try --set batch_size=50')
+    """
+    for pattern, words in _OPTION_WORDS:
+        text = pattern.sub(words, text)
+    return text
 
 
 def show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:

@@ -32,5 +32,13 @@ def explore(
         # The page itself shows how far reading is.
         load = None if data is None else lambda fitted: reading.load(data, output, like=fitted, bar=False)
         serve(
-            load_model(model), model, load, output.say, port=port, browser=browser, source=source, export_dir=export_dir
+            load_model(model),
+            model,
+            load,
+            output.result,
+            output.say,
+            port=port,
+            browser=browser,
+            source=source,
+            export_dir=export_dir,
         )

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from clusterloom.cli.options import ModelArgument, Overwrite, Reading, Talk, grouped
+from clusterloom.cli.options import ModelArgument, Overwrite, Reading, Talk, grouped, owning
 
 
 @grouped
@@ -27,6 +27,6 @@ def export(
 
     check_export(to, out, data is not None, overwrite)
     fitted = load_model(model)
-    with talk.output() as output:
+    with talk.output() as output, owning(out):
         images = None if data is None else reading.load(data, output, like=fitted)
         write_export(fitted, to, out, images, tell=output.say, progress=output.progress)

@@ -2,7 +2,6 @@
 
 import shlex
 import shutil
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +19,7 @@ from clusterloom.cli.options import (
     Talk,
     grouped,
     knob_values,
+    owning,
 )
 
 if TYPE_CHECKING:
@@ -48,7 +48,6 @@ def fit(
     """Train on DATA without labels and write a model directory with pictures of every cluster."""
     from clusterloom.console import is_main_process
     from clusterloom.estimators.methods import method_named
-    from clusterloom.files import owned
     from clusterloom.model_dir.write import check_target
     from clusterloom.report.model_pictures import model_pictures
     from clusterloom.training.loop import DivergedError
@@ -67,7 +66,7 @@ def fit(
         verbose=0 if talk.quiet else 2 if talk.verbose else 1,
     )
     estimator.check_parameters()  # reading images may take hours
-    with talk.output() as output, owned(target) if is_main_process() else nullcontext():
+    with talk.output() as output, owning(target):
         _check_run_dir(run_dir, out, resume, overwrite)
         images = reading.load(data, output)
         diverged: DivergedError | None = None
@@ -75,6 +74,8 @@ def fit(
             estimator.fit(images)
         except DivergedError as error:
             if not hasattr(estimator, "network_"):
+                if is_main_process():
+                    _remove_run(run_dir)  # resumed, it would end the same way
                 raise
             diverged = error
         pictures = model_pictures(estimator, images, output.progress)  # every process takes part
@@ -84,7 +85,10 @@ def fit(
                 estimator.about_["stopped"] = str(diverged)
             estimator.save(target, pictures, overwrite)
             _remove_run(run_dir)
-            _tell(estimator, data, out, as_json, output)
+            if as_json:
+                output.json(_found(estimator, out))
+            else:
+                _tell(estimator, out, [data, *(["--skip-bad"] if reading.skip_bad else [])], output)
         if diverged is not None:
             raise diverged
 
@@ -116,10 +120,8 @@ def _remove_run(run_dir: Path) -> None:
         shutil.rmtree(run_dir)
 
 
-def _tell(estimator: Any, data: str, out: Path, as_json: bool, output: "Output") -> None:
-    """The clusters that were found, and what to type next."""
-    from rich.table import Table
-
+def _found(estimator: Any, out: Path) -> dict[str, Any]:
+    """The clusters that were found, as JSON values."""
     rows = []
     for k, size in enumerate(estimator.cluster_sizes_):
         confidence = estimator.confidences_[estimator.labels_ == k]
@@ -127,15 +129,21 @@ def _tell(estimator: Any, data: str, out: Path, as_json: bool, output: "Output")
         rows.append(
             {"cluster": k, "images": int(size), "confidence": mean, "doubtful": int((confidence < _SURE).sum())}
         )
-    if as_json:
-        output.json({"model": str(out), "clusters": rows, "seconds": estimator.about_["training_seconds"]})
-        return
+    return {"model": str(out), "clusters": rows, "seconds": estimator.about_["training_seconds"]}
+
+
+def _tell(estimator: Any, out: Path, source: list[str], output: "Output") -> None:
+    """The clusters that were found, and what to type next."""
+    from rich.table import Table
+
+    from clusterloom.errors import printable
+
     table = Table("cluster", "images", "mean probability", f"doubtful (below {_SURE:.0%})")
-    for row in rows:
-        mean_text = "" if row["confidence"] is None else f"{row['confidence']:.3f}"
-        table.add_row(str(row["cluster"]), f"{row['images']:,}", mean_text, f"{row['doubtful']:,}")
+    for row in _found(estimator, out)["clusters"]:
+        mean = "" if row["confidence"] is None else f"{row['confidence']:.3f}"
+        table.add_row(str(row["cluster"]), f"{row['images']:,}", mean, f"{row['doubtful']:,}")
     output.table(table)
-    output.say(f"model: {out} (members of every cluster: clusters.png)")
+    output.say(f"model: {printable(str(out))} (members of every cluster: clusters.png)")
     output.say("next:")
-    output.say(f"  {shlex.join(['clusterloom', 'predict', str(out), data, '--out', 'clusters.csv'])}")
-    output.say(f"  {shlex.join(['clusterloom', 'explore', str(out), data])}")
+    for command in (["predict", str(out), *source, "--out", "clusters.csv"], ["explore", str(out), *source]):
+        output.say(f"  {printable(shlex.join(['clusterloom', *command]))}")

@@ -2,15 +2,11 @@
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
-import numpy as np
 import typer
 
-from clusterloom.cli.options import MAX_SEED, ModelArgument, Overwrite, Talk, check_picture_target, grouped
-
-if TYPE_CHECKING:
-    pass
+from clusterloom.cli.options import MAX_SEED, ModelArgument, Overwrite, Talk, check_picture_target, grouped, owning
 
 _GENERATED = re.compile(r"cluster-\d+(/\d{5,}\.png)?")  # what is written into a folder
 
@@ -30,6 +26,8 @@ def generate(
     overwrite: Overwrite = False,
 ) -> None:
     """Generate new images of each cluster."""
+    import numpy as np
+
     from clusterloom.console import is_main_process
     from clusterloom.device import memory_errors_named
     from clusterloom.errors import SettingsError, TrainingError, printable
@@ -46,23 +44,23 @@ def generate(
     if not fitted.generates:
         raise SettingsError(f"{printable(str(model))}: method {fitted.method} makes no new images")
     clusters = list(range(fitted.n_clusters_)) if cluster is None else [cluster]
-    try:
-        with memory_errors_named():
-            rows = [fitted.to_unit(fitted.sample(n, k, spread, seed + k, not unchecked)) for k in clusters]
-    except TrainingError as error:
-        raise SettingsError(f"-n {n}: so many images at once do not fit into memory") from error
-    if not is_main_process():
-        return
-    if is_grid:
-        # A single cluster is shown as a square rather than as one long row.
-        lines = rows if cluster is None else np.array_split(rows[0], max(1, round(n**0.5)))
-        labels = [f"cluster {k}" for k in clusters] if cluster is None else None
-        write_atomically(out, png_bytes(image_grid(lines, labels)))
-    else:
-        with new_directory(out) as folder:
-            for k, images in zip(clusters, rows, strict=True):
-                _write_pictures(folder / f"cluster-{k}", [png_bytes(to_picture(image)) for image in images])
-    with talk.output() as output:
+    with talk.output() as output, owning(out):
+        try:
+            with memory_errors_named():
+                rows = [fitted.to_unit(fitted.sample(n, k, spread, seed + k, not unchecked)) for k in clusters]
+        except TrainingError as error:
+            raise SettingsError(f"-n {n}: so many images at once do not fit into memory") from error
+        if not is_main_process():
+            return
+        if is_grid:
+            # A single cluster is shown as a square rather than as one long row.
+            lines = rows if cluster is None else np.array_split(rows[0], max(1, round(n**0.5)))
+            labels = [f"cluster {k}" for k in clusters] if cluster is None else None
+            write_atomically(out, png_bytes(image_grid(lines, labels)))
+        else:
+            with new_directory(out) as folder:
+                for k, images in zip(clusters, rows, strict=True):
+                    _write_pictures(folder / f"cluster-{k}", [png_bytes(to_picture(image)) for image in images])
         output.say(f"{n * len(clusters):,} new images: {printable(str(out))}")
 
 

@@ -2,7 +2,8 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -12,9 +13,12 @@ import typer
 if TYPE_CHECKING:
     from clusterloom.console import Output
     from clusterloom.data import ImageSet
-    from clusterloom.settings import Settings
+    from clusterloom.settings import Knob, Settings
 
 MAX_SEED = 2**32 - 1  # scikit-learn's generators take no larger one
+# Parameters that --set does not take: those with an option of their own, and those that make sense in Python alone.
+_OPTIONS = {"n_clusters": "-k", "random_state": "--seed", "device": "--device", "resume": "--resume", "verbose": "-v"}
+_OF_PYTHON = ("run_dir", "image_shape")
 
 DataArgument = Annotated[
     str,
@@ -64,7 +68,7 @@ class Reading:
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out files that cannot be read, and list them.")
     ] = False
-    limit: Annotated[int | None, typer.Option(help="Use a random subset of so many images.")] = None
+    limit: Annotated[int | None, typer.Option(help="Use a random subset of so many images.", min=1)] = None
 
     def load(self, source: str, output: "Output", like: Any = None, bar: bool = True) -> "ImageSet":
         """Read the images and say what conversion did to them.
@@ -102,6 +106,8 @@ class Reading:
 
     def size(self) -> tuple[int, int] | None:
         """Height and width that were asked for."""
+        from clusterloom.errors import SettingsError
+
         if self.image_size is None:
             return None
         try:
@@ -109,9 +115,7 @@ class Reading:
         except ValueError:
             sides = []
         if len(sides) not in (1, 2):
-            raise typer.BadParameter(
-                f"--image-size {self.image_size}: expected SIDE or HEIGHTxWIDTH, such as 64 or 48x64"
-            )
+            raise SettingsError(f"--image-size {self.image_size}: expected SIDE or HEIGHTxWIDTH, such as 64 or 48x64")
         return sides[0], sides[-1]
 
 
@@ -157,6 +161,23 @@ def grouped(function: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+@contextmanager
+def owning(*paths: Path | None) -> Iterator[None]:
+    """What a command writes is its own for as long as it runs: a second one that would write the same is refused.
+
+    Args:
+        paths: Files and folders; None for what is not written after all.
+    """
+    from clusterloom.console import is_main_process
+    from clusterloom.files import owned
+
+    with ExitStack() as stack:
+        for path in paths if is_main_process() else ():
+            if path is not None:
+                stack.enter_context(owned(path))
+        yield
+
+
 def check_picture_target(path: Path, overwrite: bool) -> None:
     """Refuse a name where no picture can be written, or where something would be lost, before any work is done."""
     from clusterloom.errors import DataError, printable
@@ -172,6 +193,11 @@ def check_picture_target(path: Path, overwrite: bool) -> None:
         raise DataError(f"--out {out} exists; choose another, or pass --overwrite")
 
 
+def settable(settings: "type[Settings]") -> "list[Knob]":
+    """The knobs that --set takes."""
+    return [knob for knob in settings.described() if knob.name not in (*_OPTIONS, *_OF_PYTHON)]
+
+
 def knob_values(settings: "type[Settings]", clusters: str | None, texts: Sequence[str] | None) -> dict[str, Any]:
     """Parameters of an estimator from -k and --set."""
     from clusterloom.errors import SettingsError
@@ -184,37 +210,28 @@ def knob_values(settings: "type[Settings]", clusters: str | None, texts: Sequenc
             finds_it = "auto" in settings.expected("n_clusters")
             more = ", FROM-TO or auto" if finds_it else "; method guided alone finds the number"
             expected = f"a whole number of at least 1{more}"
-            raise typer.BadParameter(f"-k {clusters}: expected {expected}") from None
+            raise SettingsError(f"-k {clusters}: expected {expected}") from None
     for text in texts or ():
         name, equals, value = text.partition("=")
-        name = name.strip()
+        name = name.strip().replace("-", "_")
         if not equals:
-            raise typer.BadParameter(f"--set {text}: expected NAME=VALUE")
-        if name in OWN_OPTIONS:
-            raise typer.BadParameter(f"--set {text}: {name} has an option of its own, {OWN_OPTIONS[name]}")
-        if name in PYTHON_ALONE:
-            raise typer.BadParameter(f"--set {text}: {name} is for Python alone")
+            raise SettingsError(f"--set {text}: expected NAME=VALUE")
+        if name in _OPTIONS:
+            raise SettingsError(f"--set {text}: use {_OPTIONS[name]} for that")
+        if name in _OF_PYTHON:
+            raise SettingsError(f"--set {text}: {name} is for Python alone")
         values[name] = settings.parse(name, value.strip())
     return values
 
 
-# Knobs that --set does not take.
-OWN_OPTIONS = {
-    "n_clusters": "-k",
-    "random_state": "--seed",
-    "device": "--device",
-    "resume": "--resume",
-    "verbose": "-v",
-}
-PYTHON_ALONE = ("run_dir", "image_shape")
-
-
 def seed_numbers(text: str) -> tuple[int, ...]:
     """Seeds separated by commas."""
+    from clusterloom.errors import SettingsError
+
     try:
         seeds = tuple(int(part) for part in text.split(","))
     except ValueError:
         seeds = (-1,)
     if not all(0 <= seed <= MAX_SEED for seed in seeds):
-        raise typer.BadParameter(f"--seeds {text}: expected whole numbers from 0 to {MAX_SEED} with commas between")
+        raise SettingsError(f"--seeds {text}: expected whole numbers from 0 to {MAX_SEED} with commas between")
     return seeds

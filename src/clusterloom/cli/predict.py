@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from clusterloom.cli.options import DataArgument, Json, ModelArgument, Overwrite, Reading, Talk, grouped
+from clusterloom.cli.options import DataArgument, Json, ModelArgument, Overwrite, Reading, Talk, grouped, owning
 
 
 @grouped
@@ -43,7 +43,8 @@ def predict(
     if sort_into is not None:
         check_sort_target(sort_into, source, overwrite, link)
     fitted = load_model(model)
-    with talk.output() as output:
+    table = None if out in (None, "-") else Path(out)
+    with talk.output() as output, owning(table, sort_into):
         images = reading.load(data, output, like=fitted)
         predicted = fitted.predictions(images, progress=output.progress)
         if not is_main_process():

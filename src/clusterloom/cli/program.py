@@ -71,11 +71,13 @@ def run(arguments: list[str]) -> int:
     """
     warnings.showwarning = show_warning
     command = typer.main.get_command(app)
+    if "_CLUSTERLOOM_COMPLETE" in os.environ:  # a shell asks what could come next
+        command.main(arguments, "clusterloom")
     try:
         # Not `command.main`: it ends the program itself when an output pipe is closed.
         with command.make_context("clusterloom", list(arguments), obj=arguments) as context:
             command.invoke(context)
         sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:
-        return exit_status(error)
+        return exit_status(error, arguments[0] if arguments else "")
     return 0

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from clusterloom.cli.options import LabelsFile, ModelArgument, OptionalData, Reading, Talk, grouped
+from clusterloom.cli.options import LabelsFile, ModelArgument, OptionalData, Reading, Talk, grouped, owning
 
 
 @grouped
@@ -19,7 +19,7 @@ def report(
         typer.Option(
             "-o",
             "--out",
-            help="The page, NAME.html; replaced if it is there. Default: MODEL.report.html.",
+            help="The page, NAME.html; an earlier report is replaced. Default: MODEL.report.html.",
             metavar="FILE",
         ),
     ] = None,
@@ -29,14 +29,15 @@ def report(
     labels: LabelsFile = None,
 ) -> None:
     """Write one HTML file to send: clusters, their images, a map, scores, and how the model was made."""
+    from clusterloom.errors import SettingsError
     from clusterloom.estimators.methods import load_model
     from clusterloom.report.files import report_target, write_report
 
     target = report_target(model, out, pictures)
     if labels is not None and data is None:
-        raise typer.BadParameter("--labels says what images show; name the images as DATA too")
+        raise SettingsError("--labels says what images show; name the images as DATA too")
     fitted = load_model(model)
-    with talk.output() as output:
+    with talk.output() as output, owning(target):
         images = None if data is None else reading.load(data, output, like=fitted)
         write_report(
             fitted, images, target, pictures=pictures, labels=labels, tell=output.say, progress=output.progress

@@ -27,7 +27,10 @@ class Trying:
 
     vary: Annotated[
         list[str] | None,
-        typer.Option(help="NAME=A,B,C, NAME=LOW..HIGH or NAME=log:LOW..HIGH; several times.", metavar="KNOB"),
+        typer.Option(
+            help="NAME=A,B,C (16:32 for several numbers), NAME=LOW..HIGH or NAME=log:LOW..HIGH; several times.",
+            metavar="KNOB",
+        ),
     ] = None
     trials: Annotated[
         int | None, typer.Option(help="Draw so many settings; by default every combination is tried.", min=1)

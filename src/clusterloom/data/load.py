@@ -142,7 +142,7 @@ def _contrast_note(images: ImageSet) -> list[str]:
     low, high = int(sample.min()), int(sample.max())
     if high - low >= _LEAST_CONTRAST:
         return []
-    return [f"images use {low} to {high} of 255; they are trained on as they are"]
+    return [f"images use {low} to {high} of 255; they are taken as they are"]
 
 
 def _unusable(path: Path, name: str) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from clusterloom.console import ProgressReport, no_progress
 from clusterloom.device import Compute, memory_errors_named
-from clusterloom.errors import DataError
+from clusterloom.errors import DataError, SettingsError
 from clusterloom.estimators.outliers import fit_pixel_variances, outlier_threshold
 from clusterloom.estimators.validation import images_from, warn_of_duplicates
 from clusterloom.inference import apply_in_batches
@@ -157,7 +157,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         fewest, most = self.cluster_range()
         images = images_from(self, X, reset=True)
         if len(images) < fewest:
-            raise DataError(f"n_samples={len(images)} should be >= n_clusters={fewest}")
+            raise SettingsError(f"{len(images)} samples are too few for n_clusters={fewest}")
         warn_of_duplicates(images)
         plan = self._plan(settings, len(images), seed_of(settings))
         compute = self.compute()

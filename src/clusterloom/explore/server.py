@@ -32,6 +32,7 @@ def explore(
     model: ImageClusterer,
     model_path: Path,
     load: Callable[[ImageClusterer], ImageSet] | None,
+    show: Callable[[str], None],
     tell: Callable[[str], None],
     *,
     port: int = 8765,
@@ -45,7 +46,8 @@ def explore(
         model: Any fitted estimator.
         model_path: Its model directory.
         load: Reads the images for the model; None for a page about the model alone.
-        tell: Called with each line that a user should read, the address among them.
+        show: Called with the line that has the address.
+        tell: Called with every other line.
         port: From 0, for any free one, to 65535.
         browser: Open it.
         source: The folder that the images come from; None where they come from elsewhere.
@@ -62,7 +64,11 @@ def explore(
         session.start(failed=lambda: setattr(server, "should_exit", True))
         session.wait(_FAST_SECONDS)
         if session.error is None:
-            _announce(f"http://{_HOST}:{port}/?key={app.key}", browser, tell)  # who comes now waits in the line
+            address = f"http://{_HOST}:{port}/?key={app.key}"
+            show(f"explore: {printable(address)}")  # who comes now waits in the line
+            tell("Ctrl-C ends it")
+            if browser:
+                _open(address)
             try:
                 server.run(sockets=[listener])
             except KeyboardInterrupt:  # which the server raises again when it has ended
@@ -138,10 +144,8 @@ def _listen(port: int) -> socket.socket:
     return listener
 
 
-def _announce(address: str, browser: bool, tell: Callable[[str], None]) -> None:
-    tell(f"explore: {printable(address)}")
-    tell("Ctrl-C ends it")
-    if browser and _has_screen():
+def _open(address: str) -> None:
+    if _has_screen():
         # In a thread, for some browsers' starters wait until the browser is closed.
         threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 

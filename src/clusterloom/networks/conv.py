@@ -107,7 +107,7 @@ class ConvFeatures(nn.Module):
         if min(height, width) < smallest:
             raise SettingsError(
                 f"images of {height} x {width} pixels are too small for {len(networks)} conv networks, each of which "
-                f"halves them; the smallest size is {smallest} x {smallest} (or use fewer networks)"
+                f"halves them; the smallest size is {smallest} x {smallest} (or give fewer conv_filters)"
             )
         self.networks = nn.ModuleList()
         self.output_shapes: list[tuple[int, int, int]] = []

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from clusterloom.estimators.base import ImageClusterer
 
 _SUFFIXES = (".html", ".htm")
+_MARK, _HEAD_BYTES = b'<meta name="generator" content="clusterloom">', 1000  # what tells a page of ours
 _OURS = re.compile(r"(map|outliers|cluster-\d+-(typical|least-certain|new))\.png")
 
 
@@ -79,6 +80,8 @@ def report_target(model_path: Path, out: Path | None, pictures: bool) -> Path:
         raise DataError(f"--out {name}: expected a name that ends in .html")
     if not out.parent.is_dir():
         raise DataError(f"--out {name}: the folder {printable(str(out.parent))} does not exist")
+    if out.exists() and _MARK not in out.read_bytes()[:_HEAD_BYTES]:
+        raise DataError(f"--out {name} exists and is no report of clusterloom; choose another")
     if pictures and folder.exists() and not folder.is_dir():
         raise DataError(f"--pictures go into a folder {printable(str(folder))}, but a file of that name is there")
     return out

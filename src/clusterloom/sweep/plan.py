@@ -90,7 +90,7 @@ def parse_values(method: str, name: str, texts: Sequence[str]) -> list[Any]:
         SettingsError: the method has no such parameter, or a text is no value of it.
     """
     settings = method_named(method).Settings
-    return [settings.parse(name, text.strip().replace(":", ",")) for text in texts]
+    return [settings.parse(name, text.strip()) for text in texts]
 
 
 def settings_of(knobs: Sequence[Varied], trials: int | None, seed: int) -> list[dict[str, Any]]:

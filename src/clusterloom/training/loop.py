@@ -80,7 +80,7 @@ class DivergedError(TrainingError):
         kept = f"the model of epoch {len(history)} is kept" if history else "there is no model with clusters to keep"
         super().__init__(
             f"training stopped in epoch {epoch}, batch {batch}: {what} became NaN or infinite; {kept}. "
-            f"Try a smaller learning rate (now {learning_rate:g}) or precision fp32"
+            f"Try learning_rate={learning_rate / 10:g} or precision=fp32"
         )
         self.what, self.epoch, self.batch, self.history = what, epoch, batch, history
 
@@ -164,7 +164,7 @@ class Trainer:
         if processes > 1 and smallest < self._least_images:
             raise SettingsError(
                 f"batch norm needs two images of every batch in each of the {processes} processes, and batches have "
-                f"{smallest}; try a larger batch_size, fewer processes, or no batch norm"
+                f"{smallest}; try a larger batch_size, fewer processes, or batch_norm=false"
             )
 
     def _taken_up(self) -> tuple[Position, Sums]:
@@ -315,7 +315,7 @@ class Trainer:
             self._collapse_warned_at = used
             warnings.warn(
                 f"epoch {record['epoch']}: only {used} of {total} clusters are in use; the others hold (almost) no "
-                "images. Another seed, fewer clusters or a larger reconstruction weight may help",
+                "images. Another seed, fewer clusters or a larger reconstruction_weight may help",
                 CollapseWarning,
                 stacklevel=3,
             )
