@@ -9,11 +9,11 @@ import argparse
 import time
 
 import numpy as np
-from clusterloom.survey import joint_features
 
 from clusterloom import load_model
 from clusterloom.data import load_images
 from clusterloom.map_layout import draw_map
+from clusterloom.predictions import joint_features
 from clusterloom.recipe.neighbours import nearest_neighbours
 
 

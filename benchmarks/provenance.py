@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 RESULTS = Path(__file__).parent / "results"
-_PACKAGES = ("clusterloom", "torch", "umap-learn", "scikit-learn")
+_PACKAGES = ("clusterloom", "torch", "fastumap", "umap-learn", "scikit-learn")
 
 
 def provenance(*packages):

@@ -322,11 +322,11 @@ def test_mixed_folder_is_converted_and_reported(tmp_path):
 def test_a_header_that_claims_400_million_pixels_is_refused_at_once(tmp_path):
     save(tmp_path, "good.png")
     (tmp_path / "bomb.png").write_bytes(png_claiming(20_000, 20_000))
-    start = time.perf_counter()
+    start = time.process_time()
     for options in ({}, {"image_size": 8, "channels": 1}):
         with pytest.raises(DataError, match=r"1 of 2 pictures .* bomb\.png: claims more than the 89,478,485 pixels"):
             load_images(tmp_path, **options)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     grown, outcome = peak_of_loading(tmp_path)
     assert "bomb.png: claims more" in outcome
     assert grown < 30

@@ -893,7 +893,7 @@ def test_a_gigabyte_is_refused_while_it_comes(client, path, chunked):
 
 @pytest.mark.parametrize("head", ["", "GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: "])
 def test_a_hundred_half_open_connections_do_not_block_the_page(session, monkeypatch, head):
-    monkeypatch.setattr("clusterloom.explore.server._HEAD_SECONDS", 0.5)
+    monkeypatch.setattr("clusterloom.explore.server._HEAD_SECONDS", 1.5)
     with served(session) as client, contextlib.ExitStack() as stack:
         for _ in range(100):
             half = stack.enter_context(socket.create_connection(("127.0.0.1", client.port), timeout=20))
@@ -1150,5 +1150,7 @@ def test_the_bundle_is_what_the_sources_give(tmp_path):
         pytest.skip("the page's packages cannot be fetched")
     (tmp_path / "out").mkdir()
     subprocess.run(["node", "build.mjs", str(tmp_path / "out")], cwd=page, check=True, capture_output=True)
-    for file in (tmp_path / "out").iterdir():
+    made = sorted((tmp_path / "out").iterdir())
+    assert [file.name for file in made] == ["LICENSES.txt", "page.css", "page.js"]
+    for file in made:
         assert file.read_bytes() == (PAGE.parent / "static" / file.name).read_bytes(), f"{file.name}: run make page"

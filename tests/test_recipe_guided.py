@@ -52,7 +52,7 @@ def test_epochs_are_divided_without_a_remainder_and_every_stage_has_one(total):
 def test_it_sorts_digits_and_new_images_look_like_their_clusters():
     loaded = load_digits()
     images = np.rint(loaded.images * 255 / 16).astype(np.uint8)
-    model = GuidedClusterer(10, epochs=40, random_state=0).fit(images)
+    model = GuidedClusterer(10, epochs=20, random_state=0).fit(images)
     assert clustering_accuracy_score(loaded.target, model.labels_) > 0.8
     right = []
     for cluster in range(10):

@@ -1,25 +1,27 @@
 """The loop and its checkpoints: repeatable, resumable, safe to kill, honest about trouble."""
 
 import json
+import multiprocessing
 import os
 import random
-import signal
 import subprocess
 import sys
-import textwrap
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.numpy
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from safetensors import safe_open
 from torch import nn
 
-from clusterloom import ConvVAEClusterer
+from clusterloom import AutoencoderClusterer, ConvVAEClusterer
 from clusterloom.device import Compute
 from clusterloom.errors import CollapseWarning, ModelError, SettingsError
+from clusterloom.estimators.methods import METHODS
 from clusterloom.networks.objective import Algorithm1, ObjectiveSettings
 from clusterloom.networks.step import StepOutput
 from clusterloom.networks.vae import ClusterVAE, ConvNetworkSettings
@@ -143,36 +145,35 @@ def test_resume_in_the_middle_of_an_epoch_gives_the_same_bits(tmp_path, monkeypa
     assert [r["loss"] for r in history] == [r["loss"] for r in resumed_history]
 
 
-RUN = """
-import os, sys, time
-import numpy as np
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-from test_training import IMAGES, make_trainer, loop, weights
-loop._CHECKPOINT_SECONDS = 0.0
-trainer = make_trainer(Path({folder!r}), epochs={epochs})
-print("ready", flush=True)
-trainer.fit(IMAGES, resume=True)
-np.save(Path({folder!r}) / "weights.npy", weights(trainer).numpy())
-"""
+def train_until_killed(folder, epochs, ready):
+    loop._CHECKPOINT_SECONDS = 0.0
+    trainer = make_trainer(folder, epochs=epochs)
+    ready.set()
+    trainer.fit(IMAGES, resume=True)
+    np.save(folder / "weights.npy", weights(trainer).numpy())
 
 
 def kill_at_random(folder, kills, epochs, longest_seconds):
     """Start the same run again and again, each time killed after a random while; then let it finish."""
-    code = RUN.format(tests=os.path.dirname(__file__), folder=str(folder), epochs=epochs)
-    generator = random.Random(0)
-    for _ in range(kills):
-        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-        assert process.stdout.readline() == "ready\n"
-        time.sleep(generator.uniform(0, longest_seconds))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
+    processes = multiprocessing.get_context("forkserver")  # which imports PyTorch once for all of them
+    processes.set_forkserver_preload(["torch", "accelerate", "clusterloom.training.loop", "clusterloom.estimators"])
+    generator, restored = random.Random(0), 0
+    for kill in range(kills + 1):
+        ready = processes.Event()
+        process = processes.Process(target=train_until_killed, args=(folder, epochs, ready))
+        process.start()
+        assert ready.wait(60)
+        if kill < kills:
+            time.sleep(generator.uniform(0, longest_seconds))
+            process.kill()
+        process.join()
         path = folder / "checkpoint.safetensors"
         if path.exists():
             trainer = make_trainer()
             restore(read_checkpoint(path, "id")[0], trainer.model, trainer.optimizer)
-    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+            restored += kill < kills
+    assert restored
+    assert process.exitcode == 0
     return np.load(folder / "weights.npy")
 
 
@@ -525,110 +526,92 @@ def test_plans_out_of_range(plan, text):
         TrainingPlan(**{"epochs": 1, "batch_size": 1, "learning_rate": 1.0, "seed": 0, **plan})
 
 
-DISTRIBUTED = textwrap.dedent("""
-    import sys
-    import numpy as np
-    import torch
-    from clusterloom.estimators.methods import METHODS
-    from accelerate import PartialState
-    images = np.random.default_rng(0).integers(0, 256, (53, 8, 8, 1)).astype(np.uint8)
-    changed = dict(n_clusters=3, latent_dim=4, hidden_dim=16, epochs=3, batch_size=13, random_state=0, device="cpu")
-    changed |= dict(precision="fp32")  # bf16, "auto" on some machines, rounds sums over half a batch otherwise
-    model = METHODS[sys.argv[2]](**changed)
-    model.fit(images)
-    state = PartialState()
-    if state.is_main_process:
-        weights = torch.cat([p.detach().flatten() for p in model.network_.parameters()]).numpy()
-        np.savez(sys.argv[1], weights=weights, proba=model.predict_proba(images) if state.num_processes == 1 else 0,
-                 labels=model.labels_, losses=[r["loss"] for r in model.history_], processes=state.num_processes)
-""")
+def train_small(method):
+    changed = {"n_clusters": 3, "latent_dim": 4, "hidden_dim": 16, "epochs": 3, "batch_size": 13, "random_state": 0}
+    # bf16, "auto" on some machines, rounds sums over half a batch otherwise
+    return METHODS[method](**changed, device="cpu", precision="fp32").fit(IMAGES)
 
 
-def train_distributed(tmp_path, method):
-    """The same small model trained by one process and by two; what the script above saved of each."""
-    script = tmp_path / "train.py"
-    script.write_text(DISTRIBUTED)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, script, tmp_path / "one.npz", method], check=True, env=environment)
-    subprocess.run([*launch(2), script, tmp_path / "two.npz", method], check=True, env=environment)
-    one, two = np.load(tmp_path / "one.npz"), np.load(tmp_path / "two.npz")
-    assert (one["processes"], two["processes"]) == (1, 2)
-    return one, two
+def facts_of(model):
+    state = torch.cat([p.detach().flatten() for p in model.network_.parameters()]).numpy()
+    return {"weights": state, "labels": model.labels_, "losses": [record["loss"] for record in model.history_]}
 
 
-def test_two_processes_train_the_model_of_one(tmp_path):
-    """Half the batch each, an uneven last batch (53 = 4 * 13 + 1), labels in input order."""
-    one, two = train_distributed(tmp_path, "convvae")
-    np.testing.assert_allclose(two["weights"], one["weights"], atol=1e-6)
-    np.testing.assert_allclose(two["losses"], one["losses"], rtol=1e-6)
-    np.testing.assert_array_equal(two["labels"], one["labels"])
-
-
-APART = textwrap.dedent("""
-    import sys
-    from pathlib import Path
-    import numpy as np
-    import torch
-    from accelerate import Accelerator
-    from clusterloom import AutoencoderClusterer
-    sys.path.insert(0, sys.argv[2])
-    from dataclasses import replace
-    from test_training import Compute, Run, SETTINGS, SettingsError, TrainingPlan, new_model
+def train_apart(folder):
+    """Each process has a folder of its own, of which the main process's alone holds anything."""
     images = np.random.default_rng(0).integers(0, 256, (55, 8, 8, 1)).astype(np.uint8)
     accelerator = Accelerator(device_placement=False, cpu=True)
-    folder = Path(sys.argv[1]) / f"machine-{accelerator.process_index}"
-    folder.mkdir()
-    compute = Compute(torch.device("cpu"), "fp32")
+    own = folder / f"machine-{accelerator.process_index}"
+    own.mkdir()
     plan = TrainingPlan(epochs=2, batch_size=13, learning_rate=1e-3, seed=0)  # the rest: an image, and two
     results = []
     for resume in (False, True):
         torch.manual_seed(accelerator.process_index if resume else 0)
         network = new_model(replace(SETTINGS, batch_norm=True))
-        run = Run(images, "run", compute, accelerator, folder, resume)
+        run = Run(images, "run", Compute(torch.device("cpu"), "fp32"), accelerator, own, resume)
         run.train(network, plan, images, "fit")
         layout = run.cached("layout", lambda: {"layout": np.random.default_rng().random(3)})
         run.store("target", {"q": layout["layout"]})
         assert (run.stored("target") is not None) is resume
         results.append((*(v.numpy().copy() for v in network.state_dict().values()), layout["layout"]))
-    assert all(np.array_equal(a, b) for a, b in zip(*results))
-    try:
+    assert all(np.array_equal(a, b) for a, b in zip(*results, strict=True))
+    with pytest.raises(SettingsError, match="two images of every batch in each of the 2 processes"):
         run.train(network, TrainingPlan(1, 3, learning_rate=1e-3, seed=0), images, "small")
-    except SettingsError as error:
-        assert "two images of every batch in each of the 2 processes" in str(error)
-    else:
-        raise AssertionError("a share of one image")
-    quick = dict(hidden_dims=(8,), latent_dim=2, pretrain_epochs=1, finetune_epochs=1, random_state=0)
-    quick |= dict(device="cpu", precision="fp32")
-    labels = AutoencoderClusterer(3, **quick).fit(images).labels_  # what one process does alone asks nothing of others
+    quick = {"hidden_dims": (8,), "latent_dim": 2, "pretrain_epochs": 1, "finetune_epochs": 1, "random_state": 0}
+    # What one process does alone asks nothing of others.
+    labels = AutoencoderClusterer(3, **quick, device="cpu", precision="fp32").fit(images).labels_
     assert labels.shape == (55,)
-    np.savez(Path(sys.argv[1]) / f"{accelerator.process_index}.npz", *results[0], files=len(list(folder.iterdir())))
-""")
+    np.savez(folder / f"{accelerator.process_index}.npz", *results[0], files=len(list(own.iterdir())))
 
 
-def test_processes_without_a_shared_disk_agree_on_what_is_there(tmp_path):
-    """Each has a folder of its own, of which the main process's alone holds anything; batch norm, and uneven shares."""
-    script = tmp_path / "apart.py"
-    script.write_text(APART)
+def train_in_two_processes(folder):
+    """What each of the two does, one after the other: starting them costs more than all of it."""
+    for method in ("convvae", "guided"):
+        model = train_small(method)
+        state = PartialState()
+        if state.is_main_process:
+            np.savez(folder / f"{method}.npz", **facts_of(model), processes=state.num_processes)
+    train_apart(folder)
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory):
+    """The folder where `train_in_two_processes` saved what it found."""
+    folder = tmp_path_factory.mktemp("two")
+    # Without CUDA the processes share out the CPU: --multi_gpu is how this launcher starts several on one machine.
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    launched = [*launch(2), script, tmp_path, os.path.dirname(__file__)]
-    subprocess.run(launched, check=True, env=environment, timeout=200)
-    first, second = (np.load(tmp_path / f"{rank}.npz") for rank in (0, 1))
+    command += ["--main_process_port", "0", __file__, folder]
+    subprocess.run(command, check=True, env=environment, timeout=200)
+    return folder
+
+
+def test_two_processes_train_the_model_of_one(two_processes):
+    """Half the batch each, an uneven last batch (53 = 4 * 13 + 1), labels in input order."""
+    one, two = facts_of(train_small("convvae")), np.load(two_processes / "convvae.npz")
+    assert two["processes"] == 2
+    np.testing.assert_allclose(two["weights"], one["weights"], atol=1e-6)
+    np.testing.assert_allclose(two["losses"], one["losses"], rtol=1e-6)
+    np.testing.assert_array_equal(two["labels"], one["labels"])
+
+
+def test_two_processes_are_guided_to_one_model(two_processes):
+    """Not the model of one process, since each contrasts and normalises its own share, but all stages, and labels."""
+    one, two = facts_of(train_small("guided")), np.load(two_processes / "guided.npz")
+    assert len(two["losses"]) == len(one["losses"]) == 3
+    assert np.isfinite(two["losses"]).all()
+    assert two["labels"].shape == one["labels"].shape == (53,)
+
+
+def test_processes_without_a_shared_disk_agree_on_what_is_there(two_processes):
+    """See `train_apart`; with batch norm, and uneven shares."""
+    first, second = (np.load(two_processes / f"{rank}.npz") for rank in (0, 1))
     assert (first["files"], second["files"]) == (3, 0)
     for name in first.files:
         if name != "files":
             np.testing.assert_array_equal(first[name], second[name])
 
 
-def launch(processes):
-    # Without CUDA the processes share out the CPU: --multi_gpu is how this launcher starts several on one machine.
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", str(processes)]
-    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    return [*command, "--main_process_port", "0"]
-
-
-def test_two_processes_are_guided_to_one_model(tmp_path):
-    """Not the model of one process, since each contrasts and normalises its own share, but all stages, and labels."""
-    one, two = train_distributed(tmp_path, "guided")
-    assert len(two["losses"]) == len(one["losses"]) == 3
-    assert np.isfinite(two["losses"]).all()
-    assert two["labels"].shape == one["labels"].shape == (53,)
+if __name__ == "__main__":
+    train_in_two_processes(Path(sys.argv[1]))

@@ -12,7 +12,7 @@ from clusterloom.training.randomness import seed_for
 _LANDMARKS = 20_000
 _LEAST_LANDMARKS = 20  # of a cluster, where it has as many images
 _LAYOUT_NEIGHBOURS = 15
-_MIN_DIST = 0.1
+_MIN_DIST = 0.8  # room for thumbnails: with 0.1, right for finding clusters, they are specks on an empty map
 _FEWEST_FOR_LAYOUT = 30  # fewer images have no neighbourhoods; their principal axes are the map
 _NEIGHBOURS = 12  # landmarks that an image is placed among
 _REACH = 4.0  # landmarks, if they lay on a square grid: neighbours further off lie in another part of the map

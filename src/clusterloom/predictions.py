@@ -21,7 +21,7 @@ from clusterloom.model_dir.contents import contents_of
 if TYPE_CHECKING:
     from clusterloom.estimators.base import ImageClusterer
 
-_VERSION = 4  # part of every key: raise it when the map is laid out in another way
+_VERSION = 5  # part of every key: raise it when the map is laid out in another way
 _LEAST_VARIANCE = 1e-12
 _CATEGORY_WEIGHT = 0.5  # beside latents at 1: clusters lie apart, but not further than their images do
 _MOST_BYTES = 2 << 30  # of all predictions in the cache

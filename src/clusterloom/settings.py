@@ -16,7 +16,7 @@ from itertools import pairwise
 from typing import Annotated, Any, Concatenate, Literal, ParamSpec, Self, get_args, get_origin, get_type_hints
 
 import numpy as np
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Lt
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.types import AllowInfNan
 
@@ -103,9 +103,9 @@ class Settings:
 
     @classmethod
     def description(cls, name: str) -> str:
-        """A knob's docstring, from the class that wrote one last."""
+        """A knob's docstring on one line, from the class that wrote one last."""
         found = (_docstrings(base).get(name) for base in cls.__mro__ if base is not object)
-        return " ".join(next((text for text in found if text), "").split())
+        return next((" ".join(text.split()) for text in found if text), "")
 
     @classmethod
     def described(cls) -> list["Knob"]:
@@ -243,13 +243,14 @@ def _in_words(hint: Any) -> str:
         kind, *limits = get_args(hint)
         least = [f" of at least {limit.ge}" for limit in limits if isinstance(limit, Ge)]
         above = [f" above {limit.gt}" for limit in limits if isinstance(limit, Gt)]
-        return _in_words(kind) + "".join(least + above)
+        below = [f" below {limit.lt}" for limit in limits if isinstance(limit, Lt)]
+        return _in_words(kind) + "".join(least + above) + " and".join(["", *below])
     if get_origin(hint) is Literal:
         return " or ".join(get_args(hint))
     if get_origin(hint) is tuple:
         kinds = get_args(hint)
         number = "" if kinds[-1] is Ellipsis else f"{len(kinds)} "
-        return f"{number}numbers with commas between, each {_in_words(kinds[0])}"
+        return f"{number}{_in_words(kinds[0]).removeprefix('a ').replace('number', 'numbers')} with commas between"
     if get_args(hint):
         return ", or ".join(_in_words(kind) for kind in get_args(hint))
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}

@@ -4,14 +4,14 @@ from typing import Annotated
 
 import typer
 
-from clusterloom.cli.options import Json, settable
+from clusterloom.cli.options import OWN_OPTIONS, PYTHON_ALONE, Json
 
 
 def methods(
     name: Annotated[str | None, typer.Argument(metavar="METHOD", help="List the knobs of this one.")] = None,
     as_json: Json = False,
 ) -> None:
-    """List the methods, or the knobs of one that --set changes, with defaults."""
+    """List the methods, or what --set can change of one, with defaults."""
     from rich.table import Table
 
     from clusterloom.console import Output
@@ -28,7 +28,8 @@ def methods(
             table.add_row(*row)
         output.result(table)
         return
-    knobs = settable(method_named(name).Settings)
+    unset = {*OWN_OPTIONS, *PYTHON_ALONE}
+    knobs = [knob for knob in method_named(name).Settings.described() if knob.name not in unset]
     if as_json:
         output.json([vars(knob) for knob in knobs])
         return
