@@ -11,7 +11,7 @@ demo: $(VENV)/.installed
 	@echo "members of every cluster:    demo/digits/clusters.png"
 	@echo "new images of every cluster: demo/digits/generated.png"
 
-# One process for each processor, four at most: more memory than that is not everywhere. `pytest` alone starts one.
+# One process for each processor, four at most since each imports PyTorch. `pytest` alone runs them in one.
 test: $(VENV)/.dev
 	$(MAKE) --jobs=2 lint types layers docs
 	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=worksteal

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import typer
 
-from clusterloom.cli.options import OWN_OPTIONS, PYTHON_ALONE
+from clusterloom.cli.options import settable
 from clusterloom.cli.program import app
 from clusterloom.estimators.methods import METHODS
 
@@ -64,7 +64,7 @@ def command_section(path, command):
 
 
 def method_section(method, estimator):
-    knobs = [k for k in estimator.Settings.described() if k.name not in {*OWN_OPTIONS, *PYTHON_ALONE}]
+    knobs = settable(estimator.Settings)
     yield f"### `--method {method}`\n\n{estimator.__doc__.splitlines()[0]} In Python: `{estimator.__name__}`."
     yield table(
         ("knob", "default", "takes", "what it does"),

@@ -3,7 +3,7 @@
     clusterloom fit fashion-mnist --limit 10000 -k 10 --out fashion-model
     python docs/screenshots.py fashion-model fashion-mnist --limit 10000
 
-`--limit` is that of the fit; page and report show all images. Cluster 3 was ankle boots, cluster 9 pullovers and coats.
+`--limit` is that of the fit; page and report show all images. Cluster 7 was ankle boots, cluster 0 pullovers and coats.
 Needs Playwright (a test dependency) and Debian's `chromium`. The tutorial's pictures are made by docs/tutorial.py.
 """
 
@@ -88,7 +88,7 @@ def show(page, address):
 
 def take_explore(page):
     """The views of the local page that docs/explore.md shows."""
-    show(page, "gallery/9")
+    show(page, "gallery/0")
     page.locator("#gallery .tile").nth(5).click()
     for place in (12, 13, 16):
         page.locator("#gallery .tile").nth(place).hover()
@@ -101,7 +101,7 @@ def take_explore(page):
     page.get_by_role("button", name="On the map").click()
     page.wait_for_timeout(2500)
     take(page, "explore-close")
-    show(page, "generate/3")
+    show(page, "generate/7")
     page.click("#tab-dimensions")
     page.wait_for_timeout(2000)
     page.locator("#dimensions input[type=range]").nth(1).fill("1.5")

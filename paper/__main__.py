@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         parser.exit(130, f"{parser.prog}: interrupted; the same command goes on\n")
     except Exception as error:
-        sys.exit(exit_status(error))
+        sys.exit(exit_status(error, "paper"))
 
 
 def _experiment(options: argparse.Namespace, arguments: Sequence[str], scratch: Path) -> Experiment:

@@ -163,7 +163,7 @@ def test_saved_and_loaded(tmp_path):
     [{"epochs": 0}, {"tolerance": 1.0}, {"pretrain_epochs": 0}, {"hidden_dims": (0,)}, {"n_clusters": "auto"}],
 )
 def test_bad_parameters_are_refused(changes):
-    with pytest.raises(SettingsError):
+    with pytest.raises(SettingsError, match=f"{next(iter(changes))} must be"):
         DECClusterer(**{"n_clusters": 3, **QUICK, **changes}).fit(digits(50)[0])
 
 

@@ -33,10 +33,15 @@ def test_what_is_varied_is_read_as_it_is_typed():
     assert parse_varied("convvae", "epochs=2..8") == Varied("epochs", low=2, high=8)
     assert parse_varied("convvae", "kl_weight=0..1.5") == Varied("kl_weight", low=0.0, high=1.5)
     assert parse_varied("convvae", "kl_weight=log:1..4") == Varied("kl_weight", low=1.0, high=4.0, log=True)
-    bad = ["latent_dim", "=3", "a b=3", "epochs=", "epochs=5..2", "epochs=a..b", "epochs=1..2..3", "epochs=1.5..3"]
-    for text in (*bad, "kl_weight=log:0..1", "batch_norm=false..true"):
-        with pytest.raises(SettingsError):
-            parse_varied("convvae", text)
+    for bad, why in {
+        ("latent_dim", "=3", "a b=3", "epochs="): "expected NAME=A,B,C or NAME=LOW..HIGH",
+        ("epochs=5..2", "epochs=1..2..3", "batch_norm=false..true"): "a range needs two numbers",
+        ("epochs=a..b", "epochs=1.5..3"): "epochs must be a whole number",
+        ("kl_weight=log:0..1",): "a range in the logarithm needs numbers above 0",
+    }.items():
+        for text in bad:
+            with pytest.raises(SettingsError, match=why):
+                parse_varied("convvae", text)
     values = {"latent_dim": 3, "kl_weight": 0.25, "batch_norm": True, "concatenate": False, "patience_epochs": None}
     for name, value in {**values, "category_input": "latent", "conv_filters": (16, 32)}.items():
         assert parse_values("convvae", name, [shown(value)]) == [value]
@@ -65,8 +70,14 @@ def test_a_grid_is_whole_and_draws_are_spread_and_repeatable():
     assert {int(s["a"] * 8) for s in drawn} == set(range(8))
     assert len(settings_of(knobs, 64, 0)) == 6
     many = [Varied("a", tuple(range(1000))), Varied("b", tuple(range(1000)))]
-    for bad, trials in (([], 3), (ranges, None), ([knobs[0], knobs[0]], None), (ranges, 10**8), (many, None)):
-        with pytest.raises(SettingsError):
+    for bad, trials, why in (
+        ([], 3, "nothing is varied"),
+        (ranges, None, "say with --trials"),
+        ([knobs[0], knobs[0]], None, "given twice"),
+        (ranges, 10**8, "too many"),
+        (many, None, "too many"),
+    ):
+        with pytest.raises(SettingsError, match=why):
             settings_of(bad, trials, 0)
 
 

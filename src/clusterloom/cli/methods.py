@@ -4,14 +4,14 @@ from typing import Annotated
 
 import typer
 
-from clusterloom.cli.options import OWN_OPTIONS, PYTHON_ALONE, Json
+from clusterloom.cli.options import Json, settable
 
 
 def methods(
     name: Annotated[str | None, typer.Argument(metavar="METHOD", help="List the knobs of this one.")] = None,
     as_json: Json = False,
 ) -> None:
-    """List the methods, or what --set can change of one, with defaults."""
+    """List the methods, or the knobs of one that --set changes, with defaults."""
     from rich.table import Table
 
     from clusterloom.console import Output
@@ -28,8 +28,7 @@ def methods(
             table.add_row(*row)
         output.result(table)
         return
-    unset = {*OWN_OPTIONS, *PYTHON_ALONE}
-    knobs = [knob for knob in method_named(name).Settings.described() if knob.name not in unset]
+    knobs = settable(method_named(name).Settings)
     if as_json:
         output.json([vars(knob) for knob in knobs])
         return

@@ -13,9 +13,12 @@ import typer
 if TYPE_CHECKING:
     from clusterloom.console import Output
     from clusterloom.data import ImageSet
-    from clusterloom.settings import Settings
+    from clusterloom.settings import Knob, Settings
 
 MAX_SEED = 2**32 - 1  # scikit-learn's generators take no larger one
+# Parameters that --set does not take: those with an option of their own, and those that make sense in Python alone.
+_OPTIONS = {"n_clusters": "-k", "random_state": "--seed", "device": "--device", "resume": "--resume", "verbose": "-v"}
+_OF_PYTHON = ("run_dir", "image_shape")
 
 DataArgument = Annotated[
     str,
@@ -190,6 +193,11 @@ def check_picture_target(path: Path, overwrite: bool) -> None:
         raise DataError(f"--out {out} exists; choose another, or pass --overwrite")
 
 
+def settable(settings: "type[Settings]") -> "list[Knob]":
+    """The knobs that --set takes."""
+    return [knob for knob in settings.described() if knob.name not in (*_OPTIONS, *_OF_PYTHON)]
+
+
 def knob_values(settings: "type[Settings]", clusters: str | None, texts: Sequence[str] | None) -> dict[str, Any]:
     """Parameters of an estimator from -k and --set."""
     from clusterloom.errors import SettingsError
@@ -208,23 +216,12 @@ def knob_values(settings: "type[Settings]", clusters: str | None, texts: Sequenc
         name = name.strip().replace("-", "_")
         if not equals:
             raise SettingsError(f"--set {text}: expected NAME=VALUE")
-        if name in OWN_OPTIONS:
-            raise SettingsError(f"--set {text}: use {OWN_OPTIONS[name]} for that")
-        if name in PYTHON_ALONE:
+        if name in _OPTIONS:
+            raise SettingsError(f"--set {text}: use {_OPTIONS[name]} for that")
+        if name in _OF_PYTHON:
             raise SettingsError(f"--set {text}: {name} is for Python alone")
         values[name] = settings.parse(name, value.strip())
     return values
-
-
-# Knobs that --set does not take.
-OWN_OPTIONS = {
-    "n_clusters": "-k",
-    "random_state": "--seed",
-    "device": "--device",
-    "resume": "--resume",
-    "verbose": "-v",
-}
-PYTHON_ALONE = ("run_dir", "image_shape")
 
 
 def seed_numbers(text: str) -> tuple[int, ...]:
