@@ -530,6 +530,14 @@ def test_help_and_version_load_nothing_heavy():
         assert "clusterloom" in result.stdout
 
 
+def test_help_has_whole_sentences(capsys):
+    for command in (["--help"], ["data", "--help"]):
+        assert run(command) == 0
+        listed = capsys.readouterr().out.partition("Commands:\n")[2].splitlines()
+        assert listed
+        assert all(len(line) < 80 and line.endswith(".") and not line.endswith("...") for line in listed)
+
+
 def test_ctrl_c_in_the_first_moments_leaves_no_traceback():
     """Before the program can say anything itself, the signal alone ends it; and little happens before that."""
     code = "import sys; import clusterloom; print('importlib.metadata' in sys.modules, 'typer' in sys.modules)"
