@@ -125,6 +125,7 @@ def test_generate_grid_and_folder(model, tmp_path, capsys):
     fails(["generate", model, "--out", tmp_path / "new"], "not an empty folder", capsys)
     fails(["generate", model, "--out", tmp_path / "x.png", "--cluster", 3], "clusters are 0 to 2", capsys)
     fails(["generate", model, "--out", tmp_path / "no" / "x.png"], "does not exist", capsys)
+    fails(["generate", model, "--out", tmp_path / "x.jpg"], "pictures are written as PNG", capsys)
 
 
 def test_generate_and_describe_replace_what_they_wrote_and_nothing_else(model, tmp_path, capsys):
@@ -284,6 +285,8 @@ def test_bad_input_is_one_line_and_status_2(model, tmp_path, capsys):
     fails(["fit", "digits", *out, "--set", "n_clusters=3"], "--set n_clusters=3: use -k for that", capsys)
     fails(["fit", "digits", *out, "--set", "conv_filters=4;4"], "conv_filters must be whole numbers", capsys)
     fails(["fit", "digits", *out, *knobs(conv_filters="4,4,4")], "one number per conv network", capsys)
+    fails(["fit", "digits", *out, "--set", "k=3"], "--set k=3: use -k for that", capsys)
+    fails(["fit", "digits", *out, "--set", "zzz=3"], "the knobs are latent_dim, hidden_dim", capsys)
     fails(["fit", "digits", *out, "--set", "conv-filter=4,4"], "did you mean conv_filters?", capsys)
     fails(["fit", "digits", *out, "-k", "5-2"], "error: -k must be a range that rises", capsys)
     fails(["fit", "digits", *out, "--set", "batch-size=0"], "batch_size must be a whole number", capsys)
@@ -324,7 +327,9 @@ def test_bad_pictures_are_named_or_skipped(pictures, tmp_path, capsys):
     jpeg.write_bytes(jpeg.read_bytes()[:500])
     fails(["fit", folder, "--out", tmp_path / "m", *FIT], "cut.jpg", capsys)
     assert run(["fit", str(folder), "--out", str(tmp_path / "m"), "--skip-bad", *FIT]) == 0
-    assert "cut.jpg" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "cut.jpg" in said
+    assert f"{folder.name} --skip-bad --out clusters.csv" in said
     jpeg.unlink()
     tiff = folder / "tiff.png"
     Image.fromarray(np.zeros((20, 20), np.uint8)).save(tiff, "TIFF")
@@ -387,6 +392,13 @@ def test_one_at_a_time_writes_and_what_a_killed_one_left_goes(command, name, mod
     (tmp_path / name).unlink(missing_ok=True)
     assert run(command) == 0
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_nan_at_once_leaves_nothing_behind(tmp_path, capsys):
+    settings = knobs(**SMALL, epochs=2, batch_size=16, learning_rate="1e30")
+    command = ["fit", "digits", "--limit", "60", "-k", "3", "--out", tmp_path / "m", *settings]
+    fails(command, "there is no model with clusters to keep. Try --set learning_rate=1e+29 or --set precision", capsys)
+    assert not list(tmp_path.iterdir())
 
 
 def test_full_disk(tmp_path, capsys, monkeypatch):
@@ -465,6 +477,8 @@ def test_interrupted_fit_resumes_to_the_same_bits(tmp_path, signal_number, capsy
     # As many epochs more as make the comparison quick.
     epochs = [*LONG, "--set", f"epochs={done + 3}"]
     fails(["fit", "digits", "--out", tmp_path / "m", *epochs], "--resume goes on with it", capsys)
+    other = ["--out", tmp_path / "m", "--resume", *epochs, "--set", "kl_weight=2"]
+    fails(["fit", "digits", *other], "use the same ones, or begin again with --overwrite in place of --resume", capsys)
     assert run(["fit", "digits", "--out", str(tmp_path / "m"), "--resume", *epochs]) == 0
     assert run(["fit", "digits", "--out", str(tmp_path / "whole"), *epochs]) == 0
     resumed, whole = (load_model(tmp_path / name) for name in ("m", "whole"))
@@ -514,6 +528,14 @@ def test_help_and_version_load_nothing_heavy():
         result = subprocess.run([sys.executable, "-c", code, argument], capture_output=True, text=True, check=True)
         assert result.stdout.splitlines()[-1] == "set()"
         assert "clusterloom" in result.stdout
+
+
+def test_help_has_whole_sentences(capsys):
+    for command in (["--help"], ["data", "--help"]):
+        assert run(command) == 0
+        listed = capsys.readouterr().out.partition("Commands:\n")[2].splitlines()
+        assert listed
+        assert all(len(line) < 80 and line.endswith(".") and not line.endswith("...") for line in listed)
 
 
 def test_ctrl_c_in_the_first_moments_leaves_no_traceback():

@@ -38,6 +38,7 @@ class More(Some):
         ("rate", "auto", "auto"),
         ("sizes", "4", (4,)),
         ("sizes", "4, 5,6", (4, 5, 6)),
+        ("sizes", "4:5:6", (4, 5, 6)),
         ("sizes", "auto", "auto"),
         ("kind", "none", "none"),
         ("limit", "none", None),

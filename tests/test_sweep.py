@@ -30,6 +30,7 @@ from clusterloom.sweep.sweep import SweepOptions, sweep
 
 def test_what_is_varied_is_read_as_it_is_typed():
     assert parse_varied("convvae", "latent-dim=4,16") == Varied("latent_dim", (4, 16))
+    assert parse_varied("convvae", "k=4,16") == Varied("n_clusters", (4, 16))
     assert parse_varied("convvae", "epochs=2..8") == Varied("epochs", low=2, high=8)
     assert parse_varied("convvae", "kl_weight=0..1.5") == Varied("kl_weight", low=0.0, high=1.5)
     assert parse_varied("convvae", "kl_weight=log:1..4") == Varied("kl_weight", low=1.0, high=4.0, log=True)
@@ -300,6 +301,7 @@ def test_command_line(blobs, tmp_path, capsys):
         (["--vary", "depth=1"], "did you mean conv_depth?"),
         (["--vary", "batch_size=8,0"], "batch_size must be a whole number of at least 1"),
         (["--vary", "random_state=1,2"], "--seeds"),
+        (["--vary", "seed=1,2"], "--seed cannot be varied; seeds are given with --seeds"),
         (["--vary", "epochs=1,2"], "give it once"),
         (["--vary", "batch_size=8"], "another plan"),
         (["--rank-by", "accuracy"], "--rank-by accuracy"),

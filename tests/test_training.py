@@ -207,7 +207,7 @@ def test_damaged_checkpoint_is_refused(tmp_path, damage):
     data = bytearray(path.read_bytes())
     data[-100] ^= 1
     path.write_bytes({"flip": data, "cut": data[:-50], "empty": b"", "text": b"not a checkpoint"}[damage])
-    with pytest.raises(ModelError, match=r"checkpoint.*without --resume"):
+    with pytest.raises(ModelError, match=r"checkpoint.*begin again with resume=False"):
         make_trainer(tmp_path).fit(IMAGES, resume=True)
 
 

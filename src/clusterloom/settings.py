@@ -93,7 +93,8 @@ class Settings:
         """
         if name not in cls.names():
             near = difflib.get_close_matches(name.replace("-", "_"), cls.names(), n=1)
-            hint = f"did you mean {near[0]}?" if near else f"the knobs are {', '.join(cls.names())}"
+            own = [knob for knob in cls.names() if knob not in CommonSettings.names()]
+            hint = f"did you mean {near[0]}?" if near else f"the knobs are {', '.join(own)}"
             raise SettingsError(f"there is no knob {name!r} here; {hint}")
 
     @classmethod

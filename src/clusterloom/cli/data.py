@@ -26,7 +26,10 @@ def data_list(as_json: Json = False) -> None:
 def data_fetch(
     names: Annotated[list[str], typer.Argument(help="mnist or fashion-mnist, or both.", metavar="NAME...")],
 ) -> None:
-    """Download data sets, check them against their known SHA-256, and keep them for later."""
+    """Download data sets and keep them for later.
+
+    They are checked against their known SHA-256.
+    """
     from clusterloom.console import Output
     from clusterloom.data import fetch
 

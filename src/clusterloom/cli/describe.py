@@ -18,7 +18,10 @@ def describe(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Print a model's networks: layers, shapes and parameter counts, as in the paper's figure 1."""
+    """Print a model's networks, layer by layer.
+
+    Layers, shapes and parameter counts, as in the paper's figure 1.
+    """
     from rich.table import Table
 
     from clusterloom.errors import SettingsError, printable

@@ -13,6 +13,7 @@ _GOES_ON = {"fit": ("--resume goes on with it",), "sweep": ("the same command go
 # How a user of the command line says what Python's parameters say, unless what was typed is quoted.
 _UNQUOTED = r"(?<!--set )(?<!--vary )\b"
 _OPTION_WORDS = (
+    (re.compile(r"\bresume=False\b"), "--overwrite in place of --resume"),
     (re.compile(_UNQUOTED + r"n_clusters=(?=\d)"), "-k "),
     (re.compile(_UNQUOTED + r"n_clusters\b"), "-k"),
     (re.compile(_UNQUOTED + r"random_state\b"), "--seed"),

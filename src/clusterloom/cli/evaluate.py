@@ -21,7 +21,10 @@ def evaluate(
     labels: LabelsFile = None,
     as_json: Json = False,
 ) -> None:
-    """Score a model: sizes and confidence, and where labels exist accuracy, purity, NMI, ARI and a table per class."""
+    """Score a model on images, with labels or without.
+
+    Sizes and confidence of the clusters; where labels exist also accuracy, purity, NMI, ARI and a table per class.
+    """
     from clusterloom.console import is_main_process
     from clusterloom.estimators.methods import load_model
     from clusterloom.metrics import label_scores, per_class_table

@@ -22,7 +22,10 @@ def explore(
         Path | None, typer.Option(help="Folder that exports go to. Default: MODEL.exports.", metavar="FOLDER")
     ] = None,
 ) -> None:
-    """Open a local page: a map of the images, galleries, corrections of clusters, new images, your own dropped in."""
+    """Open a local page to look around and to correct clusters.
+
+    It has a map of the images, galleries, new images, and a place to drop images of your own.
+    """
     from clusterloom.data import source_folder
     from clusterloom.estimators.methods import load_model
     from clusterloom.explore.server import explore as serve

@@ -21,7 +21,10 @@ def export(
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Hand over to other tools: images with all that the model says of them, or its networks as ONNX files."""
+    """Hand images and clusters, or the networks, over to other tools.
+
+    Images come with all that the model says of them, networks as ONNX files.
+    """
     from clusterloom.estimators.methods import load_model
     from clusterloom.export.formats import check_export, write_export
 

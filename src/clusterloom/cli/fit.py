@@ -45,7 +45,10 @@ def fit(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Train on DATA without labels and write a model directory with pictures of every cluster."""
+    """Train on DATA and write a model directory.
+
+    Labels are never looked at. Pictures of every cluster go into the directory, and the clusters are listed at the end.
+    """
     from clusterloom.console import is_main_process
     from clusterloom.estimators.methods import method_named
     from clusterloom.model_dir.write import check_target

@@ -8,6 +8,7 @@ import typer
 
 from clusterloom.cli.options import MAX_SEED, ModelArgument, Overwrite, Talk, check_picture_target, grouped, owning
 
+_OTHER_PICTURES = (".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".svg", ".pdf")
 _GENERATED = re.compile(r"cluster-\d+(/\d{5,}\.png)?")  # what is written into a folder
 
 
@@ -69,6 +70,8 @@ def _check_folder(path: Path, overwrite: bool) -> None:
     from clusterloom.model_dir.format import LEFT_BY_VIEWERS
 
     out = printable(str(path))
+    if path.suffix.lower() in _OTHER_PICTURES and not path.is_dir():
+        raise DataError(f"--out {out}: pictures are written as PNG; give a name that ends in .png, or a folder's")
     if path.exists() and not path.is_dir():
         raise DataError(f"--out {out} is a file; give the name of a folder, or of a picture that ends in .png")
     if path.is_dir() and any(path.iterdir()):

@@ -11,7 +11,10 @@ def methods(
     name: Annotated[str | None, typer.Argument(metavar="METHOD", help="List the knobs of this one.")] = None,
     as_json: Json = False,
 ) -> None:
-    """List the methods, or the knobs of one that --set changes, with defaults."""
+    """List the methods, or the knobs of one of them.
+
+    Knobs are what --set changes; each is listed with its default.
+    """
     from rich.table import Table
 
     from clusterloom.console import Output

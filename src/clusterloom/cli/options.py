@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 MAX_SEED = 2**32 - 1  # scikit-learn's generators take no larger one
 # Parameters that --set does not take: those with an option of their own, and those that make sense in Python alone.
 _OPTIONS = {"n_clusters": "-k", "random_state": "--seed", "device": "--device", "resume": "--resume", "verbose": "-v"}
+_OPTION_NAMES = {"k": "n_clusters", "clusters": "n_clusters", "seed": "random_state"}  # what users may call them
 _OF_PYTHON = ("run_dir", "image_shape")
 
 DataArgument = Annotated[
@@ -123,7 +124,7 @@ class Reading:
 class Talk:
     """How much a command says."""
 
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but results and errors.")] = False
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but results, warnings and errors.")] = False
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say more.")] = False
 
     def output(self) -> "Output":
@@ -216,8 +217,8 @@ def knob_values(settings: "type[Settings]", clusters: str | None, texts: Sequenc
         name = name.strip().replace("-", "_")
         if not equals:
             raise SettingsError(f"--set {text}: expected NAME=VALUE")
-        if name in _OPTIONS:
-            raise SettingsError(f"--set {text}: use {_OPTIONS[name]} for that")
+        if option := _OPTIONS.get(_OPTION_NAMES.get(name, name)):
+            raise SettingsError(f"--set {text}: use {option} for that")
         if name in _OF_PYTHON:
             raise SettingsError(f"--set {text}: {name} is for Python alone")
         values[name] = settings.parse(name, value.strip())

@@ -24,7 +24,10 @@ def predict(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Write one row per image (id, cluster, probability, runner-up, score, outlier flag), or sort the images."""
+    """Assign images to clusters: a table, or sorted folders.
+
+    The table has one row per image: id, cluster, probability, runner-up, score and outlier flag.
+    """
     from clusterloom.console import is_main_process
     from clusterloom.data import source_folder
     from clusterloom.errors import DataError, printable

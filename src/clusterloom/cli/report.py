@@ -28,7 +28,10 @@ def report(
     ] = False,
     labels: LabelsFile = None,
 ) -> None:
-    """Write one HTML file to send: clusters, their images, a map, scores, and how the model was made."""
+    """Write one HTML file to send.
+
+    It shows the clusters, their images, a map, scores, and how the model was made.
+    """
     from clusterloom.errors import SettingsError
     from clusterloom.estimators.methods import load_model
     from clusterloom.report.files import report_target, write_report

@@ -72,7 +72,10 @@ def sweep(
     show: Annotated[bool, typer.Option("--show", help="Run nothing; print what has been found.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Try many settings, rank them without labels. The same command resumes a sweep, or helps one that is running."""
+    """Try many settings and rank them without labels.
+
+    The same command resumes a sweep, or helps one that is running.
+    """
     from clusterloom.estimators.methods import method_named
     from clusterloom.sweep.sweep import SweepOptions, found
     from clusterloom.sweep.sweep import sweep as make_runs

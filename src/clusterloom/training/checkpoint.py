@@ -62,7 +62,7 @@ def read_checkpoint(path: Path, run_id: str) -> tuple[dict[str, Tensor], Positio
     try:
         return tensors, Position(**json.loads(metadata["position"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{path}: not a readable checkpoint ({error}); fit again without --resume") from error
+        raise ModelError(f"{path}: not a readable checkpoint ({error}); begin again with resume=False") from error
 
 
 def restore(tensors: dict[str, Tensor], model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -128,13 +128,13 @@ def _read(path: Path, run_id: str) -> tuple[dict[str, Tensor], dict[str, str]]:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
     except (OSError, safetensors.SafetensorError) as error:
-        raise ModelError(f"{path}: not a readable checkpoint ({error}); fit again without --resume") from error
+        raise ModelError(f"{path}: not a readable checkpoint ({error}); begin again with resume=False") from error
     if metadata.get("sha256") != _digest(tensors):
-        raise ModelError(f"{path}: the checkpoint's hash does not match its contents; fit again without --resume")
+        raise ModelError(f"{path}: the checkpoint's hash does not match its contents; begin again with resume=False")
     if metadata.get("run_id") != run_id:
         raise ModelError(
             f"{path}: the checkpoint belongs to other settings or other images; "
-            "use the same ones, or fit again without --resume"
+            "use the same ones, or begin again with resume=False"
         )
     return tensors, metadata
 
