@@ -583,7 +583,7 @@ def test_two_processes_on_the_command_line(tmp_path):
     # In 32 bits: sums over two halves of a batch round otherwise in 16, and "auto" is bf16 on some machines.
     arguments = ["fit", "digits", "--limit", "101", "--out", str(tmp_path / "two"), "--set", "precision=fp32", *FIT]
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)}  # the launcher leaves its logs there
     command = [*launch, "-m", "clusterloom", *arguments]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert result.stderr.count("model: ") == 1

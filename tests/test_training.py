@@ -581,7 +581,7 @@ def two_processes(tmp_path_factory):
     # Without CUDA the processes share out the CPU: --multi_gpu is how this launcher starts several on one machine.
     command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(folder)}  # the launcher leaves its logs there
     command += ["--main_process_port", "0", __file__, folder]
     subprocess.run(command, check=True, env=environment, timeout=200)
     return folder
