@@ -306,6 +306,7 @@ def test_bad_input_is_one_line_and_status_2(model, tmp_path, capsys):
     fails(["predict", tmp_path / "nowhere", "digits"], "no such model directory", capsys)
     fails(["predict", tmp_path / "empty", "digits"], "config.json is missing", capsys)
     fails(["predict", model, "digits"], "expects (16, 16, 3)", capsys)
+    fails(["predict", model, "digits", "--link"], "--link needs --sort-into FOLDER", capsys)
     fails(["predict", model, "digits", "--out", "labels.xls"], ".csv or .parquet", capsys)
     fails(["predict", model, "digits", "--out", tmp_path / "no" / "labels.csv"], "does not exist", capsys)
     fails(["data", "fetch", "imagenet"], "imagenet", capsys)

@@ -413,6 +413,8 @@ def test_generators_of_numpy_are_seeds(make):
 def test_names_of_data_are_not_images(make):
     with pytest.raises(DataError, match="got the text 'digits'; load_images reads it"):
         make().fit("digits")
+    with pytest.raises(DataError, match=r"\(N, H, W, C\) or \(N, D\); got \(1, 9, 8, 8, 1\)"):
+        make().fit(digits(9)[None, ..., None])
 
 
 def test_channels_may_come_first(make):

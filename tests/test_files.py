@@ -59,6 +59,13 @@ def make_old(folder):
         os.utime(path, (time.time() - 60,) * 2)
 
 
+def test_a_place_that_cannot_be_written_is_named_and_not_its_lock(tmp_path):
+    target = tmp_path / ("n" * 250)
+    with pytest.raises(OSError, match="File name too long") as raised, owned(target):
+        pass
+    assert raised.value.filename == str(target)
+
+
 def test_a_full_disk_names_the_copy_and_not_the_original(tmp_path):
     with pytest.raises(OSError, match="No space") as raised, new_directory(tmp_path / "copies") as scratch:
         raise OSError(28, "No space left on device", "original.png", None, str(scratch / "copy.png"))

@@ -26,6 +26,10 @@ def test_stages_make_one_history(fitted):
     assert seconds == sorted(seconds)
     stages = {"represent", "layout", "pseudo-labels-1", "fit-1", "pseudo-labels-2", "fit-2"}
     assert set(fitted.about_["recipe"]["stage_seconds"]) == stages
+    assert sum(fitted.about_["recipe"]["stage_seconds"].values()) == pytest.approx(
+        fitted.about_["training_seconds"],
+        abs=0.35,  # each is rounded to a tenth
+    )
 
 
 def test_work_between_epochs_tells_how_far_it_is(monkeypatch):

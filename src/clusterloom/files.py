@@ -133,7 +133,7 @@ def owned(path: Path) -> Iterator[None]:
         OSError: the folder around it cannot be written.
     """
     path = path.resolve()
-    lock = path.with_name(f".{path.name}.lock")
+    lock = _lock_of(path)
     with _naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = _take(lock)
@@ -233,7 +233,7 @@ def _naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        scratch = _SCRATCH.format(re.escape(path.name))
+        scratch = rf"{_SCRATCH.format(re.escape(path.name))}|{re.escape(_lock_of(path).name)}"
         wanted = error.filename2 or error.filename or path  # of a copy and its original, the copy
         error.filename = re.sub(scratch, lambda _: path.name, str(wanted))
         raise
@@ -291,6 +291,10 @@ def _remove_or_put_back(path: Path, target: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink()
+
+
+def _lock_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.lock")
 
 
 def _take(lock: Path) -> int | None:

@@ -30,7 +30,7 @@ def predict(
     """
     from clusterloom.console import is_main_process
     from clusterloom.data import source_folder
-    from clusterloom.errors import DataError, printable
+    from clusterloom.errors import DataError, SettingsError, printable
     from clusterloom.estimators.methods import load_model
     from clusterloom.export.cluster_folders import check_sort_target
     from clusterloom.export.cluster_folders import sort_into as sort_into_folders
@@ -42,6 +42,8 @@ def predict(
         if Path(out).is_file() and Path(data).is_file() and Path(out).samefile(data):
             raise DataError(f"--out {printable(out)} is DATA itself; choose another")
         check_table_target(out, overwrite)
+    if link and sort_into is None:
+        raise SettingsError("--link needs --sort-into FOLDER, which the links go to")
     source = source_folder(data)
     if sort_into is not None:
         check_sort_target(sort_into, source, overwrite, link)

@@ -39,6 +39,8 @@ def images_from(estimator: Any, X: Any, reset: bool) -> np.ndarray:
     if isinstance(X, ImageSet):
         return _of_set(estimator, X, reset)
     X = np.asarray(X) if isinstance(X, list | tuple) else X
+    if getattr(X, "ndim", 2) > 4:
+        raise DataError(f"images must have shape (N, H, W), (N, H, W, C) or (N, D); got {tuple(X.shape)}")
     layout = _from_images if getattr(X, "ndim", 2) in (3, 4) else _from_table
     images = layout(estimator, X, reset)
     _check_finite(images)

@@ -78,7 +78,7 @@ def _recipe_rows(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
     views = ", ".join(f"{name} {value}" for name, value in recipe["views"].items() if value)
     candidates = recipe.get("candidates", [])
     return [
-        *((f"- {stage}, seconds", f"{seconds:,.0f}") for stage, seconds in recipe["stage_seconds"].items()),
+        *((f"- {stage}, seconds", f"{seconds:,.1f}") for stage, seconds in recipe["stage_seconds"].items()),
         ("views, chosen from the images", views),
         *(
             ("first clusters", f"the best of {len(candidates)} mixtures ({likely} nats; two views share {shared})")
