@@ -80,7 +80,7 @@ class Experiment:
         """
         parts = self.parts(identity["dataset"])
         # A record does not tell precisions apart, but what one has begun another cannot go on with.
-        precision = Compute.choose(model.device, self.precision).precision
+        precision = Compute.choose(model.settings.device, self.precision).precision
         scratch = self.records.scratch("-".join(map(str, (*identity.values(), precision))))
         model.set_params(random_state=identity["seed"], precision=precision)
         model.set_params(run_dir=str(scratch), resume=True, verbose=1).fit(parts["train"])

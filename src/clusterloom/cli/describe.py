@@ -1,7 +1,7 @@
 """`clusterloom describe`: a model's networks."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -34,7 +34,7 @@ def describe(
 
     if out is not None:
         check_picture_target(out, overwrite)
-    fitted: Any = load_model(model)
+    fitted = load_model(model)
     network = fitted.network_
     if not isinstance(network, ClusterVAE):
         raise SettingsError(f"{printable(str(model))}: describe knows variational models, not method {fitted.method}")

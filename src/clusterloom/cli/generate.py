@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -41,7 +41,7 @@ def generate(
         check_picture_target(out, overwrite)
     else:
         _check_folder(out, overwrite)
-    fitted: Any = load_model(model)
+    fitted = load_model(model)
     if not fitted.generates:
         raise SettingsError(f"{printable(str(model))}: method {fitted.method} makes no new images")
     clusters = list(range(fitted.n_clusters_)) if cluster is None else [cluster]

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import numpy as np
 import torch
@@ -90,6 +90,10 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
     image_shape_: tuple[int, int, int]
     pixel_range_: tuple[float, float]
     n_features_in_: int
+
+    if TYPE_CHECKING:  # every method has its own, see `parameters_of`
+
+        def __init__(self, n_clusters: Any = ..., **parameters: Any) -> None: ...
 
     @abstractmethod
     def new_network(self, image_shape: tuple[int, int, int], n_clusters: int) -> nn.Module:
@@ -244,6 +248,31 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         """
         proba, latents, score = self._apply(X, self.network_.predictions, progress)
         return {"proba": proba, "latents": latents, "score": score, "outlier": score < self.outlier_threshold_}
+
+    def sample(
+        self,
+        n_samples: int = 1,
+        cluster: int | None = None,
+        spread: float = 1.0,
+        random_state: int | None = None,
+        checked: bool = True,
+    ) -> np.ndarray:
+        """New images, where the method `generates`; see `VariationalClusterer.sample`.
+
+        Raises:
+            SettingsError: it does not.
+        """
+        raise SettingsError(f"method {self.method} makes no new images")
+
+    def sample_latents(
+        self, clusters: np.ndarray, spread: float, generator: np.random.Generator, checked: bool = True
+    ) -> np.ndarray:
+        """Latents of new images, where the method `generates`; see `VariationalClusterer.sample_latents`.
+
+        Raises:
+            SettingsError: it does not.
+        """
+        raise SettingsError(f"method {self.method} makes no new images")
 
     def to_unit(self, images: np.ndarray) -> np.ndarray:
         """Images in `pixel_range_`, as `decode` and `reconstruct` give them, brought to [0, 1] to be shown."""
