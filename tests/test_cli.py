@@ -480,7 +480,9 @@ def test_interrupted_fit_resumes_to_the_same_bits(tmp_path, signal_number, capsy
     fails(["fit", "digits", "--out", tmp_path / "m", *epochs], "--resume goes on with it", capsys)
     other = ["--out", tmp_path / "m", "--resume", *epochs, "--set", "kl_weight=2"]
     fails(["fit", "digits", *other], "use the same ones, or begin again with --overwrite in place of --resume", capsys)
+    (checkpoint.parent / ".checkpoint.safetensors.0123abcd").write_bytes(b"killed while it was written")
     assert run(["fit", "digits", "--out", str(tmp_path / "m"), "--resume", *epochs]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
     assert run(["fit", "digits", "--out", str(tmp_path / "whole"), *epochs]) == 0
     resumed, whole = (load_model(tmp_path / name) for name in ("m", "whole"))
     assert len(resumed.history_) == done + 3

@@ -48,6 +48,8 @@ def write_atomically(path: Path, data: bytes) -> None:
 def new_file(path: Path) -> Iterator[IO[bytes]]:
     """A file to write piece by piece, which takes the place of `path` at the end; see `write_atomically`.
 
+    What killed processes have left beside `path` goes first.
+
     Args:
         path: The file to make or to replace; its folder is there.
 
@@ -58,6 +60,7 @@ def new_file(path: Path) -> Iterator[IO[bytes]]:
         OSError: the disk is full or not writable; it names `path`.
     """
     with _naming(path):
+        sweep_stale(path)
         scratch = _scratch_name(path)
         try:
             with scratch.open("xb") as file:

@@ -117,7 +117,8 @@ def _remove_run(run_dir: Path) -> None:
     """Remove what only an unfinished run needs; a tracker's logs stay."""
     from clusterloom.training.run import CHECKPOINTS
 
-    for path in (*run_dir.glob(CHECKPOINTS), run_dir / "metrics.jsonl"):
+    unfinished = run_dir.glob(f".{CHECKPOINTS}.*")  # by a process that was killed a moment ago
+    for path in (*run_dir.glob(CHECKPOINTS), *unfinished, run_dir / "metrics.jsonl"):
         path.unlink(missing_ok=True)
     if run_dir.is_dir() and not any(run_dir.iterdir()):
         shutil.rmtree(run_dir)
