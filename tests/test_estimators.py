@@ -446,3 +446,11 @@ def test_a_set_is_brought_to_the_range_that_training_saw(make):
     )
     with pytest.raises(DataError, match="trained on values from 0 to 4080, and c holds pixels of 8 bits"):
         model.predict(ImageSet(images, RowIds(range(150)), None, (), "c", ()))
+
+
+def test_dark_images_are_taken_with_a_warning():
+    with pytest.warns(DataWarning, match="images use 0 to 15 of 255"):
+        VAEClusterer(3, **SMALL).fit(digits() // 16)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DataWarning)
+        VAEClusterer(3, **SMALL).fit(digits())
