@@ -280,7 +280,7 @@ def test_nan_stops_with_the_last_good_model(tmp_path):
     good.fit(IMAGES)
     trainer = make_trainer(tmp_path, model=Scripted(nan_from_step=12), epochs=9)
     with pytest.raises(
-        DivergedError, match=r"epoch 3, batch 5: script became NaN.*epoch 2 is kept.*learning rate"
+        DivergedError, match=r"epoch 3, batch 5: script became NaN.*epoch 2 is kept.*learning_rate"
     ) as e:
         trainer.fit(IMAGES)
     assert len(e.value.history) == 2
