@@ -8,6 +8,10 @@ Before the house was redrawn (line "before", commit 17aa21f): 16,113 lines in 11
 once); 3.85 own modules imported per file, at most 17; 39 parameters; one image passes 26 files, one batch 8; 10 rooms
 and 18 modules on the top level.
 
+Afterwards (line "after"): 15,954 lines in 138 files and 1,497 in `paper`, which the wheel had before; chains of 15
+modules (12 at once); 3.84 imports, at most 15; 13 parameters; one image passes 31 files, one batch 15; 11 rooms and 14
+modules.
+
 It measures the `clusterloom` that Python imports here, and the folder `paper` of the same checkout. Functions, imports
 and docstrings are read from the source without running it:
 
