@@ -147,7 +147,7 @@ def _made(runs: Sequence[Run]) -> Part:
     return {
         "days": " to ".join(dict.fromkeys([*days[:1], *days[-1:]])),
         "where": " and ".join(sorted({_where(r) for r in runs if "device" in r})) or "cpu",
-        "seconds": spread(runs, "seconds", 0),
+        "seconds": spread([r for r in runs if r["seconds"] is not None], "seconds", 0),
         "commands": list(dict.fromkeys(_current(r["command"]) for r in runs)),
     }
 
