@@ -69,10 +69,8 @@ def main():
             found = first_pseudo_labels(embedding, layout, n_clusters, options.seed, viewed)
             accuracy = clustering_accuracy_score(loaded.labels, found.q.argmax(1))
             likely, shared = max(nats for nats, _ in found.finalists), found.finalists[0][1]
-            print(
-                f"{name:22} accuracy {accuracy:.4f}, two views share {shared:.3f} nats, likeliest {likely:.3f}, {seconds:.0f} CPU s",
-                flush=True,
-            )
+            scores = f"accuracy {accuracy:.4f}, two views share {shared:.3f} nats, likeliest {likely:.3f}"
+            print(f"{name:22} {scores}, {seconds:.0f} CPU s", flush=True)
 
 
 if __name__ == "__main__":
