@@ -1,7 +1,8 @@
 """Knobs: each one written once, as a field of a frozen dataclass, with its type, range, default and docstring.
 
 Estimators take their parameters from these classes, the command line reads `--set NAME=VALUE` by them, model
-directories store their values, sweeps vary them, and the documentation lists them.
+directories store their values, sweeps vary them, and the documentation lists them. pydantic checks values; msgspec
+0.22, which was tried first, crashed on a union of a bounded number, a pair of them and a word.
 """
 
 import ast
