@@ -14,6 +14,8 @@ from clusterloom.data.ids import RowIds
 from clusterloom.errors import DataError, SettingsError, printable
 
 _CHUNK_BYTES = 1 << 24
+_SAMPLE_IMAGES = 200
+_LEAST_CONTRAST = 64  # of 255
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -178,6 +180,24 @@ def limited_rows(n_images: int, limit: int | None) -> NDArray[np.int64]:
 def limit_note(n_kept: int, n_images: int) -> str:
     """The note that says that a limit left images out."""
     return f"{n_kept} of {n_images} images chosen at random (seeded, without a look at labels), in their original order"
+
+
+def contrast_note(images: NDArray[np.uint8]) -> str:
+    """What to say where an evenly spaced sample of images uses less than a quarter of the range from black to white.
+
+    Args:
+        images: Shape (N, H, W, C), N at least 1.
+
+    Returns:
+        A sentence, or "" where there is nothing to say.
+
+    Example:
+        >>> contrast_note(np.array([0, 15], np.uint8).reshape(2, 1, 1, 1))
+        'images use 0 to 15 of 255; they are taken as they are'
+    """
+    sample = images[:: -(-len(images) // _SAMPLE_IMAGES)]
+    low, high = int(sample.min()), int(sample.max())
+    return f"images use {low} to {high} of 255; they are taken as they are" if high - low < _LEAST_CONTRAST else ""
 
 
 def encode_labels(values: NDArray[Any]) -> tuple[NDArray[np.int64], tuple[str, ...]]:

@@ -9,7 +9,7 @@ from clusterloom.data.boundary import only_data_errors
 from clusterloom.data.builtin import BUILTIN, load_builtin
 from clusterloom.data.folder import SUFFIXES, read_folder
 from clusterloom.data.idx import read_idx
-from clusterloom.data.images import ImageSet
+from clusterloom.data.images import ImageSet, contrast_note
 from clusterloom.data.npy import read_npy, read_npz
 from clusterloom.data.options import ReadOptions
 from clusterloom.data.parquet import read_parquet
@@ -17,8 +17,6 @@ from clusterloom.errors import DataError, printable
 
 # gzip, and each number type of the IDX format
 _IDX_STARTS = (b"\x1f\x8b", *(bytes([0, 0, code]) for code in (0x08, 0x09, 0x0B, 0x0C, 0x0D, 0x0E)))
-_SAMPLE_IMAGES = 200
-_LEAST_CONTRAST = 64
 # Of names, from 0 to 1: "mnst" is 0.89 like "mnist", "nonexist" 0.62.
 _LIKE = 0.7
 _ACCEPTED = (
@@ -70,8 +68,8 @@ def load_images(
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     options = ReadOptions(size, channels, skip_bad, limit, pixel_range, cache_dir, progress)
     images = _read(source, options)
-    note = _contrast_note(images)
-    return replace(images, notes=(*images.notes, *note)) if note else images
+    note = contrast_note(images.images)
+    return replace(images, notes=(*images.notes, note)) if note else images
 
 
 def _read(source: str | Path, options: ReadOptions) -> ImageSet:
@@ -134,15 +132,6 @@ def _limited(images: ImageSet, options: ReadOptions) -> ImageSet:
             f"as a folder"
         )
     return images.head(options.limit)
-
-
-def _contrast_note(images: ImageSet) -> list[str]:
-    """A note where an evenly spaced sample of the images uses less than a quarter of the range from black to white."""
-    sample = images.images[:: -(-len(images) // _SAMPLE_IMAGES)]
-    low, high = int(sample.min()), int(sample.max())
-    if high - low >= _LEAST_CONTRAST:
-        return []
-    return [f"images use {low} to {high} of 255; they are taken as they are"]
 
 
 def _unusable(path: Path, name: str) -> str:

@@ -311,7 +311,8 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
 
     def compute(self) -> Compute:
         """Device and precision; under several processes the device of this one."""
-        compute = Compute.choose(self.settings.device, self.settings.precision)
+        settings = self.settings
+        compute = Compute.choose(settings.device, settings.precision)
         processes = compute.processes()
         return compute if processes.num_processes == 1 else Compute(processes.device, compute.precision)
 

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_array, validate_data
 
-from clusterloom.data.images import ImageSet
+from clusterloom.data.images import ImageSet, contrast_note
 from clusterloom.errors import DataError, DataWarning, SettingsError
 
 _CHUNK_IMAGES = 8192  # looked at in one go, so that memory stays flat
 _DUPLICATE_SAMPLE = 100_000
-_LEAST_CONTRAST = 64  # of 255
 
 
 def images_from(estimator: Any, X: Any, reset: bool) -> np.ndarray:
@@ -140,8 +139,8 @@ def _scaled(estimator: Any, images: np.ndarray, reset: bool) -> np.ndarray:
     low, high = estimator.pixel_range_
     if (low, high) == (0.0, 1.0):
         if images.dtype == np.uint8:
-            if reset:
-                _warn_of_darkness(images)
+            if reset and (note := contrast_note(images)):
+                warnings.warn(note, DataWarning, stacklevel=4)
             return images
         if images.size and (images.min() < 0 or images.max() > 1):
             raise DataError(
@@ -163,14 +162,6 @@ def _pixel_range(images: np.ndarray) -> tuple[float, float]:
     if low >= 0 and high <= 1:
         return 0.0, 1.0
     return low, high if high > low else low + 1.0
-
-
-def _warn_of_darkness(images: np.ndarray) -> None:
-    """Warn when a sample of images of 8 bits uses less than a quarter of the range from black to white."""
-    sample = images[:: math.ceil(len(images) / _CHUNK_IMAGES)]
-    low, high = int(sample.min()), int(sample.max())
-    if 0 < high - low < _LEAST_CONTRAST:
-        warnings.warn(f"images use {low} to {high} of 255; they are taken as they are", DataWarning, stacklevel=5)
 
 
 def warn_of_duplicates(images: np.ndarray) -> None:
