@@ -122,6 +122,8 @@ def wait_for(condition, seconds=60):
 def check_two_workers_of_which_one_dies(url, tmp_path):
     logs = [tmp_path / "doomed.log", tmp_path / "other.log"]
     doomed = start_worker(url, logs[0], 0.5)
+    # Not at the same moment: SQLite locks no rows, and two workers that ask at once may get one run (see `queue`).
+    wait_for(lambda: lines(logs[0]))
     other = start_worker(url, logs[1], 0.5)
     wait_for(lambda: len([line for line in lines(logs[0]) if line.startswith("start")]) >= 2)
     doomed.send_signal(signal.SIGKILL)

@@ -7,6 +7,9 @@ moment, the earlier entry counts and the other is dropped when its turn comes.
 Two more of Optuna's pieces were tried and left out. `GridSampler` counts an interrupted run as made, and hands one that
 is being made to a second worker when no other is left. `RetryFailedTrialCallback` queues the runs of killed workers
 only, not those of interrupted ones nor those of a worker that died while it filled the queue; Optuna 4.9 renames it.
+
+On SQLite, which locks no rows, two workers that ask at the very same moment may get one entry: the run is then made
+twice, and the result that comes first counts.
 """
 
 import os
