@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 from colours import drawings
+from suite_data.pictures import emoji, icons, textures_colour, textures_grey
 
 from clusterloom.data import load_images
 from clusterloom.data.cache import cache_root
@@ -43,19 +44,19 @@ class SuiteSet:
     name: In tables and on the command line.
     about: One line: where the images come from and what the labels say.
     k: Number of kinds.
+    make: Gives images (N, H, W, C), uint8 or uint16, and labels (N,), -1 for images that are no part of the set.
     held_out: Run only when the recipe is fixed.
     distinct: The kinds are distinct to the eye, so that the number of clusters found may be judged.
     by_meaning: Labels are folder names about meaning: NMI beside the peers' counts, not its height.
-    make: Gives images (N, H, W, C), uint8 or uint16, and labels (N,), int64; -1 for images that are no part of the set.
     """
 
     name: str
     about: str
     k: int
-    held_out: bool
-    distinct: bool
-    by_meaning: bool
     make: Callable[[], Arrays]
+    held_out: bool = False
+    distinct: bool = True
+    by_meaning: bool = False
 
 
 def builtin(name: str, limit: int | None = None) -> Arrays:
@@ -86,113 +87,83 @@ TABULATED = [300, 600, 800, 1000, 1300, 1700, 2100, 2600, 3200, 4000]
 SETS = {
     s.name: s
     for s in (
-        SuiteSet(
-            "digits",
-            "the handwritten digits of scikit-learn, 8 x 8 pixels",
-            k=10,
-            held_out=False,
-            distinct=True,
-            by_meaning=False,
-            make=partial(builtin, "digits"),
-        ),
-        SuiteSet(
-            "mnist-2000",
-            "2,000 images of MNIST drawn at random",
-            k=10,
-            held_out=False,
-            distinct=True,
-            by_meaning=False,
-            make=partial(builtin, "mnist", 2_000),
-        ),
-        SuiteSet(
-            "mnist-10000",
-            "10,000 images of MNIST drawn at random",
-            k=10,
-            held_out=False,
-            distinct=True,
-            by_meaning=False,
-            make=partial(builtin, "mnist", 10_000),
-        ),
-        SuiteSet(
-            "mnist-70000",
-            "all of MNIST",
-            k=10,
-            held_out=False,
-            distinct=True,
-            by_meaning=False,
-            make=partial(builtin, "mnist"),
-        ),
+        SuiteSet("digits", "handwritten digits of scikit-learn, 8 x 8 pixels", 10, partial(builtin, "digits")),
+        SuiteSet("mnist-2000", "2,000 images of MNIST drawn at random", 10, partial(builtin, "mnist", 2_000)),
+        SuiteSet("mnist-10000", "10,000 images of MNIST drawn at random", 10, partial(builtin, "mnist", 10_000)),
+        SuiteSet("mnist-70000", "all of MNIST", 10, partial(builtin, "mnist")),
         SuiteSet(
             "fashion-2000",
             "2,000 images of Fashion-MNIST drawn at random",
-            k=10,
+            10,
+            partial(builtin, "fashion-mnist", 2_000),
             held_out=True,
             distinct=False,
-            by_meaning=False,
-            make=partial(builtin, "fashion-mnist", 2_000),
         ),
         SuiteSet(
             "fashion-10000",
             "10,000 images of Fashion-MNIST drawn at random",
-            k=10,
-            held_out=False,
+            10,
+            partial(builtin, "fashion-mnist", 10_000),
             distinct=False,
-            by_meaning=False,
-            make=partial(builtin, "fashion-mnist", 10_000),
         ),
-        SuiteSet(
-            "fashion-70000",
-            "all of Fashion-MNIST",
-            k=10,
-            held_out=False,
-            distinct=False,
-            by_meaning=False,
-            make=partial(builtin, "fashion-mnist"),
-        ),
+        SuiteSet("fashion-70000", "all of Fashion-MNIST", 10, partial(builtin, "fashion-mnist"), distinct=False),
         SuiteSet(
             "mnist-thinned",
             "MNIST thinned so that class c keeps round(7000 * 0.1 ** (c / 9)) images, from 7,000 down to 700",
-            k=10,
-            held_out=False,
-            distinct=True,
-            by_meaning=False,
-            make=partial(thinned, GEOMETRIC),
+            10,
+            partial(thinned, GEOMETRIC),
         ),
         SuiteSet(
             "mnist-thinned-2",
             "MNIST thinned to 300, 600, 800, 1,000, 1,300, 1,700, 2,100, 2,600, 3,200 and 4,000 images of class 0 to 9",
-            k=10,
+            10,
+            partial(thinned, TABULATED),
             held_out=True,
-            distinct=True,
-            by_meaning=False,
-            make=partial(thinned, TABULATED),
         ),
         SuiteSet(
             "mnist-with-others",
             "10,000 images of MNIST and 526 of Fashion-MNIST, which are no part of the set and are not scored",
-            k=10,
+            10,
+            mnist_with_others,
             held_out=True,
-            distinct=True,
-            by_meaning=False,
-            make=mnist_with_others,
+        ),
+        SuiteSet(
+            "textures-grey",
+            "patches of seven grey photographs: brick, grass, gravel, dry leaves, mud, wet rock, sand; 32 x 32 pixels",
+            7,
+            textures_grey,
+        ),
+        SuiteSet(
+            "textures-colour",
+            "patches of eight photographs (hedge, lawn, pebbles, granite, roughcast, two tiles, wood) in coloured lights",
+            8,
+            textures_colour,
+            held_out=True,
         ),
         SuiteSet(
             "shapes",
             "drawings of six shapes, each in a random colour (benchmarks/colours.py)",
-            k=6,
-            held_out=False,
-            distinct=True,
-            by_meaning=False,
-            make=partial(drawings, "shapes"),
+            6,
+            partial(drawings, "shapes"),
+        ),
+        SuiteSet("hues", "discs in six hues (benchmarks/colours.py)", 6, partial(drawings, "hues")),
+        SuiteSet(
+            "emoji",
+            "Twitter's emoji by Unicode's groups, without flags and skin tones; 64 x 64 pixels",
+            8,
+            emoji,
+            held_out=True,
+            distinct=False,
+            by_meaning=True,
         ),
         SuiteSet(
-            "hues",
-            "discs in six hues (benchmarks/colours.py)",
-            k=6,
-            held_out=False,
-            distinct=True,
-            by_meaning=False,
-            make=partial(drawings, "hues"),
+            "icons",
+            "icons of two desktops, MATE and Oxygen, by folder; 48 x 48 pixels",
+            9,
+            icons,
+            held_out=True,
+            distinct=False,
+            by_meaning=True,
         ),
     )
 }

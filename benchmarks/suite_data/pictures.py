@@ -1,0 +1,89 @@
+"""Sets cut from pictures that packages hold: textures, emoji, icons."""
+
+import json
+import zipfile
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+from suite_data.packages import unpacked
+
+PATCH = 32
+PATCHES = 400  # of each texture
+FIRST_KINDS = ("brick", "grass", "gravel")  # photographs of scikit-image, 512 pixels
+TERRAINS = ("floor01", "mud01", "rock", "sand01")  # leaves, mud, wet rock, sand, 256 pixels
+WALLS = ("boxTree", "grass", "pebbles", "marbleWall", "roughcast", "darkBlueTile", "lightBlueTile", "oldWoodenFloor")
+ICON_FOLDERS = (
+    "actions", "apps", "categories", "devices", "emblems", "emotes", "mimetypes", "places", "status",
+)  # fmt: skip
+
+
+def textures_grey():
+    """Patches of seven grey photographs."""
+    ours = unpacked("scikit-image") / "skimage" / "data"
+    theirs = unpacked("extremetuxracer-data") / "usr/share/games/etr/terrains"
+    files = [ours / f"{kind}.png" for kind in FIRST_KINDS] + [theirs / f"{kind}.png" for kind in TERRAINS]
+    return patches([np.asarray(Image.open(file).convert("L"))[..., np.newaxis] for file in files])
+
+
+def textures_colour():
+    """Patches of eight colour photographs of walls, floors and plants, each in a light of its own.
+
+    The light's strength and colour are random, since without that the mean colour alone tells the kind.
+    """
+    jar = unpacked("sweethome3d") / "usr/share/sweethome3d/sweethome3d.jar"
+    with zipfile.ZipFile(jar) as archive:
+        files = [archive.open(f"com/eteks/sweethome3d/io/resources/textures/{kind}.jpg") for kind in WALLS]
+        images, labels = patches([np.asarray(Image.open(file).convert("RGB")) for file in files])
+    rng = np.random.default_rng(1)
+    light = np.exp(rng.normal(0, 0.25, (len(images), 1, 1, 1)) + rng.normal(0, 0.2, (len(images), 1, 1, 3)))
+    return np.clip(np.rint(images * light), 0, 255).astype(np.uint8), labels
+
+
+def patches(photographs: Sequence[np.ndarray]):
+    """From each photograph (H, W, C) PATCHES squares at random places; its number is the label."""
+    rng = np.random.default_rng(0)
+    labels = rng.permutation(np.repeat(np.arange(len(photographs)), PATCHES))
+    images = []
+    for kind in labels:
+        top, left = (rng.integers(side - PATCH + 1) for side in photographs[kind].shape[:2])
+        images.append(photographs[kind][top : top + PATCH, left : left + PATCH])
+    return np.stack(images), labels
+
+
+def emoji():
+    """Twitter's emoji by Unicode's groups, without skin tones; flags are left out."""
+    folder = unpacked("emoji-datasource-twitter") / "package"
+    entries = [
+        (entry["category"], folder / "img/twitter/64" / entry["image"])
+        for entry in json.loads((folder / "emoji.json").read_text("utf8"))
+        if entry["has_img_twitter"] and entry["category"] not in ("Flags", "Component")
+    ]
+    kinds = sorted({kind for kind, _ in entries})
+    images = [on_white(file) for _, file in entries]
+    return shuffled(np.stack(images), np.array([kinds.index(kind) for kind, _ in entries]))
+
+
+def icons():
+    """The 48-pixel icons of two desktops, MATE and Oxygen, by folder; other names of the same file are left out."""
+    mate = unpacked("mate-icon-theme") / "usr/share/icons/mate/48x48"
+    oxygen = unpacked("oxygen-icon-theme") / "usr/share/icons/oxygen/base/48x48"
+    files = [
+        (kind, file)
+        for root in (mate, oxygen)
+        for kind, name in enumerate(ICON_FOLDERS)
+        for file in sorted((root / name).glob("*.png"))
+        if not file.is_symlink()
+    ]
+    return shuffled(np.stack([on_white(file) for _, file in files]), np.array([kind for kind, _ in files]))
+
+
+def on_white(file) -> np.ndarray:
+    """A picture with transparency as (H, W, 3), uint8."""
+    picture = Image.open(file).convert("RGBA")
+    return np.asarray(Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB"))
+
+
+def shuffled(images: np.ndarray, labels: np.ndarray):
+    order = np.random.default_rng(0).permutation(len(images))
+    return images[order], labels[order]
