@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 from colours import drawings
+from suite_data.glyphs import letters, words
 from suite_data.pictures import emoji, icons, textures_colour, textures_grey
 
 from clusterloom.data import load_images
@@ -84,6 +85,8 @@ GEOMETRIC = [round(7000 * 0.1 ** (c / 9)) for c in range(10)]
 # Falls faster at first, and the other way round: nine is the largest class, zero the smallest.
 TABULATED = [300, 600, 800, 1000, 1300, 1700, 2100, 2600, 3200, 4000]
 
+WORDS = ["fish", "gold", "hand", "king", "lamp", "moon", "road", "tree"]
+
 SETS = {
     s.name: s
     for s in (
@@ -128,6 +131,26 @@ SETS = {
             held_out=True,
         ),
         SuiteSet(
+            "letters-10",
+            "printed capitals A to J in many fonts of Debian, dark on light, 32 x 32 pixels",
+            10,
+            partial(letters, "letters", "ABCDEFGHIJ"),
+        ),
+        SuiteSet(
+            "letters-26",
+            "printed capitals A to Z in other fonts than those of letters-10, 32 x 32 pixels",
+            26,
+            partial(letters, "more", "ABCDEFGHIJKLMNOPQRSTUVWXYZ"),
+            held_out=True,
+        ),
+        SuiteSet(
+            "script",
+            "the first ten Hebrew letters in many fonts of Debian, light on dark, 32 x 32 pixels",
+            10,
+            partial(letters, "hebrew", "אבגדהוזחטי", light_on_dark=True),
+            held_out=True,
+        ),
+        SuiteSet(
             "textures-grey",
             "patches of seven grey photographs: brick, grass, gravel, dry leaves, mud, wet rock, sand; 32 x 32 pixels",
             7,
@@ -135,7 +158,7 @@ SETS = {
         ),
         SuiteSet(
             "textures-colour",
-            "patches of eight photographs (hedge, lawn, pebbles, granite, roughcast, two tiles, wood) in coloured lights",
+            "patches of eight photographs (hedge, lawn, pebbles, granite, plaster, two tiles, wood) in coloured lights",
             8,
             textures_colour,
             held_out=True,
@@ -164,6 +187,13 @@ SETS = {
             held_out=True,
             distinct=False,
             by_meaning=True,
+        ),
+        SuiteSet(
+            "non-square",
+            "eight printed words in many fonts of Debian, 24 x 48 pixels",
+            8,
+            partial(words, "more", WORDS),
+            held_out=True,
         ),
     )
 }

@@ -73,7 +73,7 @@ def icons():
         for root in (mate, oxygen)
         for kind, name in enumerate(ICON_FOLDERS)
         for file in sorted((root / name).glob("*.png"))
-        if not file.is_symlink()
+        if not file.is_symlink() and Image.open(file).size == (48, 48)
     ]
     return shuffled(np.stack([on_white(file) for _, file in files]), np.array([kind for kind, _ in files]))
 
