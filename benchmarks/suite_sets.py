@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 from colours import drawings
+from suite_data.drawn import cells, solids
 from suite_data.glyphs import letters, words
 from suite_data.pictures import emoji, icons, textures_colour, textures_grey
 
@@ -140,14 +141,14 @@ SETS = {
             "letters-26",
             "printed capitals A to Z in other fonts than those of letters-10, 32 x 32 pixels",
             26,
-            partial(letters, "more", "ABCDEFGHIJKLMNOPQRSTUVWXYZ"),
+            partial(letters, "more", "ABCDEFGHIJKLMNOPQRSTUVWXYZ", 308),
             held_out=True,
         ),
         SuiteSet(
             "script",
-            "the first ten Hebrew letters in many fonts of Debian, light on dark, 32 x 32 pixels",
+            "ten Hebrew letters in many fonts of Debian, light on dark, 32 x 32 pixels",
             10,
-            partial(letters, "hebrew", "אבגדהוזחטי", light_on_dark=True),
+            partial(letters, "hebrew", "אבגהטלמעצש", light_on_dark=True),
             held_out=True,
         ),
         SuiteSet(
@@ -189,10 +190,23 @@ SETS = {
             by_meaning=True,
         ),
         SuiteSet(
+            "thousand",
+            "1,000 pictures of five solids (ball, cube, cone, ring, pillar), any colour and light, 48 x 48 pixels",
+            5,
+            solids,
+        ),
+        SuiteSet(
             "non-square",
             "eight printed words in many fonts of Debian, 24 x 48 pixels",
             8,
-            partial(words, "more", WORDS),
+            partial(words, "more", WORDS, 250),
+            held_out=True,
+        ),
+        SuiteSet(
+            "microscope",
+            "drawn cells of six kinds, 500 to 100 of each, blurred and noisy, 12 bit in 16, 48 x 48 pixels",
+            6,
+            cells,
             held_out=True,
         ),
     )

@@ -13,42 +13,45 @@ ENLARGED = 4  # drawn so many times as large, then scaled down, for smooth edges
 OF_A_FAMILY = 3  # faces at most: many families have dozens that hardly differ
 TRIAL_SIZE = 100  # pixels, to measure how large a font's letters are
 ABSENT = "\uffff"  # what a font draws for it, it draws for every letter that it does not have
+READABLE = 0.7  # share of its texts by which a face is kept
 BLOCK = 512
 
 
-def letters(group: str, alphabet: str, side: int = 32, light_on_dark: bool = False):
-    """One image of each letter in each font, filling the square but for a margin of three pixels."""
-    images, labels = in_fonts(group, list(alphabet), (side, side), margin=3)
+def letters(group: str, alphabet: str, most_faces: int | None = None, light_on_dark: bool = False):
+    """One image of each letter in each face, 32 x 32 pixels, of which a margin of three is free."""
+    images, labels = in_fonts(group, list(alphabet), (32, 32), 3, most_faces)
     return (images if light_on_dark else 255 - images), labels
 
 
-def words(group: str, chosen: list[str]):
+def words(group: str, chosen: list[str], most_faces: int):
     """Words in many fonts, 24 x 48 pixels, ink and paper of random grey."""
-    images, labels = in_fonts(group, chosen, (24, 48), margin=2)
+    images, labels = in_fonts(group, chosen, (24, 48), 2, most_faces)
     rng = np.random.default_rng(1)
     paper, ink = rng.integers(170, 256, (len(images), 1, 1, 1)), rng.integers(0, 90, (len(images), 1, 1, 1))
     return np.rint(paper + (ink - paper) * (images / 255)).astype(np.uint8), labels
 
 
-def in_fonts(group: str, texts: list[str], shape: tuple[int, int], margin: int):
-    """Every text in every face that can be read, white on black, in random order, and which text it is."""
-    families, pictures, seen = [], [], set()
-    for family, path in faces(group):
+def in_fonts(group: str, texts: list[str], shape: tuple[int, int], margin: int, most_faces: int | None):
+    """Every text in every face that can be read, or in so many of them, white on black, and which text it is."""
+    packages, pictures, seen = [], [], set()
+    for package, path in faces(group):
         drawn = in_face(path, texts, shape, margin)
         if drawn is None or drawn.tobytes() in seen:
             continue
         seen.add(drawn.tobytes())
-        families.append(family)
+        packages.append(package)
         pictures.append(drawn)
     images = np.stack(pictures)
-    images = images[readable(images, np.array(families))]
+    images = images[readable(images, np.array(packages))]
+    rng = np.random.default_rng(0)
+    images = images[rng.permutation(len(images))[:most_faces]]
     labels = np.tile(np.arange(len(texts)), len(images))
-    order = np.random.default_rng(0).permutation(len(labels))
+    order = rng.permutation(len(labels))
     return images.reshape(-1, *shape, 1)[order], labels[order]
 
 
 def faces(group: str) -> list[tuple[str, Path]]:
-    """Family and file of the faces in the group's packages, OF_A_FAMILY of each family, in the files' order."""
+    """Package and file of the faces in the group's packages, OF_A_FAMILY of each family, in the files' order."""
     of_family: Counter[str] = Counter()
     chosen = []
     for folder in debian(json.loads(PACKAGES.read_text())[group]):
@@ -61,7 +64,7 @@ def faces(group: str) -> list[tuple[str, Path]]:
                 continue
             of_family[family] += 1
             if of_family[family] <= OF_A_FAMILY:
-                chosen.append((family, path))
+                chosen.append((folder.name, path))
     return chosen
 
 
@@ -91,27 +94,27 @@ def in_the_middle(text: str, font: ImageFont.FreeTypeFont, shape: tuple[int, int
     return np.asarray(picture.reduce(ENLARGED))
 
 
-def readable(images: np.ndarray, families: np.ndarray) -> np.ndarray:
-    """Which faces show what they should: half of their texts have the same text in another family as nearest neighbour.
+def readable(images: np.ndarray, packages: np.ndarray) -> np.ndarray:
+    """Which faces show what they should: most of their texts are nearest to the same text of another package.
 
-    What drops out are fonts of symbols and those whose letters nobody knows. In whole numbers, so that every machine
-    keeps the same faces.
+    What drops out are fonts of symbols and those whose letters are like no other's. In whole numbers, so that every
+    machine keeps the same faces.
 
     Args:
         images: Every text in every face, (n_faces, n_texts, H, W), uint8.
-        families: Family of each face, (n_faces,).
+        packages: Package of each face, (n_faces,).
     """
     n_faces, n_texts, height, width = images.shape
     halves = images.reshape(n_faces * n_texts, height // 2, 2, width // 2, 2).astype(np.int64).sum((2, 4))
     x = halves.reshape(len(halves), -1).astype(float)  # products and sums are below 2 ** 53, so exact
     lengths = (x * x).sum(1)
-    family = np.repeat(np.unique(families, return_inverse=True)[1], n_texts)
+    package = np.repeat(np.unique(packages, return_inverse=True)[1], n_texts)
     nearest = []
     for start in range(0, len(x), BLOCK):
         rows = slice(start, start + BLOCK)
         distances = lengths - 2 * x[rows] @ x.T
-        distances[family[rows, np.newaxis] == family] = np.inf
+        distances[package[rows, np.newaxis] == package] = np.inf
         nearest.append(distances.argmin(1))
     text = np.tile(np.arange(n_texts), n_faces)
     right = text[np.concatenate(nearest)] == text
-    return right.reshape(n_faces, n_texts).mean(1) >= 0.5
+    return right.reshape(n_faces, n_texts).mean(1) >= READABLE
