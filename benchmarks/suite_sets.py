@@ -22,12 +22,15 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import PIL
 from colours import drawings
 from suite_data.drawn import cells, solids
 from suite_data.glyphs import letters, words
-from suite_data.pictures import emoji, icons, textures_colour, textures_grey
+from suite_data.pictures import crops, emoji, hundred_emoji, icons, textures_colour, textures_grey
 
 from clusterloom.data import load_images
+from clusterloom.data.builtin import HASHES as PINNED_IMAGES
+from clusterloom.data.builtin import fetch
 from clusterloom.data.cache import cache_root
 from clusterloom.errors import ClusterloomError, DataError
 from clusterloom.files import new_file
@@ -63,6 +66,8 @@ class SuiteSet:
 
 def builtin(name: str, limit: int | None = None) -> Arrays:
     """A built-in data set, or so many images of it, drawn once without a look at labels."""
+    if name in PINNED_IMAGES:
+        fetch(name)
     loaded = load_images(name, limit=limit)
     return np.asarray(loaded.images), np.asarray(loaded.labels)
 
@@ -190,6 +195,20 @@ SETS = {
             by_meaning=True,
         ),
         SuiteSet(
+            "hundred",
+            "100 of Noto's emoji: clocks, faces, hearts, animals; 48 x 48 pixels",
+            4,
+            hundred_emoji,
+            held_out=True,
+        ),
+        SuiteSet(
+            "three-hundred",
+            "300 grey crops of photographs: faces, print, stained tissue, galaxies; 25 x 25 pixels",
+            4,
+            crops,
+            held_out=True,
+        ),
+        SuiteSet(
             "thousand",
             "1,000 pictures of five solids (ball, cube, cone, ring, pillar), any colour and light, 48 x 48 pixels",
             5,
@@ -226,11 +245,11 @@ def load(name: str) -> Arrays:
         DataError: the name is unknown, a package is not to be had, or what was made is not what the hash pins.
     """
     images, labels = made(name)
-    pinned = json.loads(HASHES.read_text()).get(name)
-    if digest(images, labels) != pinned:
+    pins = json.loads(HASHES.read_text())
+    if digest(images, labels) != pins.get(name):
         raise DataError(
-            f"{name} is not what {HASHES.name} pins: other versions of Pillow or NumPy draw other pixels. "
-            f"If it was damaged, remove {cached(name)}"
+            f"{cached(name)} is not what {HASHES.name} pins; remove it if it is damaged. "
+            f"Other versions may draw other pixels: pinned with {pins['versions']}, here {versions()}"
         )
     return images, labels
 
@@ -264,6 +283,16 @@ def digest(images: np.ndarray, labels: np.ndarray) -> str:
     return sha256.hexdigest()
 
 
+def versions() -> str:
+    return f"NumPy {np.__version__} and Pillow {PIL.__version__}"
+
+
+def pin(name: str) -> None:
+    """Make a set anew and write its hash down."""
+    pins = json.loads(HASHES.read_text()) | {"versions": versions(), name: digest(*made(name, anew=True))}
+    HASHES.write_text(json.dumps({key: pins[key] for key in ["versions", *SETS] if key in pins}, indent=2) + "\n")
+
+
 def picture(images: np.ndarray, labels: np.ndarray):
     """One row of examples of each kind, drawn at random; 16 bit is shown by its range."""
     if images.dtype == np.uint16:
@@ -287,9 +316,7 @@ def main():
     try:
         for name in names:
             if options.pin:
-                pins = json.loads(HASHES.read_text()) if HASHES.exists() else {}
-                pins[name] = digest(*made(name, anew=True))
-                HASHES.write_text(json.dumps({s: pins[s] for s in SETS if s in pins}, indent=2) + "\n")
+                pin(name)
             images, labels = load(name)
             print(f"{name}: {images.shape} {images.dtype}, {SETS[name].k} kinds", flush=True)
         if options.picture:

@@ -1,11 +1,12 @@
 """Sets cut from pictures that packages hold: textures, emoji, icons."""
 
+import itertools
 import json
 import zipfile
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from suite_data.packages import unpacked
 
 PATCH = 32
@@ -13,6 +14,16 @@ PATCHES = 400  # of each texture
 FIRST_KINDS = ("brick", "grass", "gravel")  # photographs of scikit-image, 512 pixels
 TERRAINS = ("floor01", "mud01", "rock", "sand01")  # leaves, mud, wet rock, sand, 256 pixels
 WALLS = ("boxTree", "grass", "pebbles", "marbleWall", "roughcast", "darkBlueTile", "lightBlueTile", "oldWoodenFloor")
+FACES, CROP = 100, 25  # the photographs of faces in scikit-image, and their side
+# Print, stained tissue, galaxies: how many crops, and the least deviation of their pixels, lest paper without print.
+CROPS = {"page.png": (80, 25), "ihc.png": (70, 0), "hubble_deep_field.jpg": (50, 0)}
+SAMPLE_SIZE = 109  # the only one that the font of pictures has
+EMOJI = {
+    "clocks": range(0x1F550, 0x1F568),
+    "faces": range(0x1F600, 0x1F61E),
+    "hearts": [*range(0x1F493, 0x1F4A0), 0x2764, 0x1F5A4, 0x1F90D, 0x1F90E, 0x1F9E1],
+    "animals": range(0x1F400, 0x1F41C),
+}
 ICON_FOLDERS = (
     "actions", "apps", "categories", "devices", "emblems", "emotes", "mimetypes", "places", "status",
 )  # fmt: skip
@@ -36,7 +47,8 @@ def textures_colour():
         files = [archive.open(f"com/eteks/sweethome3d/io/resources/textures/{kind}.jpg") for kind in WALLS]
         images, labels = patches([np.asarray(Image.open(file).convert("RGB")) for file in files])
     rng = np.random.default_rng(1)
-    light = np.exp(rng.normal(0, 0.25, (len(images), 1, 1, 1)) + rng.normal(0, 0.2, (len(images), 1, 1, 3)))
+    strength = rng.uniform(0.45, 1, (len(images), 1, 1, 1))
+    light = strength * np.exp(rng.normal(0, 0.1, (len(images), 1, 1, 3)))
     return np.clip(np.rint(images * light), 0, 255).astype(np.uint8), labels
 
 
@@ -44,11 +56,12 @@ def patches(photographs: Sequence[np.ndarray]):
     """From each photograph (H, W, C) PATCHES squares at random places; its number is the label."""
     rng = np.random.default_rng(0)
     labels = rng.permutation(np.repeat(np.arange(len(photographs)), PATCHES))
-    images = []
-    for kind in labels:
-        top, left = (rng.integers(side - PATCH + 1) for side in photographs[kind].shape[:2])
-        images.append(photographs[kind][top : top + PATCH, left : left + PATCH])
-    return np.stack(images), labels
+    return np.stack([square(photographs[kind], PATCH, rng) for kind in labels]), labels
+
+
+def square(photograph: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
+    top, left = (rng.integers(length - side + 1) for length in photograph.shape[:2])
+    return photograph[top : top + side, left : left + side]
 
 
 def emoji():
@@ -76,6 +89,33 @@ def icons():
         if not file.is_symlink() and Image.open(file).size == (48, 48)
     ]
     return shuffled(np.stack([on_white(file) for _, file in files]), np.array([kind for kind, _ in files]))
+
+
+def crops():
+    """300 grey crops of photographs: faces, print, stained tissue and galaxies."""
+    folder = unpacked("scikit-image") / "skimage" / "data"
+    images = [np.rint(255 * np.load(folder / "lfw_subset.npy")[:FACES]).astype(np.uint8)]
+    rng = np.random.default_rng(0)
+    for name, (count, least) in CROPS.items():
+        photograph = np.asarray(Image.open(folder / name).convert("L"))
+        drawn = (square(photograph, CROP, rng) for _ in itertools.count())
+        images.append(np.stack(list(itertools.islice((crop for crop in drawn if crop.std() >= least), count))))
+    labels = np.repeat(np.arange(len(images)), [len(kind) for kind in images])
+    return shuffled(np.concatenate(images)[..., np.newaxis], labels)
+
+
+def hundred_emoji():
+    """A hundred of Noto's emoji: 24 clocks, 30 faces, 18 hearts and 28 animals."""
+    file = unpacked("fonts-noto-color-emoji") / "usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"
+    font = ImageFont.truetype(file, SAMPLE_SIZE, layout_engine=ImageFont.Layout.BASIC)
+    images, labels = [], []
+    for kind, codes in enumerate(EMOJI.values()):
+        for code in codes:
+            picture = Image.new("RGB", (128, 128), "white")
+            ImageDraw.Draw(picture).text((-4, 0), chr(code), font=font, embedded_color=True)
+            images.append(np.asarray(picture.resize((48, 48), Image.Resampling.BOX)))
+            labels.append(kind)
+    return shuffled(np.stack(images), np.array(labels))
 
 
 def on_white(file) -> np.ndarray:
