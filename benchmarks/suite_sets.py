@@ -19,10 +19,10 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import PIL
 from colours import drawings
 from suite_data.drawn import cells, solids
 from suite_data.glyphs import letters, words
@@ -244,34 +244,41 @@ def load(name: str) -> Arrays:
     Raises:
         DataError: the name is unknown, a package is not to be had, or what was made is not what the hash pins.
     """
-    images, labels = made(name)
+    if name not in SETS:
+        raise DataError(f"{name!r} is not a set of the suite; expected one of: {', '.join(SETS)}")
     pins = json.loads(HASHES.read_text())
-    if digest(images, labels) != pins.get(name):
+    path = cached(name, pins[name])
+    if path.exists():
+        with np.load(path, allow_pickle=False) as file:
+            images, labels = file["images"], file["labels"]
+        if digest(images, labels) != pins[name]:
+            raise DataError(f"{path} is damaged; remove it, and it is made again")
+        return images, labels
+    images, labels = made(name)
+    if digest(images, labels) != pins[name]:
         raise DataError(
-            f"{cached(name)} is not what {HASHES.name} pins; remove it if it is damaged. "
-            f"Other versions may draw other pixels: pinned with {pins['versions']}, here {versions()}"
+            f"{name} comes out otherwise than {HASHES.name} pins it: "
+            f"it was made with {pins['versions']}, here are {versions()}"
         )
+    keep(name, images, labels)
     return images, labels
 
 
-def made(name: str, anew: bool = False) -> Arrays:
-    """The set as it is in the cache, or made and put there; not compared with its hash."""
-    if name not in SETS:
-        raise DataError(f"{name!r} is not a set of the suite; expected one of: {', '.join(SETS)}")
-    path = cached(name)
-    if path.exists() and not anew:
-        with np.load(path, allow_pickle=False) as file:
-            return file["images"], file["labels"]
+def made(name: str) -> Arrays:
     images, labels = SETS[name].make()
-    images, labels = np.ascontiguousarray(images), np.ascontiguousarray(labels, np.int64)
+    return np.ascontiguousarray(images), np.ascontiguousarray(labels, np.int64)
+
+
+def keep(name: str, images: np.ndarray, labels: np.ndarray) -> None:
+    path = cached(name, digest(images, labels))
     path.parent.mkdir(parents=True, exist_ok=True)
     with new_file(path) as file:
         np.savez_compressed(file, images=images, labels=labels)
-    return images, labels
 
 
-def cached(name: str) -> Path:
-    return cache_root() / "suite" / "sets" / f"{name}.npz"
+def cached(name: str, sha256: str) -> Path:
+    """Its file, another one for each state of the set."""
+    return cache_root() / "suite" / "sets" / f"{name}-{sha256[:12]}.npz"
 
 
 def digest(images: np.ndarray, labels: np.ndarray) -> str:
@@ -284,12 +291,14 @@ def digest(images: np.ndarray, labels: np.ndarray) -> str:
 
 
 def versions() -> str:
-    return f"NumPy {np.__version__} and Pillow {PIL.__version__}"
+    return ", ".join(f"{package} {version(package)}" for package in ("numpy", "pillow", "matplotlib"))
 
 
 def pin(name: str) -> None:
     """Make a set anew and write its hash down."""
-    pins = json.loads(HASHES.read_text()) | {"versions": versions(), name: digest(*made(name, anew=True))}
+    images, labels = made(name)
+    keep(name, images, labels)
+    pins = json.loads(HASHES.read_text()) | {"versions": versions(), name: digest(images, labels)}
     HASHES.write_text(json.dumps({key: pins[key] for key in ["versions", *SETS] if key in pins}, indent=2) + "\n")
 
 

@@ -1,20 +1,28 @@
 """Sets of letters and words in many fonts of Debian's packages, which fonts.json lists with their versions."""
 
+import contextlib
 import json
+import logging
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from fontTools.pens.basePen import BasePen
+from fontTools.pens.transformPen import TransformPen
+from fontTools.ttLib import TTFont, TTLibError
+from matplotlib.backends.backend_agg import RendererAgg
+from matplotlib.path import Path as Outline
+from matplotlib.transforms import Affine2D, Bbox
 from suite_data.packages import debian
 
 PACKAGES = Path(__file__).with_name("fonts.json")
-ENLARGED = 4  # drawn so many times as large, then scaled down, for smooth edges
 OF_A_FAMILY = 3  # faces at most: many families have dozens that hardly differ
-TRIAL_SIZE = 100  # pixels, to measure how large a font's letters are
-ABSENT = "\uffff"  # what a font draws for it, it draws for every letter that it does not have
+# What fontTools raises on damaged files, and `outline` on fonts that lack a letter.
+UNREADABLE = (TTLibError, KeyError, ValueError)
 READABLE = 0.7  # share of its texts by which a face is kept
 BLOCK = 512
+
+logging.getLogger("fontTools").setLevel(logging.ERROR)  # old fonts have odd dates
 
 
 def letters(group: str, alphabet: str, most_faces: int | None = None, light_on_dark: bool = False):
@@ -34,8 +42,8 @@ def words(group: str, chosen: list[str], most_faces: int):
 def in_fonts(group: str, texts: list[str], shape: tuple[int, int], margin: int, most_faces: int | None):
     """Every text in every face that can be read, or in so many of them, white on black, and which text it is."""
     packages, pictures, seen = [], [], set()
-    for package, path in faces(group):
-        drawn = in_face(path, texts, shape, margin)
+    for package, file in faces(group):
+        drawn = in_face(file, texts, shape, margin)
         if drawn is None or drawn.tobytes() in seen:
             continue
         seen.add(drawn.tobytes())
@@ -52,46 +60,91 @@ def in_fonts(group: str, texts: list[str], shape: tuple[int, int], margin: int, 
 
 def faces(group: str) -> list[tuple[str, Path]]:
     """Package and file of the faces in the group's packages, OF_A_FAMILY of each family, in the files' order."""
-    of_family: Counter[str] = Counter()
+    of_family: Counter[str | None] = Counter()
     chosen = []
     for folder in debian(json.loads(PACKAGES.read_text())[group]):
-        for path in sorted(folder.rglob("*")):
-            if path.suffix.lower() not in (".ttf", ".otf") or path.is_symlink():
-                continue
-            try:
-                family, _ = ImageFont.truetype(path).getname()
-            except OSError:  # a file that FreeType does not read
-                continue
-            of_family[family] += 1
-            if of_family[family] <= OF_A_FAMILY:
-                chosen.append((folder.name, path))
+        for file in sorted(folder.rglob("*")):
+            if file.suffix.lower() in (".ttf", ".otf") and not file.is_symlink():
+                with contextlib.suppress(*UNREADABLE), TTFont(file, lazy=True) as font:
+                    of_family[family := font["name"].getBestFamilyName()] += 1
+                    if of_family[family] <= OF_A_FAMILY:
+                        chosen.append((folder.name, file))
     return chosen
 
 
-def in_face(path: Path, texts: list[str], shape: tuple[int, int], margin: int) -> np.ndarray | None:
-    """The texts in one face, (n, H, W), uint8, all in one size; None if the face lacks a letter or draws it empty."""
-    trial = ImageFont.truetype(path, TRIAL_SIZE, layout_engine=ImageFont.Layout.BASIC)
-    absent = bytes(trial.getmask(ABSENT))
-    for letter in set("".join(texts)):
-        mask = trial.getmask(letter)
-        if not mask.getbbox() or bytes(mask) == absent:
-            return None
-    boxes = [trial.getbbox(text) for text in texts]
+def in_face(file: Path, texts: list[str], shape: tuple[int, int], margin: int) -> np.ndarray | None:
+    """The texts in one face, (n, H, W), uint8, all in one size; None if the face lacks a letter or draws it empty.
+
+    Outlines are filled as they are in the file, since hints are followed differently by each version of FreeType.
+    """
     height, width = shape
+    try:
+        with TTFont(file, lazy=True) as font:
+            outlines = [outline(font, text) for text in texts]
+    except UNREADABLE:
+        return None
+    boxes = [path.get_extents() for path in outlines]
     fit = min(
-        (width - 2 * margin) / max(box[2] - box[0] for box in boxes),
-        (height - 2 * margin) / max(box[3] - box[1] for box in boxes),
+        (width - 2 * margin) / max(box.width for box in boxes),
+        (height - 2 * margin) / max(box.height for box in boxes),
     )
-    font = trial.font_variant(size=TRIAL_SIZE * fit * ENLARGED)
-    return np.stack([in_the_middle(text, font, shape) for text in texts])
+    return np.stack([in_the_middle(path, box, fit, shape) for path, box in zip(outlines, boxes, strict=True)])
 
 
-def in_the_middle(text: str, font: ImageFont.FreeTypeFont, shape: tuple[int, int]) -> np.ndarray:
-    height, width = (ENLARGED * side for side in shape)
-    left, top, right, bottom = font.getbbox(text)
-    picture = Image.new("L", (width, height))
-    ImageDraw.Draw(picture).text(((width - left - right) // 2, (height - top - bottom) // 2), text, fill=255, font=font)
-    return np.asarray(picture.reduce(ENLARGED))
+def outline(font: TTFont, text: str) -> Outline:
+    """One letter after the other, without kerning.
+
+    Raises:
+        KeyError: there is no such letter in the font.
+        ValueError: a letter is empty.
+    """
+    glyphs, names = font.getGlyphSet(), font.getBestCmap() or {}
+    pen, place = OutlinePen(glyphs), 0.0
+    for letter in text:
+        glyph, before = glyphs[names[ord(letter)]], len(pen.vertices)
+        glyph.draw(TransformPen(pen, (1, 0, 0, 1, place, 0)))
+        if len(pen.vertices) == before:
+            raise ValueError(f"{letter} is empty")
+        place += glyph.width
+    return Outline(pen.vertices, pen.codes)
+
+
+class OutlinePen(BasePen):
+    """Collects what a font draws as the vertices and codes of Matplotlib."""
+
+    def __init__(self, glyphs):
+        super().__init__(glyphs)
+        self.vertices, self.codes = [], []
+
+    def add(self, code, *points):
+        self.vertices += points
+        self.codes += [code] * len(points)
+
+    def _moveTo(self, point):
+        self.add(Outline.MOVETO, point)
+
+    def _lineTo(self, point):
+        self.add(Outline.LINETO, point)
+
+    def _curveToOne(self, first, second, point):
+        self.add(Outline.CURVE4, first, second, point)
+
+    def _qCurveToOne(self, first, point):
+        self.add(Outline.CURVE3, first, point)
+
+    def _closePath(self):
+        self.add(Outline.CLOSEPOLY, (0, 0))
+
+
+def in_the_middle(path: Outline, box: Bbox, fit: float, shape: tuple[int, int]) -> np.ndarray:
+    """A filled outline, (H, W), uint8, white on black."""
+    height, width = shape
+    renderer = RendererAgg(width, height, dpi=72)
+    to_middle = Affine2D().translate(-(box.x0 + box.x1) / 2, -(box.y0 + box.y1) / 2).scale(fit)
+    context = renderer.new_gc()
+    context.set_linewidth(0)
+    renderer.draw_path(context, path, to_middle.translate(width / 2, height / 2), (0, 0, 0))
+    return np.asarray(renderer.buffer_rgba())[..., 3].copy()
 
 
 def readable(images: np.ndarray, packages: np.ndarray) -> np.ndarray:
