@@ -62,8 +62,7 @@ def test_thinned_sets_keep_the_first_of_each_class(monkeypatch):
     rows, kept = suite_sets.thinned([1, 2, 3] + [0] * 7)
     assert rows.tolist() == [0, 1, 2, 11, 12, 22]
     assert kept.tolist() == [0, 1, 2, 1, 2, 2]
-    assert sum(suite_sets.GEOMETRIC) == 28_512
-    assert sum(suite_sets.TABULATED) == 17_600
+    assert (suite_sets.GEOMETRIC[0], suite_sets.GEOMETRIC[9], sum(suite_sets.TABULATED)) == (7000, 700, 17_600)
 
 
 def test_images_of_another_set_are_a_twentieth_without_a_label(monkeypatch):
@@ -141,11 +140,11 @@ def test_cells_are_brighter_than_their_corners_and_fit_twelve_bits(kind):
 def test_a_package_that_is_not_to_be_had_is_one_line(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="no-such-client"):
         packages.run(["no-such-client", "x"], tmp_path)
-    failing = [sys.executable, "-c", "import sys; sys.exit('first\\nVersion 9 of x was not found')"]
+    failing = [sys.executable, "-c", "import sys; print('looking'); sys.exit('Version 9 of x was not found')"]
     monkeypatch.setattr(packages, "run", lambda command, folder, run=packages.run: run(failing, folder))
-    with pytest.raises(DataError, match="Version 9 of x was not found$") as caught:
+    with pytest.raises(DataError, match=r"Version 9 of x was not found$") as caught:
         packages.unpacked("mate-icon-theme")
-    assert "\n" not in str(caught.value)[:10]
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.network
