@@ -137,7 +137,7 @@ def products_by_onednn() -> Iterator[None]:
     if not _onednn_is_exact():
         yield
         return
-    matmul: Any = torch.backends.mkldnn.matmul
+    matmul: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     before = matmul.fp32_precision
     matmul.fp32_precision = "bf16"
     try:
