@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from clusterloom.device import Compute, memory_errors_named
+from clusterloom import device
+from clusterloom.device import Compute, memory_errors_named, products_by_onednn
 from clusterloom.errors import TrainingError
 
 WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
@@ -76,3 +77,18 @@ def test_too_little_memory_says_what_to_lower_in_the_words_of_parameters(error):
 def test_other_errors_pass():
     with pytest.raises(RuntimeError, match="size mismatch"), memory_errors_named(512):
         raise RuntimeError("size mismatch")
+
+
+def test_products_by_onednn_keep_the_digits_and_the_switch_is_put_back():
+    matmul = torch.backends.mkldnn.matmul
+    before, (a, b) = matmul.fp32_precision, torch.randn(2, 200, 200, generator=torch.Generator().manual_seed(0))
+    with products_by_onednn():
+        assert (matmul.fp32_precision == "bf16") == device._onednn_is_exact()
+        torch.testing.assert_close((a @ b).double(), a.double() @ b.double(), rtol=1e-5, atol=1e-4)
+    assert matmul.fp32_precision == before
+
+
+@pytest.mark.parametrize("cpu", [{"avx512", "amx_tile"}, {"avx2"}])
+def test_products_are_left_to_mkl_where_onednn_would_round_or_gain_nothing(monkeypatch, cpu):
+    monkeypatch.setattr(device, "_cpu_has", cpu.__contains__)
+    assert not device._onednn_is_exact.__wrapped__()

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from recipe_helpers import digits, quarters
 
 from clusterloom import losses
@@ -13,6 +14,7 @@ from clusterloom.recipe.augment import (
     THINGS,
     ViewSettings,
     _onto_pixels,
+    _places,
     are_signs,
     choose_views,
     random_views,
@@ -193,3 +195,17 @@ def test_mirror_images_of_other_kinds_are_no_symmetry():
 def test_widened_views_stray_farther_but_see_as_much():
     assert widened(SIGNS).rotation_degrees > SIGNS.rotation_degrees
     assert widened(THINGS) == THINGS
+
+
+@pytest.mark.parametrize(("height", "width"), [(4, 4), (5, 8)])
+def test_pixels_are_read_where_affine_grid_says(height, width):
+    transforms = torch.randn(3, 2, 3, generator=torch.Generator().manual_seed(0))
+    expected = F.affine_grid(transforms, [3, 1, height, width], align_corners=False)
+    torch.testing.assert_close(_places(transforms, height, width), expected)
+
+
+def test_two_views_are_those_of_their_own_numbers():
+    x, numbers = torch.rand(3, 1, 6, 6), torch.randn(3, 2 * SIGNS.numbers + 4)
+    first, second = two_views(x, numbers, SIGNS)
+    torch.testing.assert_close(first, random_views(x, numbers[:, : SIGNS.numbers], SIGNS))
+    torch.testing.assert_close(second, random_views(x, numbers[:, SIGNS.numbers : 2 * SIGNS.numbers], SIGNS))

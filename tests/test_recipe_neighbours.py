@@ -12,13 +12,14 @@ from sklearn.neighbors import NearestNeighbors, kneighbors_graph
 from threadpoolctl import threadpool_info
 
 from clusterloom.recipe import neighbours as module
-from clusterloom.recipe.neighbours import layout_of, modularity, nearest_neighbours, neighbour_graph
+from clusterloom.recipe.neighbours import _smallest, layout_of, modularity, nearest_neighbours, neighbour_graph
 
 
-@pytest.mark.parametrize("block", [1000, 2**24])
-def test_neighbours_are_those_of_scikit_learn(monkeypatch, block):
+@pytest.mark.parametrize(("block", "fewest_to_group"), [(1000, 4096), (2**24, 4096), (2**24, 1)])
+def test_neighbours_are_those_of_scikit_learn(monkeypatch, block, fewest_to_group):
     monkeypatch.setattr(module, "_BLOCK_NUMBERS", block)
-    points = 50 + np.random.default_rng(0).standard_normal((400, 16)).astype(np.float32)
+    monkeypatch.setattr(module, "_FEWEST_TO_GROUP", fewest_to_group)
+    points = 50 + np.random.default_rng(0).standard_normal((395, 16)).astype(np.float32)
     queries = 50 + np.random.default_rng(1).standard_normal((70, 16)).astype(np.float32)
     exact = NearestNeighbors(n_neighbors=12, algorithm="brute").fit(points.astype(np.float64))
     told = []
@@ -29,7 +30,7 @@ def test_neighbours_are_those_of_scikit_learn(monkeypatch, block):
         np.testing.assert_allclose(distances, expected_distances, atol=1e-5)
     assert {what for what, _, _ in told} == {"neighbours"}
     assert told[-1][1:] == (70, 70)
-    assert len(told) == (2 if block > 1000 else 235)
+    assert len(told) == (2 if block > 1000 else 233)
 
 
 def test_every_point_is_its_own_first_neighbour_even_among_equal_ones():
@@ -39,6 +40,12 @@ def test_every_point_is_its_own_first_neighbour_even_among_equal_ones():
     assert (np.sort(rows, axis=1) == 20 * (np.arange(100) // 20)[:, None] + np.arange(20)).all()
     assert distances.max() < 1e-5
     assert nearest_neighbours(points[:1], 1)[0].tolist() == [[0]]
+
+
+def test_the_smallest_numbers_are_found_by_groups_as_without():
+    numbers = torch.rand(30, 16 * 300, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(_smallest(numbers, 20), numbers.topk(20, largest=False).indices)
+    assert torch.equal(_smallest(numbers, 301), numbers.topk(301, largest=False).indices)  # more than groups
 
 
 def test_the_graph_joins_neighbours_in_either_direction(monkeypatch):

@@ -6,6 +6,8 @@ import os
 import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -123,6 +125,46 @@ def freed_memory_reused() -> Iterator[None]:
         libc.malloc_trim(0)
 
 
+@contextlib.contextmanager
+def products_by_onednn() -> Iterator[None]:
+    """Have oneDNN multiply float32 matrices where that takes half the time and loses no digit.
+
+    PyTorch leaves them to MKL, which keeps AVX-512 from AMD's processors: 105 against 230 billion operations per second
+    on one core of a Zen 5, 0.8 times the processor time for a training step on 28 x 28 pixels. The only switch that
+    PyTorch has for it allows bfloat16 inside, of which oneDNN makes use on AMX and on Arm, so there it stays off.
+    Afterwards it is as it was.
+    """
+    if not _onednn_is_exact():
+        yield
+        return
+    matmul: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before = matmul.fp32_precision
+    matmul.fp32_precision = "bf16"
+    try:
+        yield
+    finally:
+        matmul.fp32_precision = before
+
+
+@cache
+def _onednn_is_exact() -> bool:
+    """Whether oneDNN's matrix products keep all of float32's digits though they may do without."""
+    matmul: Any = getattr(torch.backends.mkldnn, "matmul", None)
+    if not _cpu_has("avx512") or _cpu_has("amx_tile") or not hasattr(matmul, "fp32_precision"):
+        return False
+    before, a = matmul.fp32_precision, torch.linspace(-1, 1, 64 * 64).view(64, 64).sin()
+    matmul.fp32_precision = "bf16"
+    try:
+        error = (a @ a.T - a.double() @ a.T.double()).abs().max()  # 1e-6; some 1e-2 in bfloat16
+    finally:
+        matmul.fp32_precision = before
+    return bool(error < 1e-4)
+
+
+def _cpu_has(instructions: str) -> bool:
+    return bool(getattr(torch.cpu, f"_is_{instructions}_supported", bool)())
+
+
 # From glibc's malloc.h.
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
@@ -160,7 +202,7 @@ def _bf16_is_faster(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
         # Only tile instructions (AMX) beat float32; AVX-512 bf16 gains less than its conversions cost at these sizes.
-        return bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
+        return _cpu_has("amx_tile")
     return False
 
 

@@ -8,7 +8,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from clusterloom.console import ProgressReport, no_progress
-from clusterloom.device import Compute, memory_errors_named
+from clusterloom.device import Compute, memory_errors_named, products_by_onednn
 
 # One size for every batch, the last one filled up: matrix kernels round differently for different batch sizes, and
 # the answer for an image must not depend on the images that it came with.
@@ -59,7 +59,13 @@ def _apply(
     tell: Callable[[int], None],
 ) -> tuple[np.ndarray, ...]:
     results: tuple[np.ndarray, ...] | None = None
-    with torch.inference_mode(), compute.autocast(), compute.deterministic(), memory_errors_named():
+    with (
+        torch.inference_mode(),
+        compute.autocast(),
+        compute.deterministic(),
+        products_by_onednn(),
+        memory_errors_named(),
+    ):
         for start in range(0, len(images), BATCH_SIZE):
             batch = images[start : start + BATCH_SIZE]
             used = len(batch)

@@ -153,8 +153,9 @@ def widened(settings: ViewSettings, factor: float = 1.6) -> ViewSettings:
 
 def two_views(x: Tensor, numbers: Tensor, settings: ViewSettings) -> tuple[Tensor, Tensor]:
     """Two views of each image, from twice as many numbers as `random_views` takes for one."""
-    first, second = numbers[:, : 2 * settings.numbers].chunk(2, 1)
-    return random_views(x, first, settings), random_views(x, second, settings)
+    both = torch.cat(numbers[:, : 2 * settings.numbers].chunk(2, 1))
+    first, second = random_views(torch.cat([x, x]), both, settings).chunk(2)
+    return first, second
 
 
 def random_views(x: Tensor, numbers: Tensor, settings: ViewSettings) -> Tensor:
@@ -197,20 +198,31 @@ def _views(x: Tensor, numbers: Tensor, settings: ViewSettings) -> Tensor:
         torch.stack([cos * width * flip_x, (slant * cos - sin) * height * flip_y * tall, offset_x], 1),
         torch.stack([sin * width * flip_x / tall, (slant * sin + cos) * height * flip_y, offset_y], 1),
     ]
-    grid = F.affine_grid(torch.stack(rows, 1), list(x.shape), align_corners=False)
+    grid = _places(torch.stack(rows, 1), x.shape[2], x.shape[3])
     if x.device.type == "mps":  # it has had no border padding before PyTorch 2.13
         grid = _onto_pixels(grid, x.shape[2], x.shape[3])
         view = F.grid_sample(x, grid, align_corners=False)
     else:
         view = F.grid_sample(x, grid, padding_mode="border", align_corners=False)
     if settings.gamma:
-        view = view.clamp(min=1e-4) ** torch.exp(curve * settings.gamma).view(-1, 1, 1, 1)
+        view = view.clamp_(min=1e-4) ** torch.exp(curve * settings.gamma).view(-1, 1, 1, 1)
     if settings.brightness:
-        view = view * (1 + light * settings.brightness).view(-1, 1, 1, 1)
+        view *= (1 + light * settings.brightness).view(-1, 1, 1, 1)
     if settings.changes_colour:
         hue, saturation = uniform[:, 11:].unbind(1)
         view = _recoloured(view, hue * math.radians(settings.hue_degrees), 1 + saturation * settings.saturation)
-    return view.clamp(0, 1).contiguous(memory_format=torch.channels_last)
+    return view.clamp_(0, 1).contiguous(memory_format=torch.channels_last)
+
+
+def _places(transforms: Tensor, height: int, width: int) -> Tensor:
+    """Where every pixel's value is read, by affine transforms (B, 2, 3): `F.affine_grid`, shape (B, H, W, 2).
+
+    All images in one product, and both axes apart in memory: a third of the time, and sampling reads it as fast.
+    """
+    across, down = ((2 * torch.arange(n, device=transforms.device) + 1) / n - 1 for n in (width, height))
+    ones = transforms.new_ones(height, width)
+    pixels = torch.stack([across.expand(height, width), down[:, None].expand(height, width), ones])
+    return (transforms.flatten(0, 1) @ pixels.flatten(1)).view(-1, 2, height, width).permute(0, 2, 3, 1)
 
 
 def _onto_pixels(grid: Tensor, height: int, width: int) -> Tensor:

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from sklearn.metrics import adjusted_rand_score
-from sklearn.mixture import GaussianMixture
 
 from clusterloom.console import ProgressReport, no_progress
+from clusterloom.recipe.mixture import Mixture, fit_mixtures, mixtures_to_start_from
 from clusterloom.recipe.neighbours import modularity, neighbour_graph
-from clusterloom.recipe.pseudo_labels import fitted_mixture
 from clusterloom.training.randomness import numpy_generator
 
 _SPLITS = 3
@@ -95,6 +94,6 @@ def best_count(evidence: Sequence[Evidence]) -> int:
     return min(e.n_clusters for e in evidence if e.modularity >= enough)
 
 
-def _likeliest(layout: np.ndarray, n_clusters: int, generator: np.random.Generator) -> GaussianMixture:
-    mixtures = [fitted_mixture(layout, n_clusters, start, generator) for start in range(_STARTS)]
-    return max(mixtures, key=lambda mixture: mixture.lower_bound_)
+def _likeliest(layout: np.ndarray, n_clusters: int, generator: np.random.Generator) -> Mixture:
+    mixtures = fit_mixtures(layout, mixtures_to_start_from(layout, n_clusters, _STARTS, generator))
+    return max(mixtures, key=lambda mixture: mixture.log_likelihood)

@@ -3,15 +3,15 @@
 It sees embeddings alone, never images or labels, and knows no network.
 """
 
-import warnings
+import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import mutual_info_score
-from sklearn.mixture import GaussianMixture
 
 from clusterloom.console import ProgressReport, no_progress
+from clusterloom.recipe.mixture import Mixture, fit_mixtures, mixture_of, mixtures_to_start_from
 from clusterloom.recipe.neighbours import FEWEST_FOR_LAYOUT, nearest_neighbours
 from clusterloom.training.randomness import numpy_generator
 
@@ -71,7 +71,7 @@ def first_pseudo_labels(
     candidates = _likely_mixtures(layout, n_clusters, numpy_generator(seed, "mixtures"), progress)
     k = min(_VOTERS, len(embedding))
     voters = [nearest_neighbours(embedding, k, view, progress)[0] for view in views]
-    likely = np.array([mixture.lower_bound_ for mixture in candidates])
+    likely = np.array([mixture.log_likelihood for mixture in candidates])
     partitions = np.stack([mixture.predict(layout) for mixture in candidates]).astype(np.int32)
     of_views = [[_majority(labels[rows], n_clusters) for rows in voters] for labels in partitions]
     shared = np.array([mutual_info_score(*clusters) for clusters in of_views])
@@ -92,43 +92,22 @@ def second_pseudo_labels(layout: np.ndarray, q: np.ndarray) -> np.ndarray:
     """
     if q.shape[1] == 1:
         return _one_cluster(len(layout))
-    q, layout = q.astype(np.float64), layout.astype(np.float64)  # the precisions below are exact in no less
-    weight = q.sum(0) + 1e-6
-    means = (q.T @ layout) / weight[:, None]
-    precisions = []
-    for k, mean in enumerate(means):
-        step = layout - mean
-        inverse = np.linalg.inv((q[:, k, None] * step).T @ step / weight[k] + 1e-3 * np.eye(layout.shape[1]))
-        precisions.append((inverse + inverse.T) / 2)
-    start = {"weights_init": weight / weight.sum(), "means_init": means, "precisions_init": np.array(precisions)}
-    return _fit(_mixture(len(means), **start), layout).predict_proba(layout).astype(np.float32)
-
-
-def fitted_mixture(layout: np.ndarray, n_clusters: int, start: int, generator: np.random.Generator) -> GaussianMixture:
-    """A mixture of Gaussians from the start of that number, fitted to a layout (N, d)."""
-    # Two kinds of starts: k-means finds the big groups, its seeding alone the odd ones.
-    init = ("kmeans", "k-means++")[start % 2]
-    return _fit(_mixture(n_clusters, random_state=int(generator.integers(2**31)), init_params=init), layout)
+    (fitted,) = fit_mixtures(layout, [mixture_of(layout, q)])
+    return fitted.predict_proba(layout).astype(np.float32)
 
 
 def _likely_mixtures(
     layout: np.ndarray, n_clusters: int, generator: np.random.Generator, progress: ProgressReport
-) -> list[GaussianMixture]:
+) -> list[Mixture]:
     """The most likely of many starts, one for each mixture that they lead to."""
     total = _STARTS + _FINALISTS
     part = layout[generator.permutation(len(layout))[:_START_POINTS]]
-    fitted = []
-    for start in range(_STARTS):
-        fitted.append(fitted_mixture(part, n_clusters, start, generator))
-        progress("mixtures", start + 1, total)
-    fitted.sort(key=lambda mixture: -mixture.lower_bound_)
-    different = [m for i, m in enumerate(fitted) if i == 0 or fitted[i - 1].lower_bound_ - m.lower_bound_ > _SAME_NATS]
-    finalists = []
-    for m in different[:_FINALISTS]:
-        start_here = {"weights_init": m.weights_, "means_init": m.means_, "precisions_init": m.precisions_}
-        finalists.append(_fit(_mixture(n_clusters, **start_here), layout))
-        progress("mixtures", _STARTS + len(finalists), total)
-    return finalists
+    starts = mixtures_to_start_from(part, n_clusters, _STARTS, generator)
+    fitted = fit_mixtures(part, starts, lambda what, done, _: progress(what, done, total))
+    fitted.sort(key=lambda mixture: -mixture.log_likelihood)
+    gaps = [math.inf, *(before.log_likelihood - after.log_likelihood for before, after in pairwise(fitted))]
+    different = [mixture for mixture, gap in zip(fitted, gaps, strict=True) if gap > _SAME_NATS]
+    return fit_mixtures(layout, different[:_FINALISTS], lambda what, done, _: progress(what, _STARTS + done, total))
 
 
 def _one_cluster(n: int) -> np.ndarray:
@@ -138,18 +117,3 @@ def _one_cluster(n: int) -> np.ndarray:
 def _majority(labels: np.ndarray, n_clusters: int) -> np.ndarray:
     """The most frequent cluster in each row of (M, n) labels; the lowest of equals."""
     return np.stack([(labels == k).sum(1) for k in range(n_clusters)]).argmax(0)
-
-
-def _mixture(n_clusters: int, **start: object) -> GaussianMixture:
-    return GaussianMixture(
-        n_clusters, covariance_type="full", reg_covar=1e-4, max_iter=200, **{"random_state": 0, **start}
-    )
-
-
-def _fit(mixture: GaussianMixture, layout: np.ndarray) -> GaussianMixture:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        try:
-            return mixture.fit(layout)
-        except ValueError:  # rounding has made a covariance indefinite
-            return mixture.fit(layout.astype(np.float64))

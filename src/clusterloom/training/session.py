@@ -15,7 +15,7 @@ import torch
 from accelerate import Accelerator
 
 from clusterloom.console import Output
-from clusterloom.device import Compute, freed_memory_reused, memory_errors_named
+from clusterloom.device import Compute, freed_memory_reused, memory_errors_named, products_by_onednn
 from clusterloom.errors import SettingsError
 from clusterloom.settings import CommonSettings
 from clusterloom.training.loop import Observer
@@ -85,7 +85,7 @@ def training_session(
     # One process needs no word about the device, and after a fit on another one Accelerate would refuse it.
     on_cpu = compute.device.type == "cpu" and compute.processes().num_processes > 1
     accelerator = Accelerator(device_placement=False, cpu=on_cpu, log_with=settings.tracker, project_dir=run_dir)
-    with ExitStack() as stack, memory_errors_named(plan.batch_size), freed_memory_reused():
+    with ExitStack() as stack, memory_errors_named(plan.batch_size), freed_memory_reused(), products_by_onednn():
         output = stack.enter_context(Output(quiet=not settings.verbose))
         observers: list[Observer] = [TrainingProgress(output.progress, len(images), plan.epochs)]
         if run_dir is not None and accelerator.is_main_process:
