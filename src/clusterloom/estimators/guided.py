@@ -9,7 +9,7 @@ from annotated_types import Ge
 from clusterloom.errors import SettingsError
 from clusterloom.estimators.variational import VariationalClusterer
 from clusterloom.networks.vae import ClusterVAE, ConvNetworkSettings
-from clusterloom.recipe.guided import automatic_batch_size, automatic_epochs, train_guided
+from clusterloom.recipe.guided import Colours, automatic_batch_size, automatic_epochs, train_guided
 from clusterloom.settings import CommonSettings, Count, Rate, Weight, parameters_of
 from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.run import Run
@@ -27,9 +27,8 @@ class GuidedSettings(ConvNetworkSettings, CommonSettings):
     batch_norm: bool = True
     category_input: Literal["features", "latent"] = "features"
     kl_weight: Weight = 0.1
-    colour_views: bool = True
-    """Let views of colour images change in hue and saturation, so that clusters follow shapes more than colours. False
-    where colours tell the kinds apart."""
+    colours: Colours = "auto"
+    """Whether colours tell kinds apart: use, ignore, or auto, which finds it out from the images."""
     epochs: Annotated[int, Ge(3)] | Literal["auto"] = "auto"
     """Passes over the images, over all stages; auto is 16 for 70,000 images, 24 for 10,000, 34 for 1,800."""
     batch_size: Count | Literal["auto"] = "auto"
@@ -74,4 +73,4 @@ class GuidedClusterer(VariationalClusterer):
     def _train_stages(
         self, settings: GuidedSettings, network: ClusterVAE, run: Run, images: np.ndarray, plan: TrainingPlan
     ) -> dict[str, Any]:
-        return train_guided(network, run, images, plan, self.cluster_range()[0], settings.colour_views)
+        return train_guided(network, run, images, plan, self.cluster_range()[0], settings.colours)

@@ -39,6 +39,7 @@ class ViewSettings:
         gamma: Largest logarithm of the exponent on pixels.
         hue_degrees: Largest turn of the colours around the grey axis (of YIQ), for images of three channels.
         saturation: Largest relative change of the colours' distance from grey.
+        colourless: Views show the brightness alone, stretched over its whole range (`stretched`).
     """
 
     rotation_degrees: float = 0.0
@@ -53,6 +54,7 @@ class ViewSettings:
     gamma: float = 0.0
     hue_degrees: float = 0.0
     saturation: float = 0.0
+    colourless: bool = False
 
     @property
     def numbers(self) -> int:
@@ -69,17 +71,33 @@ class ViewSettings:
 SIGNS = ViewSettings(rotation_degrees=15, shear=0.15, aspect=0.18, window_area=(0.72, 1.32), shift=0.05)
 # Things can be known by a part, and light falls on them differently from picture to picture.
 THINGS = ViewSettings(aspect=math.log(4 / 3), window_area=(0.4, 1.0), brightness=0.4, gamma=0.4)
-# Two crops of a picture have its colours in common, and two pictures of a kind need not: a model that may go by colour
-# looks at nothing else (Chen, Kornblith, Norouzi and Hinton, 2020, section 3.1).
-_HUE_DEGREES, _SATURATION = 60.0, 1.0
+# Where colours do not tell the kinds apart, a model that has learned the kinds is shown them in all colours.
+_HUE_DEGREES, _SATURATION = 180.0, 1.0
+_DARK, _BRIGHT = 0.02, 0.98  # shares of the pixels that become black and white when brightness is stretched
+_LEAST_RANGE = 0.03  # of brightness; less is noise
+
+
+def stretched(x: Tensor) -> Tensor:
+    """What images show whatever their light and colour: the largest channel, from its darkest to its brightest pixels.
+
+    Args:
+        x: Shape (B, C, H, W), values in [0, 1].
+
+    Returns:
+        The same shape, all channels alike: 0 is the second percentile of an image, 1 the 98th.
+    """
+    brightness = x.amax(1, keepdim=True)
+    ordered = brightness.flatten(1).sort(1).values
+    low, high = (ordered[:, round(share * (ordered.shape[1] - 1)), None, None, None] for share in (_DARK, _BRIGHT))
+    return ((brightness - low) / (high - low).clamp(min=_LEAST_RANGE)).clamp(0, 1).expand_as(x)
 
 
 def symmetric_shares(images: np.ndarray, seed: int = 0) -> dict[str, float]:
-    """How many images stay among their like when mirrored or turned.
+    """How many images stay among their like when mirrored or turned, whatever their light and colour.
 
-    An image counts when the changed image is no more than a tenth farther (Euclidean, on pixels) from the image itself,
-    or from one of its ten nearest images, than the nearest of those is. To be near any image would not do: a mirrored
-    image may well look like another kind of image.
+    An image counts when the changed image is no more than a tenth farther (Euclidean, on `stretched` pixels) from the
+    image itself, or from one of its ten nearest images, than the nearest of those is. To be near any image would not
+    do: a mirrored image may well look like another kind of image.
 
     Args:
         images: uint8 or float, shape (N, H, W, C). Beyond 2,000 images a sample is looked at.
@@ -89,7 +107,8 @@ def symmetric_shares(images: np.ndarray, seed: int = 0) -> dict[str, float]:
         Shares from 0 to 1 by name: "mirror_horizontally", "mirror_vertically", and for square images "quarter_turns".
     """
     rows = np.sort(numpy_generator(seed, "sample", "views").permutation(len(images))[:_SYMMETRY_IMAGES])
-    x = torch.from_numpy(np.ascontiguousarray(images[rows])).float()
+    unit = torch.from_numpy(np.ascontiguousarray(images[rows])).float() / (255 if images.dtype == np.uint8 else 1)
+    x = stretched(unit.permute(0, 3, 1, 2))[:, 0]
     changed = {"mirror_horizontally": x.flip(2), "mirror_vertically": x.flip(1)}
     if x.shape[1] == x.shape[2]:
         changed["quarter_turns"] = x.rot90(1, (1, 2))
@@ -107,29 +126,30 @@ def symmetric_shares(images: np.ndarray, seed: int = 0) -> dict[str, float]:
     return shares
 
 
-def choose_views(images: np.ndarray, seed: int = 0, colour_views: bool = True) -> ViewSettings:
+def choose_views(images: np.ndarray, seed: int = 0) -> ViewSettings:
     """Which views are fair for a set of images, decided from the images alone.
 
     Where mirroring left and right leaves at least a third of the images among their like (`symmetric_shares`), they are
     pictures of things: `THINGS`, with every symmetry that passes the same test. Otherwise they are `SIGNS`, whose
-    handedness and every stroke count. Views of colour images also change hue and saturation.
+    handedness and every stroke count.
 
     Args:
         images: Shape (N, H, W, C).
         seed: Of the sample that is looked at.
-        colour_views: Change the colours of colour images.
 
     Example:
         >>> from sklearn.datasets import load_digits
-        >>> choose_views(load_digits().images[..., None]) == SIGNS
+        >>> choose_views(load_digits().images[..., None] / 16) == SIGNS
         True
     """
     shares = symmetric_shares(images, seed)
     fair = {name: share >= _SYMMETRIC_SHARE for name, share in shares.items()}
-    views = ViewSettings(**{**vars(THINGS), **fair}) if fair["mirror_horizontally"] else SIGNS
-    if colour_views and images.shape[3] == 3:
-        views = replace(views, hue_degrees=_HUE_DEGREES, saturation=_SATURATION)
-    return views
+    return ViewSettings(**{**vars(THINGS), **fair}) if fair["mirror_horizontally"] else SIGNS
+
+
+def recolouring(views: ViewSettings) -> ViewSettings:
+    """The same views, in any colour."""
+    return replace(views, hue_degrees=_HUE_DEGREES, saturation=_SATURATION)
 
 
 def are_signs(views: ViewSettings) -> bool:
@@ -174,6 +194,8 @@ def random_views(x: Tensor, numbers: Tensor, settings: ViewSettings) -> Tensor:
 
 
 def _views(x: Tensor, numbers: Tensor, settings: ViewSettings) -> Tensor:
+    if settings.colourless:
+        x = stretched(x)
     # Uniform on (-1, 1), one column per choice.
     uniform = torch.erf(numbers / math.sqrt(2))
     turn, shear, aspect, area, across, down, left_right, up_down, quarter, light, curve = uniform[:, :11].unbind(1)

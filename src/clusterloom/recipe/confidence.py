@@ -1,6 +1,7 @@
 """Stage 6, confidence: how sure q(y|.) may be, found without labels."""
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -8,36 +9,28 @@ import torch
 from clusterloom.metrics import clustering_accuracy_score
 from clusterloom.networks.vae import ClusterVAE
 
-_NATS = 0.1  # a mixture that is so much less likely counts by a factor of e less
 
-
-def expected_accuracy(
-    labels: np.ndarray, pseudo_labels: np.ndarray, partitions: np.ndarray, log_likelihoods: np.ndarray
-) -> float:
+def expected_accuracy(labels: np.ndarray, guides: Mapping[str, np.ndarray]) -> float:
     """How many images are placed rightly, as far as that can be told without labels.
 
-    It is the share of images that the model places as its pseudo-labels do, which it does nearly without exception,
-    times the share that the mixture taken for the first pseudo-labels places as others do that might have been taken:
-    where the layout leaves open what belongs together, mixtures from different starts differ.
+    Where a space shows the clusters well, mixtures from all starts find them again, and where it leaves open what
+    belongs together they differ. So it is the share of images that the guides of one space place as the model does, on
+    average, in the space where that is highest.
 
     Args:
         labels: The model's clusters, shape (N,).
-        pseudo_labels: Those that it has learned, numbered alike, shape (N,).
-        partitions: Those of each mixture, the one taken first, numbered in any way, shape (M, N).
-        log_likelihoods: Of the mixtures, nats per image, shape (M,). Likely mixtures count more.
+        guides: Clusters that guides have found, as many as the model has, by space, numbered in any way, (M, N) each.
 
     Returns:
         From 0 to 1, never certainty.
 
     Example:
-        >>> labels, taken, other = np.array([0, 0, 1, 1]), np.array([1, 1, 0, 0]), np.array([0, 1, 0, 0])
-        >>> expected_accuracy(labels, labels, np.stack([taken, other]), np.zeros(2))
+        >>> labels, same, other = np.array([0, 0, 1, 1]), np.array([1, 1, 0, 0]), np.array([0, 1, 0, 0])
+        >>> expected_accuracy(labels, {"one": np.stack([same, other]), "another": np.stack([other])})
         0.875
     """
-    weights = np.exp((log_likelihoods - log_likelihoods.max()) / _NATS)
-    alike = [clustering_accuracy_score(partition, partitions[0]) for partition in partitions]
-    expected = (labels == pseudo_labels).mean() * np.average(alike, weights=weights)
-    return min(float(expected), 1 - 0.5 / (len(labels) + 1))
+    alike = [np.mean([clustering_accuracy_score(g, labels) for g in of_space]) for of_space in guides.values()]
+    return min(float(max(alike, default=1.0)), 1 - 0.5 / (len(labels) + 1))
 
 
 def calibrate(network: ClusterVAE, logits: np.ndarray, mean_confidence: float) -> None:

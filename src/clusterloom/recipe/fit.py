@@ -27,6 +27,7 @@ def fit(
     stage: str,
     targets: np.ndarray,
     label_smoothing: float = 0.0,
+    as_it_is: bool = False,
 ) -> None:
     """Train the stage, in place.
 
@@ -39,8 +40,9 @@ def fit(
         stage: Name in records and files.
         targets: The pseudo-labels, soft assignments, shape (N, K).
         label_smoothing: How much they are doubted.
+        as_it_is: One of the two views is the image itself.
     """
-    objective = PseudoLabelObjective(network, views, torch.from_numpy(targets.mean(0)), label_smoothing)
+    objective = PseudoLabelObjective(network, views, torch.from_numpy(targets.mean(0)), label_smoothing, as_it_is)
     run.train(objective.to(run.compute.device), plan, images, stage, targets)
 
 
@@ -55,13 +57,14 @@ class PseudoLabelObjective(nn.Module):
         views: How far views may stray.
         shares: Expected share of every cluster, shape (K,).
         label_smoothing: Share of the pseudo-labels that is spread over all clusters: how much they are doubted.
+        as_it_is: The first view is the image itself.
     """
 
     shares: Tensor
 
-    def __init__(self, vae: ClusterVAE, views: ViewSettings, shares: Tensor, label_smoothing: float = 0.0) -> None:
+    def __init__(self, vae: ClusterVAE, views: ViewSettings, shares: Tensor, label_smoothing: float = 0.0, as_it_is: bool = False) -> None:
         super().__init__()
-        self.vae, self.views, self.label_smoothing = vae, views, label_smoothing
+        self.vae, self.views, self.label_smoothing, self.as_it_is = vae, views, label_smoothing, as_it_is
         self.register_buffer("shares", shares)
 
     def draw_noise(self, n: int, generator: torch.Generator) -> Tensor:
@@ -71,6 +74,8 @@ class PseudoLabelObjective(nn.Module):
     def forward(self, x: Tensor, noise: Tensor, targets: Tensor) -> StepOutput:
         """Loss terms of images (B, C, H, W) whose pseudo-labels are soft assignments (B, K)."""
         first, second = two_views(x, noise, self.views)
+        if self.as_it_is:
+            first = x
         features = self.vae.features(torch.cat([first, second]))  # (2 B, F)
         posterior = self.vae.encode(features)
         eps = noise[:, -self.vae.latent_dim :]

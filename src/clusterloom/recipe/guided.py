@@ -15,27 +15,33 @@ What each part is worth is written down in docs/guided.md.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
+from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
 from clusterloom.inference import apply_in_batches
 from clusterloom.networks.vae import ClusterVAE
-from clusterloom.recipe.augment import ViewSettings, choose_views, random_views, widened
+from clusterloom.recipe.augment import choose_views, recolouring, widened
 from clusterloom.recipe.cluster_count import Evidence, best_count, cluster_count_evidence
 from clusterloom.recipe.confidence import calibrate, expected_accuracy
+from clusterloom.recipe.consensus import Guide, confirmations, consensus, guides_of
 from clusterloom.recipe.fit import fit
-from clusterloom.recipe.neighbours import layout_of
-from clusterloom.recipe.pseudo_labels import PseudoLabels, first_pseudo_labels, second_pseudo_labels
+from clusterloom.recipe.neighbours import layout_of, layouts_of
+from clusterloom.recipe.pseudo_labels import second_pseudo_labels
 from clusterloom.recipe.represent import represent
+from clusterloom.recipe.spaces import filled_evenly, plain_spaces
 from clusterloom.training.plan import TrainingPlan
-from clusterloom.training.randomness import fresh_weights, numpy_generator, torch_generator
+from clusterloom.training.randomness import fresh_weights, numpy_generator
 from clusterloom.training.run import Run
 
 MAX_EMBEDDED = 100_000  # of more images a sample gets pseudo-labels: neighbours cost the square of their number
-_VIEWED = 20_000  # images whose views judge the first pseudo-labels
+_FEW_IMAGES = 10_000
+_COLOURS_COUNT = 0.5  # adjusted Rand index with clusters of colours from which on colours tell the kinds apart
+
+Colours: TypeAlias = Literal["auto", "use", "ignore"]
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ def train_guided(
     images: np.ndarray,
     plan: TrainingPlan,
     fewest_clusters: int,
-    colour_views: bool = True,
+    colours: Colours = "auto",
 ) -> dict[str, Any]:
     """Train a network by the guided recipe, in place.
 
@@ -69,31 +75,31 @@ def train_guided(
         images: Shape (N, H, W, C).
         plan: Batch size, learning rate and seed; its epochs, at least 3, are divided over the stages.
         fewest_clusters: The number of clusters is found between this one and the network's own.
-        colour_views: Views of colour images change in colour too.
+        colours: Whether colours tell kinds apart.
 
     Returns:
-        What was decided and how long it took, for the record: views, likelihoods, seconds by stage.
+        What was decided and how long it took, for the record: views, spaces, seconds by stage.
     """
     seed, epochs = plan.seed, Epochs.split(plan.epochs)
     plan = replace(plan, schedule="one-cycle", weight_decay=1e-4)
-    views = choose_views(images, seed, colour_views)
+    views = choose_views(images, seed)
 
     # 1. Represent.
-    embed = represent(network, run, images, replace(plan, epochs=epochs.represent), views)
+    of_light = replace(views, colourless=colours != "use")
+    anywhere = filled_evenly(images)
+    learned = represent(network, run, images, replace(plan, epochs=epochs.represent), of_light, anywhere)
 
     # 2. First pseudo-labels.
     rows = _sampled_rows(len(images), seed)
     sample: Any = images if len(rows) == len(images) else ImageRows(images, rows)
-    embedding = _of_all(embed, sample, run)
-    run.note(f"layout of {len(embedding):,} images")
-    layout = run.cached("layout", lambda: {"layout": layout_of(embedding, seed, run.progress)})["layout"]
-    evidence = _choose_count(network, run, embedding, layout, seed, fewest_clusters)
-    run.note(f"pseudo-labels: mixtures of {network.n_clusters} clusters")
-    viewed = _embedding_of_views(embed, sample, run, views, seed)
-    first = run.cached(
-        "pseudo-labels-1",
-        lambda: _arrays(first_pseudo_labels(embedding, layout, network.n_clusters, seed, viewed, run.progress)),
-    )
+    spaces = _spaces(learned, sample, run, seed, colours)
+    layouts = _layouts(spaces, run, seed)
+    evidence = _choose_count(network, run, spaces, layouts, seed, fewest_clusters)
+    run.note(f"pseudo-labels: what guides in {len(spaces)} spaces agree on, {network.n_clusters} clusters")
+    first = run.cached("pseudo-labels-1", lambda: _agreed(layouts, network.n_clusters, seed))
+    follows = {name.removeprefix("follows-"): v.item() for name, v in first.items() if name.startswith("follows-")}
+    if images.shape[3] == 3 and colours != "use" and follows.get("colours", 0.0) < _COLOURS_COUNT:
+        views = recolouring(views)
 
     # 3. First fit. The pseudo-labels are doubted, and the model is to find what its clusters have in common under
     # changes of all sorts.
@@ -104,7 +110,12 @@ def train_guided(
     hidden, own_q = _of_all(network.category_hidden, sample, run), _of_all(network.assign, sample, run)
     run.note(f"second pseudo-labels: layout of {len(hidden):,} images")
     second = run.cached(
-        "pseudo-labels-2", lambda: {"q": second_pseudo_labels(layout_of(hidden, seed, run.progress), own_q)}
+        "pseudo-labels-2",
+        lambda: {
+            "q": second_pseudo_labels(
+                layout_of(hidden, seed, run.progress), own_q, first["q"], numpy_generator(seed, "mixtures", "second")
+            )
+        },
     )
 
     # 5. Second fit.
@@ -112,17 +123,16 @@ def train_guided(
     if sample is not images:  # the layout knows the sample alone; of the other images the model must judge
         targets = _of_all(network.assign, images, run)
         targets[rows] = second["q"]
-    fit(network, run, images, replace(plan, epochs=epochs.second_fit), views, "fit-2", targets)
+    fit(network, run, images, replace(plan, epochs=epochs.second_fit), views, "fit-2", targets, as_it_is=bool(int(__import__("os").environ.get("ASIS","1"))))
 
     # 6. Confidence and classes.
     logits = _of_all(network.logits, sample, run)
-    learned = logits.argmax(1), second["q"].argmax(1)
-    calibrate(network, logits, expected_accuracy(*learned, first["partitions"], first["finalists"][:, 0]))
+    coarse = {name.removeprefix("guides-"): found for name, found in first.items() if name.startswith("guides-")}
+    calibrate(network, logits, expected_accuracy(logits.argmax(1), coarse))
     _refit_classes(network, images, run)
     return {
         "views": vars(views),
-        # Log-likelihood in the layout and nats that two views share, the one that was taken first.
-        "candidates": np.round(first["finalists"], 4).tolist(),
+        "spaces": {name: round(value, 3) for name, value in follows.items()},
         **({"count_evidence": [vars(e) for e in evidence]} if evidence else {}),
         "stage_seconds": {stage: round(seconds, 1) for stage, seconds in run.stage_seconds.items()},
     }
@@ -154,10 +164,76 @@ def _of_all(function: Callable[[Tensor], Tensor], images: Any, run: Run) -> np.n
     return result
 
 
+def _spaces(
+    learned: Callable[[Tensor], dict[str, Tensor]], images: Any, run: Run, seed: int, colours: Colours
+) -> dict[str, np.ndarray]:
+    """All spaces of the images, (N, D) each; every process calls it."""
+    names: list[str] = []
+
+    def points(x: Tensor) -> tuple[Tensor, ...]:
+        spaces = learned(x)
+        names[:] = spaces
+        return tuple(spaces.values())
+
+    found = apply_in_batches(points, images, run.compute)
+    spaces = dict(zip(names, found, strict=True))
+    plain = run.cached("spaces", lambda: plain_spaces(images, seed))
+    return spaces | {name: points for name, points in plain.items() if name != "colours" or colours != "ignore"}
+
+
+def _layouts(spaces: dict[str, np.ndarray], run: Run, seed: int) -> dict[str, np.ndarray]:
+    """Layouts of each space, shape (n, N, d)."""
+
+    def compute() -> dict[str, np.ndarray]:
+        return {name: layouts_of(points, seed, _layouts_each(len(points)), run.progress) for name, points in spaces.items()}
+
+    run.note(f"layouts of {len(next(iter(spaces.values()))):,} images in {len(spaces)} spaces")
+    return run.cached("layouts", compute)
+
+
+def _layouts_each(n_images: int) -> int:
+    """Layouts of each space: few images leave more to chance, and cost less."""
+    return 2 if n_images <= _FEW_IMAGES else 1
+
+
+def _guides(layouts: dict[str, np.ndarray], n_clusters: int, seed: int) -> list[Guide]:
+    generator = numpy_generator(seed, "mixtures")
+    return [
+        guide
+        for space, of_space in layouts.items()
+        for layout in of_space
+        for guide in guides_of(space, layout, n_clusters, generator)
+    ]
+
+
+def _agreed(layouts: dict[str, np.ndarray], n_clusters: int, seed: int) -> dict[str, np.ndarray]:
+    """What all guides agree on, as arrays to keep.
+
+    "q": see `Consensus`; for each space "weight-SPACE", how far it is confirmed, "follows-SPACE", how far the consensus
+    is what its guides find, an adjusted Rand index, and "guides-SPACE", the clusters that they find.
+    """
+    if n_clusters == 1:
+        return {"q": np.ones((next(iter(layouts.values())).shape[1], 1), np.float32)}
+    guides = _guides(layouts, n_clusters, seed)
+    found = consensus(guides, n_clusters, numpy_generator(seed, "sample", "consensus"))
+    arrays = {"q": found.q}
+    for space, weight in found.weights.items():
+        coarse = [guide.labels for guide in guides if guide.space == space and guide.coarse]
+        follows = np.mean([adjusted_rand_score(labels, found.q.argmax(1)) for labels in coarse])
+        arrays |= {f"weight-{space}": np.array(weight), f"follows-{space}": np.array(follows)}
+        arrays[f"guides-{space}"] = np.stack(coarse)
+    return arrays
+
+
 def _choose_count(
-    network: ClusterVAE, run: Run, embedding: np.ndarray, layout: np.ndarray, seed: int, fewest: int
+    network: ClusterVAE,
+    run: Run,
+    spaces: dict[str, np.ndarray],
+    layouts: dict[str, np.ndarray],
+    seed: int,
+    fewest: int,
 ) -> list[Evidence]:
-    """Give the network the number of clusters that the embedding speaks for, at most its own.
+    """Give the network the number of clusters that the images speak for, at most its own.
 
     Returns:
         What was compared.
@@ -167,7 +243,12 @@ def _choose_count(
         return []
 
     def compute() -> dict[str, np.ndarray]:
-        evidence = cluster_count_evidence(embedding, layout, fewest, most, seed, run.note, run.progress)
+        middle = min(round(math.sqrt(fewest * most)), len(next(iter(spaces.values()))))
+        confirmed = confirmations(_guides(layouts, middle, seed))
+        space = max(confirmed, key=lambda name: confirmed[name])
+        evidence = cluster_count_evidence(
+            spaces[space], layouts[space][0], fewest, most, seed, run.note, run.progress
+        )
         return {"evidence": np.array([list(vars(e).values()) for e in evidence])}
 
     rows = run.cached("count", compute)["evidence"].tolist()
@@ -177,25 +258,6 @@ def _choose_count(
     with fresh_weights(seed, "count"):
         network.set_clusters(count)
     return evidence
-
-
-def _embedding_of_views(
-    embed: Callable[[Tensor], Tensor], images: Any, run: Run, views: ViewSettings, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The embedding of two random views of at most 20,000 images, shape (M, D) each; every process calls it."""
-    some: Any = ImageRows(images, numpy_generator(seed, "sample", "views").permutation(len(images))[:_VIEWED])
-    generator = torch_generator(seed, "views", "pseudo-labels-1")
-
-    def embedded(x: Tensor) -> tuple[Tensor, ...]:
-        numbers = torch.randn(2, len(x), views.numbers, generator=generator).to(x.device)
-        return tuple(embed(random_views(x, of_view, views)) for of_view in numbers)
-
-    first, second = apply_in_batches(embedded, some, run.compute)
-    return first, second
-
-
-def _arrays(labels: PseudoLabels) -> dict[str, np.ndarray]:
-    return {"q": labels.q, "finalists": np.array(labels.finalists), "partitions": labels.partitions}
 
 
 def _refit_classes(network: ClusterVAE, images: np.ndarray, run: Run) -> None:

@@ -145,6 +145,16 @@ def layout_of(
     return umap_layout(embedding, *neighbours, _DIMENSIONS, 0.0, seed_for(seed, "layout"), epochs)
 
 
+def layouts_of(embedding: np.ndarray, seed: int, n: int, progress: ProgressReport = no_progress) -> np.ndarray:
+    """Several layouts as `layout_of` makes them, of the same neighbours and from different starts, shape (n, N, d)."""
+    if len(embedding) < FEWEST_FOR_LAYOUT:
+        return layout_of(embedding, seed)[None]
+    neighbours = nearest_neighbours(embedding, _NEIGHBOURS, progress=progress)
+    progress("layout", 0, 0)
+    seeds = [seed_for(seed, "layout", epoch=number) for number in range(n)]
+    return np.stack([umap_layout(embedding, *neighbours, _DIMENSIONS, 0.0, s, _EPOCHS) for s in seeds])
+
+
 def umap_layout(
     embedding: np.ndarray,
     neighbours: np.ndarray,
@@ -210,7 +220,10 @@ def _umap_learn_layout(
 def principal_components(points: np.ndarray, n: int) -> np.ndarray:
     """The first n principal components of points (N, D), shape (N, n), float32."""
     centred = points - points.mean(0, dtype=np.float64)
-    directions = np.linalg.svd(centred, full_matrices=False)[2]
+    if len(points) > points.shape[1]:  # the same directions, from a matrix that does not grow with N
+        directions = np.linalg.eigh(centred.T @ centred)[1].T[::-1]
+    else:
+        directions = np.linalg.svd(centred, full_matrices=False)[2]
     components = np.zeros((len(points), n), np.float32)
     components[:, : len(directions)] = centred @ directions[:n].T
     return components

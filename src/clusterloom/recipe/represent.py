@@ -1,6 +1,7 @@
 """Stage 1, represent: conv networks and encoder learn, without clusters, from two views of each image."""
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -11,7 +12,7 @@ from clusterloom import losses
 from clusterloom.networks.precision import in_float32
 from clusterloom.networks.step import StepOutput
 from clusterloom.networks.vae import ClusterVAE
-from clusterloom.recipe.augment import ViewSettings, are_signs, two_views
+from clusterloom.recipe.augment import ViewSettings, are_signs, stretched, two_views
 from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.randomness import fresh_weights
 from clusterloom.training.run import Run
@@ -23,20 +24,30 @@ _TEMPERATURE = 0.3
 
 
 def represent(
-    network: ClusterVAE, run: Run, images: np.ndarray, plan: TrainingPlan, views: ViewSettings
-) -> Callable[[Tensor], Tensor]:
+    network: ClusterVAE, run: Run, images: np.ndarray, plan: TrainingPlan, views: ViewSettings, anywhere: bool = False
+) -> Callable[[Tensor], dict[str, Tensor]]:
     """Train the stage, in place.
 
+    Args:
+        network: The model.
+        run: Keeps what is needed to resume.
+        images: Shape (N, H, W, C).
+        plan: How long and how.
+        views: How far views may stray.
+        anywhere: What images show is the same at every place: the means of the conv networks' output over all places
+            are compared, and the encoder is left to the next stage.
+
     Returns:
-        From images (B, C, H, W) to the embedding (B, D) in which clusters are looked for: posterior means where a
-        reconstruction was asked for, which is for signs, and contrastive projections elsewhere.
+        From images (B, C, H, W) to the spaces in which clusters are looked for, (B, D) each: the contrastive
+        "projection", the "hidden" layer below it and, where a reconstruction was asked for, which is for signs, the
+        "latent" means.
     """
-    reconstruct = are_signs(views)
     with fresh_weights(plan.seed, "represent"):
-        representation = Representation(network, views, reconstruct).to(run.compute.device)
+        representation = Representation(network, views, are_signs(views) and not anywhere, anywhere)
+        representation.to(run.compute.device)
     with _frozen(representation.untrained()):
         run.train(representation, plan, images, "represent", gives_clusters=False)
-    return network.latents if reconstruct else representation.project
+    return representation.spaces
 
 
 class Representation(nn.Module):
@@ -49,17 +60,26 @@ class Representation(nn.Module):
         vae: The model; its conv networks, encoder and, where `reconstruct`, decoder are trained.
         views: How far views may stray.
         reconstruct: Train on reconstruction and divergence as well as on the contrastive loss.
+        anywhere: Compare means over places in place of the encoder's hidden layer.
     """
 
-    def __init__(self, vae: ClusterVAE, views: ViewSettings, reconstruct: bool) -> None:
+    def __init__(self, vae: ClusterVAE, views: ViewSettings, reconstruct: bool, anywhere: bool = False) -> None:
         super().__init__()
         width = vae.settings.hidden_dim
         self.vae, self.views, self.reconstruct = vae, views, reconstruct
-        self.projection = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, _PROJECTION_DIM))
+        self.pooled: nn.Sequential | None = None
+        if anywhere and vae.conv is not None:
+            channels = vae.conv.output_shapes[-1][0]
+            self.pooled = nn.Sequential(nn.Linear(channels, width, bias=False), nn.BatchNorm1d(width), nn.ReLU())
+            self.projection = nn.Sequential(nn.Linear(width, _PROJECTION_DIM))
+        else:
+            self.projection = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, _PROJECTION_DIM))
 
     def untrained(self) -> list[nn.Parameter]:
         """Parameters of the model that this stage does not train."""
-        trained: list[nn.Module | None] = [self.vae.encoder, self.vae.encoder_norm, self.vae.conv]
+        trained: list[nn.Module | None] = [self.vae.conv]
+        if self.pooled is None:
+            trained += [self.vae.encoder, self.vae.encoder_norm]
         if self.reconstruct:
             trained += [self.vae.posterior, self.vae.decoder, self.vae.transposed]
         used = {id(p) for module in trained if module is not None for p in module.parameters()}
@@ -69,14 +89,27 @@ class Representation(nn.Module):
         """See `view_noise`."""
         return view_noise(n, self.vae, self.views, generator)
 
-    def project(self, x: Tensor) -> Tensor:
-        """The embedding whose directions the contrastive loss compares, of unit length, shape (B, 64)."""
-        return nn.functional.normalize(self._projected(self.vae.hidden(self.vae.features(x))), dim=1)
+    def hidden(self, x: Tensor) -> Tensor:
+        """The layer below the projection, of images (B, C, H, W), shape (B, hidden_dim)."""
+        features = self.vae.features(x)
+        if self.pooled is None:
+            return self.vae.hidden(features)
+        assert self.vae.conv is not None
+        channels = self.vae.conv.output_shapes[-1][0]
+        last = features[:, -math.prod(self.vae.conv.output_shapes[-1]) :]
+        hidden: Tensor = self.pooled(last.view(len(x), -1, channels).mean(1))
+        return hidden
+
+    def spaces(self, x: Tensor) -> dict[str, Tensor]:
+        """See `represent`. The projection, whose directions the contrastive loss compares, has unit length."""
+        hidden = self.hidden(stretched(x) if self.views.colourless else x)
+        spaces = {"projection": nn.functional.normalize(self._projected(hidden), dim=1), "hidden": hidden.float()}
+        return spaces | ({"latent": self.vae.posterior_of(hidden).mu} if self.reconstruct else {})
 
     def forward(self, x: Tensor, noise: Tensor) -> StepOutput:
         """Loss terms of images (B, C, H, W)."""
         first, second = two_views(x, noise, self.views)
-        hidden = self.vae.hidden(self.vae.features(torch.cat([first, second])))  # (2 B, hidden_dim)
+        hidden = self.hidden(torch.cat([first, second]))  # (2 B, hidden_dim)
         here, there = self._projected(hidden).chunk(2)
         terms = {"contrast": losses.contrastive_loss(here, there, _TEMPERATURE)}
         if self.reconstruct:

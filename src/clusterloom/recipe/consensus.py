@@ -1,0 +1,158 @@
+"""Partitions of the images by many guides, and the clusters on which the guides agree.
+
+A guide is a mixture of Gaussians in one layout of one space, with a start of its own. One guide alone is a lottery: it
+takes two forms of one kind for two, or two kinds for one, and which ones differs by space, layout and start. What most
+guides keep together belongs together (Fred and Jain, 2005).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import squareform
+from sklearn.cluster import KMeans
+from sklearn.metrics import adjusted_rand_score
+
+from clusterloom.recipe.mixture import fit_mixtures, mixtures_to_start_from
+
+_FINENESS = (1.0, 1.5, 2.0)  # clusters of guides, in numbers of clusters wanted: finer ones tell where a kind has parts
+_STARTS = 2
+FITTED_POINTS = 20_000  # that a mixture is fitted to
+POINTS_PER_CLUSTER = 20  # below that covariances have nothing to stand on
+_LINKED = 2500  # images that the first clusters of a consensus are made of: linkage costs the square of their number
+_ROUNDS = 20
+
+
+@dataclass(frozen=True)
+class Guide:
+    """One partition of the images.
+
+    Attributes:
+        space: Name of the space that it comes from.
+        labels: Clusters, numbered as they come, shape (N,), int32.
+        coarse: It has as many clusters as are wanted, and not more.
+    """
+
+    space: str
+    labels: np.ndarray
+    coarse: bool
+
+
+@dataclass(frozen=True)
+class Consensus:
+    """What guides agree on.
+
+    Attributes:
+        q: Probability of every cluster for each image, shape (N, K), float32: how many guides speak for it. Clusters
+            are numbered by falling size.
+        weights: How much a guide of each space counts, from 0 to 1.
+    """
+
+    q: np.ndarray
+    weights: dict[str, float]
+
+
+def guides_of(space: str, layout: np.ndarray, n_clusters: int, generator: np.random.Generator) -> list[Guide]:
+    """Mixtures in one layout, with as many clusters as are wanted and with more; of a few points by k-means.
+
+    Args:
+        space: Name of the space that is laid out.
+        layout: Shape (N, d).
+        n_clusters: K, at most N.
+        generator: Draws the starts.
+    """
+    guides = []
+    part = layout if len(layout) <= FITTED_POINTS else layout[generator.permutation(len(layout))[:FITTED_POINTS]]
+    for fineness in _FINENESS:
+        k = min(round(fineness * n_clusters), max(n_clusters, len(layout) // 4))
+        if len(layout) < POINTS_PER_CLUSTER * k:
+            seeds = generator.integers(2**31, size=_STARTS).tolist()
+            found = [KMeans(k, n_init=1, random_state=seed).fit_predict(layout) for seed in seeds]
+        else:
+            starts = mixtures_to_start_from(part, k, _STARTS, generator)
+            found = [mixture.predict(layout) for mixture in fit_mixtures(part, starts)]
+        guides += [Guide(space, labels.astype(np.int32), k == n_clusters) for labels in found]
+    return guides
+
+
+def confirmations(guides: Sequence[Guide]) -> dict[str, float]:
+    """How far the guides of each space are confirmed by those of another: the best adjusted Rand index with one.
+
+    Among spaces that show different things of the images, those agree in which the kinds lie apart.
+    """
+    spaces = list(dict.fromkeys(guide.space for guide in guides))
+    if len(spaces) == 1:
+        return {spaces[0]: 1.0}
+    of = {space: [g.labels for g in guides if g.space == space and g.coarse] for space in spaces}
+
+    def alike(a: str, b: str) -> float:
+        return float(np.mean([adjusted_rand_score(one, other) for one in of[a] for other in of[b]]))
+
+    between = {(a, b): alike(a, b) for i, a in enumerate(spaces) for b in spaces[:i]}
+    return {s: max(0.0, *(alike for pair, alike in between.items() if s in pair)) for s in spaces}
+
+
+def consensus(guides: Sequence[Guide], n_clusters: int, generator: np.random.Generator) -> Consensus:
+    """The clusters on which guides agree.
+
+    Two images are as far apart as guides put them into different clusters: the squared distance is the weighted share
+    of these guides. Ward's linkage of some images gives the first clusters, and all images then go to the nearest mean
+    until they stay: both minimise the sum of squares within clusters. A guide counts as much as the square of its
+    space's `confirmations`. How sure an image is of a cluster is the share of that cluster among the images that the
+    guides put into the same place as it.
+
+    Args:
+        guides: At least one, of the same N images.
+        n_clusters: K, at most N.
+        generator: Draws the images that are linked.
+    """
+    confirmed = confirmations(guides)
+    weights = np.array([confirmed[guide.space] ** 2 for guide in guides])
+    weights = weights / weights.sum() if weights.sum() > 0 else np.full(len(guides), 1 / len(guides))
+    partitions = [guide.labels for guide in guides]
+    n = len(partitions[0])
+    some = generator.permutation(n)[:_LINKED]
+    apart = np.zeros((len(some), len(some)), np.float32)
+    for weight, labels in zip(weights, partitions, strict=True):
+        apart += np.float32(weight) * (labels[some, None] != labels[some])
+    tree = linkage(squareform(np.sqrt(apart), checks=False), "ward")
+    first = fcluster(tree, n_clusters, "maxclust") - 1
+    labels = _settled(partitions, weights, some, first, n_clusters)
+    q = _shares(partitions, weights, labels, n_clusters)
+    q = q[:, np.argsort(-np.bincount(q.argmax(1), minlength=n_clusters), kind="stable")]
+    return Consensus(q.astype(np.float32), confirmed)
+
+
+def _settled(
+    partitions: Sequence[np.ndarray], weights: np.ndarray, some: np.ndarray, first: np.ndarray, n_clusters: int
+) -> np.ndarray:
+    """Lloyd's algorithm on what guides say of each image, from the clusters of some; clusters of all, shape (N,)."""
+    labels, members = first, [partition[some] for partition in partitions]
+    for _ in range(_ROUNDS):
+        sizes = np.maximum(np.bincount(labels, minlength=n_clusters), 1)
+        nearness = np.zeros((len(partitions[0]), n_clusters))
+        for weight, partition, known in zip(weights, partitions, members, strict=True):
+            means = _counts(known, labels, partition.max() + 1, n_clusters) / sizes
+            nearness += weight * (2 * means[partition] - (means**2).sum(0))
+        moved = nearness.argmax(1)
+        if len(moved) == len(labels) and np.array_equal(moved, labels):
+            break
+        labels, members = moved, list(partitions)
+    return labels
+
+
+def _shares(
+    partitions: Sequence[np.ndarray], weights: np.ndarray, labels: np.ndarray, n_clusters: int
+) -> np.ndarray:
+    """Of each cluster among the images that guides put where they put an image, the mean over guides, (N, K)."""
+    q = np.zeros((len(labels), n_clusters))
+    for weight, partition in zip(weights, partitions, strict=True):
+        counts = _counts(partition, labels, partition.max() + 1, n_clusters)
+        q += weight * (counts / np.maximum(counts.sum(1, keepdims=True), 1))[partition]
+    return q
+
+
+def _counts(of: np.ndarray, labels: np.ndarray, n_of: int, n_clusters: int) -> np.ndarray:
+    """How many images are in each place of a guide and each cluster, shape (n_of, K)."""
+    return np.bincount(of * n_clusters + labels, minlength=n_of * n_clusters).reshape(n_of, n_clusters).astype(float)
