@@ -36,6 +36,31 @@ def clustering_accuracy_score(labels_true: np.ndarray, labels_pred: np.ndarray) 
     return float(counts[linear_sum_assignment(counts, maximize=True)].sum() / counts.sum())
 
 
+def matched_images(labels_true: np.ndarray, labels_pred: np.ndarray) -> np.ndarray:
+    """Which images are right under the one-to-one matching of `clustering_accuracy_score`.
+
+    Args:
+        labels_true: Classes, shape (N,).
+        labels_pred: Clusters, shape (N,).
+
+    Returns:
+        Whether an image's cluster is the one matched to its class, shape (N,), bool.
+
+    Raises:
+        DataError: the lengths differ or there are no labels.
+
+    Example:
+        >>> matched_images([0, 0, 1, 1], [1, 1, 0, 2]).tolist()
+        [True, True, True, False]
+    """
+    rows, columns = linear_sum_assignment(_contingency(labels_true, labels_pred), maximize=True)
+    (_, true), (_, pred) = (np.unique(side, return_inverse=True) for side in (labels_true, labels_pred))
+    class_of = np.full(pred.max() + 1, -1)
+    class_of[columns] = rows
+    right: np.ndarray = class_of[pred] == true
+    return right
+
+
 def majority_vote_purity_score(labels_true: np.ndarray, labels_pred: np.ndarray) -> float:
     """Accuracy when every cluster is given the most frequent class of its members: many clusters may share a class.
 
@@ -193,11 +218,7 @@ def calibration_bins(labels_true: np.ndarray, proba: np.ndarray, bins: int = 15)
         >>> last.images, last.confidence, last.accuracy
         (4, 0.75, 0.75)
     """
-    matched = linear_sum_assignment(_contingency(labels_true, proba.argmax(1)), maximize=True)
-    (_, true), (_, pred) = (np.unique(side, return_inverse=True) for side in (labels_true, proba.argmax(1)))
-    class_of = np.full(pred.max() + 1, -1)
-    class_of[matched[1]] = matched[0]
-    right, confidence = class_of[pred] == true, proba.max(1).astype(np.float64)
+    right, confidence = matched_images(labels_true, proba.argmax(1)), proba.max(1).astype(np.float64)
     bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
     return [
         CalibrationBin(

@@ -1,0 +1,162 @@
+"""The methods of the suite: the guided recipe and its peers, each a function of images, number of clusters and seed.
+
+Peers see pixels as rows of numbers from 0 to 1. Their UMAP has 10 dimensions, 20 neighbours and no minimal distance,
+as is usual before clustering. It is laid out by fastumap from exact neighbours, as in the recipe, so that no compiler
+is in their times. Where a mixture ends a method, it has full covariances and is the likeliest of ten.
+"""
+
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import nn
+
+from clusterloom import GuidedClusterer
+from clusterloom.recipe.neighbours import nearest_neighbours, umap_layout
+
+COMPONENTS = 50  # before k-means
+NEIGHBOURS = 20  # of UMAP, each point itself among them
+DIMENSIONS = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What a method says of the images.
+
+    labels: Clusters, shape (N,).
+    proba: Probability of every cluster, shape (N, K), or None.
+    score: How well the model explains each image, shape (N,), or None; lower for images that are no part of the set.
+    details: What else is to be on file.
+    """
+
+    labels: np.ndarray
+    proba: np.ndarray | None = None
+    score: np.ndarray | None = None
+    details: dict = field(default_factory=dict)
+
+
+def guided(images, k, seed, **parameters):
+    model = GuidedClusterer(k, random_state=seed, **parameters).fit(images)
+    said = model.predictions(images)
+    details = {"stage_seconds": model.about_["recipe"]["stage_seconds"]}
+    return Found(said["proba"].argmax(1), said["proba"], said["score"], details)
+
+
+def guided_auto(images, k, seed):
+    return guided(images, "auto", seed)
+
+
+def kmeans(images, k, seed):
+    from sklearn.cluster import KMeans
+    from sklearn.decomposition import PCA
+
+    pixels = rows(images)
+    components = PCA(min(COMPONENTS, *pixels.shape), random_state=seed).fit_transform(pixels)
+    return Found(KMeans(k, n_init=10, random_state=seed).fit_predict(components))
+
+
+def umap_gmm(images, k, seed):
+    return mixture(umap(rows(images), seed), k, seed)
+
+
+def umap_learn_gmm(images, k, seed):
+    """umap-gmm as umap-learn does it, neighbours and all."""
+    from umap import UMAP
+
+    layout = UMAP(n_neighbors=NEIGHBOURS, n_components=DIMENSIONS, min_dist=0.0, random_state=seed, n_jobs=1)
+    return mixture(layout.fit_transform(rows(images)), k, seed)
+
+
+def umap_hdbscan(images, k, seed):
+    """HDBSCAN finds its own number of clusters; a cluster has at least one image in a hundred, and five."""
+    from sklearn.cluster import HDBSCAN
+
+    smallest = max(5, len(images) // 100)
+    layout = umap(rows(images), seed)
+    labels = HDBSCAN(min_cluster_size=smallest, min_samples=min(10, smallest), copy=True).fit_predict(layout)
+    noise = labels < 0
+    details = {"noise": round(float(noise.mean()), 4)}
+    return Found(np.where(noise, labels.max() + 1, labels), details=details)
+
+
+def ae_umap_gmm(images, k, seed):
+    """N2D (McConville and others, 2019): a dense autoencoder of 500-500-2000-10 units, UMAP, a mixture."""
+    torch.manual_seed(seed)
+    x = torch.from_numpy(rows(images))
+    sizes = [x.shape[1], 500, 500, 2000, 10]
+    encoder, decoder = dense(sizes), dense(sizes[::-1])
+    optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], 1e-3)
+    for _ in range(min(100, max(20, 500_000 // len(x)))):
+        for batch in torch.randperm(len(x)).split(256):
+            loss = nn.functional.mse_loss(decoder(encoder(x[batch])), x[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    with torch.inference_mode():
+        codes = encoder(x).numpy()
+    return mixture(umap(codes, seed), k, seed)
+
+
+def dense(sizes):
+    layers = []
+    for a, b in pairwise(sizes):
+        layers += [nn.Linear(a, b), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def dec(images, k, seed):
+    from clustpy.deep import DEC
+
+    return Found(DEC(k, random_state=seed).fit(rows(images)).labels_)
+
+
+def vade(images, k, seed):
+    from clustpy.deep import VaDE
+
+    return Found(VaDE(k, random_state=seed).fit(rows(images)).labels_)
+
+
+def rows(images):
+    """Pixels (N, H * W * C), float32, from 0 to 1, which is the highest value of the set."""
+    return images.reshape(len(images), -1).astype(np.float32) / np.float32(images.max())
+
+
+def umap(points, seed):
+    """Layout (N, 10) of points (N, D)."""
+    neighbours = nearest_neighbours(points, min(NEIGHBOURS, len(points)))
+    return umap_layout(points, *neighbours, DIMENSIONS, 0.0, seed)
+
+
+def mixture(points, k, seed):
+    from sklearn.mixture import GaussianMixture
+
+    # On few points a component may hold no more of them than there are dimensions.
+    model = GaussianMixture(k, n_init=10, reg_covar=1e-3, random_state=seed).fit(points)
+    proba = model.predict_proba(points)
+    return Found(proba.argmax(1), proba)
+
+
+METHODS = {
+    "guided": guided,
+    "kmeans": kmeans,
+    "umap-gmm": umap_gmm,
+    "umap-hdbscan": umap_hdbscan,
+    "ae-umap-gmm": ae_umap_gmm,
+    "dec": dec,
+    "vade": vade,
+    "guided-auto": guided_auto,
+    "umap-learn-gmm": umap_learn_gmm,
+}
+WHEN_NAMED = ("guided-auto", "umap-learn-gmm")  # these are run when they are asked for
+NEEDS = {"dec": "clustpy", "vade": "clustpy", "umap-learn-gmm": "umap"}
+TO_INSTALL = {"clustpy": "clustpy==0.0.3", "umap": "umap-learn"}
+
+
+def missing(method):
+    """Why the method cannot run here, or None."""
+    package = NEEDS.get(method)
+    if package and find_spec(package) is None:
+        return f"pip install {TO_INSTALL[package]} brings it"
+    return None
