@@ -160,9 +160,7 @@ def line(result):
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sets", nargs="+", choices=SETS, help="all if not given")
-    parser.add_argument(
-        "--methods", nargs="+", choices=METHODS, help=f"if not given all but {', '.join(WHEN_NAMED)}"
-    )
+    parser.add_argument("--methods", nargs="+", choices=METHODS, help=f"if not given all but {', '.join(WHEN_NAMED)}")
     parser.add_argument("--auto", action="store_true", help="guided-auto alone, on sets whose kinds are distinct")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs side by side, at most one per core")

@@ -48,8 +48,10 @@ def tables(records, sets, state=None):
 def filled(page, records, sets, state=None):
     """The page with its tables as they are to be: what stands between `<!-- NAME -->` and `<!-- end -->`."""
     for name, text in tables(records, sets, state).items():
-        place = rf"(<!-- {name} -->\n).*?(\n<!-- end -->)"
-        page, count = re.subn(place, lambda found, text=text: f"{found[1]}\n{text}\n{found[2]}", page, flags=re.DOTALL)
+        place = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
+        page, count = re.subn(
+            place, lambda found, text=text: f"{found[1]}\n{text}\n\n{found[2]}", page, flags=re.DOTALL
+        )
         if count != 1:
             raise ValueError(f"the page has {count} places for {name}; expected one")
     return page
@@ -218,7 +220,7 @@ def how_made(runs):
     versions = sorted({f"{name} {v}" for run in shown for name, v in run["versions"].items() if v})
     machines = sorted({f"{run['cores']} cores with {run['cpu']}" for run in shown})
     table = markdown(("method", "runs", "days", "state of the code"), rows)
-    return f"{table}\n\nMachines: {'; '.join(machines)}. Versions: {', '.join(versions)}."
+    return f"{table}\n\nMachines: {'; '.join(machines)}.\nVersions: {', '.join(versions)}."
 
 
 def thousands(number):
@@ -248,7 +250,8 @@ def drawn(records, sets, state=None):
         for place, member in enumerate(members):
             for method in methods:
                 if some := values(runs, member, method, headline(member)):
-                    draw_runs(axis, place, [100 * value for value in some], method)
+                    beside = 0.07 * (methods.index(method) - (len(methods) - 1) / 2)
+                    draw_runs(axis, place + beside, [100 * value for value in some], method)
         axis.set_yticks(range(len(members)), [s.name + " (NMI)" * s.by_meaning for s in members])
         axis.set_ylim(len(members) - 0.5, -0.5)
         axis.set_title({"developing": "for developing", "held-out": "held out"}[part], loc="left", fontsize=10)
@@ -262,7 +265,6 @@ def drawn(records, sets, state=None):
 
 
 def draw_runs(axis, place, percent, method):
-    place += 0.055 * (ORDER.index(method) - len(ORDER) / 2)
     colour, above = style(method)["color"], 3 if method in OURS else 2
     axis.plot([min(percent), max(percent)], [place, place], color=colour, linewidth=1.2, zorder=above)
     axis.plot(statistics.mean(percent), place, **style(method), zorder=above)
