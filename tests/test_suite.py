@@ -212,3 +212,14 @@ def test_the_plot_has_a_row_for_each_set_and_a_colour_for_each_method():
     means = {tuple(line.get_xdata()) for line in upper.lines if len(line.get_xdata()) == 1}
     assert means == {(pytest.approx(80),), (pytest.approx(60),)}
     assert len({suite_page.style(m)["color"] for m in suite_page.ORDER}) == len(suite_page.ORDER)
+
+
+def test_a_method_whose_package_is_missing_is_left_out_with_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(suite, "can_be_made", lambda dataset: True)
+    monkeypatch.setattr("suite_methods.find_spec", lambda module: None)
+    monkeypatch.setattr("sys.argv", ["suite.py", "--sets", "hues", "--seeds", "0"])
+    wanted = suite.runs_wanted(suite.arguments(), Records(tmp_path / "suite.jsonl"))
+    assert [method for _, method, _ in wanted] == ["guided", "kmeans", "umap-gmm", "umap-hdbscan", "ae-umap-gmm"]
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["guided-backbone", "dec", "vade", "frozen-umap-gmm"]
+    assert lines[1].endswith("left out: pip install clustpy==0.0.3 brings it")
