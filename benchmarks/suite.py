@@ -42,7 +42,10 @@ from clusterloom.metrics import expected_calibration_error, label_scores, matche
 from paper.records import Records
 
 LIMITS_SECONDS = {"dec": 3600, "vade": 3600}
-ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMBA", "RAYON")}
+# One thread, and no bars of ClustPy's.
+ENVIRONMENT = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMBA", "RAYON")} | {
+    "TQDM_DISABLE": "1"
+}
 SMOKE_IMAGES = 300
 
 
@@ -111,7 +114,7 @@ def run_apart(dataset, method, seed, smoke=False, core=None):
     """One run in a process of its own; None where it failed, and no scores where it took too long."""
     arguments = ["--sets", dataset, "--methods", method, "--seeds", str(seed), *(["--smoke"] if smoke else [])]
     command, limit = [sys.executable, __file__, *arguments, "--one"], LIMITS_SECONDS.get(method)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | ONE_THREAD) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | ENVIRONMENT) as process:
         if core is not None:
             os.sched_setaffinity(process.pid, {core})
         try:

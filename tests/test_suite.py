@@ -1,5 +1,6 @@
 """The suite's scores, what it writes of them, and that its page is what the results file makes."""
 
+import os
 import re
 from dataclasses import replace
 
@@ -223,3 +224,23 @@ def test_a_method_whose_package_is_missing_is_left_out_with_one_line(tmp_path, m
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["guided-backbone", "dec", "vade", "frozen-umap-gmm"]
     assert lines[1].endswith("left out: pip install clustpy==0.0.3 brings it")
+
+
+def test_a_run_is_a_process_of_its_own_with_costs_of_its_own(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"), prepend=":")
+    core = min(os.sched_getaffinity(0))
+    result = suite.run_apart("digits", "kmeans", 0, smoke=True, core=core)
+    assert result["command"] == "python benchmarks/suite.py --sets digits --methods kmeans --seeds 0 --smoke"
+    assert (result["images"], result["k"], result["clusters"], result["threads"]) == (300, 10, 10, 1)
+    assert result["held_out"] is False
+    assert 0.5 < result["accuracy"] <= 1
+    assert result["auroc"] is result["ece"] is None
+    # Python with torch, and not this process, which has seen other tests.
+    assert 0.5 < result["cpu_seconds"] < 60
+    assert 100 < result["peak_mb"] < 1000
+
+
+def test_a_run_that_takes_too_long_is_stopped(monkeypatch):
+    monkeypatch.setitem(suite.LIMITS_SECONDS, "dec", 0.2)
+    result = suite.run_apart("digits", "dec", 0)
+    assert (result["accuracy"], result["stopped_after_seconds"], result["method"]) == (None, 0.2, "dec")
