@@ -36,7 +36,7 @@ from provenance import RESULTS, provenance
 from sklearn.metrics import roc_auc_score
 from suite_methods import METHODS, WHEN_NAMED, missing
 from suite_page import drawn, filled, tables
-from suite_sets import SETS, load
+from suite_sets import HASHES, SETS, load
 
 from clusterloom.metrics import expected_calibration_error, label_scores, matched_images
 from paper.records import Records
@@ -105,9 +105,20 @@ def about(dataset, method, seed):
         "dataset": dataset,
         "k": SETS[dataset].k,
         "held_out": SETS[dataset].held_out,
+        "sha256": pinned(dataset),
         "method": method,
         "seed": seed,
     }
+
+
+def pinned(dataset):
+    """SHA-256 of the set's images and labels."""
+    return json.loads(HASHES.read_text())[dataset]
+
+
+def of_these_images(records):
+    """Runs on the sets as they are now, and not as they were before a change."""
+    return [r for r in records if r["sha256"] == pinned(r["dataset"])]
 
 
 def run_apart(dataset, method, seed, smoke=False, core=None):
@@ -187,6 +198,7 @@ def runs_wanted(options, records):
     seeds = options.seeds
     if options.smoke:
         methods, sets, seeds = options.methods or METHODS, ["digits"], [0]
+    finished = {(r["dataset"], r["method"], r["seed"], r["state"]) for r in of_these_images(records)}
     absent = {method: why for method in methods if (why := missing(method))}
     for method, why in absent.items():
         print(f"{method:18} left out: {why}", flush=True)
@@ -195,7 +207,7 @@ def runs_wanted(options, records):
         for dataset in sets
         for method in methods
         for seed in seeds
-        if method not in absent and not records.matching(dataset=dataset, method=method, seed=seed, state=options.state)
+        if method not in absent and (dataset, method, seed, options.state) not in finished
     ]
     made = {dataset: can_be_made(dataset) for dataset in dict.fromkeys(dataset for dataset, _, _ in wanted)}
     return [one for one in wanted if made[one[0]]]
@@ -208,12 +220,13 @@ def main():
         print(json.dumps(run_here(options.sets[0], options.methods[0], options.seeds[0], options.smoke)))
         return
     records = Records(Path(os.devnull) if options.smoke else options.results)
+    shown = of_these_images(records), SETS, options.state
     if options.page:
-        options.page.write_text(filled(options.page.read_text("utf-8"), records, SETS, options.state), "utf-8")
+        options.page.write_text(filled(options.page.read_text("utf-8"), *shown), "utf-8")
     if options.plot:
-        drawn(records, SETS, options.state).savefig(options.plot, dpi=150)
+        drawn(*shown).savefig(options.plot, dpi=150)
     if options.table:
-        print("\n\n".join(f"{name}\n\n{text}" for name, text in tables(records, SETS, options.state).items()))
+        print("\n\n".join(f"{name}\n\n{text}" for name, text in tables(*shown).items()))
     if options.table or options.page or options.plot:
         return
     failed = 0

@@ -19,7 +19,15 @@ TWO_SETS = {"hues": SETS["hues"], "fashion-2000": SETS["fashion-2000"]}
 
 
 def record(method, accuracy, dataset="hues", seed=0, state=None, **more):
-    said = {"dataset": dataset, "method": method, "seed": seed, "state": state, "images": 1500, "clusters": 6}
+    said = {
+        "dataset": dataset,
+        "sha256": suite.pinned(dataset),
+        "method": method,
+        "seed": seed,
+        "state": state,
+        "images": 1500,
+        "clusters": 6,
+    }
     said |= {"accuracy": accuracy, "purity": 0.9, "nmi": 0.5, "auroc": None, "ece": None, "outlier_auc": None}
     said |= {"cpu_seconds": 12.0, "peak_mb": 345, "date": "2026-11-26", "cores": 2, "cpu": "AVX2"}
     return said | {"versions": {"torch": "2.13.0"}} | more
@@ -179,6 +187,8 @@ def test_what_is_on_file_is_not_run_again(tmp_path, monkeypatch):
     records.add(record("kmeans", 0.7, seed=1))
     left = [("hues", "kmeans", 0), ("digits", "kmeans", 0), ("digits", "kmeans", 1)]
     assert suite.runs_wanted(options, records) == left
+    records.add(record("kmeans", 0.7, seed=0, sha256="of other images"))
+    assert suite.runs_wanted(options, records) == left
     options.state = "after"
     assert len(suite.runs_wanted(options, records)) == 4
 
@@ -198,7 +208,7 @@ def test_a_page_without_a_place_for_a_table_is_refused():
 
 def test_the_page_is_made_from_the_results():
     page = (ROOT / "docs" / "suite.md").read_text("utf-8")
-    records = Records(suite.RESULTS / "suite.jsonl")
+    records = suite.of_these_images(Records(suite.RESULTS / "suite.jsonl"))
     assert suite_page.filled(page, records, SETS) == page, (
         "docs/suite.md is out of date; run: python benchmarks/suite.py --page docs/suite.md"
     )
