@@ -151,28 +151,21 @@ def verdict(members, runs):
     return f"{text} It is below no peer by more than the deviation."
 
 
+PROBABILITIES = {"auroc": "AUROC", "ece": "calibration error", "outlier_auc": "outlier AUC"}
+
+
 def probabilities_table(members, runs):
-    methods = [m for m in ORDER if any(values(runs, s, m, "ece") for s in members)]
-    if not methods:
+    columns = [(m, score) for m in ORDER for score in PROBABILITIES if any(values(runs, s, m, score) for s in members)]
+    if not columns:
         return "Not run yet."
-    header = [
-        f"{method}, {name}"
-        for method in methods
-        for name in ("AUROC", "calibration error", *(["outlier AUC"] if method in OURS else []))
-    ]
-    rows = []
-    for member in members:
-        cells = []
-        for method in methods:
-            scores = ("auroc", "ece", *(["outlier_auc"] if method in OURS else []))
-            cells += [decimals(values(runs, member, method, score)) for score in scores]
-        rows.append((member.name, *cells))
-    everywhere = ["mean of the sets"]
-    for method in methods:
-        for score in ("auroc", "ece", *(["outlier_auc"] if method in OURS else [])):
-            means = [statistics.mean(some) for s in members if (some := values(runs, s, method, score))]
-            everywhere.append(f"{statistics.mean(means):.3f}" if means else "")
-    return markdown(("set", *header), [*rows, everywhere])
+    rows = [(s.name, *(decimals(values(runs, s, *column)) for column in columns)) for s in members]
+    everywhere = ["mean of the sets", *(f"{statistics.mean(means(members, runs, *column)):.3f}" for column in columns)]
+    return markdown(("set", *(f"{method}, {PROBABILITIES[score]}" for method, score in columns)), [*rows, everywhere])
+
+
+def means(members, runs, method, score):
+    """Of the runs on each set that has any."""
+    return [statistics.mean(some) for s in members if (some := values(runs, s, method, score))]
 
 
 def decimals(some):
@@ -260,8 +253,11 @@ def drawn(records, sets, state=None):
         axis.spines[["top", "right"]].set_visible(False)
     axes[-1].set_xlabel("accuracy in %, or NMI where it says so: mean, and from the worst seed to the best")
     handles = [axes[0].plot([], [], **style(method), linestyle="", label=method)[0] for method in methods]
-    figure.legend(handles=handles, loc="outside upper center", ncols=min(5, max(1, len(methods))), frameon=False)
+    figure.legend(handles=handles, loc="outside upper center", ncols=min(5, max(1, len(methods))), **LEGEND)
     return figure
+
+
+LEGEND = {"frameon": False, "fontsize": 9, "columnspacing": 1.2, "handletextpad": 0.1}
 
 
 def draw_runs(axis, place, percent, method):
