@@ -40,7 +40,7 @@ class Found:
 def guided(images, k, seed, **parameters):
     model = GuidedClusterer(k, random_state=seed, **parameters).fit(images)
     said = model.predictions(images)
-    details = {"stage_seconds": model.about_["recipe"]["stage_seconds"]}
+    details = {"n_clusters": model.n_clusters_, "stage_seconds": model.about_["recipe"]["stage_seconds"]}
     return Found(said["proba"].argmax(1), said["proba"], said["score"], details)
 
 

@@ -162,7 +162,7 @@ def test_runs_of_other_states_of_the_code_are_left_out():
 
 def test_probabilities_and_the_number_of_clusters_have_their_tables():
     said = [record("guided", 0.9, seed=s, auroc=a, ece=0.1) for s, a in enumerate((0.8, 0.9))]
-    found = [record("guided-auto", 0.9, seed=s, clusters=n, purity=0.95) for s, n in enumerate((6, 8))]
+    found = [record("guided-auto", 0.9, seed=s, n_clusters=n, purity=0.95) for s, n in enumerate((6, 8))]
     made = suite_page.tables([*said, *found], TWO_SETS)
     assert cells(made["probabilities"], "hues")[:2] == ["0.850 ± 0.071", "0.100 ± 0.000"]
     assert cells(made["probabilities"], "mean of the sets")[:2] == ["0.850", "0.100"]
