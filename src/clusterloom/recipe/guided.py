@@ -35,6 +35,7 @@ from clusterloom.training.randomness import fresh_weights, numpy_generator, torc
 from clusterloom.training.run import Run
 
 MAX_EMBEDDED = 100_000  # of more images a sample gets pseudo-labels: neighbours cost the square of their number
+_FEW_EPOCHS = 100  # of the second layout, whose groups are clear already
 _VIEWED = 20_000  # images whose views judge the first pseudo-labels
 
 
@@ -104,7 +105,8 @@ def train_guided(
     hidden, own_q = _of_all(network.category_hidden, sample, run), _of_all(network.assign, sample, run)
     run.note(f"second pseudo-labels: layout of {len(hidden):,} images")
     second = run.cached(
-        "pseudo-labels-2", lambda: {"q": second_pseudo_labels(layout_of(hidden, seed, run.progress), own_q)}
+        "pseudo-labels-2",
+        lambda: {"q": second_pseudo_labels(layout_of(hidden, seed, run.progress, _FEW_EPOCHS), own_q)},
     )
 
     # 5. Second fit.
