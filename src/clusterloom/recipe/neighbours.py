@@ -188,7 +188,7 @@ def _umap_learn_layout(
     dimensions: int,
     min_dist: float,
     seed: int,
-    epochs: int | None,
+    epochs: int | None = None,
 ) -> np.ndarray:
     from umap import UMAP
 
