@@ -25,14 +25,16 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from clusterloom.presets import PRESETS
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from clusterloom.data import load_images
-from clusterloom.device import Compute, freed_memory_reused
+from clusterloom.device import Compute, freed_memory_reused, products_by_onednn
 from clusterloom.estimators.convvae import ConvVAEClusterer
-from clusterloom.training.loop import _CHECK_BATCHES, Trainer, TrainingPlan, _Sums, epoch_order
+from clusterloom.networks.objective import Algorithm1
+from clusterloom.training.loop import _CHECK_BATCHES, Trainer
+from clusterloom.training.plan import TrainingPlan, epoch_order
+from clusterloom.training.sums import Sums
 
 LATENT, HIDDEN, CLUSTERS = 60, 512, 10
 RESULTS = Path(__file__).parent / "results" / "training_speed.jsonl"
@@ -100,12 +102,13 @@ def plain_steps(images, batch_size, category_input):
 
 def our_steps(images, batch_size, category_input):
     """The same with the library's own step."""
-    estimator = ConvVAEClusterer(CLUSTERS, **{**PRESETS["paper"]["convvae"], "category_input": category_input})
+    estimator = ConvVAEClusterer(CLUSTERS, category_input=category_input)
+    estimator.image_shape_ = images.shape[1:]
     plan = TrainingPlan(epochs=1, batch_size=batch_size, learning_rate=1e-3, seed=0)
-    network = estimator._initialised_network(estimator._network_settings(images.shape[1:]), 0)
-    trainer = Trainer(network, plan, Compute.choose("cpu", "fp32"), Accelerator(device_placement=False, cpu=True))
+    model = Algorithm1(estimator._initialised_network(CLUSTERS, 0), estimator.settings)
+    trainer = Trainer(model, plan, Compute.choose("cpu", "fp32"), Accelerator(device_placement=False, cpu=True))
     for epoch in range(10**9):
-        sums, order = _Sums(), epoch_order(len(images), 0, epoch)
+        sums, order = Sums(), epoch_order(len(images), 0, epoch)
         for batch in range(len(images) // batch_size):
             rows = order[batch * batch_size : (batch + 1) * batch_size]
             trainer._step(images, None, rows, epoch, batch, sums)
@@ -155,9 +158,10 @@ def compare(images, batch_size, category_input, pairs, seconds, after_epochs):
     rounds = []
     for _ in range(pairs):
         plain_rate = images_per_second(plain, seconds)
-        with freed_memory_reused():  # as `fit` does; the plain loop has the allocator as it comes
+        with freed_memory_reused(), products_by_onednn():  # as `fit` does; the plain loop has the allocator as it comes
             our_rate = images_per_second(ours, seconds)
-        rounds.append((plain_rate, our_rate, matrix_rate(seconds / 4)))
+        with products_by_onednn():
+            rounds.append((plain_rate, our_rate, matrix_rate(seconds / 4)))
     ratios = [b / a for a, b, _ in rounds]
     rates = [b * useful_operations(category_input) / c for _, b, c in rounds]
     return {

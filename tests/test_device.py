@@ -92,3 +92,18 @@ def test_products_by_onednn_keep_the_digits_and_the_switch_is_put_back():
 def test_products_are_left_to_mkl_where_onednn_would_round_or_gain_nothing(monkeypatch, cpu):
     monkeypatch.setattr(device, "_cpu_has", cpu.__contains__)
     assert not device._onednn_is_exact.__wrapped__()
+
+
+@pytest.mark.parametrize(
+    ("cpu", "bears_rounding", "precision"),
+    [
+        ({"amx_tile"}, False, "bf16"),
+        ({"avx512_bf16"}, False, "fp32"),
+        ({"avx512_bf16"}, True, "bf16"),
+        ((), True, "fp32"),
+    ],
+)
+def test_auto_takes_bf16_where_it_gains_much_or_the_method_bears_it(monkeypatch, cpu, bears_rounding, precision):
+    monkeypatch.setattr(device, "_cpu_has", set(cpu).__contains__)
+    assert Compute.choose("cpu", "auto", bears_rounding).precision == precision
+    assert Compute.choose("cpu", "fp32", bears_rounding).precision == "fp32"

@@ -52,6 +52,7 @@ class GuidedClusterer(VariationalClusterer):
     """
 
     method: ClassVar[str] = "guided"
+    bears_rounding: ClassVar[bool] = True
     Settings = GuidedSettings
     __init__ = parameters_of(GuidedSettings)
 

@@ -123,7 +123,7 @@ def train_guided(
     if sample is not images:  # the layout knows the sample alone; of the other images the model must judge
         targets = _of_all(network.assign, images, run)
         targets[rows] = second["q"]
-    fit(network, run, images, replace(plan, epochs=epochs.second_fit), views, "fit-2", targets, as_it_is=bool(int(__import__("os").environ.get("ASIS","1"))))
+    fit(network, run, images, replace(plan, epochs=epochs.second_fit), views, "fit-2", targets, as_it_is=True)
 
     # 6. Confidence and classes.
     logits = _of_all(network.logits, sample, run)

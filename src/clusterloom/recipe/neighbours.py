@@ -17,7 +17,7 @@ _DIMENSIONS = 10  # of the layout; 2, as for pictures, lets clusters lie on top 
 _NEIGHBOURS = 20  # in the layout, each point itself among them
 _GRAPH_POINTS = 12_000
 _GRAPH_NEIGHBOURS = 15
-_EPOCHS = 200  # of the layout, where UMAP takes 500 for up to 10,000 points and finds no better clusters
+_EPOCHS = 200  # of the layout; UMAP itself takes 500 for up to 10,000 points
 _BLOCK_NUMBERS = 2**22  # distances in memory at once, 16 MiB: what the cache keeps until the smallest are found
 _GROUP = 16  # distances whose smallest one stands for them
 _FEWEST_TO_GROUP = 4096
@@ -121,34 +121,28 @@ def modularity(graph: csr_array, labels: np.ndarray) -> float:
     return float(np.trace(shares) - (shares.sum(1) ** 2).sum())
 
 
-def layout_of(
-    embedding: np.ndarray, seed: int, progress: ProgressReport = no_progress, epochs: int = _EPOCHS
-) -> np.ndarray:
-    """Places in 10 dimensions, where the groups of the embedding's neighbour graph are drawn together.
+def layout_of(embedding: np.ndarray, seed: int, progress: ProgressReport = no_progress) -> np.ndarray:
+    """The first of `layouts_of`, shape (N, d)."""
+    return layouts_of(embedding, seed, 1, progress)[0]
 
-    UMAP (McInnes, Healy and Melville, 2018) with 20 neighbours and no minimal distance; principal components where
-    there are fewer than 200 points.
+
+def layouts_of(embedding: np.ndarray, seed: int, n: int, progress: ProgressReport = no_progress) -> np.ndarray:
+    """Places in 10 dimensions, where the groups of the embedding's neighbour graph are drawn together, several times.
+
+    UMAP (McInnes, Healy and Melville, 2018) with 20 neighbours and no minimal distance; principal components, once,
+    where there are fewer than 200 points.
 
     Args:
         embedding: Shape (N, D), Euclidean. Time grows with the square of N: 11 s for the neighbours of 70,000.
         seed: The same seed gives the same places, bit for bit, on one machine.
+        n: How many layouts, from different starts.
         progress: Told how far the search for neighbours is.
-        epochs: How often edges pull. Clear groups need fewer.
 
     Returns:
-        Shape (N, 10), or (N, D) for few points of fewer dimensions, float32.
+        Shape (n, N, 10), or (1, N, D) for few points of fewer dimensions, float32.
     """
     if len(embedding) < FEWEST_FOR_LAYOUT:
-        return principal_components(embedding, min(_DIMENSIONS, embedding.shape[1]))
-    neighbours = nearest_neighbours(embedding, _NEIGHBOURS, progress=progress)
-    progress("layout", 0, 0)
-    return umap_layout(embedding, *neighbours, _DIMENSIONS, 0.0, seed_for(seed, "layout"), epochs)
-
-
-def layouts_of(embedding: np.ndarray, seed: int, n: int, progress: ProgressReport = no_progress) -> np.ndarray:
-    """Several layouts as `layout_of` makes them, of the same neighbours and from different starts, shape (n, N, d)."""
-    if len(embedding) < FEWEST_FOR_LAYOUT:
-        return layout_of(embedding, seed)[None]
+        return principal_components(embedding, min(_DIMENSIONS, embedding.shape[1]))[None]
     neighbours = nearest_neighbours(embedding, _NEIGHBOURS, progress=progress)
     progress("layout", 0, 0)
     seeds = [seed_for(seed, "layout", epoch=number) for number in range(n)]
@@ -198,7 +192,7 @@ def _umap_learn_layout(
     dimensions: int,
     min_dist: float,
     seed: int,
-    epochs: int | None,
+    epochs: int | None = None,
 ) -> np.ndarray:
     from umap import UMAP
 

@@ -18,13 +18,14 @@ from torch import Tensor, nn
 
 from clusterloom.errors import ModelError
 from clusterloom.files import write_atomically
+from clusterloom.training.adamw import AdamW
 from clusterloom.training.sums import Position
 
 
 def save_checkpoint(
     path: Path,
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: AdamW,
     sums: dict[str, Tensor],
     position: Position,
     run_id: str,
@@ -65,7 +66,7 @@ def read_checkpoint(path: Path, run_id: str) -> tuple[dict[str, Tensor], Positio
         raise ModelError(f"{path}: not a readable checkpoint ({error}); begin again with resume=False") from error
 
 
-def restore(tensors: dict[str, Tensor], model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def restore(tensors: dict[str, Tensor], model: nn.Module, optimizer: AdamW) -> dict[str, Tensor]:
     """Put a checkpoint back into `model` and `optimizer`, in place.
 
     Args:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from clusterloom.device import Compute
 from clusterloom.errors import CollapseWarning, SettingsError, TrainingError
+from clusterloom.training.adamw import AdamW
 from clusterloom.training.checkpoint import read_checkpoint, restore, save_checkpoint
 from clusterloom.training.plan import TrainingPlan, batch_bounds, epoch_order
 from clusterloom.training.processes import from_main
@@ -117,7 +118,7 @@ class Trainer:
         self.checkpoint, self.run_id, self.stage = checkpoint, run_id, stage
         self.observers = observers if accelerator.is_main_process else ()
         trained = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(trained, plan.learning_rate, weight_decay=plan.weight_decay, fused=True)
+        self.optimizer = AdamW(trained, plan.learning_rate, plan.weight_decay)
         self._step_model: nn.Module = accelerator.prepare(model) if accelerator.num_processes > 1 else model
         has_batch_norm = any(isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) for m in model.modules())
         # Batch norm cannot divide by the deviation of one image: every process needs two of every batch.
@@ -233,8 +234,7 @@ class Trainer:
                 broadcast(buffer)
 
     def _set_learning_rate(self, progress: float) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.plan.learning_rate_at(progress)
+        self.optimizer.learning_rate = self.plan.learning_rate_at(progress)
 
     def _step(
         self,
