@@ -5,7 +5,7 @@ says so.
 """
 
 import math
-from hashlib import sha256
+from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import safetensors.torch
 import torch
 import torch.nn.functional as F
+from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
 from clusterloom.errors import SettingsError, printable
@@ -20,26 +21,31 @@ from clusterloom.networks.efficientnet import EfficientNetLite0
 
 EFFICIENTNET = "efficientnet-lite0"
 DISCLOSURE = "these weights have seen labels of other images"
+FROZEN_DIM = 64  # principal components that are kept
 _TIMM = "timm:"
 # Images are enlarged or reduced, in proportion, until the square root of their area lies between these, in pixels:
 # 128 is what small images need for details to be seen, 224 what the networks were trained on.
 _SIDES = (128, 224)
+_ENLARGED = 8  # times at most; of the 8 x 8 digits, twice as much made 68 % of 76
 _CPU_BATCH = 16  # images that stay in the processor's cache: batches of 256 take more than three times as long
 
 
 class Backbone(nn.Module):
-    """A frozen conv network, from images as clusterloom has them to features (B, feature_dim).
+    """A frozen conv network, from images as clusterloom has them to `FROZEN_DIM` numbers.
 
-    Made without weights: `load_pretrained` or `load_state_dict` give it some. It always is in evaluation mode, and none
-    of its parameters is trained.
+    Those are principal components of its features' directions, which `fit` takes from the images that a model is
+    trained on. Made without weights: `load_pretrained` or `load_state_dict` give it some. It always is in evaluation
+    mode, and none of its parameters is trained.
 
     Args:
         name: `efficientnet-lite0`, or `timm:` and a model's name there.
         image_shape: Height, width and channels of the images.
 
     Attributes:
-        feature_dim: Numbers per image.
+        feature_dim: Numbers per image that the network itself gives.
         input_size: Height and width that images are brought to, bilinearly.
+        weights_sha256: Of the file that the weights come from, or of the tensors where timm has loaded them; empty
+            for a model that was read from its directory.
 
     Raises:
         SettingsError: there is no such network, or what it needs is not installed.
@@ -47,6 +53,8 @@ class Backbone(nn.Module):
 
     mean: Tensor
     std: Tensor
+    centre: Tensor
+    directions: Tensor
 
     def __init__(self, name: str, image_shape: tuple[int, int, int]) -> None:
         super().__init__()
@@ -56,7 +64,7 @@ class Backbone(nn.Module):
         if self.channels not in (1, 3):
             raise SettingsError(f"a backbone reads images of 1 or 3 channels; got {self.channels}")
         side = math.sqrt(height * width)
-        scale = min(max(side, _SIDES[0]), _SIDES[1]) / side
+        scale = min(max(side, min(_SIDES[0], _ENLARGED * side)), _SIDES[1]) / side
         self.input_size = max(32, round(height * scale)), max(32, round(width * scale))
         self.network: Any
         with torch.device("meta"):  # weights are loaded; random ones would move the generator on
@@ -64,6 +72,10 @@ class Backbone(nn.Module):
         self.feature_dim = int(self.network.num_features if name.startswith(_TIMM) else self.network.feature_dim)
         self.register_buffer("mean", torch.tensor(mean)[:, None, None])
         self.register_buffer("std", torch.tensor(std)[:, None, None])
+        self.register_buffer("centre", torch.zeros(self.feature_dim))
+        self.register_buffer("directions", torch.zeros(FROZEN_DIM, self.feature_dim))
+        self.weights_sha256 = ""
+        self._known: dict[bytes, Tensor] = {}
         self.requires_grad_(False)
         self.eval()
 
@@ -71,15 +83,12 @@ class Backbone(nn.Module):
         """Stays in evaluation mode whatever is asked."""
         return super().train(False)
 
-    def load_pretrained(self, weights: str | Path | None = None) -> str:
+    def load_pretrained(self, weights: str | Path | None = None) -> None:
         """Take pretrained weights.
 
         Args:
             weights: A file, safetensors or what `torch.load` reads with `weights_only`; None takes those of the extra
                 package, or has timm download its own.
-
-        Returns:
-            SHA-256 of the file, or of the tensors where timm has loaded them.
 
         Raises:
             SettingsError: they are not there, not readable, or of another network.
@@ -96,12 +105,66 @@ class Backbone(nn.Module):
         else:
             _load_timm(self.network, state, self.name)
         self.to(device, memory_format=torch.channels_last).requires_grad_(False)  # type: ignore[call-overload]
-        return digest
+        self.weights_sha256 = digest
+
+    def fit(self, features: Tensor) -> None:
+        """Take the principal components of some images' features (N, feature_dim), scaled to a variance of 1 in all.
+
+        Directions alone count: the length says how much of anything there is in an image, and clusters follow it.
+        """
+        unit = F.normalize(features.double(), dim=1)
+        pca = PCA(min(FROZEN_DIM, *unit.shape), svd_solver="covariance_eigh").fit(unit.numpy())
+        kept = pca.components_ / math.sqrt(max(pca.explained_variance_.sum(), 1e-12))
+        self.centre.copy_(torch.from_numpy(pca.mean_).float())
+        self.directions.zero_()[: len(kept)].copy_(torch.from_numpy(kept).float())
+
+    def reduced(self, features: Tensor) -> Tensor:
+        """What is kept (B, FROZEN_DIM) of features (B, feature_dim)."""
+        with torch.autocast(features.device.type, enabled=False):
+            return (F.normalize(features.float(), dim=1) - self.centre) @ self.directions.T
+
+    def features(self, x: Tensor) -> Tensor:
+        """Features (B, feature_dim) of images (B, C, H, W) with values from 0 to 1; grey ones are repeated."""
+        if x.device.type != "cpu" or torch.compiler.is_exporting():
+            return self._features(x)
+        return torch.cat([self._features(part) for part in x.split(_CPU_BATCH)])
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features (B, feature_dim) of images (B, C, H, W) with values from 0 to 1; grey ones are repeated."""
-        step = _CPU_BATCH if x.device.type == "cpu" else len(x)
-        return torch.cat([self._features(part) for part in x.split(step)])
+        """What is kept of the features of images (B, C, H, W), shape (B, FROZEN_DIM)."""
+        if not self._known:
+            return self.reduced(self.features(x))
+        known = [self._known.get(key) for key in _keys(x)]
+        new = [i for i, row in enumerate(known) if row is None]
+        if new:
+            # As many as there are in all, as in any other batch: kernels round differently for other numbers.
+            for i, row in zip(new, self.reduced(self.features(x)).cpu()[new], strict=True):
+                known[i] = row
+        return torch.stack(known).to(x.device)  # type: ignore[arg-type]
+
+    def remember(self, x: Tensor, frozen: Tensor) -> None:
+        """Until `forget`, take `frozen` (B, FROZEN_DIM) for what is kept of images `x` (B, C, H, W).
+
+        A training asks for the same images many times.
+        """
+        self._known |= zip(_keys(x), frozen.cpu(), strict=True)
+
+    def forget(self) -> None:
+        """Compute all images anew."""
+        self._known = {}
+
+    def about(self) -> dict[str, Any]:
+        """What a model directory says of it, as JSON values."""
+        return {
+            "name": self.name,
+            "weights_sha256": self.weights_sha256,
+            "input_size": list(self.input_size),
+            "interpolation": "bilinear",
+            "mean": [round(value, 6) for value in self.mean.flatten().tolist()],
+            "std": [round(value, 6) for value in self.std.flatten().tolist()],
+            "feature_dim": self.feature_dim,
+            "kept_dim": FROZEN_DIM,
+            "note": DISCLOSURE,
+        }
 
     def _features(self, x: Tensor) -> Tensor:
         if tuple(x.shape[2:]) != self.input_size:
@@ -110,6 +173,11 @@ class Backbone(nn.Module):
         x = (x.expand(-1, 3, -1, -1) - self.mean) / self.std
         features: Tensor = self.network(x.contiguous(memory_format=torch.channels_last))
         return features.float()
+
+
+def _keys(x: Tensor) -> list[bytes]:
+    """What tells images (B, C, H, W) from each other."""
+    return [blake2b(image.tobytes(), digest_size=16).digest() for image in x.cpu().contiguous().numpy()]
 
 
 def check_name(name: str) -> None:
@@ -123,6 +191,22 @@ def check_name(name: str) -> None:
             f"there is no backbone {printable(name)!r}; it must be {EFFICIENTNET}, or {_TIMM} and a model's name, "
             f"such as {_TIMM}resnet18"
         )
+
+
+def check_available(name: str, weights: str | None) -> None:
+    """Refuse a backbone that cannot be made here, before images are read; nothing is downloaded.
+
+    Raises:
+        SettingsError: there is no such network, or a package or file is missing.
+    """
+    check_name(name)
+    with torch.device("meta"):
+        _architecture(name)
+    if weights is not None:
+        if not Path(weights).is_file():
+            raise SettingsError(f"backbone_weights: there is no file {printable(weights)}")
+    elif name == EFFICIENTNET:
+        _packaged_weights()
 
 
 def frozen_features(images: np.ndarray, name: str = EFFICIENTNET, weights: str | Path | None = None) -> np.ndarray:
@@ -149,7 +233,8 @@ def frozen_features(images: np.ndarray, name: str = EFFICIENTNET, weights: str |
     with torch.inference_mode():
         for start in range(0, len(images), _CPU_BATCH):
             batch = (images[start : start + _CPU_BATCH].astype(np.float32) - low) / np.float32(high - low)
-            features[start : start + len(batch)] = backbone(torch.from_numpy(batch).permute(0, 3, 1, 2)).numpy()
+            x = torch.from_numpy(batch).permute(0, 3, 1, 2)
+            features[start : start + len(batch)] = backbone.features(x).numpy()
     return features
 
 

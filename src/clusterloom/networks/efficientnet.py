@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -30,6 +29,7 @@ class EfficientNetLite0(nn.Module):
         feature_dim: Numbers per image that it gives, 1280.
 
     Example:
+        >>> import torch
         >>> EfficientNetLite0()(torch.zeros(2, 3, 64, 48)).shape
         torch.Size([2, 1280])
     """
@@ -69,7 +69,7 @@ class EfficientNetLite0(nn.Module):
 
 
 class _SameConv(nn.Conv2d):
-    """A conv with TensorFlow's padding: ceil(size / stride) outputs, and where it is odd, the end gets one zero more."""
+    """A conv with TensorFlow's padding: ceil(size / stride) outputs, the end gets the odd zero."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, groups=groups)

@@ -27,6 +27,7 @@ def fit(
     stage: str,
     targets: np.ndarray,
     label_smoothing: float = 0.0,
+    frozen: np.ndarray | None = None,
 ) -> None:
     """Train the stage, in place.
 
@@ -39,8 +40,11 @@ def fit(
         stage: Name in records and files.
         targets: The pseudo-labels, soft assignments, shape (N, K).
         label_smoothing: How much they are doubted.
+        frozen: What the model's backbone says of the images themselves, shape (N, E): of each view it would cost too
+            much. None without one.
     """
     objective = PseudoLabelObjective(network, views, torch.from_numpy(targets.mean(0)), label_smoothing)
+    targets = targets if frozen is None else np.hstack([targets, frozen])
     run.train(objective.to(run.compute.device), plan, images, stage, targets)
 
 
@@ -69,9 +73,10 @@ class PseudoLabelObjective(nn.Module):
         return view_noise(n, self.vae, self.views, generator)
 
     def forward(self, x: Tensor, noise: Tensor, targets: Tensor) -> StepOutput:
-        """Loss terms of images (B, C, H, W) whose pseudo-labels are soft assignments (B, K)."""
+        """Loss terms of images (B, C, H, W) whose pseudo-labels are soft assignments (B, K), then frozen features."""
         first, second = two_views(x, noise, self.views)
-        features = self.vae.features(torch.cat([first, second]))  # (2 B, F)
+        targets, frozen = targets.split([self.vae.n_clusters, targets.shape[1] - self.vae.n_clusters], 1)
+        features = self.vae.features(torch.cat([first, second]), torch.cat([frozen, frozen]))  # (2 B, F)
         posterior = self.vae.encode(features)
         eps = noise[:, -self.vae.latent_dim :]
         z = posterior.sample(torch.cat([eps, torch.zeros_like(eps)]))

@@ -1,5 +1,7 @@
 """The guided recipe trains a `ClusterVAE` so that it finds the same clusters every time. Its stages, in order:
 
+0. Frozen features (`frozen`), where a pretrained backbone was asked for: they join the points of stage 2 and what the
+   encoders read from stage 3 on.
 1. Represent (`represent`): conv networks and encoder learn from two views of each image (`augment`).
 2. First pseudo-labels (`pseudo_labels`): a mixture in the layout of the embedding's neighbours (`neighbours`) gives
    clusters, and where it is asked for their number (`cluster_count`).
@@ -27,6 +29,7 @@ from clusterloom.recipe.augment import ViewSettings, choose_views, random_views,
 from clusterloom.recipe.cluster_count import Evidence, best_count, cluster_count_evidence
 from clusterloom.recipe.confidence import calibrate, expected_accuracy
 from clusterloom.recipe.fit import fit
+from clusterloom.recipe.frozen import frozen_features, joined
 from clusterloom.recipe.neighbours import layout_of
 from clusterloom.recipe.pseudo_labels import PseudoLabels, first_pseudo_labels, second_pseudo_labels
 from clusterloom.recipe.represent import represent
@@ -78,18 +81,26 @@ def train_guided(
     plan = replace(plan, schedule="one-cycle", weight_decay=1e-4)
     views = choose_views(images, seed, colour_views)
 
+    # 0. Frozen features.
+    frozen = None if network.backbone is None else frozen_features(network.backbone, run, images, seed)
+
     # 1. Represent.
     embed = represent(network, run, images, replace(plan, epochs=epochs.represent), views)
 
     # 2. First pseudo-labels.
     rows = _sampled_rows(len(images), seed)
     sample: Any = images if len(rows) == len(images) else ImageRows(images, rows)
-    embedding = _of_all(embed, sample, run)
+    learned, frozen_sample = _of_all(embed, sample, run), None if frozen is None else frozen[rows]
+    embedding = joined(learned, frozen_sample, learned)
     run.note(f"layout of {len(embedding):,} images")
     layout = run.cached("layout", lambda: {"layout": layout_of(embedding, seed, run.progress)})["layout"]
     evidence = _choose_count(network, run, embedding, layout, seed, fewest_clusters)
     run.note(f"pseudo-labels: mixtures of {network.n_clusters} clusters")
-    viewed = _embedding_of_views(embed, sample, run, views, seed)
+    viewed_rows = numpy_generator(seed, "sample", "views").permutation(len(sample))[:_VIEWED]
+    viewed = tuple(
+        joined(view, None if frozen_sample is None else frozen_sample[viewed_rows], learned)
+        for view in _embedding_of_views(embed, ImageRows(sample, viewed_rows), run, views, seed)
+    )
     first = run.cached(
         "pseudo-labels-1",
         lambda: _arrays(first_pseudo_labels(embedding, layout, network.n_clusters, seed, viewed, run.progress)),
@@ -98,7 +109,7 @@ def train_guided(
     # 3. First fit. The pseudo-labels are doubted, and the model is to find what its clusters have in common under
     # changes of all sorts.
     first_plan = replace(plan, epochs=epochs.first_fit)
-    fit(network, run, sample, first_plan, widened(views), "fit-1", first["q"], label_smoothing=0.1)
+    fit(network, run, sample, first_plan, widened(views), "fit-1", first["q"], 0.1, frozen_sample)
 
     # 4. Second pseudo-labels.
     hidden, own_q = _of_all(network.category_hidden, sample, run), _of_all(network.assign, sample, run)
@@ -112,7 +123,7 @@ def train_guided(
     if sample is not images:  # the layout knows the sample alone; of the other images the model must judge
         targets = _of_all(network.assign, images, run)
         targets[rows] = second["q"]
-    fit(network, run, images, replace(plan, epochs=epochs.second_fit), views, "fit-2", targets)
+    fit(network, run, images, replace(plan, epochs=epochs.second_fit), views, "fit-2", targets, frozen=frozen)
 
     # 6. Confidence and classes.
     logits = _of_all(network.logits, sample, run)
@@ -182,15 +193,14 @@ def _choose_count(
 def _embedding_of_views(
     embed: Callable[[Tensor], Tensor], images: Any, run: Run, views: ViewSettings, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The embedding of two random views of at most 20,000 images, shape (M, D) each; every process calls it."""
-    some: Any = ImageRows(images, numpy_generator(seed, "sample", "views").permutation(len(images))[:_VIEWED])
+    """The embedding of two random views of each image, shape (M, D) each; every process calls it."""
     generator = torch_generator(seed, "views", "pseudo-labels-1")
 
     def embedded(x: Tensor) -> tuple[Tensor, ...]:
         numbers = torch.randn(2, len(x), views.numbers, generator=generator).to(x.device)
         return tuple(embed(random_views(x, of_view, views)) for of_view in numbers)
 
-    first, second = apply_in_batches(embedded, some, run.compute)
+    first, second = apply_in_batches(embedded, images, run.compute)
     return first, second
 
 

@@ -36,7 +36,7 @@ def represent(
         representation = Representation(network, views, reconstruct).to(run.compute.device)
     with _frozen(representation.untrained()):
         run.train(representation, plan, images, "represent", gives_clusters=False)
-    return network.latents if reconstruct else representation.project
+    return representation.latents if reconstruct else representation.project
 
 
 class Representation(nn.Module):
@@ -63,7 +63,7 @@ class Representation(nn.Module):
         if self.reconstruct:
             trained += [self.vae.posterior, self.vae.decoder, self.vae.transposed]
         used = {id(p) for module in trained if module is not None for p in module.parameters()}
-        return [p for p in self.vae.parameters() if id(p) not in used]
+        return [p for p in self.vae.parameters() if p.requires_grad and id(p) not in used]
 
     def draw_noise(self, n: int, generator: torch.Generator) -> Tensor:
         """See `view_noise`."""
@@ -71,12 +71,16 @@ class Representation(nn.Module):
 
     def project(self, x: Tensor) -> Tensor:
         """The embedding whose directions the contrastive loss compares, of unit length, shape (B, 64)."""
-        return nn.functional.normalize(self._projected(self.vae.hidden(self.vae.features(x))), dim=1)
+        return nn.functional.normalize(self._projected(self.vae.hidden(self.vae.learned_features(x))), dim=1)
+
+    def latents(self, x: Tensor) -> Tensor:
+        """Posterior means (B, D) of images (B, C, H, W)."""
+        return self.vae.encode(self.vae.learned_features(x)).mu
 
     def forward(self, x: Tensor, noise: Tensor) -> StepOutput:
         """Loss terms of images (B, C, H, W)."""
         first, second = two_views(x, noise, self.views)
-        hidden = self.vae.hidden(self.vae.features(torch.cat([first, second])))  # (2 B, hidden_dim)
+        hidden = self.vae.hidden(self.vae.learned_features(torch.cat([first, second])))  # (2 B, hidden_dim)
         here, there = self._projected(hidden).chunk(2)
         terms = {"contrast": losses.contrastive_loss(here, there, _TEMPERATURE)}
         if self.reconstruct:
