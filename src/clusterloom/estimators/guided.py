@@ -65,6 +65,11 @@ class GuidedClusterer(VariationalClusterer):
     Settings = GuidedSettings
     __init__ = parameters_of(GuidedSettings)
 
+    @property
+    def settings(self) -> GuidedSettings:
+        """See `ImageClusterer.settings`."""
+        return GuidedSettings.of(self.get_params(deep=False))
+
     def cluster_range(self) -> tuple[int, int]:
         """The smallest and the largest number of clusters that the model may come to have."""
         wanted = self.settings.n_clusters
@@ -91,7 +96,7 @@ class GuidedClusterer(VariationalClusterer):
         return ClusterVAE(self.settings, image_shape, n_clusters, backbone)
 
     def _initialised_network(self, n_clusters: int, seed: int) -> ClusterVAE:
-        network = super()._initialised_network(n_clusters, seed)
+        network: ClusterVAE = super()._initialised_network(n_clusters, seed)  # type: ignore[assignment]
         if network.backbone is not None:
             network.backbone.load_pretrained(self.settings.backbone_weights)
         return network

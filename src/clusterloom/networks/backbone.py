@@ -65,11 +65,16 @@ class Backbone(nn.Module):
             raise SettingsError(f"a backbone reads images of 1 or 3 channels; got {self.channels}")
         side = math.sqrt(height * width)
         scale = min(max(side, min(_SIDES[0], _ENLARGED * side)), _SIDES[1]) / side
-        self.input_size = max(32, round(height * scale)), max(32, round(width * scale))
+        self.input_size: tuple[int, int] = max(32, round(height * scale)), max(32, round(width * scale))
         self.network: Any
         with torch.device("meta"):  # weights are loaded; random ones would move the generator on
-            self.network, mean, std = _architecture(name)
-        self.feature_dim = int(self.network.num_features if name.startswith(_TIMM) else self.network.feature_dim)
+            self.network = _architecture(name)
+        self.feature_dim, mean, std = EfficientNetLite0.feature_dim, [127 / 255] * 3, [128 / 255] * 3
+        if name.startswith(_TIMM):
+            wants = self.network.pretrained_cfg
+            self.feature_dim, mean, std = self.network.head_hidden_size, wants["mean"], wants["std"]
+            if wants.get("fixed_input_size"):
+                self.input_size = tuple(wants["input_size"][1:])
         self.register_buffer("mean", torch.tensor(mean)[:, None, None])
         self.register_buffer("std", torch.tensor(std)[:, None, None])
         self.register_buffer("centre", torch.zeros(self.feature_dim))
@@ -127,7 +132,7 @@ class Backbone(nn.Module):
         """Features (B, feature_dim) of images (B, C, H, W) with values from 0 to 1; grey ones are repeated."""
         if x.device.type != "cpu" or torch.compiler.is_exporting():
             return self._features(x)
-        return torch.cat([self._features(part) for part in x.split(_CPU_BATCH)])
+        return torch.cat([self._features(x[i : i + _CPU_BATCH]) for i in range(0, len(x), _CPU_BATCH)])
 
     def forward(self, x: Tensor) -> Tensor:
         """What is kept of the features of images (B, C, H, W), shape (B, FROZEN_DIM)."""
@@ -238,15 +243,11 @@ def frozen_features(images: np.ndarray, name: str = EFFICIENTNET, weights: str |
     return features
 
 
-def _architecture(name: str) -> tuple[nn.Module, Any, Any]:
-    """The network without weights, and the mean and deviation of pixels that it expects, for each channel."""
-    if name == EFFICIENTNET:
-        return EfficientNetLite0(), [127 / 255] * 3, [128 / 255] * 3
-    network = _timm_model(name, pretrained=False)
-    return network, network.pretrained_cfg["mean"], network.pretrained_cfg["std"]
+def _architecture(name: str) -> nn.Module:
+    return EfficientNetLite0() if name == EFFICIENTNET else _timm_model(name, pretrained=False)
 
 
-def _timm_model(name: str, pretrained: bool) -> Any:
+def _timm_model(name: str, pretrained: bool) -> nn.Module:
     try:
         import timm
     except ImportError:

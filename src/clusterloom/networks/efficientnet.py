@@ -57,7 +57,7 @@ class EfficientNetLite0(nn.Module):
         Raises:
             SettingsError: they are those of another network.
         """
-        state = {}
+        state: dict[str, Tensor] = {}
         try:
             for ours, conv, norm in _checkpoint_names(self.blocks):
                 weight, bias = _folded(checkpoint[f"{conv}.weight"], *(checkpoint[f"{norm}.{p}"] for p in _NORM))

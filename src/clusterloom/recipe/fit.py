@@ -26,8 +26,8 @@ def fit(
     views: ViewSettings,
     stage: str,
     targets: np.ndarray,
+    frozen: np.ndarray,
     label_smoothing: float = 0.0,
-    frozen: np.ndarray | None = None,
 ) -> None:
     """Train the stage, in place.
 
@@ -39,13 +39,12 @@ def fit(
         views: How far views may stray.
         stage: Name in records and files.
         targets: The pseudo-labels, soft assignments, shape (N, K).
-        label_smoothing: How much they are doubted.
-        frozen: What the model's backbone says of the images themselves, shape (N, E): of each view it would cost too
-            much. None without one.
+        frozen: What the model's backbone says of the images themselves, shape (N, E): of every view it would cost too
+            much. No columns without one.
+        label_smoothing: How much the pseudo-labels are doubted.
     """
     objective = PseudoLabelObjective(network, views, torch.from_numpy(targets.mean(0)), label_smoothing)
-    targets = targets if frozen is None else np.hstack([targets, frozen])
-    run.train(objective.to(run.compute.device), plan, images, stage, targets)
+    run.train(objective.to(run.compute.device), plan, images, stage, np.hstack([targets, frozen]))
 
 
 class PseudoLabelObjective(nn.Module):
@@ -75,7 +74,7 @@ class PseudoLabelObjective(nn.Module):
     def forward(self, x: Tensor, noise: Tensor, targets: Tensor) -> StepOutput:
         """Loss terms of images (B, C, H, W) whose pseudo-labels are soft assignments (B, K), then frozen features."""
         first, second = two_views(x, noise, self.views)
-        targets, frozen = targets.split([self.vae.n_clusters, targets.shape[1] - self.vae.n_clusters], 1)
+        targets, frozen = targets[:, : self.vae.n_clusters], targets[:, self.vae.n_clusters :]
         features = self.vae.features(torch.cat([first, second]), torch.cat([frozen, frozen]))  # (2 B, F)
         posterior = self.vae.encode(features)
         eps = noise[:, -self.vae.latent_dim :]

@@ -13,21 +13,25 @@ _FITTED_TENSORS = ("centre", "directions")
 _WEIGHT = 2.0  # of frozen features beside learned ones, in deviations
 
 
-def frozen_features(backbone: Backbone, run: Run, images: np.ndarray, seed: int) -> np.ndarray:
+def frozen_features(backbone: Backbone | None, run: Run, images: np.ndarray, seed: int) -> np.ndarray:
     """Fit the backbone to the images, and let it remember what it says of them.
 
     Args:
-        backbone: With its weights.
+        backbone: With its weights; None has nothing to say.
         run: Keeps the result for a run that is taken up.
         images: Shape (N, H, W, C).
         seed: Of the sample that the principal components are taken from.
 
     Returns:
-        Shape (N, FROZEN_DIM), float32.
+        Shape (N, FROZEN_DIM), or (N, 0) without a backbone, float32.
     """
+    if backbone is None:
+        return np.empty((len(images), 0), np.float32)
 
     def features(some: np.ndarray) -> np.ndarray:
-        return apply_in_batches(lambda x: (backbone.features(x),), some, run.compute, run.progress, "frozen features")[0]
+        return apply_in_batches(lambda x: (backbone.features(x),), some, run.compute, run.progress, "frozen features")[
+            0
+        ]
 
     def compute() -> dict[str, np.ndarray]:
         if len(images) <= _FITTED:
@@ -45,7 +49,6 @@ def frozen_features(backbone: Backbone, run: Run, images: np.ndarray, seed: int)
     arrays = run.cached("backbone", compute, everywhere=True)
     for name in _FITTED_TENSORS:
         getattr(backbone, name).copy_(torch.from_numpy(arrays[name]))
-    backbone.to(run.compute.device)
     frozen = arrays["frozen"]
     if run.compute.device.type == "cpu":  # others are quick enough to compute them again
         for start in range(0, len(images), BATCH_SIZE):
@@ -54,18 +57,18 @@ def frozen_features(backbone: Backbone, run: Run, images: np.ndarray, seed: int)
     return frozen
 
 
-def joined(learned: np.ndarray, frozen: np.ndarray | None, of: np.ndarray) -> np.ndarray:
+def joined(learned: np.ndarray, frozen: np.ndarray, of: np.ndarray) -> np.ndarray:
     """Points in which both count: learned ones scaled to a variance of 1 in all, and the frozen ones twice as wide.
 
     Args:
         learned: Shape (N, D).
-        frozen: Shape (N, E), of variance 1; None leaves the learned ones as they are.
+        frozen: Shape (N, E), of variance 1 in all; without columns the learned ones stay as they are.
         of: The learned ones that the scale is taken from, shape (M, D).
 
     Returns:
         Shape (N, D + E), float32.
     """
-    if frozen is None:
+    if not frozen.shape[1]:
         return learned
     deviation = np.sqrt(of.var(0, dtype=np.float64).sum())
     return np.hstack([learned / np.float32(max(deviation, 1e-12)), np.float32(_WEIGHT) * frozen])

@@ -82,7 +82,7 @@ def train_guided(
     views = choose_views(images, seed, colour_views)
 
     # 0. Frozen features.
-    frozen = None if network.backbone is None else frozen_features(network.backbone, run, images, seed)
+    frozen = frozen_features(network.backbone, run, images, seed)  # (N, E), no columns without a backbone
 
     # 1. Represent.
     embed = represent(network, run, images, replace(plan, epochs=epochs.represent), views)
@@ -90,17 +90,15 @@ def train_guided(
     # 2. First pseudo-labels.
     rows = _sampled_rows(len(images), seed)
     sample: Any = images if len(rows) == len(images) else ImageRows(images, rows)
-    learned, frozen_sample = _of_all(embed, sample, run), None if frozen is None else frozen[rows]
-    embedding = joined(learned, frozen_sample, learned)
+    points = _of_all(embed, sample, run)
+    embedding = joined(points, frozen[rows], points)
     run.note(f"layout of {len(embedding):,} images")
     layout = run.cached("layout", lambda: {"layout": layout_of(embedding, seed, run.progress)})["layout"]
     evidence = _choose_count(network, run, embedding, layout, seed, fewest_clusters)
     run.note(f"pseudo-labels: mixtures of {network.n_clusters} clusters")
-    viewed_rows = numpy_generator(seed, "sample", "views").permutation(len(sample))[:_VIEWED]
-    viewed = tuple(
-        joined(view, None if frozen_sample is None else frozen_sample[viewed_rows], learned)
-        for view in _embedding_of_views(embed, ImageRows(sample, viewed_rows), run, views, seed)
-    )
+    some = numpy_generator(seed, "sample", "views").permutation(len(sample))[:_VIEWED]
+    here, there = _embedding_of_views(embed, ImageRows(sample, some), run, views, seed)
+    viewed = joined(here, frozen[rows][some], points), joined(there, frozen[rows][some], points)
     first = run.cached(
         "pseudo-labels-1",
         lambda: _arrays(first_pseudo_labels(embedding, layout, network.n_clusters, seed, viewed, run.progress)),
@@ -109,7 +107,7 @@ def train_guided(
     # 3. First fit. The pseudo-labels are doubted, and the model is to find what its clusters have in common under
     # changes of all sorts.
     first_plan = replace(plan, epochs=epochs.first_fit)
-    fit(network, run, sample, first_plan, widened(views), "fit-1", first["q"], 0.1, frozen_sample)
+    fit(network, run, sample, first_plan, widened(views), "fit-1", first["q"], frozen[rows], label_smoothing=0.1)
 
     # 4. Second pseudo-labels.
     hidden, own_q = _of_all(network.category_hidden, sample, run), _of_all(network.assign, sample, run)
@@ -123,7 +121,7 @@ def train_guided(
     if sample is not images:  # the layout knows the sample alone; of the other images the model must judge
         targets = _of_all(network.assign, images, run)
         targets[rows] = second["q"]
-    fit(network, run, images, replace(plan, epochs=epochs.second_fit), views, "fit-2", targets, frozen=frozen)
+    fit(network, run, images, replace(plan, epochs=epochs.second_fit), views, "fit-2", targets, frozen)
 
     # 6. Confidence and classes.
     logits = _of_all(network.logits, sample, run)
