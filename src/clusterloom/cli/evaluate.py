@@ -28,6 +28,7 @@ def evaluate(
     from clusterloom.console import is_main_process
     from clusterloom.estimators.methods import load_model
     from clusterloom.metrics import label_scores, per_class_table
+    from clusterloom.report.origin import disclosure
     from clusterloom.tables import read_labels
 
     fitted = load_model(model)
@@ -38,6 +39,8 @@ def evaluate(
         if not is_main_process():
             return
         result = _unsupervised_scores(predicted)
+        if note := disclosure(fitted):
+            result["note"] = note
         if labels_true is not None:
             labels_pred = predicted["proba"].argmax(1)
             result |= label_scores(labels_true, labels_pred)
@@ -92,7 +95,8 @@ def _print(result: Mapping[str, Any], output: "Output") -> None:
             names = [Text(printable(name)) for name in (row["name"], confused)]  # plain strings would be markup
             classes.add_row(names[0], f"{row['images']:,}", cluster, *numbers, names[1])
         output.result(classes)
-    scores = Table("score", "value", title=f"{result['images']:,} images")
+    note = "".join(f", {text}" for text in [result.get("note")] if text)
+    scores = Table("score", "value", title=f"{result['images']:,} images{note}")
     for name in ("accuracy", "purity", "nmi", "ari", "silhouette", "confidence"):
         if name in result:
             scores.add_row(name, _number(result[name]))

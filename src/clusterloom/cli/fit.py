@@ -38,6 +38,14 @@ def fit(
     talk: Talk,
     clusters: Clusters = None,
     method: Method = "guided",
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Add a frozen, pretrained conv network: efficientnet-lite0, or timm:NAME. It has seen labels of other "
+            "images.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Fixes initial weights, order and noise.", min=0, max=MAX_SEED)] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     knobs: Knobs = None,
@@ -56,7 +64,7 @@ def fit(
     from clusterloom.training.loop import DivergedError
 
     estimator_class = method_named(method)
-    parameters = knob_values(estimator_class.Settings, clusters, knobs)
+    parameters = knob_values(estimator_class.Settings, clusters, [*(knobs or ()), *_knob("backbone", backbone)])
     check_target(out, overwrite)
     target = out.resolve()  # a link to a folder means that folder
     run_dir = target.with_name(target.name + ".partial")
@@ -96,6 +104,10 @@ def fit(
             raise diverged
 
 
+def _knob(name: str, value: str | None) -> list[str]:
+    return [] if value is None else [f"{name}={value}"]
+
+
 def _check_run_dir(run_dir: Path, out: Path, resume: bool, overwrite: bool) -> None:
     from clusterloom.errors import SettingsError, printable
     from clusterloom.training.run import CHECKPOINTS
@@ -126,6 +138,8 @@ def _remove_run(run_dir: Path) -> None:
 
 def _found(estimator: Any, out: Path) -> dict[str, Any]:
     """The clusters that were found, as JSON values."""
+    from clusterloom.report.origin import disclosure
+
     rows = []
     for k, size in enumerate(estimator.cluster_sizes_):
         confidence = estimator.confidences_[estimator.labels_ == k]
@@ -133,7 +147,8 @@ def _found(estimator: Any, out: Path) -> dict[str, Any]:
         rows.append(
             {"cluster": k, "images": int(size), "confidence": mean, "doubtful": int((confidence < _SURE).sum())}
         )
-    return {"model": str(out), "clusters": rows, "seconds": estimator.about_["training_seconds"]}
+    found = {"model": str(out), "clusters": rows, "seconds": estimator.about_["training_seconds"]}
+    return {**found, "note": note} if (note := disclosure(estimator)) else found
 
 
 def _tell(estimator: Any, out: Path, source: list[str], output: "Output") -> None:
@@ -142,8 +157,9 @@ def _tell(estimator: Any, out: Path, source: list[str], output: "Output") -> Non
 
     from clusterloom.errors import printable
 
-    table = Table("cluster", "images", "mean probability", f"doubtful (below {_SURE:.0%})")
-    for row in _found(estimator, out)["clusters"]:
+    found = _found(estimator, out)
+    table = Table("cluster", "images", "mean probability", f"doubtful (below {_SURE:.0%})", caption=found.get("note"))
+    for row in found["clusters"]:
         mean = "" if row["confidence"] is None else f"{row['confidence']:.3f}"
         table.add_row(str(row["cluster"]), f"{row['images']:,}", mean, f"{row['doubtful']:,}")
     output.table(table)

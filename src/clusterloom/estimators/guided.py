@@ -6,8 +6,11 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from annotated_types import Ge
 
+from clusterloom.console import ProgressReport
+from clusterloom.device import Compute
 from clusterloom.errors import SettingsError
 from clusterloom.estimators.variational import VariationalClusterer
+from clusterloom.networks.backbone import Backbone, check_available
 from clusterloom.networks.vae import ClusterVAE, ConvNetworkSettings
 from clusterloom.recipe.guided import Colours, automatic_batch_size, automatic_epochs, train_guided
 from clusterloom.settings import CommonSettings, Count, Rate, Weight, parameters_of
@@ -35,6 +38,12 @@ class GuidedSettings(ConvNetworkSettings, CommonSettings):
     """Images per step; auto is 512 from some 60,000 images on, and less for fewer."""
     learning_rate: Rate = 3e-3
     """The highest one, of AdamW."""
+    backbone: str | None = None
+    """A frozen, pretrained conv network beside those that learn: efficientnet-lite0 (of the extra backbone), or timm:
+    and the name of one of timm's models (of the extra timm). Its weights have seen labels of other images."""
+    backbone_weights: str | None = None
+    """File of the backbone's weights, safetensors or a PyTorch file without code; none takes those of the extra, or
+    has timm download them."""
 
 
 class GuidedClusterer(VariationalClusterer):
@@ -56,6 +65,11 @@ class GuidedClusterer(VariationalClusterer):
     Settings = GuidedSettings
     __init__ = parameters_of(GuidedSettings)
 
+    @property
+    def settings(self) -> GuidedSettings:
+        """See `ImageClusterer.settings`."""
+        return GuidedSettings.of(self.get_params(deep=False))
+
     def cluster_range(self) -> tuple[int, int]:
         """The smallest and the largest number of clusters that the model may come to have."""
         wanted = self.settings.n_clusters
@@ -66,6 +80,27 @@ class GuidedClusterer(VariationalClusterer):
             raise SettingsError(f"n_clusters must be a range that rises from 2 or more; got {fewest} to {most}")
         return fewest, most
 
+    def check_parameters(self, image_shape: tuple[int, int, int] | None = None) -> None:
+        """See `ImageClusterer.check_parameters`; a backbone's weights must be there, too."""
+        super().check_parameters(image_shape)
+        settings = self.settings
+        if settings.backbone is not None:
+            check_available(settings.backbone, settings.backbone_weights)
+        elif settings.backbone_weights is not None:
+            raise SettingsError("backbone_weights needs a backbone")
+
+    def new_network(self, image_shape: tuple[int, int, int], n_clusters: int) -> ClusterVAE:
+        """A fresh network of these settings; its backbone, if it has one, is without weights."""
+        name = self.settings.backbone
+        backbone = None if name is None else Backbone(name, image_shape)
+        return ClusterVAE(self.settings, image_shape, n_clusters, backbone)
+
+    def _initialised_network(self, n_clusters: int, seed: int) -> ClusterVAE:
+        network: ClusterVAE = super()._initialised_network(n_clusters, seed)  # type: ignore[assignment]
+        if network.backbone is not None:
+            network.backbone.load_pretrained(self.settings.backbone_weights)
+        return network
+
     def _plan(self, settings: GuidedSettings, n_images: int, seed: int) -> TrainingPlan:
         epochs = automatic_epochs(n_images) if isinstance(settings.epochs, str) else settings.epochs
         batch_size = automatic_batch_size(n_images) if isinstance(settings.batch_size, str) else settings.batch_size
@@ -74,4 +109,10 @@ class GuidedClusterer(VariationalClusterer):
     def _train_stages(
         self, settings: GuidedSettings, network: ClusterVAE, run: Run, images: np.ndarray, plan: TrainingPlan
     ) -> dict[str, Any]:
-        return train_guided(network, run, images, plan, self.cluster_range()[0], settings.colours)
+        recipe = train_guided(network, run, images, plan, self.cluster_range()[0], settings.colours)
+        return recipe if network.backbone is None else {"backbone": network.backbone.about(), **recipe}
+
+    def _describe_training(self, images: np.ndarray, compute: Compute, progress: ProgressReport) -> None:
+        super()._describe_training(images, compute, progress)
+        if self.network_.backbone is not None:
+            self.network_.backbone.forget()

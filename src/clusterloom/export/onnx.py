@@ -172,6 +172,10 @@ def _export(network: nn.Module, part: Part, batch: Tensor, path: Path) -> tuple[
             "try pip install --upgrade onnx onnxscript torch"
         ) from error
     assert program is not None, "the exporter that `dynamo` chooses returns a program"
+    graph = program.model.graph
+    for value in (value for node in graph for value in node.outputs if value not in graph.outputs):
+        if value.name in part.outputs:  # what is computed on the way is named after its operation, such as mean
+            value.name = f"{value.name}_within"
     program.save(path, external_data=False)
     with torch.inference_mode():
         return module(batch)

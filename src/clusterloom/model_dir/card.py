@@ -48,6 +48,7 @@ def model_card(contents: ModelContents, pictures: Sequence[str]) -> str:
             ],
             ("", ""),
         ),
+        *_backbone_sections(about.get("recipe", {}).get("backbone")),
         *_count_sections(about.get("recipe", {}), settings["n_clusters"]),
         "## Clusters",
         _table(
@@ -84,6 +85,18 @@ def _recipe_rows(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
             ("first clusters", f"the best of {len(candidates)} mixtures ({likely} nats; two views share {shared})")
             for likely, shared in candidates[:1]
         ),
+    ]
+
+
+def _backbone_sections(backbone: Mapping[str, Any] | None) -> list[str]:
+    """What is known of a pretrained network in the model, if there is one."""
+    if not backbone:
+        return []
+    return [
+        "## Pretrained backbone",
+        f"Beside what was learned from these images, the model reads a frozen network, {_cell(backbone['name'])}: "
+        f"**{_cell(backbone['note'])}**. Its weights are in model.safetensors.",
+        _table([(name.replace("_", " "), value) for name, value in backbone.items() if name != "note"], ("", "")),
     ]
 
 

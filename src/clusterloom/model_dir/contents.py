@@ -14,6 +14,7 @@ from clusterloom.errors import ClusterloomError, ModelError
 
 # Where and in what company a model was made has no place in it: another machine may load it.
 _NOT_SAVED = {"run_dir": None, "resume": False, "tracker": None, "verbose": 0, "device": "auto"}
+_NOT_SAVED |= {"backbone_weights": None}  # the weights themselves are
 
 Estimator = TypeVar("Estimator", bound=Any)
 
@@ -38,7 +39,8 @@ class ModelContents:
 
 def contents_of(estimator: Any) -> ModelContents:
     """What a model directory holds of a fitted estimator."""
-    parameters = {**vars(estimator.settings), **_NOT_SAVED, "random_state": estimator.about_["seed"]}
+    parameters = {**vars(estimator.settings), "random_state": estimator.about_["seed"]}
+    parameters |= {name: value for name, value in _NOT_SAVED.items() if name in parameters}
     settings = {
         "method": estimator.method,
         "parameters": parameters,
@@ -114,6 +116,4 @@ def _restored_network(new_network: Any, tensors: Mapping[str, np.ndarray]) -> nn
         if name.startswith("network.")
     }
     network.load_state_dict(state, assign=True)
-    for parameter in network.parameters():
-        parameter.requires_grad_(True)
     return network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]

@@ -15,6 +15,17 @@ from clusterloom.model_dir.format import CONFIG, FORMAT_VERSION, READ_BACK, sett
 _PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".dill"}
 
 
+class _Backbone(BaseModel):
+    """What others read of a pretrained network."""
+
+    model_config = ConfigDict(strict=True)
+    name: str
+    weights_sha256: str
+    input_size: list[int]
+    feature_dim: int
+    note: str
+
+
 class _Recipe(BaseModel):
     """What others read of what the recipe decided."""
 
@@ -22,6 +33,7 @@ class _Recipe(BaseModel):
     views: dict[str, Any] | None = None
     stage_seconds: dict[str, float] | None = None
     count_evidence: list[dict[str, float]] | None = None
+    backbone: _Backbone | None = None
 
 
 class _About(BaseModel):

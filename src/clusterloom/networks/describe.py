@@ -7,6 +7,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
+from clusterloom.networks.backbone import FROZEN_DIM, Backbone
 from clusterloom.networks.conv import ConvNetwork, TransposedNetwork
 from clusterloom.networks.vae import ClusterVAE
 
@@ -21,7 +22,7 @@ class Part:
         layers: Its layers in order, as text.
         input_shape: Of one image, without the batch.
         output_shape: Likewise.
-        parameters: Trained numbers.
+        parameters: Trained numbers; of a backbone the frozen ones.
     """
 
     name: str
@@ -50,6 +51,8 @@ def describe(network: ClusterVAE) -> list[Part]:
         for i, module in enumerate(network.conv.networks, 1):
             parts.append(_part(f"Con_Layer{i}", reads, [module], shapes))
             reads = parts[-1].name
+    if network.backbone is not None:
+        parts.append(_backbone_part(network.backbone, network.image_shape))
     encoder: list[nn.Module] = [network.encoder, network.encoder_norm, network.encoder_activation, network.posterior]
     features = "features" if network.conv is not None else "image"
     parts.append(_part("encoder", features, encoder, shapes))
@@ -59,6 +62,17 @@ def describe(network: ClusterVAE) -> list[Part]:
     if network.transposed is not None:
         parts.append(_part("TranCon_Layer1", "decoder", [network.transposed], shapes))
     return parts
+
+
+def _backbone_part(backbone: Backbone, image_shape: tuple[int, int, int]) -> Part:
+    height, width, channels = image_shape
+    layers = (
+        f"resize to {backbone.input_size[0]} x {backbone.input_size[1]}",
+        f"{backbone.name}, frozen: {backbone.feature_dim:,} features",
+        f"{FROZEN_DIM} principal components",
+    )
+    parameters = sum(p.numel() for p in backbone.parameters())
+    return Part("backbone", "image", layers, (channels, height, width), (FROZEN_DIM,), parameters)
 
 
 def _part(

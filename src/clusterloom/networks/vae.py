@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from clusterloom import losses
 from clusterloom.errors import SettingsError
+from clusterloom.networks.backbone import FROZEN_DIM, Backbone
 from clusterloom.networks.conv import (
     ConvFeatures,
     ConvSettings,
@@ -111,6 +112,7 @@ class ClusterVAE(nn.Module):
         settings: Architecture.
         image_shape: Height, width, channels.
         n_clusters: Number of clusters, K.
+        backbone: A frozen conv network whose output is concatenated with that of the others.
 
     Raises:
         SettingsError: the settings do not fit the images.
@@ -125,7 +127,13 @@ class ClusterVAE(nn.Module):
     scale_tril: Tensor
     pixel_variances: Tensor
 
-    def __init__(self, settings: NetworkSettings, image_shape: tuple[int, int, int], n_clusters: int) -> None:
+    def __init__(
+        self,
+        settings: NetworkSettings,
+        image_shape: tuple[int, int, int],
+        n_clusters: int,
+        backbone: Backbone | None = None,
+    ) -> None:
         super().__init__()
         self.settings, self.image_shape, self.n_clusters = settings, image_shape, n_clusters
         self.reconstruction_weight = settings.pixel_weight(image_shape)
@@ -146,6 +154,11 @@ class ClusterVAE(nn.Module):
             feature_dim = height * width * channels
             self._decoded_shape = (channels, height, width)
         decoded_dim = math.prod(self._decoded_shape)
+        self.backbone = backbone
+        # Frozen features have a variance of 1 in all. So they weigh as much as normalised features after a ReLU.
+        self._frozen_scale = math.sqrt(feature_dim / 2)
+        if backbone is not None:
+            feature_dim += FROZEN_DIM
 
         self.encoder = nn.Linear(feature_dim, hidden_dim, bias=not settings.batch_norm)
         self.encoder_norm = nn.BatchNorm1d(hidden_dim) if settings.batch_norm else nn.Identity()
@@ -191,9 +204,22 @@ class ClusterVAE(nn.Module):
         self.class_means = nn.Parameter(means.new_zeros(n_clusters, means.shape[1]))
         self.scale_tril = self.scale_tril[:1].repeat(n_clusters, 1, 1)
 
-    def features(self, x: Tensor) -> Tensor:
-        """Input of the encoder, shape (B, F): conv features of images (B, C, H, W), or their flattened pixels."""
-        return self.conv(x) if self.conv is not None else flatten_channels_last(x)
+    def features(self, x: Tensor, frozen: Tensor | None = None) -> Tensor:
+        """Input of the encoder, shape (B, F): conv features of images (B, C, H, W), or their flattened pixels.
+
+        Args:
+            x: Images.
+            frozen: In place of what the backbone gives for them, shape (B, FROZEN_DIM); zeros hide it. Ignored where
+                there is no backbone.
+        """
+        learned = self.conv(x) if self.conv is not None else flatten_channels_last(x)
+        if self.backbone is None:
+            return learned
+        return torch.cat([learned, self._frozen_scale * (self.backbone(x) if frozen is None else frozen)], 1)
+
+    def learned_features(self, x: Tensor) -> Tensor:
+        """`features` without what a backbone says: it is hidden by zeros."""
+        return self.features(x, x.new_zeros(len(x), FROZEN_DIM))
 
     def hidden(self, features: Tensor) -> Tensor:
         """The encoder's hidden layer, shape (B, hidden_dim), from features (B, F)."""

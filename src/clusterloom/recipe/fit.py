@@ -26,6 +26,7 @@ def fit(
     views: ViewSettings,
     stage: str,
     targets: np.ndarray,
+    frozen: np.ndarray,
     label_smoothing: float = 0.0,
     as_it_is: bool = False,
 ) -> None:
@@ -39,11 +40,13 @@ def fit(
         views: How far views may stray.
         stage: Name in records and files.
         targets: The pseudo-labels, soft assignments, shape (N, K).
-        label_smoothing: How much they are doubted.
+        frozen: What the model's backbone says of the images themselves, shape (N, E): of every view it would cost too
+            much. No columns without one.
+        label_smoothing: How much the pseudo-labels are doubted.
         as_it_is: One of the two views is the image itself.
     """
     objective = PseudoLabelObjective(network, views, torch.from_numpy(targets.mean(0)), label_smoothing, as_it_is)
-    run.train(objective.to(run.compute.device), plan, images, stage, targets)
+    run.train(objective.to(run.compute.device), plan, images, stage, np.hstack([targets, frozen]))
 
 
 class PseudoLabelObjective(nn.Module):
@@ -72,11 +75,12 @@ class PseudoLabelObjective(nn.Module):
         return view_noise(n, self.vae, self.views, generator)
 
     def forward(self, x: Tensor, noise: Tensor, targets: Tensor) -> StepOutput:
-        """Loss terms of images (B, C, H, W) whose pseudo-labels are soft assignments (B, K)."""
+        """Loss terms of images (B, C, H, W) whose pseudo-labels are soft assignments (B, K), then frozen features."""
         first, second = two_views(x, noise, self.views)
+        targets, frozen = targets[:, : self.vae.n_clusters], targets[:, self.vae.n_clusters :]
         if self.as_it_is:
             first = x
-        features = self.vae.features(torch.cat([first, second]))  # (2 B, F)
+        features = self.vae.features(torch.cat([first, second]), torch.cat([frozen, frozen]))  # (2 B, F)
         posterior = self.vae.encode(features)
         eps = noise[:, -self.vae.latent_dim :]
         z = posterior.sample(torch.cat([eps, torch.zeros_like(eps)]))

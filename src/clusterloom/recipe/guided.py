@@ -1,5 +1,7 @@
 """The guided recipe trains a `ClusterVAE` so that it finds the same clusters every time. Its stages, in order:
 
+0. Frozen features (`frozen`), where a pretrained backbone was asked for: they are one more space in stage 2, and
+   the encoders read them from stage 3 on.
 1. Represent (`represent`): conv networks and encoder learn from two views of each image (`augment`).
 2. First pseudo-labels (`pseudo_labels`): a mixture in the layout of the embedding's neighbours (`neighbours`) gives
    clusters, and where it is asked for their number (`cluster_count`).
@@ -29,6 +31,7 @@ from clusterloom.recipe.cluster_count import Evidence, best_count, cluster_count
 from clusterloom.recipe.confidence import calibrate, expected_accuracy
 from clusterloom.recipe.consensus import Guide, confirmations, consensus, guides_of
 from clusterloom.recipe.fit import fit
+from clusterloom.recipe.frozen import frozen_features
 from clusterloom.recipe.neighbours import layout_of, layouts_of
 from clusterloom.recipe.pseudo_labels import second_pseudo_labels
 from clusterloom.recipe.represent import represent
@@ -84,6 +87,9 @@ def train_guided(
     plan = replace(plan, schedule="one-cycle", weight_decay=1e-4)
     views = choose_views(images, seed)
 
+    # 0. Frozen features.
+    frozen = frozen_features(network.backbone, run, images, seed)  # (N, E), no columns without a backbone
+
     # 1. Represent.
     of_light = replace(views, colourless=colours != "use")
     anywhere = filled_evenly(images)
@@ -92,7 +98,7 @@ def train_guided(
     # 2. First pseudo-labels.
     rows = _sampled_rows(len(images), seed)
     sample: Any = images if len(rows) == len(images) else ImageRows(images, rows)
-    spaces = _spaces(learned, sample, run, seed, colours)
+    spaces = _spaces(learned, sample, frozen[rows], run, seed, colours)
     layouts = _layouts(spaces, run, seed)
     evidence = _choose_count(network, run, spaces, layouts, seed, fewest_clusters)
     run.note(f"pseudo-labels: what guides in {len(spaces)} spaces agree on, {network.n_clusters} clusters")
@@ -104,7 +110,7 @@ def train_guided(
     # 3. First fit. The pseudo-labels are doubted, and the model is to find what its clusters have in common under
     # changes of all sorts.
     first_plan = replace(plan, epochs=epochs.first_fit)
-    fit(network, run, sample, first_plan, widened(views), "fit-1", first["q"], label_smoothing=0.1)
+    fit(network, run, sample, first_plan, widened(views), "fit-1", first["q"], frozen[rows], label_smoothing=0.1)
 
     # 4. Second pseudo-labels.
     hidden, own_q = _of_all(network.category_hidden, sample, run), _of_all(network.assign, sample, run)
@@ -123,7 +129,8 @@ def train_guided(
     if sample is not images:  # the layout knows the sample alone; of the other images the model must judge
         targets = _of_all(network.assign, images, run)
         targets[rows] = second["q"]
-    fit(network, run, images, replace(plan, epochs=epochs.second_fit), views, "fit-2", targets, as_it_is=True)
+    last_plan = replace(plan, epochs=epochs.second_fit)
+    fit(network, run, images, last_plan, views, "fit-2", targets, frozen, as_it_is=True)
 
     # 6. Confidence and classes.
     logits = _of_all(network.logits, sample, run)
@@ -165,7 +172,12 @@ def _of_all(function: Callable[[Tensor], Tensor], images: Any, run: Run) -> np.n
 
 
 def _spaces(
-    learned: Callable[[Tensor], dict[str, Tensor]], images: Any, run: Run, seed: int, colours: Colours
+    learned: Callable[[Tensor], dict[str, Tensor]],
+    images: Any,
+    frozen: np.ndarray,
+    run: Run,
+    seed: int,
+    colours: Colours,
 ) -> dict[str, np.ndarray]:
     """All spaces of the images, (N, D) each; every process calls it."""
     names: list[str] = []
@@ -176,7 +188,7 @@ def _spaces(
         return tuple(spaces.values())
 
     found = apply_in_batches(points, images, run.compute)
-    spaces = dict(zip(names, found, strict=True))
+    spaces = dict(zip(names, found, strict=True)) | ({"backbone": frozen} if frozen.shape[1] else {})
     plain = run.cached("spaces", lambda: plain_spaces(images, seed))
     return spaces | {name: points for name, points in plain.items() if name != "colours" or colours != "ignore"}
 

@@ -83,7 +83,7 @@ class Representation(nn.Module):
         if self.reconstruct:
             trained += [self.vae.posterior, self.vae.decoder, self.vae.transposed]
         used = {id(p) for module in trained if module is not None for p in module.parameters()}
-        return [p for p in self.vae.parameters() if id(p) not in used]
+        return [p for p in self.vae.parameters() if p.requires_grad and id(p) not in used]
 
     def draw_noise(self, n: int, generator: torch.Generator) -> Tensor:
         """See `view_noise`."""
@@ -91,12 +91,11 @@ class Representation(nn.Module):
 
     def hidden(self, x: Tensor) -> Tensor:
         """The layer below the projection, of images (B, C, H, W), shape (B, hidden_dim)."""
-        features = self.vae.features(x)
         if self.pooled is None:
-            return self.vae.hidden(features)
+            return self.vae.hidden(self.vae.learned_features(x))
         assert self.vae.conv is not None
         channels = self.vae.conv.output_shapes[-1][0]
-        last = features[:, -math.prod(self.vae.conv.output_shapes[-1]) :]
+        last = self.vae.conv(x)[:, -math.prod(self.vae.conv.output_shapes[-1]) :]
         hidden: Tensor = self.pooled(last.view(len(x), -1, channels).mean(1))
         return hidden
 

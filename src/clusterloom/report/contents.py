@@ -17,7 +17,7 @@ from clusterloom.report.clusters import Cluster, Labels, Seen, Shown, clusters, 
 from clusterloom.report.evaluation import Evaluation, evaluation
 from clusterloom.report.map_picture import MapPicture, draw
 from clusterloom.report.numbers import number, percent
-from clusterloom.report.origin import METHODS, about_rows, python_call, recipe_of, settings_rows
+from clusterloom.report.origin import METHODS, about_rows, disclosure, python_call, recipe_of, settings_rows
 from clusterloom.report.thumbnails import raster
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class Contents:
     command: str
     is_python: bool
     stopped: str
+    disclosure: str
     about: list[tuple[str, str]]
     settings: list[tuple[str, str]]
     versions: dict[str, str]
@@ -91,6 +92,7 @@ def contents(subject: Subject) -> Contents:
         command=command or python_call(model),
         is_python=command is None,
         stopped=str(model.about_.get("stopped", "")),
+        disclosure=disclosure(model),
         about=about_rows(model),
         settings=settings_rows(model),
         versions=model.about_["versions"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from clusterloom.errors import printable
+from clusterloom.networks.backbone import DISCLOSURE
 from clusterloom.report.numbers import duration, plain
 
 if TYPE_CHECKING:
@@ -54,10 +55,27 @@ def about_rows(model: ImageClusterer) -> list[tuple[str, str]]:
         "time": duration(float(about["seconds"])),
         "device": f"{about['device']}, {about['precision']}, {threads}",
         "processes": str(about["processes"]),
+        "pretrained backbone": _backbone_text(recipe.get("backbone")),
         "views, chosen from the images": ", ".join(views),
         "time of each stage": ", ".join(stages),
     }
     return [(name, value) for name, value in rows.items() if value]
+
+
+def disclosure(model: ImageClusterer) -> str:
+    """What to say beside every result of a model with a pretrained backbone; nothing for others."""
+    name = getattr(model, "backbone", None)
+    return "" if name is None else f"with the pretrained backbone {printable(name)}: {DISCLOSURE}"
+
+
+def _backbone_text(backbone: dict[str, Any] | None) -> str:
+    if not backbone:
+        return ""
+    height, width = backbone["input_size"]
+    return (
+        f"{printable(str(backbone['name']))}, frozen, {backbone['feature_dim']:,} features of images brought to "
+        f"{height} × {width}; weights SHA-256 {printable(str(backbone['weights_sha256']))}"
+    )
 
 
 def settings_rows(model: ImageClusterer) -> list[tuple[str, str]]:

@@ -115,16 +115,19 @@ class Run:
         seconds = records[-1]["seconds"] if records else 0.0
         self._finished(stage or "training", seconds, *map(describe, records[-1:]))
 
-    def cached(self, stage: str, compute: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    def cached(
+        self, stage: str, compute: Callable[[], Mapping[str, np.ndarray]], everywhere: bool = False
+    ) -> dict[str, np.ndarray]:
         """What `compute` returns, computed by the main process alone, and once for all resumptions of the run.
 
         Args:
             stage: Name of the file.
             compute: Returns arrays by name. The other processes wait, so it must not ask anything of them.
+            everywhere: All processes compute, each its share, and all get the whole: then it may.
         """
         arrays = self.stored(stage)
         if arrays is None:
-            arrays = from_main(self.accelerator, lambda: _timed(compute))
+            arrays = _timed(compute) if everywhere else from_main(self.accelerator, lambda: _timed(compute))
             self.store(stage, arrays)
         self._finished(stage, arrays.pop(_SECONDS).item())
         return arrays
