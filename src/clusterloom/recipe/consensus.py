@@ -14,6 +14,7 @@ from scipy.spatial.distance import squareform
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
+from clusterloom.console import ProgressReport, no_progress
 from clusterloom.recipe.mixture import fit_mixtures, mixtures_to_start_from
 
 _FINENESS = (1.0, 1.5, 2.0)  # clusters of guides, in numbers of clusters wanted: finer ones tell where a kind has parts
@@ -78,6 +79,21 @@ def guides_of(space: str, layout: np.ndarray, n_clusters: int, generator: np.ran
     return guides
 
 
+def guides_in(
+    layouts: Mapping[str, np.ndarray],
+    n_clusters: int,
+    generator: np.random.Generator,
+    progress: ProgressReport = no_progress,
+) -> list[Guide]:
+    """`guides_of` all layouts, (n, N, d) by the name of their space; `progress` is told how many layouts are done."""
+    all_layouts = [(space, layout) for space, of_space in layouts.items() for layout in of_space]
+    guides = []
+    for done, (space, layout) in enumerate(all_layouts, 1):
+        guides += guides_of(space, layout, n_clusters, generator)
+        progress("guides", done, len(all_layouts))
+    return guides
+
+
 def confirmations(guides: Sequence[Guide]) -> dict[str, float]:
     """How far the guides of each space are confirmed by those of another: the best adjusted Rand index with one.
 
@@ -127,8 +143,9 @@ def consensus(guides: Sequence[Guide], n_clusters: int, generator: np.random.Gen
 def _linked(apart: np.ndarray, n_clusters: int) -> np.ndarray:
     """Clusters of points whose squared distances (M, M) are known, shape (M,).
 
-    Ward's linkage makes small groups. Then those two are joined, again and again, whose means lie nearest, their squared
-    distance times (a b / (a + b)) ** 0.75 for sizes a and b. With the exponent 1 this is Ward's linkage to the end.
+    Ward's linkage makes small groups. Then those two are joined, again and again, whose means lie nearest, their
+    squared distance times (a b / (a + b)) ** 0.75 for sizes a and b. With the exponent 1 this is Ward's linkage to the
+    end.
     """
     groups = min(_GROUPS * n_clusters, len(apart))
     labels = fcluster(linkage(squareform(np.sqrt(apart), checks=False), "ward"), groups, "maxclust") - 1
@@ -139,7 +156,8 @@ def _linked(apart: np.ndarray, n_clusters: int) -> np.ndarray:
     while alive.sum() > n_clusters:
         means = sums / np.outer(sizes, sizes)
         within = means.diagonal() / 2
-        cost = (means - within[:, None] - within) * (np.outer(sizes, sizes) / np.add.outer(sizes, sizes)) ** _SIZES_COUNT
+        both = np.outer(sizes, sizes) / np.add.outer(sizes, sizes)
+        cost = (means - within[:, None] - within) * both**_SIZES_COUNT
         cost[~(alive[:, None] & alive) | np.tri(len(sizes), dtype=bool)] = np.inf
         one, other = np.unravel_index(cost.argmin(), cost.shape)
         sums[one] += sums[other]
@@ -169,9 +187,7 @@ def _settled(
     return labels
 
 
-def _shares(
-    partitions: Sequence[np.ndarray], weights: np.ndarray, labels: np.ndarray, n_clusters: int
-) -> np.ndarray:
+def _shares(partitions: Sequence[np.ndarray], weights: np.ndarray, labels: np.ndarray, n_clusters: int) -> np.ndarray:
     """Of each cluster among the images that guides put where they put an image, the mean over guides, (N, K)."""
     q = np.zeros((len(labels), n_clusters))
     for weight, partition in zip(weights, partitions, strict=True):

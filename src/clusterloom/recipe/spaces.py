@@ -1,4 +1,6 @@
-"""What images show before anything is learned: brightness, colour, texture, each a space in which kinds may lie apart."""
+"""What images show before anything is learned: brightness, colours, texture; in each of these kinds may lie apart."""
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -93,6 +95,6 @@ def _unit(images: np.ndarray) -> Tensor:
     return x / 255 if images.dtype == np.uint8 else x
 
 
-def _of_all(images, function, block: int = _BLOCK) -> np.ndarray:  # type: ignore[no-untyped-def]
+def _of_all(images: np.ndarray, function: Callable[[Tensor], Tensor], block: int = _BLOCK) -> np.ndarray:
     parts = [function(_unit(images[start : start + block])).numpy() for start in range(0, len(images), block)]
     return np.concatenate(parts).astype(np.float32)
