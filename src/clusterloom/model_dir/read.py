@@ -20,6 +20,7 @@ class _Recipe(BaseModel):
 
     model_config = ConfigDict(strict=True)
     views: dict[str, Any] | None = None
+    spaces: dict[str, float] | None = None
     stage_seconds: dict[str, float] | None = None
     count_evidence: list[dict[str, float]] | None = None
 

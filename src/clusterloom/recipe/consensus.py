@@ -11,11 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
-from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
 from clusterloom.console import ProgressReport, no_progress
-from clusterloom.recipe.mixture import fit_mixtures, mixtures_to_start_from
+from clusterloom.recipe.mixture import fit_mixtures, kmeans_labels, mixtures_to_start_from
 
 _FINENESS = (1.0, 1.5, 2.0)  # clusters of guides, in numbers of clusters wanted: finer ones tell where a kind has parts
 _STARTS = 2
@@ -71,7 +70,7 @@ def guides_of(space: str, layout: np.ndarray, n_clusters: int, generator: np.ran
         k = min(round(fineness * n_clusters), max(n_clusters, len(layout) // 4))
         if len(layout) < POINTS_PER_CLUSTER * k:
             seeds = generator.integers(2**31, size=_STARTS).tolist()
-            found = [KMeans(k, n_init=1, random_state=seed).fit_predict(layout) for seed in seeds]
+            found = [kmeans_labels(layout, k, seed) for seed in seeds]
         else:
             starts = mixtures_to_start_from(part, k, _STARTS, generator)
             found = [mixture.predict(layout) for mixture in fit_mixtures(part, starts)]
