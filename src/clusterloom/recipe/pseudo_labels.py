@@ -97,7 +97,9 @@ def second_pseudo_labels(
         return np.ones((n, 1), np.float32)
     belief = q.astype(np.float64) * first + 1e-12
     belief /= belief.sum(1, keepdims=True)
-    near = nearest_neighbours(layout, min(_VOTERS, n))[0]
+    # At most half of a cluster of mean size: among more, a small cluster is outvoted by whatever lies around it.
+    voters = min(_VOTERS, max(1, n // (2 * n_clusters)))
+    near = nearest_neighbours(layout, voters)[0]
     votes = [sum(belief[column] for column in near.T) / near.shape[1]]
     part = layout[generator.permutation(n)[:FITTED_POINTS]]
     finer = _FINER * n_clusters
