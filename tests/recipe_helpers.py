@@ -25,3 +25,20 @@ def blobs(n=400, k=4, seed=0):
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, k, n)
     return (12 * np.eye(k, 16)[labels] + rng.standard_normal((n, 16))).astype(np.float32), labels
+
+
+def textures(n=90, side=24):
+    """Three kinds of images that are filled by something: fine noise, coarse noise and stripes, each shifted anyhow."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(n) % 3
+    images = np.zeros((n, side, side, 1), np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        if label == 2:
+            pattern = 0.5 + 0.5 * np.sin(np.arange(side) * 2 + rng.uniform(0, 2 * np.pi)) * np.ones((side, 1))
+        else:
+            grain = (1, 3)[label]
+            pattern = rng.random((side // grain + 2, side // grain + 2)).repeat(grain, 0).repeat(grain, 1)
+            top, left = rng.integers(0, grain, 2)
+            pattern = pattern[top : top + side, left : left + side]
+        image[..., 0] = 255 * pattern
+    return images, labels

@@ -135,6 +135,9 @@ def consensus(guides: Sequence[Guide], n_clusters: int, generator: np.random.Gen
     first = _linked(apart, n_clusters)
     labels = _settled(partitions, weights, some, first, n_clusters)
     q = _shares(partitions, weights, labels, n_clusters)
+    # A small cluster that most guides take for a part of another has the largest share nowhere. It was asked for.
+    lost = np.isin(labels, np.setdiff1d(labels, q.argmax(1)))
+    q[lost] = (q[lost] + np.eye(n_clusters)[labels[lost]]) / 2
     q = q[:, np.argsort(-np.bincount(q.argmax(1), minlength=n_clusters), kind="stable")]
     return Consensus(q.astype(np.float32), confirmed)
 
