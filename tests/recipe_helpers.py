@@ -1,5 +1,7 @@
 """Small data for the tests of the recipe."""
 
+import colorsys
+
 import numpy as np
 from sklearn.datasets import load_digits
 
@@ -41,4 +43,16 @@ def textures(n=90, side=24):
             top, left = rng.integers(0, grain, 2)
             pattern = pattern[top : top + side, left : left + side]
         image[..., 0] = 255 * pattern
+    return images, labels
+
+
+def hues(n=120, n_hues=3, side=12):
+    """Discs of some hues, of any size and light; and which hue each has."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(n) % n_hues
+    rows, columns = np.mgrid[:side, :side] - (side - 1) / 2
+    images = np.zeros((n, side, side, 3), np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        disc = rows**2 + columns**2 < rng.uniform(3, 5.5) ** 2
+        image[disc] = np.multiply(colorsys.hsv_to_rgb(label / n_hues, 0.9, rng.uniform(0.6, 1)), 255)
     return images, labels

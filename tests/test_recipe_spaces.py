@@ -1,28 +1,14 @@
 """What images show before anything is learned, and which of it a set of images has."""
 
-import colorsys
-
 import numpy as np
 import pytest
-from recipe_helpers import digits, quarters, textures
+from recipe_helpers import digits, hues, quarters, textures
 from sklearn.cluster import KMeans
 
 from clusterloom.metrics import clustering_accuracy_score
 from clusterloom.recipe import spaces as module
 from clusterloom.recipe.guided import ImageRows
 from clusterloom.recipe.spaces import filled_evenly, plain_spaces, texture_space
-
-
-def hues(n=120, n_hues=3, side=12):
-    """Discs of some hues, of any size and light; and which hue each has."""
-    rng = np.random.default_rng(0)
-    labels = np.arange(n) % n_hues
-    rows, columns = np.mgrid[:side, :side] - (side - 1) / 2
-    images = np.zeros((n, side, side, 3), np.uint8)
-    for image, label in zip(images, labels, strict=True):
-        disc = rows**2 + columns**2 < rng.uniform(3, 5.5) ** 2
-        image[disc] = np.multiply(colorsys.hsv_to_rgb(label / n_hues, 0.9, rng.uniform(0.6, 1)), 255)
-    return images, labels
 
 
 def clusters_of(points, n_clusters):

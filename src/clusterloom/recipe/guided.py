@@ -180,7 +180,7 @@ def _spaces(
     found = apply_in_batches(points, images, run.compute)
     spaces = dict(zip(names, found, strict=True))
     plain = run.cached("spaces", lambda: plain_spaces(images, seed))
-    return spaces | {name: points for name, points in plain.items() if name != "colours" or colours != "ignore"}
+    return spaces | {name: plain[name] for name in sorted(plain) if name != "colours" or colours != "ignore"}
 
 
 def _layouts(spaces: dict[str, np.ndarray], run: Run, seed: int) -> dict[str, np.ndarray]:
@@ -188,9 +188,10 @@ def _layouts(spaces: dict[str, np.ndarray], run: Run, seed: int) -> dict[str, np
     n_images = len(next(iter(spaces.values())))
     n = 2 if n_images <= _FEW_IMAGES else 1  # few images leave more to chance, and cost less
     run.note(f"layouts of {n_images:,} images in {len(spaces)} spaces")
-    return run.cached(
+    found = run.cached(
         "layouts", lambda: {name: layouts_of(points, seed, n, run.progress) for name, points in spaces.items()}
     )
+    return {name: found[name] for name in spaces}  # guides draw their starts in this order; a file has its own
 
 
 def _choose_count(

@@ -105,7 +105,7 @@ def _components(points: np.ndarray) -> np.ndarray:
 
 def _unit(images: np.ndarray) -> Tensor:
     """Images (B, C, H, W), values from 0 to 1."""
-    x = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float()
+    x = torch.from_numpy(np.array(images, np.float32)).permute(0, 3, 1, 2)  # a copy: files may be for reading alone
     return x / 255 if images.dtype == np.uint8 else x
 
 
