@@ -1,6 +1,6 @@
-"""What views that change colours are worth, and what they cost: two sets of drawings, with them and without.
+"""Whether colours tell kinds apart: two sets of drawings, with each value of the knob `colours`.
 
-    python benchmarks/colours.py                                  # both sets, both ways, seeds 0 to 2: 12 fits
+    python benchmarks/colours.py                                  # both sets, three ways, seeds 0 to 2: 18 fits
     python benchmarks/colours.py --sets shapes --seeds 0 1        # some of it; runs that are on file are not repeated
     python benchmarks/colours.py --table                          # only print what is on file
     python benchmarks/colours.py --draw shapes.png                # only draw examples, one row for each kind
@@ -31,6 +31,7 @@ from clusterloom.pictures import image_grid
 from paper.records import Records
 
 SETS = ("shapes", "hues")
+WAYS = ("auto", "use", "ignore")
 KINDS = 6
 IMAGES = 1500
 SIDE = 32
@@ -74,26 +75,28 @@ def drawings(name, n=IMAGES):
     return np.stack([drawing(SHAPES[0], k / KINDS + rng.normal(0, 0.015), rng) for k in labels]), labels
 
 
-def run(name, colour_views, seed, n=IMAGES, epochs="auto"):
+def run(name, colours, seed, n=IMAGES, epochs="auto"):
     images, labels = drawings(name, n)
     started = time.perf_counter()
-    model = GuidedClusterer(KINDS, colour_views=colour_views, epochs=epochs, random_state=seed, verbose=1).fit(images)
+    model = GuidedClusterer(KINDS, colours=colours, epochs=epochs, random_state=seed, verbose=1).fit(images)
     return {
         "set": name,
-        "colour_views": colour_views,
+        "colours": colours,
         "seed": seed,
         "images": len(images),
         **{score: round(value, 5) for score, value in label_scores(labels, model.labels_).items()},
         "seconds": round(time.perf_counter() - started, 1),
         "views": model.about_["recipe"]["views"],
+        "spaces": model.about_["recipe"]["spaces"],
         **provenance(),
     }
 
 
 def print_table(results):
     for name in SETS:
-        for colour_views in (True, False):
-            runs = [r for r in results if (r["set"], r["colour_views"]) == (name, colour_views)]
+        for colours in WAYS:
+            # Lines without the knob are of the code before it.
+            runs = [r for r in results if (r["set"], r.get("colours")) == (name, colours)]
             if not runs:
                 continue
             cells = []
@@ -101,7 +104,7 @@ def print_table(results):
                 values = [r[score] for r in runs]
                 spread = statistics.stdev(values) if len(values) > 1 else 0.0
                 cells.append(f"{score} {statistics.mean(values):.4f} ± {spread:.4f}, min {min(values):.4f}")
-            print(f"{name:7} {'with' if colour_views else 'without':8} {len(runs)} seeds: {'; '.join(cells)}")
+            print(f"{name:7} {colours:6} {len(runs)} seeds: {'; '.join(cells)}")
 
 
 def main():
@@ -117,15 +120,15 @@ def main():
         image_grid(rows, [f"{name} {k}" for name in options.sets for k in range(KINDS)]).save(options.draw)
         return
     if options.smoke:
-        print_table([run("shapes", True, 0, 300, 8)])
+        print_table([run("shapes", "auto", 0, 300, 8)])
         return
     records = Records(RESULTS / "colours.jsonl")
     for seed in options.seeds:
         for name in options.sets:
-            for colour_views in (True, False):
-                on_file = records.matching(set=name, colour_views=colour_views, seed=seed)
+            for colours in WAYS:
+                on_file = records.matching(set=name, colours=colours, seed=seed)
                 if not options.table and not on_file:
-                    result = run(name, colour_views, seed)
+                    result = run(name, colours, seed)
                     print(json.dumps(result), flush=True)
                     records.add(result)
     print_table(list(records))

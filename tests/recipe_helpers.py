@@ -1,5 +1,7 @@
 """Small data for the tests of the recipe."""
 
+import colorsys
+
 import numpy as np
 from sklearn.datasets import load_digits
 
@@ -25,3 +27,32 @@ def blobs(n=400, k=4, seed=0):
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, k, n)
     return (12 * np.eye(k, 16)[labels] + rng.standard_normal((n, 16))).astype(np.float32), labels
+
+
+def textures(n=90, side=24):
+    """Three kinds of images that are filled by something: fine noise, coarse noise and stripes, each shifted anyhow."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(n) % 3
+    images = np.zeros((n, side, side, 1), np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        if label == 2:
+            pattern = 0.5 + 0.5 * np.sin(np.arange(side) * 2 + rng.uniform(0, 2 * np.pi)) * np.ones((side, 1))
+        else:
+            grain = (1, 3)[label]
+            pattern = rng.random((side // grain + 2, side // grain + 2)).repeat(grain, 0).repeat(grain, 1)
+            top, left = rng.integers(0, grain, 2)
+            pattern = pattern[top : top + side, left : left + side]
+        image[..., 0] = 255 * pattern
+    return images, labels
+
+
+def hues(n=120, n_hues=3, side=12):
+    """Discs of some hues, of any size and light; and which hue each has."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(n) % n_hues
+    rows, columns = np.mgrid[:side, :side] - (side - 1) / 2
+    images = np.zeros((n, side, side, 3), np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        disc = rows**2 + columns**2 < rng.uniform(3, 5.5) ** 2
+        image[disc] = np.multiply(colorsys.hsv_to_rgb(label / n_hues, 0.9, rng.uniform(0.6, 1)), 255)
+    return images, labels

@@ -153,6 +153,7 @@ def test_a_model_reads_its_backbone_and_its_directory_needs_no_weights_besides(w
     images, labels = quarters(240)
     model = with_backbone(weights, epochs=20).fit(images)
     assert clustering_accuracy_score(labels, model.labels_) > 0.95
+    assert "backbone" in model.about_["recipe"]["spaces"]
     backbone = model.network_.backbone
     original = Tiny().state_dict()
     assert set(backbone.network.state_dict()) == set(original)

@@ -52,6 +52,18 @@ def test_contents(model_path):
     assert os.stat(model_path).st_mode & 0o077 == 0o777 & ~umask() & 0o077
 
 
+def test_the_card_says_which_spaces_the_clusters_follow(model_path):
+    old = read_model(model_path)
+    recipe = {"views": {"shear": 0.15, "gamma": 0.0}, "spaces": {"hidden": 0.5, "latent": 0.914}, "stage_seconds": {}}
+    old.about["recipe"] = recipe
+    shutil.rmtree(model_path)
+    write_model(model_path, old)
+    card = (model_path / "README.md").read_text()
+    assert "| spaces that the first clusters follow (adjusted Rand index) | latent 0.91, hidden 0.50 |" in card
+    assert "| views, chosen from the images | shear 0.15 |" in card
+    assert load_model(model_path).about_["recipe"] == recipe
+
+
 def test_read_gives_back_what_was_written(tmp_path):
     tensors = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "labels": np.array([0, 1, 1], np.int32)}
     tensors["confidences"] = np.array([0.5, 1, 0.8], np.float32)
@@ -111,6 +123,10 @@ TAMPERING = {
     "stages of another type": (
         lambda p: edit_config(p, lambda c: c["about"].update(recipe={"stage_seconds": 3})),
         r"recipe.stage_seconds is not what",
+    ),
+    "spaces of another type": (
+        lambda p: edit_config(p, lambda c: c["about"].update(recipe={"spaces": {"hidden": "all of it"}})),
+        r"recipe.spaces.hidden is not what",
     ),
     "weights of another shape": (_other_weights_with_matching_hash, r"settings cannot be used .*class_means"),
 }

@@ -1,6 +1,7 @@
 """Random views: what each setting does to an image, and which views the images themselves allow."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,9 +16,10 @@ from clusterloom.recipe.augment import (
     ViewSettings,
     _onto_pixels,
     _places,
-    are_signs,
     choose_views,
     random_views,
+    recolouring,
+    stretched,
     symmetric_shares,
     two_views,
     widened,
@@ -133,12 +135,53 @@ def test_colour_views_turn_hues_and_leave_grey_and_brightness_alone():
     assert len({tuple(v.argsort().tolist()) for v in seen[:, :, 0, 0]}) > 1  # in others the hue is another
 
 
-def test_colour_images_get_colour_views():
+def test_recoloured_views_are_the_same_views_in_any_colour():
+    drawn = torch.randn(20, 13, generator=torch.Generator().manual_seed(0))
+    views = recolouring(SIGNS)
+    assert views.changes_colour
+    assert replace(views, hue_degrees=0.0, saturation=0.0) == SIGNS
+    x = torch.rand(20, 1, 8, 8).expand(-1, 3, -1, -1)  # grey stays grey, where it was
+    torch.testing.assert_close(random_views(x, drawn, views), random_views(x, drawn[:, :11], SIGNS), atol=2e-3, rtol=0)
+
+
+def test_the_choice_of_views_sees_no_colour():
+    """Shapes that are symmetric stay so whatever colours their halves have."""
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (60, 12, 12, 3)).astype(np.uint8)
-    assert choose_views(images).changes_colour
-    assert not choose_views(images[..., :1]).changes_colour
-    assert are_signs(choose_views(images)) == are_signs(choose_views(images[..., :1]))
+    grey = np.repeat(rng.integers(60, 256, (60, 12, 6, 1)), 3, 3).astype(np.uint8)
+    images = np.concatenate([grey, grey[:, :, ::-1]], 2)
+    coloured = images.copy()
+    coloured[:, :, :6, 1:] //= 3  # reddish on the left; the largest channel is as it was
+    assert choose_views(coloured) == choose_views(images) == choose_views(images[..., :1])
+    assert choose_views(coloured).mirror_horizontally
+    assert not choose_views(coloured).changes_colour
+
+
+def test_stretched_brightness_is_the_largest_channel_from_dark_to_bright():
+    ramp = torch.linspace(0.3, 0.5, 100).view(1, 1, 10, 10)
+    x = torch.cat([0.2 * ramp, ramp, 0.7 * ramp], 1)
+    seen = stretched(x)
+    assert seen.shape == x.shape
+    assert torch.equal(seen[:, 0], seen[:, 1])
+    order = seen[0, 0].flatten()
+    assert order[:3].tolist() == [0, 0, 0]  # the second percentile is the third pixel
+    assert order[-3:].tolist() == [1, 1, 1]
+    torch.testing.assert_close(order[2:98], torch.linspace(0, 1, 96), atol=1e-5, rtol=0)
+
+
+def test_stretched_brightness_knows_no_light_and_keeps_noise_small():
+    x = torch.rand(5, 3, 9, 7)
+    torch.testing.assert_close(stretched(0.3 * x + 0.4), stretched(x), atol=1e-5, rtol=0)
+    torch.testing.assert_close(stretched(x[:, [2, 0, 1]]), stretched(x))
+    assert stretched(torch.full((2, 1, 4, 4), 0.7)).abs().max() == 0
+    noise = 0.5 + 0.003 * torch.rand(1, 1, 8, 8)
+    assert stretched(noise).max() <= 0.11  # of a range of 0.03, which is the least
+
+
+def test_colourless_views_are_views_of_stretched_brightness():
+    x, drawn = torch.rand(6, 3, 8, 8), numbers(6)
+    seen = random_views(x, drawn, replace(SIGNS, colourless=True))
+    torch.testing.assert_close(seen, random_views(stretched(x), drawn, SIGNS))
+    assert torch.equal(seen[:, 0], seen[:, 2])
 
 
 def test_places_beyond_the_edge_are_moved_onto_it_where_borders_are_unknown():

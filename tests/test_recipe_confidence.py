@@ -11,29 +11,28 @@ LABELS = np.repeat(np.arange(4), 100)
 MOVED = np.where(np.arange(400) % 10 == 0, (LABELS + 1) % 4, LABELS)  # a tenth of the images in another cluster
 
 
-def test_expected_accuracy_counts_likely_mixtures_that_place_images_otherwise():
+def test_expected_accuracy_is_the_mean_agreement_of_a_space_whatever_its_numbers():
     renamed = np.array([2, 0, 3, 1])
-    partitions = np.stack([renamed[LABELS], renamed[::-1][MOVED]])
-    assert expected_accuracy(LABELS, LABELS, partitions, np.zeros(2)) == pytest.approx(0.95)
-    less_likely = expected_accuracy(LABELS, LABELS, partitions, np.array([0.0, -0.1]))
-    assert less_likely == pytest.approx((1 + 0.9 / np.e) / (1 + 1 / np.e))
-    never_certain = expected_accuracy(LABELS, LABELS, partitions, np.array([0.0, -50.0]))
-    assert never_certain == pytest.approx(1 - 0.5 / 401)
+    guides = {"one": np.stack([renamed[LABELS], renamed[::-1][MOVED]])}
+    assert expected_accuracy(LABELS, guides) == pytest.approx(0.95)
+    assert expected_accuracy(MOVED, guides) == pytest.approx(0.95)
 
 
-def test_expected_accuracy_counts_images_that_the_model_has_not_learned():
-    alone = LABELS[None]
-    assert expected_accuracy(MOVED, LABELS, alone, np.zeros(1)) == pytest.approx(0.9)
-    both = np.stack([LABELS, MOVED])
-    assert expected_accuracy(MOVED, LABELS, both, np.zeros(2)) == pytest.approx(0.9 * 0.95)
+def test_the_space_that_shows_the_clusters_best_is_believed():
+    guides = {"bad": np.zeros((3, 400), int), "good": np.stack([LABELS, MOVED]), "worse": LABELS[None] // 2}
+    assert expected_accuracy(LABELS, guides) == pytest.approx(0.95)
+    assert expected_accuracy(LABELS, {"bad": guides["bad"]}) == pytest.approx(0.25)
 
 
-def test_clusters_that_another_mixture_merges_and_cuts_lower_it():
+def test_it_is_never_certain_and_needs_no_guide_for_one_cluster():
+    assert expected_accuracy(LABELS, {"one": LABELS[None]}) == pytest.approx(1 - 0.5 / 401)
+    assert expected_accuracy(np.zeros(9, int), {}) == pytest.approx(0.95)
+
+
+def test_clusters_that_a_guide_merges_and_cuts_lower_it():
     merged = np.where(LABELS == 3, 2, LABELS)
     merged[:50] = 3
-    assert expected_accuracy(LABELS, LABELS, np.stack([LABELS, merged]), np.zeros(2)) == pytest.approx(
-        (1 + 250 / 400) / 2
-    )
+    assert expected_accuracy(LABELS, {"one": np.stack([LABELS, merged])}) == pytest.approx((1 + 250 / 400) / 2)
 
 
 def test_calibration_gives_the_mean_confidence_and_keeps_the_clusters():

@@ -3,11 +3,13 @@
 import random
 import sys
 
+import fastumap
 import numpy as np
 import pytest
 import torch
 from recipe_helpers import blobs
 from scipy.sparse import csr_array
+from scipy.sparse.linalg import ArpackError, ArpackNoConvergence
 from sklearn.neighbors import NearestNeighbors, kneighbors_graph
 from threadpoolctl import threadpool_info
 
@@ -103,6 +105,36 @@ def test_embeddings_of_few_dimensions_and_few_points_have_layouts():
 @pytest.mark.parametrize("n", [200, 240])
 def test_points_that_are_all_equal_have_a_layout(n):
     assert np.isfinite(layout_of(np.ones((n, 4), np.float32), 0)).all()
+
+
+@pytest.mark.parametrize("n_kinds", [8, 24])
+def test_many_equal_points_have_a_layout_that_repeats_and_keeps_them_together(n_kinds):
+    """Of their symmetric graphs the eigenvectors that a layout starts from are others every time, or not found."""
+    points, kinds = 5 * np.random.default_rng(0).standard_normal((n_kinds, 6)), np.arange(240) % n_kinds
+    layout = layout_of(points[kinds].astype(np.float32), 0)
+    assert np.isfinite(layout).all()
+    assert np.array_equal(layout, layout_of(points[kinds].astype(np.float32), 0))
+    middles = np.stack([layout[kinds == k].mean(0) for k in range(n_kinds)])
+    nearest = np.linalg.norm(layout[:, None] - middles, axis=2).argmin(1)
+    assert (nearest == kinds).mean() > 0.85
+
+
+@pytest.mark.parametrize("error", [ArpackError(3), ArpackNoConvergence("none found", np.empty(0), np.empty(0))])
+def test_a_layout_whose_eigenvectors_are_not_found_starts_from_principal_components(monkeypatch, error):
+    starts, project = [], fastumap.umap_project
+
+    def fails_without_start(*arguments, init=None, **options):
+        starts.append(init)
+        if init is None:
+            raise error
+        return project(*arguments, init=init, **options)
+
+    monkeypatch.setattr(fastumap, "umap_project", fails_without_start)
+    points, labels = blobs(260)
+    layout = layout_of(points, 0)
+    assert [start is None for start in starts] == [True, False]
+    middles = np.stack([layout[labels == k].mean(0) for k in range(4)])
+    assert np.array_equal(np.linalg.norm(layout[:, None] - middles, axis=2).argmin(1), labels)
 
 
 def test_progress_tells_of_neighbours_and_layout():

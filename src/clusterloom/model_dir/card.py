@@ -8,6 +8,8 @@ import numpy as np
 from clusterloom.model_dir.contents import ModelContents
 from clusterloom.training.progress import NOT_TERMS
 
+FOLLOWED = "spaces that the first clusters follow (adjusted Rand index)"
+
 
 def model_card(contents: ModelContents, pictures: Sequence[str]) -> str:
     """Text of the card, in Markdown.
@@ -77,14 +79,11 @@ def _recipe_rows(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
     if not recipe:
         return []
     views = ", ".join(f"{name} {value}" for name, value in recipe["views"].items() if value)
-    candidates = recipe.get("candidates", [])
+    spaces = sorted(recipe.get("spaces", {}).items(), key=lambda space: -space[1])
     return [
         *((f"- {stage}, seconds", f"{seconds:,.1f}") for stage, seconds in recipe["stage_seconds"].items()),
         ("views, chosen from the images", views),
-        *(
-            ("first clusters", f"the best of {len(candidates)} mixtures ({likely} nats; two views share {shared})")
-            for likely, shared in candidates[:1]
-        ),
+        *([(FOLLOWED, ", ".join(f"{name} {alike:.2f}" for name, alike in spaces))] if spaces else []),
     ]
 
 

@@ -31,6 +31,7 @@ class _Recipe(BaseModel):
 
     model_config = ConfigDict(strict=True)
     views: dict[str, Any] | None = None
+    spaces: dict[str, float] | None = None
     stage_seconds: dict[str, float] | None = None
     count_evidence: list[dict[str, float]] | None = None
     backbone: _Backbone | None = None

@@ -7,14 +7,15 @@ guides keep together belongs together (Fred and Jain, 2005).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations, combinations_with_replacement, product
 
 import numpy as np
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
-from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
-from clusterloom.recipe.mixture import fit_mixtures, mixtures_to_start_from
+from clusterloom.console import ProgressReport, no_progress
+from clusterloom.recipe.mixture import fit_mixtures, kmeans_labels, mixtures_to_start_from
 
 _FINENESS = (1.0, 1.5, 2.0)  # clusters of guides, in numbers of clusters wanted: finer ones tell where a kind has parts
 _STARTS = 2
@@ -70,7 +71,7 @@ def guides_of(space: str, layout: np.ndarray, n_clusters: int, generator: np.ran
         k = min(round(fineness * n_clusters), max(n_clusters, len(layout) // 4))
         if len(layout) < POINTS_PER_CLUSTER * k:
             seeds = generator.integers(2**31, size=_STARTS).tolist()
-            found = [KMeans(k, n_init=1, random_state=seed).fit_predict(layout) for seed in seeds]
+            found = [kmeans_labels(layout, k, seed) for seed in seeds]
         else:
             starts = mixtures_to_start_from(part, k, _STARTS, generator)
             found = [mixture.predict(layout) for mixture in fit_mixtures(part, starts)]
@@ -78,10 +79,30 @@ def guides_of(space: str, layout: np.ndarray, n_clusters: int, generator: np.ran
     return guides
 
 
-def confirmations(guides: Sequence[Guide]) -> dict[str, float]:
+def guides_in(
+    layouts: Mapping[str, np.ndarray],
+    n_clusters: int,
+    generator: np.random.Generator,
+    progress: ProgressReport = no_progress,
+) -> list[Guide]:
+    """`guides_of` all layouts, (n, N, d) by the name of their space; `progress` is told how many layouts are done."""
+    all_layouts = [(space, layout) for space, of_space in layouts.items() for layout in of_space]
+    guides = []
+    for done, (space, layout) in enumerate(all_layouts, 1):
+        guides += guides_of(space, layout, n_clusters, generator)
+        progress("guides", done, len(all_layouts))
+    return guides
+
+
+def confirmations(guides: Sequence[Guide], by_itself: bool = False) -> dict[str, float]:
     """How far the guides of each space are confirmed by those of another: the best adjusted Rand index with one.
 
     Among spaces that show different things of the images, those agree in which the kinds lie apart.
+
+    Args:
+        guides: At least two of each space.
+        by_itself: A space may be confirmed by its own guides, from other starts and layouts, too. They agree where
+            kinds lie apart, but also where anything else does.
     """
     spaces = list(dict.fromkeys(guide.space for guide in guides))
     if len(spaces) == 1:
@@ -89,13 +110,17 @@ def confirmations(guides: Sequence[Guide]) -> dict[str, float]:
     of = {space: [g.labels for g in guides if g.space == space and g.coarse] for space in spaces}
 
     def alike(a: str, b: str) -> float:
-        return float(np.mean([adjusted_rand_score(one, other) for one in of[a] for other in of[b]]))
+        pairs = combinations(of[a], 2) if a == b else product(of[a], of[b])
+        return float(np.mean([adjusted_rand_score(one, other) for one, other in pairs]))
 
-    between = {(a, b): alike(a, b) for i, a in enumerate(spaces) for b in spaces[:i]}
+    pairs = combinations_with_replacement(spaces, 2) if by_itself else combinations(spaces, 2)
+    between = {pair: alike(*pair) for pair in pairs}
     return {s: max(0.0, *(alike for pair, alike in between.items() if s in pair)) for s in spaces}
 
 
-def consensus(guides: Sequence[Guide], n_clusters: int, generator: np.random.Generator) -> Consensus:
+def consensus(
+    guides: Sequence[Guide], n_clusters: int, generator: np.random.Generator, by_itself: bool = False
+) -> Consensus:
     """The clusters on which guides agree.
 
     Two images are as far apart as guides put them into different clusters: the squared distance is the weighted share
@@ -107,9 +132,10 @@ def consensus(guides: Sequence[Guide], n_clusters: int, generator: np.random.Gen
         guides: At least one, of the same N images.
         n_clusters: K, at most N.
         generator: Draws the images that are linked.
+        by_itself: See `confirmations`. All spaces are then confirmed far, so guides count by the fourth power.
     """
-    confirmed = confirmations(guides)
-    weights = np.array([confirmed[guide.space] ** 2 for guide in guides])
+    confirmed = confirmations(guides, by_itself)
+    weights = np.array([confirmed[guide.space] ** (4 if by_itself else 2) for guide in guides])
     weights = weights / weights.sum() if weights.sum() > 0 else np.full(len(guides), 1 / len(guides))
     partitions = [guide.labels for guide in guides]
     n = len(partitions[0])
@@ -120,6 +146,9 @@ def consensus(guides: Sequence[Guide], n_clusters: int, generator: np.random.Gen
     first = _linked(apart, n_clusters)
     labels = _settled(partitions, weights, some, first, n_clusters)
     q = _shares(partitions, weights, labels, n_clusters)
+    # A small cluster that most guides take for a part of another has the largest share nowhere. It was asked for.
+    lost = np.isin(labels, np.setdiff1d(labels, q.argmax(1)))
+    q[lost] = (q[lost] + np.eye(n_clusters)[labels[lost]]) / 2
     q = q[:, np.argsort(-np.bincount(q.argmax(1), minlength=n_clusters), kind="stable")]
     return Consensus(q.astype(np.float32), confirmed)
 
@@ -127,8 +156,9 @@ def consensus(guides: Sequence[Guide], n_clusters: int, generator: np.random.Gen
 def _linked(apart: np.ndarray, n_clusters: int) -> np.ndarray:
     """Clusters of points whose squared distances (M, M) are known, shape (M,).
 
-    Ward's linkage makes small groups. Then those two are joined, again and again, whose means lie nearest, their squared
-    distance times (a b / (a + b)) ** 0.75 for sizes a and b. With the exponent 1 this is Ward's linkage to the end.
+    Ward's linkage makes small groups. Then those two are joined, again and again, whose means lie nearest, their
+    squared distance times (a b / (a + b)) ** 0.75 for sizes a and b. With the exponent 1 this is Ward's linkage to the
+    end.
     """
     groups = min(_GROUPS * n_clusters, len(apart))
     labels = fcluster(linkage(squareform(np.sqrt(apart), checks=False), "ward"), groups, "maxclust") - 1
@@ -139,7 +169,8 @@ def _linked(apart: np.ndarray, n_clusters: int) -> np.ndarray:
     while alive.sum() > n_clusters:
         means = sums / np.outer(sizes, sizes)
         within = means.diagonal() / 2
-        cost = (means - within[:, None] - within) * (np.outer(sizes, sizes) / np.add.outer(sizes, sizes)) ** _SIZES_COUNT
+        both = np.outer(sizes, sizes) / np.add.outer(sizes, sizes)
+        cost = (means - within[:, None] - within) * both**_SIZES_COUNT
         cost[~(alive[:, None] & alive) | np.tri(len(sizes), dtype=bool)] = np.inf
         one, other = np.unravel_index(cost.argmin(), cost.shape)
         sums[one] += sums[other]
@@ -169,9 +200,7 @@ def _settled(
     return labels
 
 
-def _shares(
-    partitions: Sequence[np.ndarray], weights: np.ndarray, labels: np.ndarray, n_clusters: int
-) -> np.ndarray:
+def _shares(partitions: Sequence[np.ndarray], weights: np.ndarray, labels: np.ndarray, n_clusters: int) -> np.ndarray:
     """Of each cluster among the images that guides put where they put an image, the mean over guides, (N, K)."""
     q = np.zeros((len(labels), n_clusters))
     for weight, partition in zip(weights, partitions, strict=True):

@@ -65,7 +65,9 @@ class PseudoLabelObjective(nn.Module):
 
     shares: Tensor
 
-    def __init__(self, vae: ClusterVAE, views: ViewSettings, shares: Tensor, label_smoothing: float = 0.0, as_it_is: bool = False) -> None:
+    def __init__(
+        self, vae: ClusterVAE, views: ViewSettings, shares: Tensor, label_smoothing: float = 0.0, as_it_is: bool = False
+    ) -> None:
         super().__init__()
         self.vae, self.views, self.label_smoothing, self.as_it_is = vae, views, label_smoothing, as_it_is
         self.register_buffer("shares", shares)

@@ -8,6 +8,7 @@ from clusterloom.networks.backbone import Backbone
 from clusterloom.training.randomness import numpy_generator
 from clusterloom.training.run import Run
 
+BACKBONE = "backbone"  # the space of frozen features
 _FITTED = 10_000  # images whose features give the principal components
 _FITTED_TENSORS = ("centre", "directions")
 

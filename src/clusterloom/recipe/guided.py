@@ -3,10 +3,11 @@
 0. Frozen features (`frozen`), where a pretrained backbone was asked for: they are one more space in stage 2, and
    the encoders read them from stage 3 on.
 1. Represent (`represent`): conv networks and encoder learn from two views of each image (`augment`).
-2. First pseudo-labels (`pseudo_labels`): a mixture in the layout of the embedding's neighbours (`neighbours`) gives
-   clusters, and where it is asked for their number (`cluster_count`).
+2. First pseudo-labels (`pseudo_labels`): what guides agree on (`consensus`), mixtures in layouts (`neighbours`) of
+   spaces that the network has learned and of plain ones (`spaces`). Where it is asked for, first their number
+   (`cluster_count`).
 3. First fit (`fit`): the whole model learns from them, with doubt.
-4. Second pseudo-labels: the same from what the category encoder has learned, which is better.
+4. Second pseudo-labels: what lies together in the layer that the category encoder has learned, which is better.
 5. Second fit: the model goes on with those.
 6. Confidence and classes (`confidence`): probabilities become as sure as they may be, and class means and covariances
    those of the latents.
@@ -21,7 +22,6 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
-from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
 from clusterloom.inference import apply_in_batches
@@ -29,11 +29,11 @@ from clusterloom.networks.vae import ClusterVAE
 from clusterloom.recipe.augment import choose_views, recolouring, widened
 from clusterloom.recipe.cluster_count import Evidence, best_count, cluster_count_evidence
 from clusterloom.recipe.confidence import calibrate, expected_accuracy
-from clusterloom.recipe.consensus import Guide, confirmations, consensus, guides_of
+from clusterloom.recipe.consensus import confirmations, guides_in
 from clusterloom.recipe.fit import fit
-from clusterloom.recipe.frozen import frozen_features
+from clusterloom.recipe.frozen import BACKBONE, frozen_features
 from clusterloom.recipe.neighbours import layout_of, layouts_of
-from clusterloom.recipe.pseudo_labels import second_pseudo_labels
+from clusterloom.recipe.pseudo_labels import FirstPseudoLabels, first_pseudo_labels, second_pseudo_labels
 from clusterloom.recipe.represent import represent
 from clusterloom.recipe.spaces import filled_evenly, plain_spaces
 from clusterloom.training.plan import TrainingPlan
@@ -41,7 +41,7 @@ from clusterloom.training.randomness import fresh_weights, numpy_generator
 from clusterloom.training.run import Run
 
 MAX_EMBEDDED = 100_000  # of more images a sample gets pseudo-labels: neighbours cost the square of their number
-_FEW_IMAGES = 10_000
+_FEW_IMAGES = 10_000  # that get two layouts of each space
 _COLOURS_COUNT = 0.5  # adjusted Rand index with clusters of colours from which on colours tell the kinds apart
 
 Colours: TypeAlias = Literal["auto", "use", "ignore"]
@@ -102,15 +102,18 @@ def train_guided(
     layouts = _layouts(spaces, run, seed)
     evidence = _choose_count(network, run, spaces, layouts, seed, fewest_clusters)
     run.note(f"pseudo-labels: what guides in {len(spaces)} spaces agree on, {network.n_clusters} clusters")
-    first = run.cached("pseudo-labels-1", lambda: _agreed(layouts, network.n_clusters, seed))
-    follows = {name.removeprefix("follows-"): v.item() for name, v in first.items() if name.startswith("follows-")}
-    if images.shape[3] == 3 and colours != "use" and follows.get("colours", 0.0) < _COLOURS_COUNT:
+    first = FirstPseudoLabels.from_arrays(
+        run.cached(
+            "pseudo-labels-1", lambda: first_pseudo_labels(layouts, network.n_clusters, seed, run.progress).arrays()
+        )
+    )
+    if images.shape[3] == 3 and colours != "use" and first.follows.get("colours", 0.0) < _COLOURS_COUNT:
         views = recolouring(views)
 
     # 3. First fit. The pseudo-labels are doubted, and the model is to find what its clusters have in common under
     # changes of all sorts.
     first_plan = replace(plan, epochs=epochs.first_fit)
-    fit(network, run, sample, first_plan, widened(views), "fit-1", first["q"], frozen[rows], label_smoothing=0.1)
+    fit(network, run, sample, first_plan, widened(views), "fit-1", first.q, frozen[rows], label_smoothing=0.1)
 
     # 4. Second pseudo-labels.
     hidden, own_q = _of_all(network.category_hidden, sample, run), _of_all(network.assign, sample, run)
@@ -119,7 +122,7 @@ def train_guided(
         "pseudo-labels-2",
         lambda: {
             "q": second_pseudo_labels(
-                layout_of(hidden, seed, run.progress), own_q, first["q"], numpy_generator(seed, "mixtures", "second")
+                layout_of(hidden, seed, run.progress), own_q, first.q, numpy_generator(seed, "mixtures", "second")
             )
         },
     )
@@ -134,12 +137,11 @@ def train_guided(
 
     # 6. Confidence and classes.
     logits = _of_all(network.logits, sample, run)
-    coarse = {name.removeprefix("guides-"): found for name, found in first.items() if name.startswith("guides-")}
-    calibrate(network, logits, expected_accuracy(logits.argmax(1), coarse))
+    calibrate(network, logits, expected_accuracy(logits.argmax(1), first.guides))
     _refit_classes(network, images, run)
     return {
         "views": vars(views),
-        "spaces": {name: round(value, 3) for name, value in follows.items()},
+        "spaces": {name: round(value, 3) for name, value in first.follows.items()},
         **({"count_evidence": [vars(e) for e in evidence]} if evidence else {}),
         "stage_seconds": {stage: round(seconds, 1) for stage, seconds in run.stage_seconds.items()},
     }
@@ -188,53 +190,21 @@ def _spaces(
         return tuple(spaces.values())
 
     found = apply_in_batches(points, images, run.compute)
-    spaces = dict(zip(names, found, strict=True)) | ({"backbone": frozen} if frozen.shape[1] else {})
+    spaces = dict(zip(names, found, strict=True)) | ({BACKBONE: frozen} if frozen.shape[1] else {})
     plain = run.cached("spaces", lambda: plain_spaces(images, seed))
-    return spaces | {name: points for name, points in plain.items() if name != "colours" or colours != "ignore"}
+    return spaces | {name: plain[name] for name in sorted(plain) if name != "colours" or colours != "ignore"}
 
 
 def _layouts(spaces: dict[str, np.ndarray], run: Run, seed: int) -> dict[str, np.ndarray]:
     """Layouts of each space, shape (n, N, d)."""
-
-    def compute() -> dict[str, np.ndarray]:
-        return {name: layouts_of(points, seed, _layouts_each(len(points)), run.progress) for name, points in spaces.items()}
-
-    run.note(f"layouts of {len(next(iter(spaces.values()))):,} images in {len(spaces)} spaces")
-    return run.cached("layouts", compute)
-
-
-def _layouts_each(n_images: int) -> int:
-    """Layouts of each space: few images leave more to chance, and cost less."""
-    return 2 if n_images <= _FEW_IMAGES else 1
-
-
-def _guides(layouts: dict[str, np.ndarray], n_clusters: int, seed: int) -> list[Guide]:
-    generator = numpy_generator(seed, "mixtures")
-    return [
-        guide
-        for space, of_space in layouts.items()
-        for layout in of_space
-        for guide in guides_of(space, layout, n_clusters, generator)
-    ]
-
-
-def _agreed(layouts: dict[str, np.ndarray], n_clusters: int, seed: int) -> dict[str, np.ndarray]:
-    """What all guides agree on, as arrays to keep.
-
-    "q": see `Consensus`; for each space "weight-SPACE", how far it is confirmed, "follows-SPACE", how far the consensus
-    is what its guides find, an adjusted Rand index, and "guides-SPACE", the clusters that they find.
-    """
-    if n_clusters == 1:
-        return {"q": np.ones((next(iter(layouts.values())).shape[1], 1), np.float32)}
-    guides = _guides(layouts, n_clusters, seed)
-    found = consensus(guides, n_clusters, numpy_generator(seed, "sample", "consensus"))
-    arrays = {"q": found.q}
-    for space, weight in found.weights.items():
-        coarse = [guide.labels for guide in guides if guide.space == space and guide.coarse]
-        follows = np.mean([adjusted_rand_score(labels, found.q.argmax(1)) for labels in coarse])
-        arrays |= {f"weight-{space}": np.array(weight), f"follows-{space}": np.array(follows)}
-        arrays[f"guides-{space}"] = np.stack(coarse)
-    return arrays
+    n_images = len(next(iter(spaces.values())))
+    # Few images leave more to chance, and cost less. With a backbone, layouts tell how far a space can be relied on.
+    n = 2 if n_images <= _FEW_IMAGES or BACKBONE in spaces else 1
+    run.note(f"layouts of {n_images:,} images in {len(spaces)} spaces")
+    found = run.cached(
+        "layouts", lambda: {name: layouts_of(points, seed, n, run.progress) for name, points in spaces.items()}
+    )
+    return {name: found[name] for name in spaces}  # guides draw their starts in this order; a file has its own
 
 
 def _choose_count(
@@ -256,11 +226,10 @@ def _choose_count(
 
     def compute() -> dict[str, np.ndarray]:
         middle = min(round(math.sqrt(fewest * most)), len(next(iter(spaces.values()))))
-        confirmed = confirmations(_guides(layouts, middle, seed))
+        guides = guides_in(layouts, middle, numpy_generator(seed, "mixtures"), run.progress)
+        confirmed = confirmations(guides, by_itself=BACKBONE in spaces)
         space = max(confirmed, key=lambda name: confirmed[name])
-        evidence = cluster_count_evidence(
-            spaces[space], layouts[space][0], fewest, most, seed, run.note, run.progress
-        )
+        evidence = cluster_count_evidence(spaces[space], layouts[space][0], fewest, most, seed, run.note, run.progress)
         return {"evidence": np.array([list(vars(e).values()) for e in evidence])}
 
     rows = run.cached("count", compute)["evidence"].tolist()

@@ -132,14 +132,19 @@ def mixtures_to_start_from(
     for start in range(n):
         seed = int(generator.integers(2**31))
         if start % 2 == 0:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different points than clusters
-                labels = KMeans(n_clusters, n_init=1, random_state=seed).fit(points).labels_
-            starts.append(mixture_of(points, np.eye(n_clusters)[labels]))
+            starts.append(mixture_of(points, np.eye(n_clusters)[kmeans_labels(points, n_clusters, seed)]))
         else:
             seeds = kmeans_plusplus(points, n_clusters, random_state=seed)[1]
             starts.append(mixture_of(points[seeds], np.eye(n_clusters)))
     return starts
+
+
+def kmeans_labels(points: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
+    """Clusters of points (N, d) by k-means from one start, shape (N,); fewer where fewer points differ."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different points than clusters
+        labels: np.ndarray = KMeans(n_clusters, n_init=1, random_state=seed).fit(points).labels_
+    return labels
 
 
 @dataclass(frozen=True)

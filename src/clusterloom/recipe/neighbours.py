@@ -1,11 +1,13 @@
 """Nearest neighbours: the exact search, the graph that they make, and layouts in which they lie together."""
 
 import warnings
+from functools import partial
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.sparse import csr_array
+from scipy.sparse.linalg import ArpackError
 from torch import Tensor
 
 from clusterloom.console import ProgressReport, no_progress
@@ -15,6 +17,7 @@ from clusterloom.training.randomness import numpy_generator, seed_for
 FEWEST_FOR_LAYOUT = 200  # fewer points have no graph worth the name; they stay as they are
 _DIMENSIONS = 10  # of the layout; 2, as for pictures, lets clusters lie on top of each other
 _NEIGHBOURS = 20  # in the layout, each point itself among them
+_EQUAL_SHARE = 0.05  # of points that have an equal one, from which on the layout has a start of our own
 _GRAPH_POINTS = 12_000
 _GRAPH_NEIGHBOURS = 15
 _EPOCHS = 200  # of the layout; UMAP itself takes 500 for up to 10,000 points
@@ -179,10 +182,30 @@ def umap_layout(
     # With neighbours given, the points count for their number alone, and must have no fewer dimensions than the layout.
     stand_in = np.zeros((len(embedding), dimensions))
     known = (neighbours, distances.astype(np.float64))
-    places = umap_project(
-        stand_in, dimensions, precomputed_knn=known, min_dist=min_dist, random_state=seed, n_epochs=epochs
+    project = partial(
+        umap_project,
+        stand_in,
+        dimensions,
+        precomputed_knn=known,
+        min_dist=min_dist,
+        random_state=seed,
+        n_epochs=epochs,
     )
+    # It starts from eigenvectors. Of the symmetric graph of many equal points ARPACK finds others every time, or none.
+    symmetric = (distances[:, -1] == 0).any() or (distances[:, 1] == 0).mean() > _EQUAL_SHARE
+    try:
+        places = project(init=_start(embedding, dimensions, seed) if symmetric else None)
+    except ArpackError:
+        places = project(init=_start(embedding, dimensions, seed))
     return places.astype(np.float32)
+
+
+def _start(embedding: np.ndarray, dimensions: int, seed: int) -> np.ndarray:
+    """Principal components (N, d) as far apart as UMAP's own starts are, and no two in one place."""
+    components = principal_components(embedding, dimensions)
+    places = 10 * components / max(float(np.abs(components).max()), 1e-6)
+    noise: np.ndarray = np.random.default_rng(seed).normal(scale=1e-4, size=places.shape)
+    return places + noise
 
 
 def _umap_learn_layout(

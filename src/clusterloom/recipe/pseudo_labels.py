@@ -1,17 +1,80 @@
-"""Stage 4, second pseudo-labels: what lies together in the layer that the model has learned its clusters in.
+"""Stages 2 and 4, pseudo-labels: what guides agree on, and then what lies together in the layer that learned it.
 
-It sees embeddings alone, never images or labels, and knows no network.
+They see layouts alone, never images or labels, and know no network.
 """
 
-import numpy as np
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-from clusterloom.recipe.consensus import FITTED_POINTS, POINTS_PER_CLUSTER
+import numpy as np
+from sklearn.metrics import adjusted_rand_score
+
+from clusterloom.console import ProgressReport, no_progress
+from clusterloom.recipe.consensus import FITTED_POINTS, POINTS_PER_CLUSTER, consensus, guides_in
+from clusterloom.recipe.frozen import BACKBONE
 from clusterloom.recipe.mixture import Mixture, fit_mixtures, mixture_of, mixtures_to_start_from
 from clusterloom.recipe.neighbours import nearest_neighbours
+from clusterloom.training.randomness import numpy_generator
 
 _VOTERS = 15
 _FINER = 3  # components for each cluster
 _STARTS = 2
+_FOLLOWS, _GUIDES = "follows-", "guides-"  # before a space's name, among the arrays of a file
+
+
+@dataclass(frozen=True)
+class FirstPseudoLabels:
+    """What guides agree on, and how each space stands to it; nothing by space for one cluster, which needs no guide.
+
+    Attributes:
+        q: Soft assignments, shape (N, K), float32; clusters are numbered by falling size.
+        follows: How far the agreement is what the guides of a space find, by space: the mean adjusted Rand index, from
+            about 0 to 1.
+        guides: The clusters that those guides of a space find that look for K, by space, shape (M, N), int32.
+    """
+
+    q: np.ndarray
+    follows: dict[str, float]
+    guides: dict[str, np.ndarray]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of it as arrays by name, for a file."""
+        follows = {f"{_FOLLOWS}{space}": np.array(value) for space, value in self.follows.items()}
+        return {"q": self.q, **follows, **{f"{_GUIDES}{space}": found for space, found in self.guides.items()}}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "FirstPseudoLabels":
+        """What `arrays` was called on."""
+
+        def those_of(prefix: str) -> dict[str, np.ndarray]:
+            return {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
+
+        return cls(arrays["q"], {space: a.item() for space, a in those_of(_FOLLOWS).items()}, those_of(_GUIDES))
+
+
+def first_pseudo_labels(
+    layouts: Mapping[str, np.ndarray], n_clusters: int, seed: int, progress: ProgressReport = no_progress
+) -> FirstPseudoLabels:
+    """What guides in all layouts agree on.
+
+    Of a backbone's space, and of the others beside it, it counts as well how alike the guides in it are: what a
+    pretrained network alone can see, no other space confirms.
+
+    Args:
+        layouts: Of every space, by its name, shape (n, N, d) each.
+        n_clusters: K, at most N.
+        seed: Fixes everything.
+        progress: Told how many layouts have been guided by.
+    """
+    if n_clusters == 1:
+        n_images = next(iter(layouts.values())).shape[1]
+        return FirstPseudoLabels(np.ones((n_images, 1), np.float32), {}, {})
+    guides = guides_in(layouts, n_clusters, numpy_generator(seed, "mixtures"), progress)
+    q = consensus(guides, n_clusters, numpy_generator(seed, "sample", "consensus"), by_itself=BACKBONE in layouts).q
+    labels = q.argmax(1)
+    coarse = {s: np.stack([g.labels for g in guides if g.space == s and g.coarse]) for s in layouts}
+    follows = {s: float(np.mean([adjusted_rand_score(g, labels) for g in found])) for s, found in coarse.items()}
+    return FirstPseudoLabels(q, follows, coarse)
 
 
 def second_pseudo_labels(
@@ -38,7 +101,9 @@ def second_pseudo_labels(
         return np.ones((n, 1), np.float32)
     belief = q.astype(np.float64) * first + 1e-12
     belief /= belief.sum(1, keepdims=True)
-    near = nearest_neighbours(layout, min(_VOTERS, n))[0]
+    # At most half of a cluster of mean size: among more, a small cluster is outvoted by whatever lies around it.
+    voters = min(_VOTERS, max(1, n // (2 * n_clusters)))
+    near = nearest_neighbours(layout, voters)[0]
     votes = [sum(belief[column] for column in near.T) / near.shape[1]]
     part = layout[generator.permutation(n)[:FITTED_POINTS]]
     finer = _FINER * n_clusters

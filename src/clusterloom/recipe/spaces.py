@@ -1,4 +1,7 @@
-"""What images show before anything is learned: brightness, colour, texture, each a space in which kinds may lie apart."""
+"""What images show before anything is learned: brightness, colours, texture; in each of these kinds may lie apart."""
+
+import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -12,11 +15,14 @@ from clusterloom.training.randomness import numpy_generator, seed_for
 
 _COMPONENTS = 50
 _SIDE = 32  # pixels of larger images are averaged
-_BLOCK = 1000
+_BLOCK_NUMBERS = 2**22  # pixels and channels, or places and textons, in memory at once
 _PATCH = 5
 _PATCH_DIMENSIONS = 15
 _TEXTONS = 100
 _PATCHES = 60_000  # that textons are made of
+_PATCHED_IMAGES = 1000  # at most, that these are taken from
+_LEAST_VARIANCE = 1e-6  # of brightness from 0 to 1; less is rounding
+_EVEN_IMAGES = 10_000  # that are looked at
 _EVEN = 0.5  # smallest variance of a place over the largest: above, images look alike everywhere
 
 
@@ -28,12 +34,12 @@ def plain_spaces(images: np.ndarray, seed: int) -> dict[str, np.ndarray]:
         seed: Of textons.
 
     Returns:
-        Points of shape (N, D), float32: "brightness", for colour images "colours" and "pixels", and for images that
-        are filled evenly by something "texture".
+        Points of shape (N, D), float32: "brightness", for images of several channels "colours" and "pixels", and for
+        images that are filled evenly by something "texture".
     """
     spaces = {"brightness": _components(_of_all(images, lambda x: _small(stretched(x)[:, :1])))}
-    if images.shape[3] == 3:
-        spaces["colours"] = _of_all(images, lambda x: torch.cat([x.mean((2, 3)), x.std((2, 3))], 1))
+    if images.shape[3] > 1:
+        spaces["colours"] = _of_all(images, lambda x: torch.cat([x.mean((2, 3)), x.std((2, 3), correction=0)], 1))
         spaces["pixels"] = _components(_of_all(images, lambda x: F.adaptive_avg_pool2d(x, 8).flatten(1)))
     if filled_evenly(images):
         spaces["texture"] = texture_space(images, seed)
@@ -41,12 +47,16 @@ def plain_spaces(images: np.ndarray, seed: int) -> dict[str, np.ndarray]:
 
 
 def filled_evenly(images: np.ndarray) -> bool:
-    """Whether brightness varies as much at every place of the images, as in textures and cut-outs of large pictures."""
+    """Whether brightness varies as much at every place of the images, as in textures and cut-outs of large pictures.
+
+    Args:
+        images: uint8 or float, shape (N, H, W, C). Of more than 10,000 images, evenly spread ones are looked at.
+    """
     if min(images.shape[1:3]) < 2 * _PATCH:
         return False
-    grey = _of_all(images, lambda x: _small(x.mean(1, keepdim=True)))
-    variance = grey.var(0)
-    return bool(variance.min() >= _EVEN * variance.max() > 0)
+    some = images[:: math.ceil(len(images) / _EVEN_IMAGES)]
+    variance = _of_all(some, lambda x: _small(x.mean(1, keepdim=True))).var(0)
+    return bool(variance.max() > _LEAST_VARIANCE and variance.min() >= _EVEN * variance.max())
 
 
 def texture_space(images: np.ndarray, seed: int) -> np.ndarray:
@@ -60,7 +70,10 @@ def texture_space(images: np.ndarray, seed: int) -> np.ndarray:
         found = F.unfold(x.mean(1, keepdim=True), _PATCH, stride=2).mT  # (B, places, 25)
         return found - found.mean(2, keepdim=True)
 
-    some = np.sort(generator.permutation(len(images))[:_BLOCK])
+    height, width = images.shape[1:3]
+    places = math.prod((side - _PATCH) // 2 + 1 for side in (height, width))  # of patches in an image
+    n_images = min(_PATCHED_IMAGES, math.ceil(10 * _PATCHES / places))
+    some = np.sort(generator.permutation(len(images))[:n_images])
     sample = patches(_unit(images[some])).flatten(0, 1)
     sample = sample[torch.from_numpy(generator.permutation(len(sample))[:_PATCHES])]
     directions = torch.linalg.svd(sample - sample.mean(0), full_matrices=False)[2][:_PATCH_DIMENSIONS].T
@@ -70,13 +83,15 @@ def texture_space(images: np.ndarray, seed: int) -> np.ndarray:
     centres = torch.from_numpy(textons.cluster_centers_).float()
 
     def histogram(x: Tensor) -> Tensor:
-        nearest = torch.cdist(patches(x) @ directions, centres[None]).argmin(2)
-        return F.one_hot(nearest, len(centres)).float().mean(1).sqrt()
+        nearest = torch.cdist(patches(x) @ directions, centres[None]).argmin(2)  # (B, places)
+        counts = torch.zeros(len(x), len(centres)).scatter_add_(1, nearest, torch.ones(nearest.shape))
+        return (counts / places).sqrt()
 
-    return _of_all(images, histogram, 100)
+    return _of_all(images, histogram, places * len(centres))
 
 
 def _small(x: Tensor) -> Tensor:
+    """Pixels of images (B, C, H, W), of large ones the means of some, shape (B, D)."""
     height, width = x.shape[2:]
     if max(height, width) > _SIDE:
         x = F.adaptive_avg_pool2d(x, (min(height, _SIDE), min(width, _SIDE)))
@@ -84,15 +99,24 @@ def _small(x: Tensor) -> Tensor:
 
 
 def _components(points: np.ndarray) -> np.ndarray:
+    """The first 50 principal components of points (N, D) that have more dimensions."""
     return principal_components(points, _COMPONENTS) if points.shape[1] > _COMPONENTS else points
 
 
 def _unit(images: np.ndarray) -> Tensor:
     """Images (B, C, H, W), values from 0 to 1."""
-    x = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float()
+    x = torch.from_numpy(np.array(images, np.float32)).permute(0, 3, 1, 2)  # a copy: files may be for reading alone
     return x / 255 if images.dtype == np.uint8 else x
 
 
-def _of_all(images, function, block: int = _BLOCK) -> np.ndarray:  # type: ignore[no-untyped-def]
+def _of_all(images: np.ndarray, function: Callable[[Tensor], Tensor], numbers: int = 0) -> np.ndarray:
+    """What a function makes of all images, shape (N, D), float32.
+
+    Args:
+        images: Shape (N, H, W, C).
+        function: From images (B, C, H, W) to points (B, D).
+        numbers: How many it has in memory for each image, beyond the image itself.
+    """
+    block = max(1, _BLOCK_NUMBERS // max(numbers, math.prod(images.shape[1:])))
     parts = [function(_unit(images[start : start + block])).numpy() for start in range(0, len(images), block)]
     return np.concatenate(parts).astype(np.float32)

@@ -44,6 +44,7 @@ def about_rows(model: ImageClusterer) -> list[tuple[str, str]]:
     threads = f"{about['threads']} thread{'s' if about['threads'] != 1 else ''}"
     views = [f"{name.replace('_', ' ')} {plain(v)}" for name, v in recipe.get("views", {}).items() if v]
     stages = [f"{name} {duration(seconds)}" for name, seconds in recipe.get("stage_seconds", {}).items()]
+    spaces = sorted(recipe.get("spaces", {}).items(), key=lambda space: -space[1])
     rows = {
         "method": f"{type(model).__name__}, {METHODS[type(model).__name__]}",
         "trained on": f"{printable(str(about.get('data', 'an array of images')))}, {about['images']:,} images",
@@ -57,6 +58,7 @@ def about_rows(model: ImageClusterer) -> list[tuple[str, str]]:
         "processes": str(about["processes"]),
         "pretrained backbone": _backbone_text(recipe.get("backbone")),
         "views, chosen from the images": ", ".join(views),
+        "spaces that the first clusters follow": ", ".join(f"{name} {alike:.2f}" for name, alike in spaces),
         "time of each stage": ", ".join(stages),
     }
     return [(name, value) for name, value in rows.items() if value]

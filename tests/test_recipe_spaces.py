@@ -1,0 +1,95 @@
+"""What images show before anything is learned, and which of it a set of images has."""
+
+import numpy as np
+import pytest
+from recipe_helpers import digits, hues, quarters, textures
+from sklearn.cluster import KMeans
+
+from clusterloom.metrics import clustering_accuracy_score
+from clusterloom.recipe import spaces as module
+from clusterloom.recipe.guided import ImageRows
+from clusterloom.recipe.spaces import filled_evenly, plain_spaces, texture_space
+
+
+def clusters_of(points, n_clusters):
+    return KMeans(n_clusters, n_init=5, random_state=0).fit_predict(points)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("size", [(4, 4), (8, 11), (40, 33)])
+def test_every_kind_of_images_has_its_spaces(channels, size):
+    images = np.random.default_rng(0).integers(0, 90, (30, *size, channels))
+    spaces = plain_spaces(images.astype(np.uint8), 0)
+    assert set(spaces) == {"brightness"} | ({"colours", "pixels"} if channels > 1 else set())
+    for points in spaces.values():
+        assert points.dtype == np.float32
+        assert len(points) == 30
+        assert points.shape[1] <= 100
+        assert np.isfinite(points).all()
+
+
+def test_colours_tell_hues_apart_and_brightness_does_not():
+    images, labels = hues()
+    spaces = plain_spaces(images, 0)
+    assert clustering_accuracy_score(labels, clusters_of(spaces["colours"], 3)) > 0.95
+    assert clustering_accuracy_score(labels, clusters_of(spaces["brightness"], 3)) < 0.6
+
+
+def test_brightness_is_the_same_whatever_light_and_colour():
+    """To the bit in pixels; principal components may turn, but keep all distances."""
+    images = quarters(60)[0].astype(np.float32) / 255
+    darker = images * np.array([0.2, 0.5, 0.3], np.float32)
+    points, others = plain_spaces(images, 0)["brightness"], plain_spaces(darker, 0)["brightness"]
+    between, between_others = (np.linalg.norm(p[:, None] - p, axis=2) for p in (points, others))
+    np.testing.assert_allclose(between, between_others, atol=1e-3)
+
+
+def test_textures_are_filled_evenly_and_digits_are_not():
+    assert filled_evenly(textures()[0])
+    assert not filled_evenly(digits()[..., None])  # too small for patches
+    assert not filled_evenly(digits().repeat(3, 1).repeat(3, 2)[..., None])
+    assert not filled_evenly(hues()[0])
+    assert not filled_evenly(np.full((20, 16, 16, 1), 7, np.uint8))  # nothing varies
+    assert not filled_evenly(textures(1)[0])
+
+
+def test_textons_tell_textures_apart_and_pixels_do_not():
+    images, labels = textures()
+    spaces = plain_spaces(images, 0)
+    assert clustering_accuracy_score(labels, clusters_of(spaces["texture"], 3)) > 0.95
+    assert clustering_accuracy_score(labels, clusters_of(spaces["brightness"], 3)) < 0.7
+    np.testing.assert_allclose((spaces["texture"] ** 2).sum(1), 1, rtol=1e-5)  # roots of shares
+
+
+def test_the_seed_gives_the_same_textons_and_blocks_change_nothing(monkeypatch):
+    images = textures(40)[0]
+    points = texture_space(images, 0)
+    assert np.array_equal(points, texture_space(images, 0))
+    assert not np.array_equal(points, texture_space(images, 1))
+    whole = plain_spaces(images, 0)
+    monkeypatch.setattr(module, "_BLOCK_NUMBERS", 1)  # one image at a time
+    for name, one_by_one in plain_spaces(images, 0).items():
+        np.testing.assert_allclose(one_by_one, whole[name], atol=1e-5)
+
+
+def test_bytes_and_floats_are_the_same_images():
+    images = hues()[0]
+    as_floats = plain_spaces(images.astype(np.float32) / 255, 0)
+    for name, points in plain_spaces(images, 0).items():
+        np.testing.assert_allclose(np.abs(points), np.abs(as_floats[name]), atol=1e-3)
+
+
+def test_images_on_disk_are_read_where_they_are_asked_for(tmp_path):
+    images = textures(400)[0]
+    np.save(tmp_path / "images.npy", images)
+    on_disk = np.load(tmp_path / "images.npy", mmap_mode="r")
+    rows = np.arange(0, 400, 2)
+    expected = plain_spaces(images[rows], 0)
+    found = plain_spaces(ImageRows(on_disk, rows), 0)
+    assert expected.keys() == found.keys() == {"brightness", "texture"}
+    assert all(np.array_equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("images", [np.full((5, 12, 12, 3), 9, np.uint8), textures(2)[0], textures(1)[0]])
+def test_a_few_or_equal_images_have_spaces(images):
+    assert all(np.isfinite(points).all() for points in plain_spaces(images, 0).values())
