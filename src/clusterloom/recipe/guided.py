@@ -25,9 +25,8 @@ from torch import Tensor
 from clusterloom.inference import apply_in_batches
 from clusterloom.networks.vae import ClusterVAE
 from clusterloom.recipe.augment import choose_views, recolouring, widened
-from clusterloom.recipe.cluster_count import Evidence, best_count, cluster_count_evidence
+from clusterloom.recipe.cluster_count import Evidence, best_count, best_counts, cluster_count_evidence, doubt_about
 from clusterloom.recipe.confidence import calibrate, expected_accuracy
-from clusterloom.recipe.consensus import confirmations, guides_in
 from clusterloom.recipe.fit import fit
 from clusterloom.recipe.neighbours import layout_of, layouts_of
 from clusterloom.recipe.pseudo_labels import FirstPseudoLabels, first_pseudo_labels, second_pseudo_labels
@@ -212,16 +211,17 @@ def _choose_count(
         return []
 
     def compute() -> dict[str, np.ndarray]:
-        middle = min(round(math.sqrt(fewest * most)), len(next(iter(spaces.values()))))
-        confirmed = confirmations(guides_in(layouts, middle, numpy_generator(seed, "mixtures"), run.progress))
-        space = max(confirmed, key=lambda name: confirmed[name])
-        evidence = cluster_count_evidence(spaces[space], layouts[space][0], fewest, most, seed, run.note, run.progress)
+        evidence = cluster_count_evidence(spaces, layouts, fewest, most, seed, run.progress)
         return {"evidence": np.array([list(vars(e).values()) for e in evidence])}
 
     rows = run.cached("count", compute)["evidence"].tolist()
     evidence = [Evidence(int(k), *(round(value, 4) for value in values)) for k, *values in rows]
     count = best_count(evidence) if evidence else fewest
-    run.note(f"number of clusters: {count}, chosen among {fewest} to {most}")
+    for k in best_counts(evidence):
+        of = next(e for e in evidence if e.n_clusters == k)
+        run.note(f"{k} clusters: modularity {of.modularity:.4f}, stability {of.stability:.3f}")
+    doubt = doubt_about(evidence) if evidence else ""
+    run.note(f"number of clusters: {count}, chosen among {fewest} to {most}" + (f"; in doubt: {doubt}" if doubt else ""))
     with fresh_weights(seed, "count"):
         network.set_clusters(count)
     return evidence
