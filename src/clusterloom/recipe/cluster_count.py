@@ -3,7 +3,7 @@
 Like the pseudo-labels, it sees spaces and layouts alone.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ _FINENESS = (1.0, 1.5)
 _LINKED = 1000  # fewer than for pseudo-labels: what counts here is the number, not each image
 _STABILITY_COUNTS = 0.02
 _EACH_COSTS = 0.4
-_CLOSE = 0.01  # scores that differ by less are nearly as good
+_CLOSE = 0.005  # scores that differ by less are nearly as good
 _STABLE = 0.65  # guides that agree less have found no groups that are there
 
 
@@ -31,8 +31,8 @@ class Evidence:
     Attributes:
         n_clusters: The number, k.
         modularity: Share of neighbours that are in the same cluster, less the share that would be by chance (Newman and
-            Girvan, 2004), from -1 to 1, in the space whose neighbours the clusters divide best. More clusters leave less
-            to chance, but cut more between neighbours.
+            Girvan, 2004), from -1 to 1, in the space whose neighbours the clusters divide best. More clusters leave
+            less to chance, but cut more between neighbours.
         stability: Adjusted Rand index between the clusters that guides find in two different spaces, those two that
             agree most. 1: the same clusters; 0: no more alike than by chance.
     """
@@ -116,13 +116,25 @@ def doubt_about(evidence: Sequence[Evidence]) -> str:
     """Why the number may be another one, as half a sentence; empty where there is no reason to doubt it."""
     best, *others = sorted(evidence, key=lambda e: -e.score)
     close = [str(e.n_clusters) for e in others[:2] if e.score > best.score - _CLOSE]
-    unstable = best.stability < _STABLE
-    return " and ".join(
-        [
-            *(["different views of the images agree little on the clusters"] if unstable else []),
-            *([f"{' or '.join(close)} would be nearly as good"] if close else []),
-        ]
-    )
+    reasons = []
+    if best.stability < _STABLE:
+        reasons.append("the images fall into no clear groups")
+    if close:
+        reasons.append(f"{' or '.join(close)} would be nearly as good")
+    return ", and ".join(reasons)
+
+
+def advice_on(evidence: Sequence[Evidence]) -> str:
+    """What a user is told: the number, the next best ones, and where it is in doubt why and how to ask for another."""
+    best, *others = best_counts(evidence)
+    if not others:
+        return f"{best} clusters"
+    next_best = " and ".join(map(str, others))
+    doubt = doubt_about(evidence)
+    if not doubt:
+        return f"{best} clusters; next best: {next_best}"
+    ask = " or ".join(f"-k {k}" for k in others)
+    return f"{best} clusters, but the number is in doubt: {doubt}; next best: {next_best} (ask for one with {ask})"
 
 
 def _numbers_of_guides(fewest: int, most: int) -> list[int]:

@@ -25,7 +25,7 @@ from torch import Tensor
 from clusterloom.inference import apply_in_batches
 from clusterloom.networks.vae import ClusterVAE
 from clusterloom.recipe.augment import choose_views, recolouring, widened
-from clusterloom.recipe.cluster_count import Evidence, best_count, best_counts, cluster_count_evidence, doubt_about
+from clusterloom.recipe.cluster_count import Evidence, advice_on, best_count, best_counts, cluster_count_evidence
 from clusterloom.recipe.confidence import calibrate, expected_accuracy
 from clusterloom.recipe.fit import fit
 from clusterloom.recipe.neighbours import layout_of, layouts_of
@@ -134,7 +134,7 @@ def train_guided(
     return {
         "views": vars(views),
         "spaces": {name: round(value, 3) for name, value in first.follows.items()},
-        **({"count_evidence": [vars(e) for e in evidence]} if evidence else {}),
+        **({"count_evidence": [vars(e) for e in evidence], "count_advice": advice_on(evidence)} if evidence else {}),
         "stage_seconds": {stage: round(seconds, 1) for stage, seconds in run.stage_seconds.items()},
     }
 
@@ -217,11 +217,9 @@ def _choose_count(
     rows = run.cached("count", compute)["evidence"].tolist()
     evidence = [Evidence(int(k), *(round(value, 4) for value in values)) for k, *values in rows]
     count = best_count(evidence) if evidence else fewest
-    for k in best_counts(evidence):
-        of = next(e for e in evidence if e.n_clusters == k)
-        run.note(f"{k} clusters: modularity {of.modularity:.4f}, stability {of.stability:.3f}")
-    doubt = doubt_about(evidence) if evidence else ""
-    run.note(f"number of clusters: {count}, chosen among {fewest} to {most}" + (f"; in doubt: {doubt}" if doubt else ""))
+    for e in (e for k in best_counts(evidence) for e in evidence if e.n_clusters == k):
+        run.note(f"{e.n_clusters} clusters: modularity {e.modularity:.4f}, stability {e.stability:.3f}")
+    run.note(f"number of clusters: {count}, chosen among {fewest} to {most}")
     with fresh_weights(seed, "count"):
         network.set_clusters(count)
     return evidence
