@@ -612,6 +612,7 @@ def test_fit_finds_the_number_of_clusters_and_shows_why(pictures, tmp_path, caps
     assert "2 clusters: modularity" in said
     found = load_model(out).n_clusters_
     assert f"number of clusters: {found}, chosen among 2 to 3" in said
+    assert f"next best: {5 - found}" in said.replace("\n", " ")
     assert f"Found from the images: {found}" in (out / "README.md").read_text()
     with Image.open(out / "number-of-clusters.png") as plot:
         assert plot.width > 500

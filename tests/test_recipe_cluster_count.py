@@ -5,29 +5,56 @@ import pytest
 from recipe_helpers import QUICK, blobs, digits
 
 from clusterloom import ConvVAEClusterer, GuidedClusterer, SettingsError, VAEClusterer, load_model
-from clusterloom.recipe.cluster_count import Evidence, best_count, cluster_count_evidence, enough_modularity
-from clusterloom.recipe.neighbours import layout_of
+from clusterloom.recipe.cluster_count import (
+    Evidence,
+    advice_on,
+    best_count,
+    best_counts,
+    cluster_count_evidence,
+    doubt_about,
+)
+from clusterloom.recipe.neighbours import layouts_of
+
+
+def spaces_of_blobs(n, k):
+    """Two spaces in which the same blobs lie apart, and one that shows nothing of them."""
+    points, _ = blobs(n, k)
+    turned = np.linalg.qr(np.random.default_rng(0).standard_normal((points.shape[1], points.shape[1])))[0]
+    spaces = {
+        "points": points,
+        "turned": (points @ turned).astype(np.float32),
+        "noise": np.random.default_rng(1).standard_normal(points.shape).astype(np.float32),
+    }
+    return spaces, {name: layouts_of(space, 0, 1) for name, space in spaces.items()}
 
 
 @pytest.mark.parametrize("k", [3, 6])
 def test_as_many_as_there_are_blobs(k):
-    points, _ = blobs(600, k)
-    layout, said = layout_of(points, 0), []
-    evidence = cluster_count_evidence(points, layout, 2, 9, 0, said.append)
+    spaces, layouts = spaces_of_blobs(600, k)
+    evidence = cluster_count_evidence(spaces, layouts, 2, 9, 0)
     assert [e.n_clusters for e in evidence] == list(range(2, 10))
-    assert len(said) == 8
-    assert best_count(evidence) == k
+    assert best_count(evidence) == best_counts(evidence)[0] == k
+    assert doubt_about(evidence) == ""
     right = evidence[k - 2]
     assert right.stability > 0.98
     assert right.modularity == pytest.approx(1 - 1 / k, abs=0.02)  # all neighbours inside; 1 / k by chance
-    assert min(e.stability for e in evidence[k:]) < 0.9  # blobs that are cut are cut differently in each half
-    assert evidence[:2] == cluster_count_evidence(points, layout, 2, 3, 0)
+    assert min(e.stability for e in evidence[k:]) < 0.9  # each space cuts blobs in its own way
+    assert evidence == cluster_count_evidence(spaces, layouts, 2, 9, 0)
+
+
+def test_noise_is_doubted():
+    spaces = {name: np.random.default_rng(at).standard_normal((400, 8)) for at, name in enumerate("ab")}
+    evidence = cluster_count_evidence(
+        spaces, {name: layouts_of(space, 0, 1) for name, space in spaces.items()}, 2, 6, 0
+    )
+    assert "no clear groups" in doubt_about(evidence)
 
 
 def test_few_points_bound_the_number():
     points, _ = blobs(40, 3)
-    assert [e.n_clusters for e in cluster_count_evidence(points, points, 2, 20, 0)] == [2, 3, 4, 5]
-    assert [e.n_clusters for e in cluster_count_evidence(points, points, 7, 20, 0)] == [7]
+    spaces, layouts = {"a": points, "b": points[:, ::-1]}, {"a": points[None], "b": points[None, :, ::-1]}
+    assert [e.n_clusters for e in cluster_count_evidence(spaces, layouts, 2, 20, 0)] == [2, 3, 4, 5]
+    assert [e.n_clusters for e in cluster_count_evidence(spaces, layouts, 7, 20, 0)] == [7]
 
 
 @pytest.mark.parametrize(("n", "n_clusters"), [(3, "auto"), (8, (5, 10)), (12, (5, 10))])
@@ -37,18 +64,32 @@ def test_a_handful_of_images_gets_the_fewest_clusters_asked_for(n, n_clusters):
     assert model.n_clusters_ == {3: 2, 8: 5, 12: 5}[n]
 
 
-def test_the_smallest_of_the_best_is_taken():
-    evidence = [Evidence(k, m, 1.0) for k, m in ((2, 0.789), (3, 0.791), (4, 0.8), (5, 0.79))]
-    assert enough_modularity(evidence) == pytest.approx(0.79)
-    assert best_count(evidence) == 3
-    assert best_count([Evidence(4, -0.1, 1.0)]) == 4
+def test_score_doubt_and_advice():
+    clear = [Evidence(k, m, 1.0) for k, m in ((2, 0.4), (3, 0.6), (4, 0.74), (5, 0.71))]
+    assert clear[2].score == pytest.approx(0.74 + 0.02 + 0.1)
+    assert best_counts(clear) == [4, 5, 3]
+    assert doubt_about(clear) == ""
+    assert advice_on(clear) == "4 clusters; next best: 5 and 3"
+    close = [*clear[:3], Evidence(5, 0.76, 0.9)]
+    assert doubt_about(close) == "5 would be nearly as good"
+    assert advice_on(close).endswith("next best: 5 and 3 (ask for one with -k 5 or -k 3)")
+    unstable = [*clear[:3], Evidence(5, 0.8, 0.5)]
+    assert best_count(unstable) == 5
+    assert doubt_about(unstable) == "the images fall into no clear groups"
+    assert advice_on([Evidence(4, -0.1, 1.0)]) == "4 clusters"
+
+
+def test_of_numbers_that_divide_equally_well_the_smaller_is_taken_and_stability_tips_the_scale():
+    assert best_count([Evidence(9, 0.8, 0.9), Evidence(10, 0.803, 0.9)]) == 9
+    assert best_count([Evidence(9, 0.8, 0.9), Evidence(10, 0.806, 0.9)]) == 10
+    assert best_count([Evidence(9, 0.8, 0.9), Evidence(10, 0.806, 0.7)]) == 9
 
 
 def test_the_estimator_finds_the_number_and_keeps_the_evidence(tmp_path):
     model = GuidedClusterer("auto", **QUICK, run_dir=str(tmp_path / "run")).fit(digits(200))
     evidence = [Evidence(**e) for e in model.about_["recipe"]["count_evidence"]]
     assert evidence[0].n_clusters == 2
-    assert evidence[-1].n_clusters == 20
+    assert evidence[-1].n_clusters == 25  # of 200 images
     assert model.n_clusters_ == best_count(evidence) == len(model.cluster_sizes_)
     assert model.predict_proba(digits(5)).shape == (5, model.n_clusters_)
     assert len(model.sample(3, cluster=model.n_clusters_ - 1)) == 3
@@ -58,8 +99,9 @@ def test_the_estimator_finds_the_number_and_keeps_the_evidence(tmp_path):
     loaded = load_model(tmp_path / "model")
     assert loaded.n_clusters_ == model.n_clusters_
     assert np.array_equal(loaded.predict_proba(digits(50)), model.predict_proba(digits(50)))
+    assert model.about_["recipe"]["count_advice"] == advice_on(evidence)
     card = (tmp_path / "model" / "README.md").read_text()
-    assert f"Found from the images: {model.n_clusters_}," in card
+    assert f"Found from the images: {advice_on(evidence)}." in card
     assert f"| **{model.n_clusters_}** |" in card
 
 

@@ -12,34 +12,39 @@ import numpy as np
 
 from clusterloom.files import PNG_SOFTWARE
 from clusterloom.networks.describe import Part, size
-from clusterloom.recipe.cluster_count import Evidence, best_count, enough_modularity
+from clusterloom.recipe.cluster_count import Evidence, best_counts, doubt_about
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _EVIDENCE_TITLES = {
-    "modularity": "modularity: neighbours in the same cluster, beyond chance; dashed: as good as the best",
-    "stability": "stability: do two halves of the images lead to the same clusters?",
+    "score": "score: modularity, stability, and what each further cluster must bring",
+    "modularity": "modularity: neighbours in the same cluster, beyond chance",
+    "stability": "stability: do two views of the images lead to the same clusters?",
 }
 
 
 def cluster_count_plot(evidence: Sequence[Evidence]) -> bytes:
-    """A PNG file of what speaks for each number of clusters, with the choice ringed."""
+    """A PNG file of what speaks for each number of clusters, with the choice ringed, and thinly the next best two."""
     from matplotlib.figure import Figure
 
-    chosen = best_count(evidence)
+    chosen, *others = best_counts(evidence)
     numbers = [e.n_clusters for e in evidence]
-    figure = Figure(figsize=(7, 5.2), layout="constrained")
-    panels = figure.subplots(2, 1, sharex=True)
+    figure = Figure(figsize=(7, 7), layout="constrained")
+    panels = figure.subplots(len(_EVIDENCE_TITLES), 1, sharex=True)
     for panel, (name, title) in zip(panels, _EVIDENCE_TITLES.items(), strict=True):
         values = [getattr(e, name) for e in evidence]
         panel.plot(numbers, values, "o-", color="#0072b2", linewidth=1, markersize=5)
-        at = numbers.index(chosen)
-        panel.plot(chosen, values[at], "o", markersize=13, markerfacecolor="none", color="#d55e00")
+        for k, width in [(chosen, 2.0), *((k, 0.7) for k in others)]:
+            at = values[numbers.index(k)]
+            panel.plot(k, at, "o", markersize=13, markerfacecolor="none", color="#d55e00", markeredgewidth=width)
         panel.set_title(title, loc="left", fontsize=10)
         panel.grid(alpha=0.3)
-    panels[0].axhline(enough_modularity(evidence), color="#d55e00", linewidth=1, linestyle="--")
-    panels[-1].set_xlabel(f"number of clusters; ringed: chosen, {chosen}")
+    next_best = f", and the next best, {' and '.join(map(str, others))}" if others else ""
+    doubt = doubt_about(evidence)
+    panels[-1].set_xlabel(
+        f"number of clusters; ringed: the chosen one, {chosen}{next_best}" + (f"\nin doubt: {doubt}" if doubt else "")
+    )
     panels[-1].xaxis.get_major_locator().set_params(integer=True)
     return _png_bytes(figure, 110)
 

@@ -138,7 +138,8 @@ def _remove_run(run_dir: Path) -> None:
 
 def _found(estimator: Any, out: Path) -> dict[str, Any]:
     """The clusters that were found, as JSON values."""
-    from clusterloom.report.origin import disclosure
+    from clusterloom.recipe.cluster_count import best_counts, doubt_about
+    from clusterloom.report.origin import disclosure, evidence_of
 
     rows = []
     for k, size in enumerate(estimator.cluster_sizes_):
@@ -148,6 +149,8 @@ def _found(estimator: Any, out: Path) -> dict[str, Any]:
             {"cluster": k, "images": int(size), "confidence": mean, "doubtful": int((confidence < _SURE).sum())}
         )
     found = {"model": str(out), "clusters": rows, "seconds": estimator.about_["training_seconds"]}
+    if evidence := evidence_of(estimator):
+        found["number_of_clusters"] = {"best": best_counts(evidence), "doubt": doubt_about(evidence)}
     return {**found, "note": note} if (note := disclosure(estimator)) else found
 
 
@@ -156,6 +159,7 @@ def _tell(estimator: Any, out: Path, source: list[str], output: "Output") -> Non
     from rich.table import Table
 
     from clusterloom.errors import printable
+    from clusterloom.report.origin import recipe_of
 
     found = _found(estimator, out)
     table = Table("cluster", "images", "mean probability", f"doubtful (below {_SURE:.0%})", caption=found.get("note"))
@@ -163,6 +167,8 @@ def _tell(estimator: Any, out: Path, source: list[str], output: "Output") -> Non
         mean = "" if row["confidence"] is None else f"{row['confidence']:.3f}"
         table.add_row(str(row["cluster"]), f"{row['images']:,}", mean, f"{row['doubtful']:,}")
     output.table(table)
+    if advice := recipe_of(estimator).get("count_advice"):
+        output.say(advice)
     output.say(f"model: {printable(str(out))} (members of every cluster: clusters.png)")
     output.say("next:")
     for command in (["predict", str(out), *source, "--out", "clusters.csv"], ["explore", str(out), *source]):

@@ -17,7 +17,7 @@ from clusterloom.settings import CommonSettings, Count, Rate, Weight, parameters
 from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.run import Run
 
-_AUTO = (2, 20)
+_AUTO = (2, 30)
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class GuidedSettings(ConvNetworkSettings, CommonSettings):
     """Knobs of the guided recipe, `clusterloom.recipe`."""
 
     n_clusters: Count | tuple[Count, Count] | Literal["auto"] = "auto"  # type: ignore[assignment]
-    """Number of clusters. auto finds it from the images among 2 to 20, a pair of numbers from the first to the
+    """Number of clusters. auto finds it from the images among 2 to 30, a pair of numbers from the first to the
     second; see `clusterloom.recipe.cluster_count`."""
     batch_norm: bool = True
     category_input: Literal["features", "latent"] = "features"

@@ -34,6 +34,7 @@ class _Recipe(BaseModel):
     spaces: dict[str, float] | None = None
     stage_seconds: dict[str, float] | None = None
     count_evidence: list[dict[str, float]] | None = None
+    count_advice: str | None = None
     backbone: _Backbone | None = None
 
 

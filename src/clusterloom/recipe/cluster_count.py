@@ -1,24 +1,27 @@
-"""The number of clusters: how well each number divides an embedding's neighbour graph.
+"""The number of clusters: how well the guides' consensus divides the images, and how alike guides are, at each number.
 
-Like the pseudo-labels, it sees the embedding and its layout alone.
+Like the pseudo-labels, it sees spaces and layouts alone.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.metrics import adjusted_rand_score
 
 from clusterloom.console import ProgressReport, no_progress
-from clusterloom.recipe.mixture import Mixture, fit_mixtures, mixtures_to_start_from
+from clusterloom.recipe.consensus import Guide, consensus, partitions_of
 from clusterloom.recipe.neighbours import modularity, neighbour_graph
 from clusterloom.training.randomness import numpy_generator
 
-_SPLITS = 3
-_STARTS = 6
-_SPLIT_POINTS = 20_000  # both halves together
+_POINTS = 5000
 _POINTS_PER_CLUSTER = 8
-_ALMOST = 0.0125
+_STARTS = 2
+_FINENESS = (1.0, 1.5)
+_LINKED = 1000  # fewer than for pseudo-labels: what counts here is the number, not each image
+_STABILITY_COUNTS = 0.02
+_EACH_COSTS = 0.4
+_CLOSE = 0.005  # scores that differ by less are nearly as good
+_STABLE = 0.65  # guides that agree less have found no groups that are there
 
 
 @dataclass(frozen=True)
@@ -28,72 +31,115 @@ class Evidence:
     Attributes:
         n_clusters: The number, k.
         modularity: Share of neighbours that are in the same cluster, less the share that would be by chance (Newman and
-            Girvan, 2004), from -1 to 1. More clusters leave less to chance, but cut more between neighbours.
-        stability: Adjusted Rand index between the clusters that two halves of the images lead to; the mean of three
-            divisions into halves. 1: both find the same clusters; 0: no more alike than by chance.
+            Girvan, 2004), from -1 to 1, in the space whose neighbours the clusters divide best. More clusters leave
+            less to chance, but cut more between neighbours.
+        stability: Adjusted Rand index between the clusters that guides find in two different spaces, those two that
+            agree most. 1: the same clusters; 0: no more alike than by chance.
     """
 
     n_clusters: int
     modularity: float
     stability: float
 
+    @property
+    def score(self) -> float:
+        """Modularity + 0.02 stability + 0.4 / k.
+
+        Where two of k even clusters are joined, modularity falls by 2 / k^2. The last term asks a fifth of that of each
+        further cluster.
+        """
+        return self.modularity + _STABILITY_COUNTS * self.stability + _EACH_COSTS / self.n_clusters
+
 
 def cluster_count_evidence(
-    embedding: np.ndarray,
-    layout: np.ndarray,
+    spaces: Mapping[str, np.ndarray],
+    layouts: Mapping[str, np.ndarray],
     fewest: int,
     most: int,
     seed: int,
-    tell: Callable[[str], None] = lambda text: None,
     progress: ProgressReport = no_progress,
 ) -> list[Evidence]:
     """Evidence for every number of clusters from `fewest` to `most`, or as far as the points go: none for a handful.
 
-    Six mixtures are compared for each number, fitted to the halves of three samples. Stability after Lange, Roth, Braun
-    and Buhmann (2004).
+    For each number, guides in all spaces come to a consensus (`clusterloom.recipe.consensus`), as for the pseudo-labels
+    but on 5,000 images, with one layout of each space, and with fewer guides.
 
     Args:
-        embedding: Shape (N, D).
-        layout: Its `clusterloom.recipe.neighbours.layout_of`, shape (N, d).
+        spaces: Points of each space, shape (N, D).
+        layouts: Their layouts, shape (n, N, d).
         fewest: The smallest number, at least 2.
         most: The largest number.
         seed: Fixes everything.
-        tell: Told of the evidence for each number.
         progress: Told how many numbers are done.
     """
-    if len(embedding) < 2 * fewest:  # halves could not have so many clusters
+    n = len(next(iter(spaces.values())))
+    if n < 2 * fewest:
         return []
     generator = numpy_generator(seed, "mixtures", "count")
-    splits = [generator.permutation(len(embedding))[:_SPLIT_POINTS] for _ in range(_SPLITS)]
-    part, graph = neighbour_graph(embedding, seed, progress)
+    rows = np.sort(generator.permutation(n)[:_POINTS])
+    graphs = [neighbour_graph(points[rows], seed, progress) for points in spaces.values()]
+    places = {space: found[0][rows] for space, found in layouts.items()}
+    bound = len(rows) // _POINTS_PER_CLUSTER  # clusters need points to stand on
+    most = max(fewest, min(most, bound))
+    numbers = _numbers_of_guides(fewest, max(most, min(round(max(_FINENESS) * most), bound)))
+    guides: dict[int, list[Guide]] = {}
+    for at, k in enumerate(numbers):
+        progress("guides for the number of clusters", at, len(numbers))
+        guides[k] = [
+            Guide(space, labels, coarse=True)
+            for space, layout in places.items()
+            for labels in partitions_of(layout, layout, k, _STARTS, generator)
+        ]
     evidence = []
-    # Mixtures of halves need points to stand on.
-    most = max(fewest, min(most, len(embedding) // _POINTS_PER_CLUSTER))
     for k in range(fewest, most + 1):
         progress("numbers of clusters", k - fewest, most + 1 - fewest)
-        modularities, stability = [], []
-        for split in splits:
-            halves = [_likeliest(layout[half], k, generator).predict for half in np.array_split(split, 2)]
-            first, second = (predict(layout[split]) for predict in halves)
-            stability.append(adjusted_rand_score(first, second))
-            modularities += [modularity(graph, predict(layout[part])) for predict in halves]
-        evidence.append(Evidence(k, float(np.mean(modularities)), float(np.mean(stability))))
-        tell(f"{k} clusters: modularity {evidence[-1].modularity:.4f}, stability {evidence[-1].stability:.3f}")
+        used = sorted({min(numbers, key=lambda number: abs(number - fineness * k)) for fineness in _FINENESS})
+        heard = [Guide(g.space, g.labels, number == used[0]) for number in used for g in guides[number]]
+        found = consensus(heard, k, numpy_generator(seed, "sample", "count", epoch=k), linked=_LINKED)
+        labels = found.q.argmax(1)
+        best = max(modularity(graph, labels[part]) for part, graph in graphs)
+        evidence.append(Evidence(k, best, max(found.weights.values())))
     return evidence
 
 
-def enough_modularity(evidence: Sequence[Evidence]) -> float:
-    """From which modularity on a number of clusters is as good as the best: 1.25 % below the highest."""
-    highest = max(e.modularity for e in evidence)
-    return highest - _ALMOST * abs(highest)
+def best_counts(evidence: Sequence[Evidence], n: int = 3) -> list[int]:
+    """The n numbers with the highest scores, the best first."""
+    return [e.n_clusters for e in sorted(evidence, key=lambda e: -e.score)[:n]]
 
 
 def best_count(evidence: Sequence[Evidence]) -> int:
-    """The smallest number that is as good as the best: more clusters would separate hardly anything."""
-    enough = enough_modularity(evidence)
-    return min(e.n_clusters for e in evidence if e.modularity >= enough)
+    """The number with the highest score."""
+    return best_counts(evidence, 1)[0]
 
 
-def _likeliest(layout: np.ndarray, n_clusters: int, generator: np.random.Generator) -> Mixture:
-    mixtures = fit_mixtures(layout, mixtures_to_start_from(layout, n_clusters, _STARTS, generator))
-    return max(mixtures, key=lambda mixture: mixture.log_likelihood)
+def doubt_about(evidence: Sequence[Evidence]) -> str:
+    """Why the number may be another one, as half a sentence; empty where there is no reason to doubt it."""
+    best, *others = sorted(evidence, key=lambda e: -e.score)
+    close = [str(e.n_clusters) for e in others[:2] if e.score > best.score - _CLOSE]
+    reasons = []
+    if best.stability < _STABLE:
+        reasons.append("the images fall into no clear groups")
+    if close:
+        reasons.append(f"{' or '.join(close)} would be nearly as good")
+    return ", and ".join(reasons)
+
+
+def advice_on(evidence: Sequence[Evidence]) -> str:
+    """What a user is told: the number, the next best ones, and where it is in doubt why and how to ask for another."""
+    best, *others = best_counts(evidence)
+    if not others:
+        return f"{best} clusters"
+    next_best = " and ".join(map(str, others))
+    doubt = doubt_about(evidence)
+    if not doubt:
+        return f"{best} clusters; next best: {next_best}"
+    ask = " or ".join(f"-k {k}" for k in others)
+    return f"{best} clusters, but the number is in doubt: {doubt}; next best: {next_best} (ask for one with {ask})"
+
+
+def _numbers_of_guides(fewest: int, most: int) -> list[int]:
+    """Each number at first, and then ever larger steps: from 2 to 11, 12, 14, 16, 18, 21, 24, 28, ..."""
+    numbers = [fewest]
+    while numbers[-1] < most:
+        numbers.append(min(most, numbers[-1] + max(1, numbers[-1] // 6)))
+    return numbers

@@ -69,14 +69,33 @@ def guides_of(space: str, layout: np.ndarray, n_clusters: int, generator: np.ran
     part = layout if len(layout) <= FITTED_POINTS else layout[generator.permutation(len(layout))[:FITTED_POINTS]]
     for fineness in _FINENESS:
         k = min(round(fineness * n_clusters), max(n_clusters, len(layout) // 4))
-        if len(layout) < POINTS_PER_CLUSTER * k:
-            seeds = generator.integers(2**31, size=_STARTS).tolist()
-            found = [kmeans_labels(layout, k, seed) for seed in seeds]
-        else:
-            starts = mixtures_to_start_from(part, k, _STARTS, generator)
-            found = [mixture.predict(layout) for mixture in fit_mixtures(part, starts)]
-        guides += [Guide(space, labels.astype(np.int32), k == n_clusters) for labels in found]
+        found = partitions_of(layout, part, k, _STARTS, generator)
+        guides += [Guide(space, labels, k == n_clusters) for labels in found]
     return guides
+
+
+def partitions_of(
+    layout: np.ndarray, part: np.ndarray, k: int, n: int, generator: np.random.Generator
+) -> list[np.ndarray]:
+    """n partitions of a layout into k clusters: by mixtures, or of few points by k-means.
+
+    Args:
+        layout: Shape (N, d).
+        part: Those of its points that mixtures are fitted to, shape (M, d).
+        k: At most N.
+        n: From so many starts.
+        generator: Draws the starts.
+
+    Returns:
+        Clusters, shape (N,) each, int32.
+    """
+    if len(layout) < POINTS_PER_CLUSTER * k:
+        seeds = generator.integers(2**31, size=n).tolist()
+        found = [kmeans_labels(layout, k, seed) for seed in seeds]
+    else:
+        starts = mixtures_to_start_from(part, k, n, generator)
+        found = [mixture.predict(layout) for mixture in fit_mixtures(part, starts)]
+    return [labels.astype(np.int32) for labels in found]
 
 
 def guides_in(
@@ -119,7 +138,11 @@ def confirmations(guides: Sequence[Guide], by_itself: bool = False) -> dict[str,
 
 
 def consensus(
-    guides: Sequence[Guide], n_clusters: int, generator: np.random.Generator, by_itself: bool = False
+    guides: Sequence[Guide],
+    n_clusters: int,
+    generator: np.random.Generator,
+    linked: int = _LINKED,
+    by_itself: bool = False,
 ) -> Consensus:
     """The clusters on which guides agree.
 
@@ -132,6 +155,7 @@ def consensus(
         guides: At least one, of the same N images.
         n_clusters: K, at most N.
         generator: Draws the images that are linked.
+        linked: How many these are at most.
         by_itself: See `confirmations`. All spaces are then confirmed far, so guides count by the fourth power.
     """
     confirmed = confirmations(guides, by_itself)
@@ -139,7 +163,7 @@ def consensus(
     weights = weights / weights.sum() if weights.sum() > 0 else np.full(len(guides), 1 / len(guides))
     partitions = [guide.labels for guide in guides]
     n = len(partitions[0])
-    some = generator.permutation(n)[:_LINKED]
+    some = generator.permutation(n)[:linked]
     apart = np.zeros((len(some), len(some)), np.float32)
     for weight, labels in zip(weights, partitions, strict=True):
         apart += np.float32(weight) * (labels[some, None] != labels[some])

@@ -27,9 +27,8 @@ from torch import Tensor
 from clusterloom.inference import apply_in_batches
 from clusterloom.networks.vae import ClusterVAE
 from clusterloom.recipe.augment import choose_views, recolouring, widened
-from clusterloom.recipe.cluster_count import Evidence, best_count, cluster_count_evidence
+from clusterloom.recipe.cluster_count import Evidence, advice_on, best_count, best_counts, cluster_count_evidence
 from clusterloom.recipe.confidence import calibrate, expected_accuracy
-from clusterloom.recipe.consensus import confirmations, guides_in
 from clusterloom.recipe.fit import fit
 from clusterloom.recipe.frozen import BACKBONE, frozen_features
 from clusterloom.recipe.neighbours import layout_of, layouts_of
@@ -142,7 +141,7 @@ def train_guided(
     return {
         "views": vars(views),
         "spaces": {name: round(value, 3) for name, value in first.follows.items()},
-        **({"count_evidence": [vars(e) for e in evidence]} if evidence else {}),
+        **({"count_evidence": [vars(e) for e in evidence], "count_advice": advice_on(evidence)} if evidence else {}),
         "stage_seconds": {stage: round(seconds, 1) for stage, seconds in run.stage_seconds.items()},
     }
 
@@ -225,16 +224,14 @@ def _choose_count(
         return []
 
     def compute() -> dict[str, np.ndarray]:
-        middle = min(round(math.sqrt(fewest * most)), len(next(iter(spaces.values()))))
-        guides = guides_in(layouts, middle, numpy_generator(seed, "mixtures"), run.progress)
-        confirmed = confirmations(guides, by_itself=BACKBONE in spaces)
-        space = max(confirmed, key=lambda name: confirmed[name])
-        evidence = cluster_count_evidence(spaces[space], layouts[space][0], fewest, most, seed, run.note, run.progress)
+        evidence = cluster_count_evidence(spaces, layouts, fewest, most, seed, run.progress)
         return {"evidence": np.array([list(vars(e).values()) for e in evidence])}
 
     rows = run.cached("count", compute)["evidence"].tolist()
     evidence = [Evidence(int(k), *(round(value, 4) for value in values)) for k, *values in rows]
     count = best_count(evidence) if evidence else fewest
+    for e in (e for k in best_counts(evidence) for e in evidence if e.n_clusters == k):
+        run.note(f"{e.n_clusters} clusters: modularity {e.modularity:.4f}, stability {e.stability:.3f}")
     run.note(f"number of clusters: {count}, chosen among {fewest} to {most}")
     with fresh_weights(seed, "count"):
         network.set_clusters(count)

@@ -11,13 +11,20 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from clusterloom.metrics import sampled_silhouette_score
 from clusterloom.palette import styles
 from clusterloom.predictions import Predictions
-from clusterloom.recipe.cluster_count import Evidence
 from clusterloom.report import charts
 from clusterloom.report.clusters import Cluster, Labels, Seen, Shown, clusters, outliers
 from clusterloom.report.evaluation import Evaluation, evaluation
 from clusterloom.report.map_picture import MapPicture, draw
 from clusterloom.report.numbers import number, percent
-from clusterloom.report.origin import METHODS, about_rows, disclosure, python_call, recipe_of, settings_rows
+from clusterloom.report.origin import (
+    METHODS,
+    about_rows,
+    disclosure,
+    evidence_of,
+    python_call,
+    recipe_of,
+    settings_rows,
+)
 from clusterloom.report.thumbnails import raster
 
 if TYPE_CHECKING:
@@ -54,6 +61,7 @@ class Contents:
     panels: list[charts.Panel]
     stages: list[tuple[str, int, float, float]]
     evidence: list[charts.Panel]
+    count_advice: str
     command: str
     is_python: bool
     stopped: str
@@ -88,7 +96,8 @@ def contents(subject: Subject) -> Contents:
         evaluation=None if seen is None or seen.labels is None else evaluation(seen.predictions, seen.labels),
         panels=charts.loss_panels(model.history_),
         stages=charts.stage_rows(model.history_),
-        evidence=charts.evidence_panels([Evidence(**e) for e in recipe_of(model).get("count_evidence", [])]),
+        evidence=charts.evidence_panels(evidence_of(model)),
+        count_advice=str(recipe_of(model).get("count_advice", "")),
         command=command or python_call(model),
         is_python=command is None,
         stopped=str(model.about_.get("stopped", "")),

@@ -10,8 +10,7 @@ from clusterloom.data.images import ImageSet
 from clusterloom.figures import cluster_count_plot
 from clusterloom.pictures import image_grid, png_bytes
 from clusterloom.predictions import Predictions
-from clusterloom.recipe.cluster_count import Evidence
-from clusterloom.report.origin import recipe_of
+from clusterloom.report.origin import evidence_of
 
 if TYPE_CHECKING:
     from clusterloom.estimators.base import ImageClusterer
@@ -43,6 +42,6 @@ def model_pictures(model: ImageClusterer, images: ImageSet, progress: ProgressRe
         new = [model.to_unit(model.sample(_SHOWN, k, random_state=k)) for k in clusters]
         names = [f"cluster {k}" for k in clusters]
         pictures["generated.png"] = png_bytes(image_grid(new, names, "new images of each cluster, made by the model"))
-    if evidence := recipe_of(model).get("count_evidence"):
-        pictures["number-of-clusters.png"] = cluster_count_plot([Evidence(**e) for e in evidence])
+    if evidence := evidence_of(model):
+        pictures["number-of-clusters.png"] = cluster_count_plot(evidence)
     return pictures

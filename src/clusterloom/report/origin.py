@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from clusterloom.errors import printable
 from clusterloom.networks.backbone import DISCLOSURE
+from clusterloom.recipe.cluster_count import Evidence
 from clusterloom.report.numbers import duration, plain
 
 if TYPE_CHECKING:
@@ -25,6 +26,12 @@ def recipe_of(model: ImageClusterer) -> dict[str, Any]:
     """What the recipe decided on the way; empty where there was none."""
     found: dict[str, Any] = model.about_.get("recipe", {})
     return found
+
+
+def evidence_of(model: ImageClusterer) -> list[Evidence]:
+    """What spoke for each number of clusters; empty where the number was given."""
+    rows = recipe_of(model).get("count_evidence", [])
+    return [Evidence(int(row["n_clusters"]), row["modularity"], row["stability"]) for row in rows]
 
 
 def python_call(model: ImageClusterer) -> str:
