@@ -11,7 +11,6 @@ from sklearn.metrics import adjusted_rand_score
 
 from clusterloom.console import ProgressReport, no_progress
 from clusterloom.recipe.consensus import FITTED_POINTS, POINTS_PER_CLUSTER, consensus, guides_in
-from clusterloom.recipe.frozen import BACKBONE
 from clusterloom.recipe.mixture import Mixture, fit_mixtures, mixture_of, mixtures_to_start_from
 from clusterloom.recipe.neighbours import nearest_neighbours
 from clusterloom.training.randomness import numpy_generator
@@ -57,8 +56,8 @@ def first_pseudo_labels(
 ) -> FirstPseudoLabels:
     """What guides in all layouts agree on.
 
-    Of a backbone's space, and of the others beside it, it counts as well how alike the guides in it are: what a
-    pretrained network alone can see, no other space confirms.
+    Where spaces have several layouts, it counts as well how alike the guides of one space are: what one space alone can
+    see, as that of a backbone, no other confirms. From one layout two starts are alike whatever it shows.
 
     Args:
         layouts: Of every space, by its name, shape (n, N, d) each.
@@ -70,7 +69,8 @@ def first_pseudo_labels(
         n_images = next(iter(layouts.values())).shape[1]
         return FirstPseudoLabels(np.ones((n_images, 1), np.float32), {}, {})
     guides = guides_in(layouts, n_clusters, numpy_generator(seed, "mixtures"), progress)
-    q = consensus(guides, n_clusters, numpy_generator(seed, "sample", "consensus"), by_itself=BACKBONE in layouts).q
+    several = all(len(found) > 1 for found in layouts.values())
+    q = consensus(guides, n_clusters, numpy_generator(seed, "sample", "consensus"), by_itself=several).q
     labels = q.argmax(1)
     coarse = {s: np.stack([g.labels for g in guides if g.space == s and g.coarse]) for s in layouts}
     follows = {s: float(np.mean([adjusted_rand_score(g, labels) for g in found])) for s, found in coarse.items()}
