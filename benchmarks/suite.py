@@ -98,7 +98,7 @@ def cpu_seconds():
 
 
 def peak_bytes():
-    """Of this process and of the largest that it started. On Linux ru_maxrss of a new process begins with its parent's."""
+    """Of this process and of the largest that it started; ru_maxrss of a new process begins with its parent's."""
     own = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text()) if sys.platform == "linux" else None
     peak = int(own[1]) if own else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return 1024 * max(peak, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
