@@ -43,6 +43,8 @@ MAX_EMBEDDED = 100_000  # of more images a sample gets pseudo-labels: neighbours
 _FEW_IMAGES = 10_000  # that get two layouts of each space
 _COLOURS_COUNT = 0.5  # adjusted Rand index with clusters of colours from which on colours tell the kinds apart
 
+_OF_COLOURS = ("colours", "pixels")  # spaces that show them
+
 Colours: TypeAlias = Literal["auto", "use", "ignore"]
 
 
@@ -191,7 +193,8 @@ def _spaces(
     found = apply_in_batches(points, images, run.compute)
     spaces = dict(zip(names, found, strict=True)) | ({BACKBONE: frozen} if frozen.shape[1] else {})
     plain = run.cached("spaces", lambda: plain_spaces(images, seed))
-    return spaces | {name: plain[name] for name in sorted(plain) if name != "colours" or colours != "ignore"}
+    left_out = _OF_COLOURS if colours == "ignore" else ()
+    return spaces | {name: plain[name] for name in sorted(plain) if name not in left_out}
 
 
 def _layouts(spaces: dict[str, np.ndarray], run: Run, seed: int) -> dict[str, np.ndarray]:
