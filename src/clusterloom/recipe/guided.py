@@ -34,7 +34,7 @@ from clusterloom.recipe.frozen import BACKBONE, frozen_features
 from clusterloom.recipe.neighbours import layout_of, layouts_of
 from clusterloom.recipe.pseudo_labels import FirstPseudoLabels, first_pseudo_labels, second_pseudo_labels
 from clusterloom.recipe.represent import represent
-from clusterloom.recipe.spaces import filled_evenly, plain_spaces
+from clusterloom.recipe.spaces import plain_spaces
 from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.randomness import fresh_weights, numpy_generator
 from clusterloom.training.run import Run
@@ -42,7 +42,6 @@ from clusterloom.training.run import Run
 MAX_EMBEDDED = 100_000  # of more images a sample gets pseudo-labels: neighbours cost the square of their number
 _FEW_IMAGES = 10_000  # that get two layouts of each space
 _COLOURS_COUNT = 0.5  # adjusted Rand index with clusters of colours from which on colours tell the kinds apart
-
 _OF_COLOURS = ("colours", "pixels")  # spaces that show them
 
 Colours: TypeAlias = Literal["auto", "use", "ignore"]
@@ -91,15 +90,18 @@ def train_guided(
     # 0. Frozen features.
     frozen = frozen_features(network.backbone, run, images, seed)  # (N, E), no columns without a backbone
 
-    # 1. Represent.
-    of_light = replace(views, colourless=colours != "use")
-    anywhere = filled_evenly(images)
-    learned = represent(network, run, images, replace(plan, epochs=epochs.represent), of_light, anywhere)
-
-    # 2. First pseudo-labels.
+    # 1. Represent. Where there is a texture, images show the same at every place.
     rows = _sampled_rows(len(images), seed)
     sample: Any = images if len(rows) == len(images) else ImageRows(images, rows)
-    spaces = _spaces(learned, sample, frozen[rows], run, seed, colours)
+    plain = run.cached("spaces", lambda: plain_spaces(sample, seed))
+    of_light = replace(views, colourless=colours != "use")
+    of_stage = replace(plan, epochs=epochs.represent)
+    learned = represent(network, run, images, of_stage, of_light, anywhere="texture" in plain)
+
+    # 2. First pseudo-labels.
+    left_out = _OF_COLOURS if colours == "ignore" else ()
+    spaces = _learned_spaces(learned, sample, run) | ({BACKBONE: frozen[rows]} if frozen.shape[1] else {})
+    spaces |= {name: plain[name] for name in sorted(plain) if name not in left_out}
     layouts = _layouts(spaces, run, seed)
     evidence = _choose_count(network, run, spaces, layouts, seed, fewest_clusters)
     run.note(f"pseudo-labels: what guides in {len(spaces)} spaces agree on, {network.n_clusters} clusters")
@@ -174,15 +176,8 @@ def _of_all(function: Callable[[Tensor], Tensor], images: Any, run: Run) -> np.n
     return result
 
 
-def _spaces(
-    learned: Callable[[Tensor], dict[str, Tensor]],
-    images: Any,
-    frozen: np.ndarray,
-    run: Run,
-    seed: int,
-    colours: Colours,
-) -> dict[str, np.ndarray]:
-    """All spaces of the images, (N, D) each; every process calls it."""
+def _learned_spaces(learned: Callable[[Tensor], dict[str, Tensor]], images: Any, run: Run) -> dict[str, np.ndarray]:
+    """The spaces of all images that the network has learned, (N, D) each; every process calls it."""
     names: list[str] = []
 
     def points(x: Tensor) -> tuple[Tensor, ...]:
@@ -191,10 +186,7 @@ def _spaces(
         return tuple(spaces.values())
 
     found = apply_in_batches(points, images, run.compute)
-    spaces = dict(zip(names, found, strict=True)) | ({BACKBONE: frozen} if frozen.shape[1] else {})
-    plain = run.cached("spaces", lambda: plain_spaces(images, seed))
-    left_out = _OF_COLOURS if colours == "ignore" else ()
-    return spaces | {name: plain[name] for name in sorted(plain) if name not in left_out}
+    return dict(zip(names, found, strict=True))
 
 
 def _layouts(spaces: dict[str, np.ndarray], run: Run, seed: int) -> dict[str, np.ndarray]:
