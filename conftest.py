@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+pytest.register_assert_rewrite("explore_browser")  # fixtures and assertions that the page's tests share
+
 # Before PyTorch is imported, here and in started processes: these networks are too small for threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

@@ -1,108 +1,18 @@
-"""The local page in a real browser: Debian's Chromium through the main paths, wide and narrow.
-
-Skipped where no Chromium is on the path; none is ever downloaded.
-"""
+"""The local page in a real browser: Debian's Chromium through the main paths, wide and narrow."""
 
 import json
 import re
-import shutil
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from explore_helpers import HOSTILE, folder_session, served
+from explore_browser import CONTRAST, NARROW, WIDE, labels_of, needs_chromium, said, until, wait_for_map
+from explore_helpers import HOSTILE, served
 
 from clusterloom.explore.session import Session
 
-sync_api = pytest.importorskip("playwright.sync_api")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path")
-
-WIDE, NARROW = {"width": 1400, "height": 900}, {"width": 390, "height": 844}
-ARGUMENTS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-# The page prefers a plain canvas to WebGL in software, which is what there is here.
-ANY_WEBGL = """{
-  const { prototype } = WebGL2RenderingContext;
-  const ask = prototype.getParameter;
-  const isName = (what) => what === prototype.RENDERER || what === 0x9246;
-  prototype.getParameter = function (what) { return isName(what) ? "any" : ask.call(this, what); };
-}"""
-
-
-@pytest.fixture(scope="module")
-def session(tmp_path_factory):
-    return folder_session(tmp_path_factory.mktemp("page"), "model <b>")
-
-
-@pytest.fixture(scope="module")
-def client(session):
-    with served(session) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def open_page(browser, client):
-    """Opens the page as a user does; afterwards: no error, no violation of the policy, no request off the host."""
-    pages, complaints, requests = [], [], []
-
-    def open_page(view="map", size=WIDE, **options):
-        context = browser.new_context(viewport=size, reduced_motion="reduce", **options)
-        page = context.new_page()
-        page.on("console", lambda m: m.type in ("error", "warning") and complaints.append(m.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("dialog", lambda dialog: complaints.append(f"dialog: {dialog.message}"))
-        page.on("request", lambda request: requests.append(request.url))
-        page.add_init_script(ANY_WEBGL)
-        page.add_init_script(
-            "addEventListener('securitypolicyviolation', (e) => console.error('policy: ' + e.violatedDirective))"
-        )
-        page.goto(client.address)
-        page.wait_for_selector("html[data-started]")
-        page.evaluate(f"location.hash = '/{view}'")
-        page.wait_for_selector(f"body[data-view={view.split('/')[0]}]")
-        pages.append(page)
-        return page
-
-    yield open_page
-    for page in pages:
-        page.context.close()
-    # A renderer in software says how slow it is; that is no complaint of ours.
-    # A refusal that a test provokes is no complaint either.
-    known = ("GPU stall", "GL Driver Message", "status of 400", "status of 409")
-    assert [c for c in complaints if not any(text in c for text in known)] == []
-    assert requests
-    hosts = {urlsplit(url).netloc for url in requests if not url.startswith(("data:", "blob:"))}
-    assert hosts == {client.host}
-
-
-def until(page, expression, arg=None):
-    """Wait until an expression is true. The browser's own waiting needs `eval`, which the page's policy forbids."""
-    for _ in range(300):
-        if page.evaluate(expression, arg):
-            return
-        page.wait_for_timeout(50)
-    raise AssertionError(f"never true: {expression}")
-
-
-def labels_of(client):
-    return client.get("/api/labels")[2]
-
-
-def said(page, text):
-    until(page, "(text) => document.getElementById('status').textContent.includes(text)", arg=text)
-
-
-def wait_for_map(page):
-    until(page, "Number(document.getElementById('map').dataset.drawn) > 5")
+pytest_plugins = ("explore_browser",)
+pytestmark = needs_chromium
 
 
 def is_drawn(page):
@@ -403,14 +313,6 @@ def test_a_walk_between_two_images(open_page):
     assert page.locator("#walk .end img").count() == 2
 
 
-@pytest.fixture
-def tidy(client):
-    """Afterwards the clusters are the model's again."""
-    yield
-    while client.get_json("/api/state")["can_undo"]:
-        client.edit({"op": "undo"})
-
-
 def focused(page):
     return page.evaluate("document.activeElement.id || document.activeElement.tagName")
 
@@ -616,27 +518,6 @@ def test_nothing_is_wider_than_a_narrow_window(open_page, scheme):
             page.wait_for_timeout(250)
             assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"], (view, tab)
         assert page.locator("#views").is_visible()
-
-
-CONTRAST = """() => {
-  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
-  const rgb = (text) => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = text; canvas.fillRect(0, 0, 1, 1);
-    return [...canvas.getImageData(0, 0, 1, 1).data]; };
-  const light = ([r, g, b]) => { const f = (v) => ((v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-    return 0.2126 * f(r) + 0.7152 * f(g) + 0.0722 * f(b); };
-  const ground = (e) => { for (; e; e = e.parentElement) { const c = rgb(getComputedStyle(e).backgroundColor);
-    if (c[3] === 255) return c; } return [255, 255, 255, 255]; };
-  const bad = [];
-  for (const e of document.querySelectorAll("body *")) {
-    const text = [...e.childNodes].filter((n) => n.nodeType === 3).map((n) => n.textContent.trim()).join("");
-    const seen = e.checkVisibility({ visibilityProperty: true, opacityProperty: true });
-    if (!text || !seen || e.closest(":disabled, .unseen, option")) continue;
-    const [a, b] = [light(rgb(getComputedStyle(e).color)), light(ground(e))].sort((x, y) => y - x);
-    const contrast = (a + 0.05) / (b + 0.05);
-    if (contrast < 4.5) bad.push(`${text.slice(0, 30)}: ${contrast.toFixed(2)}`);
-  }
-  return bad;
-}"""
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -1,6 +1,7 @@
 // Views that ask the network: new images, walks, latent dimensions.
 
 import { attempt, decoded, imageUrl, postImage, postJson, start } from "./api.js";
+import { dot } from "./colours.js";
 import { byId, count, fillClusters, h, latestOnly, say } from "./dom.js";
 import { store } from "./store.js";
 
@@ -112,6 +113,7 @@ class End {
   constructor(id, label, changed) {
     this.row = null;
     this.changed = changed;
+    this.label = label;
     this.cluster = new ClusterChoice(id, label, () => this.setRow(null));
     this.picture = h("div", { class: "end" });
     this.element = h("div", { class: "walk-end" }, this.cluster.field, this.picture);
@@ -127,9 +129,18 @@ class End {
     return this.row === null ? { cluster: this.cluster.number } : { row: this.row };
   }
 
+  /** An image stands in place of the choice of a cluster: its own may be another one. */
   #show() {
-    const back = h("button", { class: "quiet", onclick: () => this.#leaveRow() }, "use the cluster instead");
-    this.picture.replaceChildren(...(this.row === null ? [] : [h("img", { src: imageUrl(this.row), alt: `image in row ${this.row}` }), back]));
+    this.cluster.field.hidden = this.row !== null;
+    const back = () => h("button", { class: "quiet", onclick: () => this.#leaveRow() }, "use a cluster instead");
+    const title = () => h("span", {}, dot(store.labels[this.row]), `an image of ${store.title(store.labels[this.row])}`);
+    this.picture.replaceChildren(...(this.row === null ? [] : [this.label, h("img", { src: imageUrl(this.row), alt: `image in row ${this.row}` }), title(), back()]));
+  }
+
+  /** Offer the clusters that there are now; an image that was chosen stays. */
+  update(follows) {
+    this.cluster.update(follows);
+    this.#show();
   }
 
   #leaveRow() {
@@ -153,8 +164,8 @@ export class Walk {
     this.play = h("button", { id: "walk-play", "aria-pressed": "false", onclick: () => this.#toggle() }, "Play");
     this.strip = h("div", { class: "film", "aria-hidden": "true" });
     store.on("cluster", () => {
-      if (store.cluster === null || !this.shown) return;
-      this.from.cluster.update();
+      if (store.cluster === null || !this.shown || !isOpen(this.box)) return; // what was chosen here stays
+      this.from.update(true);
       this.from.setRow(null);
     });
     store.on("labels", () => this.show());
@@ -167,7 +178,7 @@ export class Walk {
 
   show() {
     if (!isOpen(this.box) || !store.state) return;
-    for (const end of [this.from, this.to]) end.cluster.update(!this.shown);
+    for (const end of [this.from, this.to]) end.update(!this.shown);
     if (!this.shown) this.#spread();
     this.redraw();
   }

@@ -21,7 +21,7 @@ new Drop(() => openView("try"));
 new Details({
   goTo: (row) => {
     openView("map");
-    requestAnimationFrame(() => requestAnimationFrame(() => map.goTo(row)));
+    map.goTo(row);
   },
   walkFrom: (row) => openMaker("walk", () => makers.walk.from.setRow(row)),
   walkTo: (row) => openMaker("walk", () => makers.walk.to.setRow(row)),

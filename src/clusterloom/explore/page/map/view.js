@@ -40,6 +40,7 @@ export class MapView {
     this.showsImages = true;
     this.hovered = null;
     this.path = null;
+    this.awaited = null; // the row to go to when the map is in sight
     this.toScreen = { scale: 1, left: 0, top: 0 };
     this.#bindPointer();
     this.#bindKeys();
@@ -81,7 +82,10 @@ export class MapView {
       canvas.height = Math.round(this.height * this.ratio);
     }
     const { width, height } = this;
-    if (width && height) this.zoom.extent([[0, 0], [width, height]]).translateExtent([[-width, -height], [2 * width, 2 * height]]);
+    if (width && height) {
+      this.zoom.extent([[0, 0], [width, height]]).translateExtent([[-width, -height], [2 * width, 2 * height]]);
+      if (this.awaited !== null) this.goTo(this.awaited);
+    }
     this.#redrawPoints();
   }
 
@@ -233,8 +237,10 @@ export class MapView {
     this.zoom.transform(this.target, zoomIdentity);
   }
 
-  /** Bring a row into the middle, near enough to see it among its neighbours. */
+  /** Bring a row into the middle, near enough to see it among its neighbours; a map out of sight does so once it is shown. */
   goTo(row) {
+    this.awaited = this.width ? null : row;
+    if (!this.width) return;
     const { scale, left, top } = this.#unzoomed();
     const x = left + store.positions[2 * row] * scale;
     const y = top + (1 - store.positions[2 * row + 1]) * scale;
