@@ -234,7 +234,7 @@ def main():
         folder.mkdir(parents=True, exist_ok=True)
         data, model = images_and_model(folder, options.smoke)
         server = Page(str(model), str(data), dict(os.environ))
-        positions = np.frombuffer(server.ask("GET", "/api/positions"), "<f4").reshape(-1, 2)
+        positions = np.frombuffer(server.ask("GET", "/api/columns/position"), "<f4").reshape(-1, 2)
         kinds = {}
         try:
             with sync_playwright() as playwright:

@@ -61,8 +61,8 @@ def folder_session(tmp_path, name="model"):
 
 
 @contextmanager
-def served(session):
-    listener = _listen(0)
+def served(session, port=0):
+    listener = _listen(port)
     app = build_app(session, listener.getsockname()[1])
     server = uvicorn.Server(_config(app))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)

@@ -1,8 +1,13 @@
 """Paths that a user takes from one view of the local page to another, at several widths."""
 
+import io
+from itertools import pairwise
+
 import numpy as np
 import pytest
-from explore_browser import CONTRAST, needs_chromium, until
+from explore_browser import CONTRAST, needs_chromium, said, until, wait_for_map
+from explore_helpers import served
+from PIL import Image
 
 pytest_plugins = ("explore_browser",)
 pytestmark = needs_chromium
@@ -85,3 +90,380 @@ def test_walk_from_here_is_kept_while_another_cluster_is_opened(open_page, sessi
     assert not page.locator("#walk-from").is_visible()
     page.locator("#walk").get_by_role("button", name="use a cluster instead").first.click()
     assert page.locator("#walk-from").is_visible()
+
+
+# Corrections
+
+
+@every_width
+def test_the_queue_of_doubt_is_answered_by_keys_and_undone(open_page, client, session, tidy, width):
+    said_of, page = session.collection.predictions, open_page("gallery/0", SIZES[width])
+    page.evaluate("location.hash = '/review'")
+    first, second, third, fourth = said_of.by_doubt[:4].tolist()
+    ids = session.collection.images.ids
+    shows = """([id, done]) => document.querySelector('#review h2')?.textContent === id
+        && document.getElementById('review-progress').textContent.startsWith(done)"""
+    until(page, shows, [ids[first], "0 of 90"])
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    near = page.evaluate("[...document.querySelectorAll('.review-near section:first-child img')].map((i) => i.alt)")
+    own = said_of.labels == said_of.labels[first]
+    assert near == [ids[row] for row in said_of.similar([first], 8, own)[0]]
+    page.keyboard.press("k")
+    until(page, shows, [ids[second], "1 of 90"])
+    runner_up = int(np.argsort(-said_of.proba[second])[1])
+    page.keyboard.press("m")
+    until(page, shows, [ids[third], "2 of 90"])
+    page.keyboard.press("o")
+    until(page, shows, [ids[fourth], "3 of 90"])
+    page.keyboard.press("s")
+    until(page, "(id) => document.querySelector('#review h2').textContent !== id", ids[fourth])
+    assert "1 skipped" in page.locator("#review-progress").inner_text()
+    assignment = session.collection.assignment
+    assert assignment.marks[[first, second, third, fourth]].tolist() == [1, 1, 2, 0]
+    assert assignment.labels[second] == runner_up
+    page.keyboard.press("z")
+    said(page, "Undone: 1 image marked as an outlier")
+    until(page, shows, [ids[third], "2 of 90"])
+    other = next(k for k in range(3) if k != said_of.labels[third])
+    page.keyboard.press(str(other))
+    until(page, "document.getElementById('review-progress').textContent.startsWith('3 of 90')")
+    assert session.collection.assignment.labels[third] == other
+    # What was moved here is marked there, and the list of edits takes it back.
+    page.evaluate(f"location.hash = '/gallery/{other}'")
+    page.wait_for_selector(f"#gallery .tile[data-row='{third}']")
+    page.click("#history")
+    page.wait_for_selector("dialog[open] .history li")
+    assert page.locator("dialog .history li span").all_inner_texts()[0].endswith(f"moved to cluster {other}")
+    page.get_by_role("button", name="Take back all from here").last.click()
+    said(page, "Taken back, from: 1 image kept")
+    assert not session.collection.assignment.marks.any()
+
+
+@every_width
+def test_merging_offers_the_nearest_cluster_and_a_double_click_merges_once(open_page, client, session, tidy, width):
+    state = client.get_json("/api/state")
+    nearest = state["clusters"][1]["next"]
+    page = open_page("map", SIZES[width])
+    page.evaluate("location.hash = '/gallery/1'")
+    page.click("#merge")
+    page.wait_for_selector("dialog[open] #merge-with")
+    assert page.input_value("#merge-with") == str(nearest)
+    assert page.locator("dialog .strip").count() == 2
+    page.get_by_role("button", name="Leave it").click()
+    assert client.get_json("/api/state")["revision"] == state["revision"]
+    page.click("#merge")
+    page.dblclick("#merge-take")
+    said(page, f"cluster {nearest} is now part of cluster 1")
+    page.wait_for_timeout(300)
+    assert client.get_json("/api/state")["revision"] == state["revision"] + 1
+    page.click("#undo")
+    said(page, f"Undone: cluster {nearest} merged into cluster 1")
+
+
+def test_a_cluster_is_split_into_three_after_a_look(open_page, session, tidy):
+    page = open_page("gallery/0")
+    page.click("#split")
+    page.wait_for_selector("dialog[open] .halves section")
+    page.fill("#split-parts", "3")
+    until(page, "document.querySelectorAll('dialog .halves section').length === 3")
+    page.click("#split-take")
+    said(page, "clusters 3, 4 are new")
+    assert sorted(session.collection.assignment.names) == [0, 1, 2, 3, 4]
+
+
+def test_what_was_edited_is_seen_everywhere(open_page, client, session, tidy):
+    """A merged cluster is in no bars, an emptied one in no list, and all probabilities are written alike."""
+    labels = session.collection.predictions.labels
+    client.edit({"op": "merge", "clusters": [0, 1], "into": 1})
+    row = int(np.flatnonzero(labels == 0)[0])
+    page = open_page("gallery/1")
+    page.click(f"#gallery .tile[data-row='{row}']")
+    page.wait_for_selector("#image-details .bars")
+    assert "cluster 0" not in page.locator("#image-details .bars").inner_text()
+    client.edit({"op": "move", "rows": np.flatnonzero(labels == 2).tolist(), "to": 1})
+    until(page, "document.getElementById('cluster-2') === null")
+
+
+# Filters and the selection
+
+
+@every_width
+def test_a_filter_holds_in_every_view_and_one_selection_too(open_page, client, session, width):
+    images, said_of = session.collection.images, session.collection.predictions
+    page = open_page("map", SIZES[width])
+    page.click("#filter-toggle")
+    page.locator("#filter-high").fill("60")
+    expected = np.flatnonzero(said_of.confidence <= 0.6)
+    assert 0 < len(expected) < 90
+    until(page, "(n) => document.getElementById('filter-count').textContent.startsWith(`${n} of 90`)", len(expected))
+    page.select_option("#filter-label", "2")
+    expected = expected[images.labels[expected] == 2]
+    page.wait_for_selector(f"#filter-count:has-text('{len(expected)} of 90 images')")
+    page.click("#filter-toggle")
+    page.evaluate("location.hash = '/gallery'")
+    page.wait_for_selector(f"text={len(expected)} of {len(expected)} images shown")
+    page.select_option("#order", "doubtful")
+    in_order = [row for row in said_of.by_doubt.tolist() if row in set(expected.tolist())]
+    until(
+        page,
+        "(rows) => [...document.querySelectorAll('#gallery .tile')].map((t) => t.dataset.row).join() === rows.join()",
+        in_order,
+    )
+    page.click("#select-shown")
+    page.wait_for_selector(f"#selection h2:has-text('{len(expected)} images selected')", state="attached")
+    page.evaluate("location.hash = '/labels'")
+    page.wait_for_selector("#labels table")
+    assert page.locator("#labels tbody tr").nth(0).locator(".cell").count() == 0  # the filter holds here too
+    page.locator("#filters .chip").first.click()  # the probability
+    page.locator("#filters .chip").first.click()  # the label
+    page.wait_for_selector("#labels tbody tr:first-child .cell")
+    cell = page.locator("#labels tbody tr").nth(0).locator(".cell").first
+    count = int(cell.inner_text())
+    cell.click()
+    said(page, f"{count} image")
+    page.reload()  # a reload keeps the selection
+    page.wait_for_selector("html[data-started]")
+    page.wait_for_selector(f"#selection h2:has-text('{count} image')", state="attached")
+    chosen = page.evaluate(
+        "[...document.querySelectorAll('#selection .tile img')].map((i) => Number(i.src.match(/image.(\\d+)/)[1]))"
+    )
+    assert (images.labels[chosen] == 0).all()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_selection_is_inverted_narrowed_shown_and_marked(open_page, client, session, tidy):
+    labels = session.collection.predictions.labels
+    page = open_page("gallery/0")
+    page.click("#select-all")
+    page.click("#invert-selection")
+    page.wait_for_selector(f"#selection h2:has-text('{(labels != 0).sum()} images selected')")
+    page.click("#cluster-1")
+    page.click("#intersect-selection")
+    page.wait_for_selector(f"#selection h2:has-text('{(labels == 1).sum()} images selected')")
+    page.click("#show-selection")
+    page.wait_for_selector(f"text={(labels == 1).sum()} of {(labels == 1).sum()} images shown")
+    page.click("#confirm-selection")
+    said(page, f"{(labels == 1).sum()} images kept")
+    assert (session.collection.assignment.marks == (labels == 1)).all()
+
+
+def test_keys_choose_in_a_gallery(open_page, session):
+    page = open_page("gallery/0")
+    page.wait_for_selector("#gallery .tile")
+    page.focus("#gallery .tile[tabindex='0']")
+    selected = "document.querySelectorAll('#gallery [aria-selected=true]').length"
+    page.keyboard.press("Shift+ArrowRight")
+    page.keyboard.press("Shift+ArrowRight")
+    until(page, f"{selected} === 3")
+    page.keyboard.press("Escape")
+    until(page, f"{selected} === 0")
+    page.keyboard.press("Control+a")
+    size = int(session.collection.predictions.sizes[0])
+    page.wait_for_selector(f"#selection h2:has-text('{size} images selected')")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#selection h2:has-text('Nothing selected')")
+
+
+def test_going_back_finds_the_gallery_where_it_was(open_page, client, tidy):
+    client.edit({"op": "merge", "clusters": [0, 1, 2], "into": 0})
+    for size in ({"width": 1000, "height": 400}, {"width": 390, "height": 500}):
+        page = open_page("gallery/0", size)
+        page.wait_for_selector("#gallery .tile")
+        scroller = "document.getElementById('main')" if size["width"] > 900 else "document.scrollingElement"
+        page.locator(".sentinel").scroll_into_view_if_needed()
+        page.wait_for_selector("text=90 of 90 images shown")
+        page.evaluate(f"{scroller}.scrollTop = 450")
+        page.click("#to-map")
+        page.wait_for_selector("body[data-view=map]")
+        page.go_back()
+        page.wait_for_selector("body[data-view=gallery]")
+        until(page, f"Math.abs({scroller}.scrollTop - 450) < 2")
+        page.evaluate("location.hash = '/gallery'")
+        page.wait_for_selector("h2:has-text('All clusters')")
+        page.go_back()
+        page.wait_for_selector("#gallery h2:has-text('cluster 0')")
+        until(page, f"Math.abs({scroller}.scrollTop - 450) < 2")
+
+
+# What is looked at stays in sight
+
+
+@pytest.mark.parametrize("width", [1600, 1024, 920])
+def test_a_found_image_is_looked_at_where_it_can_be_seen(open_page, session, width):
+    page = open_page("gallery/0", {"width": width, "height": 700})
+    page.locator("#gallery .tile").first.click()
+    page.click("#more-like-this")
+    page.wait_for_selector("#found .tile")
+    tile = page.locator("#found .tile").nth(40)
+    tile.scroll_into_view_if_needed()
+    tile.click()
+    name = session.collection.images.ids[int(tile.get_attribute("data-row"))]
+    until(page, "(name) => document.querySelector('#image-details h2').textContent === name", name)
+    for selector in ("#image-details h2", "#image-details .large", "#found .tile.current"):
+        box = page.locator(selector).bounding_box()
+        assert box["y"] >= 0
+        assert box["y"] + box["height"] <= 700, selector
+    # Nothing lies on anything else in the panel.
+    tops = page.evaluate(
+        """[...document.querySelectorAll('#image-details > *')].map((e) => e.getBoundingClientRect())
+        .map(({ top, bottom }) => [top, bottom])"""
+    )
+    assert all(below[0] >= above[1] - 0.5 for above, below in pairwise(tops))
+
+
+@pytest.mark.parametrize("width", [901, 920, 1024, 1100, 390])
+def test_latent_dimensions_fit_at_every_width(open_page, width):
+    page = open_page("generate/0", {"width": width, "height": 844})
+    page.click("#tab-dimensions")
+    page.wait_for_selector("#dimensions li canvas")
+    right = page.evaluate(
+        "[...document.querySelectorAll('#dimensions canvas, #dimensions input')]"
+        ".map((e) => e.getBoundingClientRect().right)"
+    )
+    edge = page.evaluate("document.getElementById('main').getBoundingClientRect().right")
+    assert max(right) <= edge
+    assert page.evaluate(
+        "document.getElementById('main').scrollWidth <= document.getElementById('main').clientWidth + 1"
+    )
+
+
+def test_the_maps_colours_have_legends_and_change_thumbnails_too(open_page):
+    page = open_page("map")
+    wait_for_map(page)
+    overlay = "document.querySelector('#map .overlay').toDataURL()"
+    shown = {"cluster": page.evaluate(overlay)}
+    for by, text in (("doubt", "unsure, 45 % or less"), ("label", "kind 1")):
+        page.select_option("#colour-by", by)
+        page.wait_for_selector(f"#map-legend:has-text('{text}')")
+        until(page, f"(before) => {overlay} !== before", page.evaluate("(x) => x", next(reversed(shown.values()))))
+        shown[by] = page.evaluate(overlay)
+    page.select_option("#colour-by", "cluster")
+    assert not page.locator("#map-legend").is_visible()
+    assert len(set(shown.values())) == 3
+
+
+def test_forced_colours_show_what_is_current(open_page):
+    page = open_page("gallery/0", forced_colors="active")
+    page.locator("#gallery .tile").nth(1).click()
+    page.locator("#gallery .tile .tick").nth(3).click()
+    for selector in ("#to-gallery", "#cluster-0", "#gallery .tile.current", "#gallery [aria-selected=true]"):
+        assert page.evaluate("(s) => getComputedStyle(document.querySelector(s)).outlineStyle", selector) == "solid", (
+            selector
+        )
+
+
+# Pictures of the user's own
+
+
+def png(pixels):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@every_width
+def test_several_pictures_are_told_apart_and_shown_on_the_map(open_page, session, width):
+    rng = np.random.default_rng(3)
+    row = 40
+    good = (session.source / session.collection.images.ids[row]).read_bytes()
+    page = open_page("try", SIZES[width])
+    files = [
+        ("good.png", good),
+        ("bad.png", b"nothing"),
+        ("noise.png", png(rng.integers(0, 256, (24, 24, 3)).astype(np.uint8))),
+        ("black.png", png(np.zeros((24, 24, 3), np.uint8))),
+    ]
+    page.set_input_files("#drop-file", [{"name": n, "mimeType": "image/png", "buffer": b} for n, b in files])
+    until(
+        page,
+        "document.querySelectorAll('#drop-result .brought').length === 4 && document.getElementById('brought-on-map')",
+    )
+    cards = [card.inner_text() for card in page.locator("#drop-result .brought").all()]
+    assert "outlier" not in cards[0]
+    assert "not one of the formats" in cards[1]
+    assert "An outlier: " in cards[2]
+    assert "An outlier: " in cards[3]
+    page.click("#brought-on-map")
+    page.wait_for_selector("body[data-view=map]")
+    until(page, "document.getElementById('map').dataset.drawn !== undefined")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.evaluate("location.hash = '/try'")
+    page.set_input_files("#drop-file", {"name": "x.png", "mimeType": "image/png", "buffer": b"nothing of the kind"})
+    page.wait_for_selector("#drop-result [role=alert]:has-text('not one of the formats')")
+    assert page.locator("#drop-result .pair").count() == 0
+
+
+def test_a_picture_is_pasted(open_page, session):
+    page = open_page("gallery/0")
+    data = list((session.source / session.collection.images.ids[7]).read_bytes())
+    page.evaluate(
+        """(bytes) => { const data = new DataTransfer();
+        data.items.add(new File([new Uint8Array(bytes)], "pasted.png", { type: "image/png" }));
+        const event = new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true });
+        document.body.dispatchEvent(event); }""",
+        data,
+    )
+    page.wait_for_selector("body[data-view=try]")
+    page.wait_for_selector("#drop-result .brought:has-text('pasted.png')")
+
+
+def test_an_image_is_enlarged_and_tiles_too(open_page):
+    page = open_page("gallery/0")
+    page.locator("#gallery .tile").first.click()
+    page.click("#enlarge")
+    image = page.locator("dialog .zoomed img")
+    before = image.bounding_box()["width"]
+    page.keyboard.press("+")
+    page.keyboard.press("+")
+    until(page, f"document.querySelector('dialog .zoomed img').getBoundingClientRect().width > {2 * before}")
+    page.keyboard.press("Escape")
+    small = page.locator("#gallery .tile").first.bounding_box()["width"]
+    page.locator("#tile-size").fill("200")
+    assert page.locator("#gallery .tile").first.bounding_box()["width"] > 2 * small
+    page.locator("#tile-size").fill("76")
+
+
+# The server
+
+
+def test_an_old_tab_says_what_happened_and_goes_on_by_itself(browser, session):
+    """Explore is started anew: the old tab says so in words, and works again once the new address has been opened."""
+    context, version = browser.new_context(), session.version
+    old = context.new_page()
+    with served(session) as first:
+        old.goto(first.address)
+        old.wait_for_selector("html[data-started]")
+    try:
+        session.version = "of another start"
+        with served(session, first.port) as second:
+            said(old, "explore has been started anew")
+            old.evaluate("document.documentElement.dataset.old = 'yes'")
+            new = context.new_page()
+            new.goto(second.address)
+            new.wait_for_selector("html[data-started]")
+            old.wait_for_selector("html[data-started]:not([data-old])")  # it has loaded itself anew
+            old.wait_for_selector("#cluster-1")
+    finally:
+        session.version = version
+        context.close()
+
+
+def test_the_table_is_only_offered_where_it_can_be_written(open_page, client, monkeypatch):
+    from clusterloom.explore.routes import state
+
+    monkeypatch.setattr(state, "_HAS_PYARROW", False)
+    page = open_page("gallery/0")
+    page.click("summary:has-text('Export')")
+    assert page.locator("[data-save=csv]").is_visible()
+    assert not page.locator("[data-save=parquet]").is_visible()
+
+
+def test_all_clusters_at_once_and_a_spread_of_nothing(open_page):
+    page = open_page("generate")
+    page.wait_for_selector("#generated .generated-row canvas")
+    assert page.locator("#generated .generated-row").count() == 3
+    page.locator("#spread").fill("0")
+    until(page, "document.querySelectorAll('#generated canvas').length === 3")
+    page.select_option("#generate-cluster", "1")
+    until(page, "document.querySelectorAll('#generated canvas').length === 1")
+    assert "one image only" in page.locator("#new-images").inner_text()

@@ -16,14 +16,13 @@ def test_forty_clusters_differ_in_colour_or_marker_and_near_ones_in_colour():
     assert len(styles(np.zeros((100, 2)))) == 100
 
 
-def test_clusters_without_a_place_change_no_other_and_differ_among_themselves():
-    places = np.random.default_rng(0).uniform(size=(13, 2))
-    chosen = styles(places, unplaced=57)
-    assert chosen[:13] == styles(places)
-    assert chosen[:20] == styles(places, unplaced=7)
+def test_clusters_that_come_later_change_no_other():
+    places = np.random.default_rng(0).uniform(size=(70, 2))
+    chosen = styles(places)
+    assert chosen[:13] == styles(places[:13])
     assert len(set(chosen)) == 70
     assert len({style.colour for style in chosen[10:20]}) == 10
-    assert styles(np.zeros((2, 2)), unplaced=1)[2].hex == COLOURS[2]
+    assert styles(np.zeros((3, 2)))[2].hex == COLOURS[2]
 
 
 def test_people_who_see_colours_differently_can_tell_them_apart():

@@ -75,11 +75,22 @@ def test_labels_confidence_and_sizes_come_from_the_probabilities():
 def test_the_typical_are_near_the_middle_and_the_doubtful_least_certain():
     latents = [[0, 0], [1, 0], [-1, 0], [5, 0], [-5, 0.1], [50, 50]]
     made = make([[0.9, 0.1], [0.8, 0.2], [0.9, 0.1], [0.6, 0.4], [0.9, 0.1], [0.1, 0.9]], latents)
-    np.testing.assert_array_equal(made.typical(0, 3), [0, 1, 2])
-    assert set(made.typical(0)) == {0, 1, 2, 3, 4}
+    # The surer half comes first, the nearest to the middle first; then the other half.
+    np.testing.assert_array_equal(made.typical(0), [0, 2, 4, 1, 3])
+    np.testing.assert_array_equal(made.typical(0, 3), [0, 2, 4])
     # After the two uncertain ones the certain ones follow, the least typical first.
     np.testing.assert_array_equal(made.doubtful(0), [3, 1, 4, 2, 0])
     np.testing.assert_array_equal(made.typical(1), [5])
+    np.testing.assert_array_equal(made.by_doubt, [3, 1, 4, 2, 0, 5])
+
+
+def test_no_image_is_in_the_first_half_of_both_orders():
+    features, _ = blobs(200)
+    made = make(np.random.default_rng(0).dirichlet([1, 1, 1], 200), features)
+    for k in range(3):
+        half = made.sizes[k] // 2
+        assert not set(made.typical(k, half)) & set(made.doubtful(k, half))
+        assert sorted(made.typical(k)) == sorted(made.doubtful(k)) == np.flatnonzero(made.labels == k).tolist()
 
 
 def test_dimensions_count_by_the_deviation_of_the_cluster():
@@ -105,10 +116,11 @@ def test_nearest_clusters_follow_the_mean_probability():
 def test_similar_images_are_the_nearest_and_never_the_ones_asked_about():
     latents = np.array([[0, 0], [1, 0], [3, 0], [9, 0], [2, 0]])
     made = make([[1.0, 0.0]] * 5, latents)
-    np.testing.assert_array_equal(made.similar([0], 3), [1, 4, 2])
-    np.testing.assert_array_equal(made.similar([0, 2], 2), [1, 4])
-    np.testing.assert_array_equal(made.similar([4], 99), [1, 2, 0, 3])
-    assert len(made.similar([0, 1, 2, 3, 4], 3)) == 0
+    np.testing.assert_array_equal(made.similar([0], 3)[0], [1, 4, 2])
+    np.testing.assert_array_equal(made.similar([0, 2], 2)[0], [1, 4])
+    np.testing.assert_array_equal(made.similar([4], 99)[0], [1, 2, 0, 3])
+    np.testing.assert_array_equal(made.similar([0], 9, np.array([True, False, True, True, False]))[0], [2, 3])
+    assert len(made.similar([0, 1, 2, 3, 4], 3)[0]) == 0
     with pytest.raises(SettingsError, match="at least one"):
         made.similar([], 3)
 
@@ -119,7 +131,9 @@ def test_similar_agrees_with_distances_worked_out_one_by_one():
     rows = np.array([3, 10])
     distance = np.linalg.norm(made.features - made.features[rows].mean(0), axis=1)
     distance[rows] = np.inf
-    np.testing.assert_array_equal(made.similar(rows, 20), np.argsort(distance)[:20])
+    found, distances = made.similar(rows, 20)
+    np.testing.assert_array_equal(found, np.argsort(distance)[:20])
+    np.testing.assert_allclose(distances, np.sort(distance)[:20], atol=1e-3)
 
 
 def test_joint_features_weigh_latents_by_their_total_variance():

@@ -47,21 +47,18 @@ class Style:
         return MARKERS[self.marker]
 
 
-def styles(places: np.ndarray, unplaced: int = 0) -> list[Style]:
+def styles(places: np.ndarray) -> list[Style]:
     """A style for every cluster; where colours must be used again, clusters far apart share one.
 
     Args:
         places: Middle of each cluster on the map, shape (K, 2); all zero without a map.
-        unplaced: Clusters after those, whose images come and go; their styles depend on their numbers alone.
 
     Returns:
-        K + `unplaced` styles. The first 70 differ in colour or in marker.
+        K styles, none of which depends on those after it. The first 70 differ in colour or in marker.
     """
     colours: list[int] = []
     for k in range(len(places)):
         colours.append(k if k < len(COLOURS) else _free_colour(places, colours, k))
-    for _ in range(unplaced):
-        colours.append(int(np.bincount(colours, minlength=len(COLOURS)).argmin()))
     used = [colours[:k].count(colours[k]) for k in range(len(colours))]
     return [Style(colour, (colour + times) % len(MARKERS)) for colour, times in zip(colours, used, strict=True)]
 

@@ -87,9 +87,11 @@ class Predictions:
         return joint_features(self.latents, self.proba)
 
     def typical(self, cluster: int, n: int | None = None) -> np.ndarray:
-        """Rows of a cluster's images, the most typical first: the nearest to its middle in latent space.
+        """Rows of a cluster's images, the most typical first: of the surer half the nearest to the middle.
 
-        Each latent dimension counts by the cluster's own deviation along it.
+        The half that comes last in `doubtful` comes first here, so that no image is among the first of both. Within
+        both halves those come first that are nearest to the cluster's middle in latent space, where each dimension
+        counts by the cluster's own deviation along it.
 
         Args:
             cluster: From 0 to K - 1.
@@ -98,7 +100,10 @@ class Predictions:
         Returns:
             Row numbers, int64; none where the cluster is empty.
         """
-        return self._ordered(cluster, -self._distance)[:n]
+        doubtful = self.doubtful(cluster)
+        parts = doubtful[len(doubtful) // 2 :], doubtful[: len(doubtful) // 2]
+        rows = np.concatenate([part[np.lexsort((part, self._distance[part]))] for part in parts])
+        return rows[:n]
 
     def doubtful(self, cluster: int, n: int | None = None) -> np.ndarray:
         """Rows of a cluster's images, the least certain first; among equally certain ones the least typical.
@@ -110,7 +115,13 @@ class Predictions:
         Returns:
             Row numbers, int64; none where the cluster is empty.
         """
-        return self._ordered(cluster, self._distance, -self.confidence)[:n]
+        rows = self.by_doubt
+        return rows[self.labels[rows] == cluster][:n]
+
+    @cached_property
+    def by_doubt(self) -> np.ndarray:
+        """Rows of all images, the least certain first; among equally certain ones the least typical, shape (N,)."""
+        return np.lexsort([-self._distance, self.confidence])
 
     def nearest_clusters(self) -> np.ndarray:
         """The cluster that each cluster's images would go to next, by their mean probabilities of the other ones.
@@ -122,15 +133,16 @@ class Predictions:
         np.fill_diagonal(mass, 0)
         return np.where(mass.max(1) > 0, mass.argmax(1), -1)
 
-    def similar(self, rows: np.ndarray, n: int) -> np.ndarray:
+    def similar(self, rows: np.ndarray, n: int, among: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Images that are most like some others: the nearest to the mean of their `features`.
 
         Args:
             rows: Row numbers, shape (m,), m at least 1.
             n: How many to find.
+            among: Which images are looked at, shape (N,), bool; None for all.
 
         Returns:
-            Row numbers, int64, the most similar first, without `rows`.
+            Row numbers, int64, the most similar first, without `rows`, and how far each is from that mean, float32.
 
         Raises:
             SettingsError: there are no `rows`.
@@ -142,9 +154,12 @@ class Predictions:
         # |f - m|^2 without the term that is the same for all: one matrix product and no copy of the features.
         distance = self._squared_norms - 2 * (self.features @ middle)
         distance[rows] = np.inf
-        n = min(n, len(self) - len(np.unique(rows)))
+        if among is not None:
+            distance[~among] = np.inf
+        n = min(n, int(np.isfinite(distance).sum()))
         nearest = np.argpartition(distance, n - 1)[:n] if n > 0 else np.empty(0, np.int64)
-        return nearest[np.lexsort((nearest, distance[nearest]))]
+        nearest = nearest[np.lexsort((nearest, distance[nearest]))]
+        return nearest, np.sqrt(np.maximum(distance[nearest] + middle @ middle, 0)).astype(np.float32)
 
     @cached_property
     def _squared_norms(self) -> np.ndarray:
@@ -163,11 +178,6 @@ class Predictions:
     @cached_property
     def _members(self) -> list[np.ndarray]:
         return [np.flatnonzero(self.labels == k) for k in range(self.n_clusters)]
-
-    def _ordered(self, cluster: int, *keys: np.ndarray) -> np.ndarray:
-        """A cluster's rows in descending order of the last key, then of the ones before it, then as they come."""
-        members = self._members[cluster]
-        return members[np.lexsort([-key[members] for key in keys])]
 
 
 def predict_images(model: ImageClusterer, images: ImageSet, progress: ProgressReport = no_progress) -> Predictions:

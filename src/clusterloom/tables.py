@@ -5,6 +5,7 @@ import csv
 import io
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,12 +14,31 @@ import numpy as np
 from clusterloom.console import ProgressReport, no_progress
 from clusterloom.data.boundary import only_data_errors
 from clusterloom.data.ids import decode_id, encode_id
-from clusterloom.data.images import encode_labels
+from clusterloom.data.images import ImageSet, encode_labels
 from clusterloom.errors import DataError, printable
 from clusterloom.files import new_file
 
 _ROWS_PER_WRITE = 10_000
 _MISSING_PARQUET = "parquet needs pyarrow: pip install 'clusterloom[parquet]', or write a .csv"
+
+
+@dataclass(frozen=True)
+class Labels:
+    """True labels: class numbers, shape (N,), and the name of each class."""
+
+    numbers: np.ndarray
+    names: tuple[str, ...]
+
+
+def labels_of(images: ImageSet, file: Path | None) -> Labels | None:
+    """True labels of images: those of a file if one is given, otherwise the data's own, if there are any.
+
+    Raises:
+        DataError: the file cannot be used; see `read_labels`.
+    """
+    if file is not None:
+        return Labels(*read_labels(file, images.ids))
+    return None if images.labels is None else Labels(images.labels, images.class_names)
 
 
 def prediction_columns(ids: Sequence[str], predicted: Mapping[str, np.ndarray]) -> dict[str, Any]:

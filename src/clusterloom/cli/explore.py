@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from clusterloom.cli.options import ModelArgument, OptionalData, Reading, Talk, grouped
+from clusterloom.cli.options import LabelsFile, ModelArgument, OptionalData, Reading, Talk, grouped
 
 
 @grouped
@@ -14,6 +14,7 @@ def explore(
     reading: Reading,
     talk: Talk,
     data: OptionalData = None,
+    labels: LabelsFile = None,
     port: Annotated[int, typer.Option(help="Where to listen, on 127.0.0.1; 0 for any free port.", min=0, max=65535)] = (
         8765
     ),
@@ -27,9 +28,12 @@ def explore(
     It has a map of the images, galleries, new images, and a place to drop images of your own.
     """
     from clusterloom.data import source_folder
+    from clusterloom.errors import SettingsError
     from clusterloom.estimators.methods import load_model
     from clusterloom.explore.server import explore as serve
 
+    if labels is not None and data is None:
+        raise SettingsError("--labels says what images show; name the images as DATA too")
     source = None if data is None else source_folder(data)
     with talk.output() as output:
         # The page itself shows how far reading is.
@@ -44,4 +48,5 @@ def explore(
             browser=browser,
             source=source,
             export_dir=export_dir,
+            labels_file=labels,
         )

@@ -16,9 +16,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from clusterloom.corrections.editor import StaleError
 from clusterloom.errors import ClusterloomError, DataError, printable
 from clusterloom.explore.collection import NotFoundError
-from clusterloom.explore.editor import StaleError
 from clusterloom.explore.routes import edits, exports, images, new_images, state
 from clusterloom.explore.security import BodyTooLargeError, Guard
 from clusterloom.explore.session import NotReadyError, Session, about
@@ -35,14 +35,14 @@ _GET: Mapping[str, Answer] = {
     "/image/{row}.png": images.image,
     "/sprites.png": images.sprites,
     "/api/state": state.state,
-    "/api/positions": state.positions,
     "/api/labels": state.labels,
-    "/api/confidences": state.confidences,
+    "/api/columns/{name}": state.column,
+    "/api/history": edits.history,
     "/api/images/{row}": images.details,
-    "/api/clusters/{cluster}": images.gallery,
     "/api/find": images.find,
 }
 _POST: Mapping[str, Answer] = {
+    "/api/briefs": images.briefs,
     "/api/similar": images.similar,
     "/api/edit": edits.edit,
     "/api/split": edits.split_preview,

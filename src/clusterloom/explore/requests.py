@@ -2,30 +2,22 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field, StringConstraints
+from pydantic import FailFast, Field, StringConstraints
 
-MAX_CLUSTER_NUMBER = (1 << 16) - 1  # what the page's labels can hold
+from clusterloom.corrections.forms import ClusterNumber, Form, Row
 
-ClusterNumber = Annotated[int, Field(ge=0, le=MAX_CLUSTER_NUMBER)]
-Row = Annotated[int, Field(ge=0)]
-Rows = Annotated[list[Row], Field(min_length=1), FailFast()]
 RowText = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}(,[0-9]{1,9}){0,255}$")]  # such as 3,17,4
 SearchText = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 Revision = Annotated[int, Field(ge=0)]
-Start = Annotated[int, Field(ge=0, le=1 << 31)]
 Count = Annotated[int, Field(ge=1, le=200)]  # of images that are there
+FewRows = Annotated[list[Row], Field(min_length=1, max_length=200), FailFast()]  # whose images are shown at once
+Parts = Annotated[int, Field(ge=2, le=8)]  # of a cluster
 NewCount = Annotated[int, Field(ge=1, le=64)]  # of images to be made
 Steps = Annotated[int, Field(ge=2, le=32)]
 Spread = Annotated[float, Field(ge=0, le=3)]
 Seed = Annotated[int, Field(ge=0, le=1 << 31)]
 Seeds = Annotated[list[Seed], Field(min_length=1, max_length=40), FailFast()]
 Offsets = Annotated[list[Annotated[float, Field(ge=-4, le=4)]], FailFast()]  # deviations
-
-
-class Form(BaseModel):
-    """A JSON object with the declared fields and no others, each of exactly the declared type."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
 class OfImage(Form):

@@ -39,6 +39,7 @@ def explore(
     browser: bool = True,
     source: Path | None = None,
     export_dir: Path | None = None,
+    labels_file: Path | None = None,
 ) -> None:
     """Serve a page that shows a model and images, until it is interrupted.
 
@@ -52,12 +53,13 @@ def explore(
         browser: Open it.
         source: The folder that the images come from; None where they come from elsewhere.
         export_dir: Where exports go; None for `MODEL.exports` beside the model.
+        labels_file: File of true labels, in place of the data's own.
 
     Raises:
         ClusterloomError: the images, the journal or the port cannot be used.
     """
     with _listen(port) as listener:
-        session = Session(model, model_path, load, source, export_dir)
+        session = Session(model, model_path, load, source, export_dir, labels_file)
         port = listener.getsockname()[1]
         app = build_app(session, port)
         server = uvicorn.Server(_config(app))

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clusterloom.corrections.journal import Journal
 from clusterloom.data.images import ImageSet
 from clusterloom.errors import ClusterloomError
 from clusterloom.explore.collection import Collection
-from clusterloom.explore.journal import Journal
+from clusterloom.tables import labels_of
 
 if TYPE_CHECKING:
     from clusterloom.estimators.base import ImageClusterer
@@ -31,8 +32,10 @@ class Session:
         load: Reads the images for a model; None where the user named none.
         source: The folder that the images come from; None where they come from elsewhere.
         export_dir: Where exports go; None for `MODEL.exports` beside the model.
+        labels_file: File of true labels, in place of the data's own; see `clusterloom.tables.read_labels`.
 
     Attributes:
+        data_key: Tells this set of images from others, once it has been read.
         version: Differs at every start; images that a browser keeps from another start are not shown.
         progress: What is being done before the collection is ready.
         error: Why it never will be.
@@ -48,6 +51,7 @@ class Session:
         load: Callable[[ImageClusterer], ImageSet] | None,
         source: Path | None = None,
         export_dir: Path | None = None,
+        labels_file: Path | None = None,
     ) -> None:
         self.path = path.absolute()
         self.model = model
@@ -55,10 +59,11 @@ class Session:
         self.export_dir = (export_dir or self.path.with_name(self.path.name + ".exports")).absolute()
         self.journal_path = self.path.with_name(self.path.name + ".journal.sqlite")
         self.source = source
+        self.data_key = ""
         self.version = secrets.token_hex(8)
         self.progress = "reading the images" if load else ""
         self.error: Exception | None = None
-        self._load = load
+        self._load, self._labels_file = load, labels_file
         self._collection: Collection | None = None
         self._finished = threading.Event()
 
@@ -115,8 +120,10 @@ class Session:
     def _prepare(self, load: Callable[[ImageClusterer], ImageSet], failed: Callable[[], None]) -> None:
         try:
             images = load(self.model)
-            journal = Journal(self.journal_path, self.model_sha256, images.fingerprint())
-            self._collection = Collection.prepare(self.model, images, journal, self._report)
+            labels = labels_of(images, self._labels_file)
+            self.data_key = images.fingerprint(self._report)
+            journal = Journal(self.journal_path, self.model_sha256, self.data_key)
+            self._collection = Collection.prepare(self.model, images, journal, self._report, labels)
             self.progress = ""
         except Exception as error:
             self.error = error

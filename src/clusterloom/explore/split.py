@@ -1,28 +1,31 @@
-"""A cluster in two: a mixture of two normal distributions on its latents."""
+"""A cluster in parts: a mixture of normal distributions on its latents."""
 
 import numpy as np
 
 from clusterloom.device import threads_kept
 from clusterloom.errors import DataError
 
-_SAMPLE = 2000  # so many images show where the two parts lie; all are then assigned
-_FEWEST = 4
+_SAMPLE = 2000  # so many images show where the parts lie; all are then assigned
+_FEWEST = 2  # images for each part
 
 
-def split_in_two(latents: np.ndarray) -> np.ndarray:
-    """Which of two parts each image belongs to.
+def split_in(latents: np.ndarray, parts: int) -> np.ndarray:
+    """Which part each image belongs to.
 
     Args:
         latents: Of one cluster's images, shape (n, D).
+        parts: How many parts are looked for, at least 2; fewer are found where some have no image.
 
     Returns:
-        True for the smaller part, shape (n,), bool; both parts have images. The same latents give the same parts.
+        Number of the part of each image, shape (n,), int64; the largest part is 0. The same latents give the same
+        parts.
 
     Raises:
         DataError: the cluster has too few images, or they are all alike.
     """
-    if len(latents) < _FEWEST:
-        raise DataError(f"a split needs at least {_FEWEST} images; the cluster has {len(latents)}")
+    if len(latents) < _FEWEST * parts:
+        wanted = f"{_FEWEST * parts} images" if parts == 2 else f"{_FEWEST * parts} images for {parts} parts"
+        raise DataError(f"a split needs at least {wanted}; the cluster has {len(latents)}")
     from sklearn.mixture import GaussianMixture  # takes a moment to import
     from threadpoolctl import threadpool_limits
 
@@ -32,10 +35,13 @@ def split_in_two(latents: np.ndarray) -> np.ndarray:
     scaled = (latents - latents.mean(0)) / spread.max()
     sample = scaled[:: -(-len(scaled) // _SAMPLE)]
     # With fewer images than a full covariance has numbers, variances alone have to do.
-    kind = "full" if len(sample) > 10 * latents.shape[1] else "diag"
-    mixture = GaussianMixture(2, covariance_type=kind, reg_covar=1e-4, max_iter=50, tol=1e-2, random_state=0)
+    kind = "full" if len(sample) > 5 * parts * latents.shape[1] else "diag"
+    mixture = GaussianMixture(parts, covariance_type=kind, reg_covar=1e-4, max_iter=50, tol=1e-2, random_state=0)
     with threads_kept(), threadpool_limits(1):
-        second = mixture.fit(sample).predict(scaled).astype(bool)
-    if second.all() or not second.any():
+        found = mixture.fit(sample).predict(scaled)
+    sizes = np.bincount(found, minlength=parts)
+    if (sizes > 0).sum() < 2:
         raise DataError("the images of this cluster do not fall into two parts")
-    return second if second.sum() * 2 <= len(second) else ~second
+    place = np.empty(parts, np.int64)
+    place[np.argsort(-sizes, kind="stable")] = np.arange(parts)
+    return place[found]

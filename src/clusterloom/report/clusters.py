@@ -14,6 +14,7 @@ from clusterloom.palette import Style
 from clusterloom.predictions import Predictions
 from clusterloom.report.numbers import percent
 from clusterloom.report.thumbnails import thumbnail
+from clusterloom.tables import Labels
 
 if TYPE_CHECKING:
     from clusterloom.estimators.base import ImageClusterer
@@ -24,14 +25,6 @@ _MANY_CLUSTERS = 24
 _OUTLIERS = 24
 _CLASSES = 3  # named of each cluster
 _LEAST_CLASS = 0.005  # share of a cluster's images that is worth a name
-
-
-@dataclass(frozen=True)
-class Labels:
-    """True labels: class numbers, shape (N,), and the name of each class."""
-
-    numbers: np.ndarray
-    names: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from clusterloom.metrics import sampled_silhouette_score
 from clusterloom.palette import styles
 from clusterloom.predictions import Predictions
 from clusterloom.report import charts
-from clusterloom.report.clusters import Cluster, Labels, Seen, Shown, clusters, outliers
+from clusterloom.report.clusters import Cluster, Seen, Shown, clusters, outliers
 from clusterloom.report.evaluation import Evaluation, evaluation
 from clusterloom.report.map_picture import MapPicture, draw
 from clusterloom.report.numbers import number, percent
@@ -30,7 +30,7 @@ from clusterloom.report.thumbnails import raster
 if TYPE_CHECKING:
     from clusterloom.estimators.base import ImageClusterer
 
-__all__ = ["Contents", "Labels", "Seen", "Subject", "contents", "render"]
+__all__ = ["Contents", "Seen", "Subject", "contents", "render"]
 
 _PIXELATED = 48  # pixels; images up to this size are enlarged without smoothing
 

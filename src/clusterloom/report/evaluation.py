@@ -13,7 +13,7 @@ from clusterloom.metrics import (
     per_class_table,
 )
 from clusterloom.predictions import Predictions
-from clusterloom.report.clusters import Labels
+from clusterloom.tables import Labels
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from clusterloom.errors import DataError, printable
 from clusterloom.files import write_atomically
 from clusterloom.pictures import image_grid, png_bytes
 from clusterloom.predictions import predict_images
-from clusterloom.report.clusters import Labels, Seen, new_images
+from clusterloom.report.clusters import Seen, new_images
 from clusterloom.report.contents import Contents, Subject, contents, render
 from clusterloom.report.map_picture import with_labels
-from clusterloom.tables import read_labels
+from clusterloom.tables import labels_of
 
 if TYPE_CHECKING:
     from clusterloom.estimators.base import ImageClusterer
@@ -92,9 +92,7 @@ def _pictures_of(out: Path) -> Path:
 
 
 def _seen(model: ImageClusterer, images: ImageSet, labels_file: Path | None, progress: ProgressReport) -> Seen:
-    labels = None if images.labels is None else Labels(images.labels, images.class_names)
-    if labels_file is not None:
-        labels = Labels(*read_labels(labels_file, images.ids))
+    labels = labels_of(images, labels_file)
     return Seen(images, predict_images(model, images, progress), labels)
 
 

@@ -21,6 +21,7 @@ async function ask(path, options) {
   }
   if (answer.ok) return answer;
   const body = await answer.json().catch(() => ({}));
+  if (answer.status === 403) throw new ApiError("explore has been started anew: open the address that it printed; this page then goes on by itself", 403);
   throw new ApiError(body.error ?? `the server refused this (${answer.status})`, answer.status);
 }
 

@@ -1,23 +1,27 @@
 // The panel beside the views: the image that is looked at, and the images that are chosen.
 
-import { attempt, getJson, imageUrl, postJson } from "./api.js";
+import { attempt, getBytes, getJson, imageUrl, postJson } from "./api.js";
 import { colour, dot } from "./colours.js";
-import { byId, count, debounced, h, number, percent, refill, say } from "./dom.js";
-import { Grid } from "./gallery.js";
+import { openLarge } from "./dialogs.js";
+import { byId, chance, count, debounced, h, number, percent, refill, say } from "./dom.js";
+import { briefs } from "./gallery.js";
+import { Grid } from "./grid.js";
 import { Sheet } from "./sheet.js";
-import { store } from "./store.js";
+import { CONFIRMED, OUTLIER, store } from "./store.js";
 
 const SHOWN = 24;
+const FOUND = 100; // images of a search that are shown
+const SIMILAR = 120;
 
 /** Bars of probabilities: [[cluster, probability], ...]. */
 export function probabilityBars(probabilities) {
   return h("dl", { class: "bars" }, probabilities.flatMap(([cluster, p]) => [
     h("dt", {}, dot(cluster), store.title(cluster)),
-    h("dd", {}, h("span", { class: "track" }, h("span", { style: { width: `${100 * p}%`, background: colour(cluster) } })), h("span", { class: "figure" }, percent(p)))]));
+    h("dd", {}, h("span", { class: "track" }, h("span", { style: { width: `${100 * p}%`, background: colour(cluster) } })), h("span", { class: "figure" }, chance(p)))]));
 }
 
 export class Details {
-  /** `go` has the actions that lead to other views: goTo(row), walkFrom(row), walkTo(row), dimensions(row). */
+  /** `go` has the actions that lead to other views: goTo(row), walkFrom(row), walkTo(row), dimensions(row), showSelection(). */
   constructor(go) {
     this.go = go;
     this.imageBox = byId("image-details");
@@ -30,6 +34,7 @@ export class Details {
       this.sheet.open("image-details");
     });
     store.on("selection", () => this.#takeSelection());
+    store.on("cluster", () => this.#showSelection());
     store.on("state", () => {
       this.#showImage();
       this.#showSelection();
@@ -52,17 +57,20 @@ export class Details {
     const details = await attempt(() => getJson(`/api/images/${row}`));
     if (!details || row !== store.image) return;
     const { go } = this;
+    const { classes } = store.state.data;
     const facts = [
-      details.changed && `moved by hand; the model had put it into ${modelTitle(details.model_cluster)}`,
+      details.changed && `moved by hand; the model had put it into cluster ${details.model_cluster}`,
+      { [CONFIRMED]: !details.changed && "kept by you", [OUTLIER]: "marked by you as an outlier" }[details.mark],
       details.outlier && "an outlier: the model explains it badly",
+      classes.length && `label ${classes[store.columns.class[row]]}`,
     ].filter(Boolean);
     refill(this.imageBox,
       h("h2", { class: "id", tabindex: "-1" }, details.id),
-      h("img", { class: "large", src: imageUrl(row), alt: `image ${details.id}` }),
+      h("button", { id: "enlarge", class: "picture", "aria-label": "Enlarge the image", title: "Enlarge", onclick: () => openLarge(row, details.id) }, h("img", { class: "large", src: imageUrl(row), alt: `image ${details.id}` })),
       h("p", {}, dot(details.cluster), details.title),
       facts.length ? h("p", { class: "quiet" }, facts.join("; ")) : "",
       probabilityBars(details.probabilities.filter(([, p], i) => i < 2 || p >= 0.005)),
-      details.score === null ? "" : h("p", { class: "quiet" }, `score ${details.score.toFixed(1)} nats`),
+      details.score_rank === null ? "" : h("p", { class: "quiet", title: `score ${details.score.toFixed(1)} nats` }, `explained better than ${percent(details.score_rank)} of all images`),
       h("div", { class: "tools" },
         h("button", { id: "more-like-this", onclick: () => this.findSimilar([row], `More like ${details.id}`) }, "Find more like this"),
         h("button", { id: "choose-image", "data-row": row, onclick: () => store.toggle(row) }),
@@ -108,9 +116,15 @@ export class Details {
       n > SHOWN ? h("p", { class: "quiet" }, `and ${number(n - SHOWN)} more`) : "",
       h("form", { class: "tools", onsubmit: (event) => this.#move(event, to.value) }, h("label", { for: "move-to" }, "Move to"), to, h("button", { id: "move", class: "primary" }, "Move")),
       h("div", { class: "tools" },
+        h("button", { id: "confirm-selection", title: "They are where they belong", onclick: () => this.#mark("confirm", "kept") }, "Keep"),
+        h("button", { id: "outlier-selection", title: "They belong to no cluster", onclick: () => this.#mark("outlier", "marked as outliers") }, "Outliers")),
+      h("div", { class: "tools" },
         h("button", { id: "more-like-these", onclick: () => this.findSimilar(store.selectedRows(), `More like these ${number(n)}`) }, "Find more like these"),
         h("button", { id: "save-copies", onclick: () => this.#save("copies") }, "Save copies"),
         store.state.data.linkable ? h("button", { id: "save-links", onclick: () => this.#save("links") }, "Save links") : "",
+        h("button", { id: "show-selection", onclick: () => this.#leave(() => this.go.showSelection()) }, "Show them"),
+        h("button", { id: "invert-selection", title: "All that are shown and not selected", onclick: () => store.invert() }, "Invert"),
+        store.cluster === null ? "" : h("button", { id: "intersect-selection", onclick: () => store.intersect(store.rowsOf(store.cluster)) }, `Only those in ${store.title(store.cluster)}`),
         h("button", { id: "clear-selection", onclick: () => store.select([]) }, "Clear")),
     );
   }, 30);
@@ -123,6 +137,11 @@ export class Details {
     if (await store.edit({ op: "move", rows, to }, done)) store.select([]);
   }
 
+  async #mark(op, done) {
+    const rows = store.selectedRows();
+    if (await store.edit({ op, rows }, `${count(rows.length, "image")} ${done}`)) store.select([]);
+  }
+
   async #save(how) {
     const saved = await attempt(() => postJson("/api/save/images", { rows: store.selectedRows(), how }));
     if (saved) say(`${count(saved.count, "image")} in ${saved.path}`);
@@ -130,22 +149,38 @@ export class Details {
 
   /** Show images that are most like some others. */
   async findSimilar(rows, title) {
-    const found = await attempt(() => postJson("/api/similar", { rows, n: 60 }));
-    if (found) this.#showFound(title, found.images);
+    const found = await attempt(() => postJson("/api/similar", { rows, n: SIMILAR }));
+    if (!found) return;
+    const asked = rows.length <= FOUND ? await attempt(() => briefs(rows)) : [];
+    if (!asked) return;
+    const images = found.images.map((image, i) => ({ ...image, distance: found.distances[i] }));
+    this.#showFound(title, [...asked.map((image) => ({ ...image, distance: 0 })), ...images], found.distances.at(-1) ?? 0);
   }
 
-  #showFound(title, images) {
+  /** What was found; where it has distances, up to `furthest`, how far away it may be can be chosen. */
+  #showFound(title, images, furthest = 0) {
     const asked = document.activeElement.id;
     const leave = () => {
       this.foundBox.replaceChildren();
+      store.setFound([]);
       this.sheet.open(byId(asked)?.closest("#details > section")?.id ?? "");
       (byId(asked) ?? byId("main")).focus();
     };
     this.foundGrid.clear();
+    const within = (limit) => images.filter(({ distance }) => distance === undefined || distance <= limit);
+    const figure = h("output", { for: "found-cutoff" });
+    const cutoff = h("input", { type: "range", id: "found-cutoff", min: 0, max: furthest, step: furthest / 100, value: furthest, oninput: () => show(Number(cutoff.value)) });
+    const show = (limit) => {
+      const some = limit >= furthest ? images : within(limit);
+      this.foundGrid.replace(some);
+      figure.textContent = `${limit.toFixed(2)}: ${count(some.length, "image")}`;
+      store.setFound(some.map(({ row }) => row));
+    };
+    const distances = furthest > 0 ? h("div", { class: "tools" }, h("label", { class: "field" }, "At most as far as", cutoff), figure) : "";
     const close = h("button", { class: "quiet", "aria-label": "Close what was found", onclick: leave }, "×");
     const all = h("button", { id: "select-found", onclick: () => store.select(this.foundGrid.rows, true) }, "Select these");
-    this.foundBox.replaceChildren(h("div", { class: "row" }, h("h2", { tabindex: "-1" }, title), close), images.length ? h("div", { class: "tools" }, all) : "", this.foundGrid.element);
-    this.foundGrid.add(images);
+    this.foundBox.replaceChildren(h("div", { class: "row" }, h("h2", { tabindex: "-1" }, title), close), distances, images.length ? h("div", { class: "tools" }, all) : "", this.foundGrid.element);
+    show(furthest);
     this.sheet.open("found");
     this.foundBox.querySelector("h2").focus();
   }
@@ -155,12 +190,13 @@ export class Details {
       event.preventDefault();
       const text = byId("search-text").value.trim();
       if (!text || !store.ready) return;
-      const found = await attempt(() => getJson(`/api/find?text=${encodeURIComponent(text)}`));
-      if (!found) return;
-      if (found.images.length > 0) store.lookAt(found.images[0].row);
-      this.#showFound(`${count(found.total, "image")} with “${text}”${found.total > found.images.length ? `, the first ${found.images.length}` : ""}`, found.images);
+      const bytes = await attempt(() => getBytes(`/api/find?text=${encodeURIComponent(text)}`));
+      if (!bytes) return;
+      const rows = new Uint32Array(bytes);
+      const images = await attempt(() => briefs(rows.slice(0, FOUND)));
+      if (!images) return;
+      if (rows.length > 0) store.lookAt(rows[0]);
+      this.#showFound(`${count(rows.length, "image")} with “${text}”${rows.length > FOUND ? `, the first ${FOUND}` : ""}`, images);
     });
   }
 }
-
-const modelTitle = (number) => store.title(number);

@@ -6,7 +6,7 @@ export function h(tag, props = {}, ...children) {
   for (const [name, value] of Object.entries(props)) {
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else if (name === "class") element.className = value;
-    else if (name === "style") Object.assign(element.style, value);
+    else if (name === "style") for (const [property, setting] of Object.entries(value)) element.style.setProperty(property, setting);
     else if (value === true) element.setAttribute(name, "");
     else if (value !== false && value !== null && value !== undefined) element.setAttribute(name, value);
   }
@@ -19,10 +19,15 @@ export const byId = (id) => document.getElementById(id);
 const counted = new Intl.NumberFormat("en");
 export const count = (n, noun) => `${counted.format(n)} ${noun}${n === 1 ? "" : "s"}`;
 export const number = (n) => counted.format(n);
-export const percent = (p) => (p >= 0.9995 && p < 1 ? "> 99.9 %" : `${(100 * p).toFixed(p < 0.0995 || (p >= 0.985 && p < 1) ? 1 : 0)} %`);
+
+/** A share of some images: 100 % is all of them. */
+export const percent = (p) => `${(100 * p).toFixed((p > 0 && p < 0.0995) || (p >= 0.985 && p < 1) ? 1 : 0)} %`;
+
+/** A probability, of which nobody knows that it is 1, nor that it is 0. */
+export const chance = (p) => (p >= 0.9995 ? "> 99.9 %" : p < 0.0005 ? "< 0.1 %" : percent(p));
 
 /** What stands beside an image: the probability of its cluster, which the model has none of once a user moved it. */
-export const sureness = (probability) => (probability === null ? "moved by hand" : percent(probability));
+export const sureness = (probability) => (probability === null ? "moved by hand" : chance(probability));
 
 /** Put something else into a box. A focus in it goes to what has the same id there now, or to the first heading or link. */
 export function refill(box, ...children) {
@@ -31,10 +36,11 @@ export function refill(box, ...children) {
   if (focused !== null) (byId(focused) ?? box.querySelector("h2, a"))?.focus({ preventScroll: true });
 }
 
-/** Let a choice be between these clusters; what is chosen stays if it is among them. */
-export function fillClusters(choice, clusters) {
+/** Let a choice be between these clusters, and all of them where that has a name; what is chosen stays if it is among them. */
+export function fillClusters(choice, clusters, all = "") {
   const before = choice.value;
-  choice.replaceChildren(...clusters.map((cluster) => h("option", { value: cluster.number }, cluster.title)));
+  const first = all ? [h("option", { value: "" }, all)] : [];
+  choice.replaceChildren(...first, ...clusters.map((cluster) => h("option", { value: cluster.number }, cluster.title)));
   if (clusters.some((cluster) => String(cluster.number) === before)) choice.value = before;
 }
 

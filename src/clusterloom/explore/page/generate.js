@@ -6,6 +6,7 @@ import { byId, count, fillClusters, h, latestOnly, say } from "./dom.js";
 import { store } from "./store.js";
 
 const BATCH = 24;
+const OF_EACH = 8; // of each cluster, where all are shown
 const SHEET_COLUMNS = 16;
 const STEPS = 24;
 const STEP_MS = 90;
@@ -26,20 +27,22 @@ function cut(sheet, index, columns, canvas = h("canvas", { width: WIDTH, height:
 const isOpen = (box) => document.body.dataset.view === "generate" && !box.closest("[hidden]");
 
 class ClusterChoice {
-  constructor(id, label, changed) {
+  /** `all` is what a choice of all of them is called, where there is one. */
+  constructor(id, label, changed, all = "") {
+    this.all = all;
     this.select = h("select", { id, onchange: changed });
     this.field = h("label", { class: "field" }, label, this.select);
   }
 
   get number() {
-    return Number(this.select.value);
+    return this.select.value === "" ? null : Number(this.select.value);
   }
 
   /** Offer the clusters that there are now, and choose the one that is looked at if `follows`; whether the choice has changed. */
   update(follows = true) {
     const before = this.select.value;
-    fillClusters(this.select, store.state.clusters);
-    if (follows && store.cluster !== null) this.select.value = store.cluster;
+    fillClusters(this.select, store.state.clusters, this.all);
+    if (follows && (store.cluster !== null || this.all)) this.select.value = store.cluster ?? "";
     return this.select.value !== before;
   }
 }
@@ -52,10 +55,13 @@ export class NewImages {
     this.cluster = new ClusterChoice("generate-cluster", "Cluster", () => {
       this.seeds = [0];
       store.lookAtCluster(this.cluster.number);
-    });
+    }, "all clusters");
     this.spread = h("input", { type: "range", id: "spread", min: 0, max: 2, step: 0.05, value: 1 });
     this.figure = h("output", { for: "spread" }, "1.00");
     this.images = h("div", { class: "grid", id: "generated", role: "img" });
+    this.moreButton = h("button", { id: "more", onclick: () => attempt(() => this.#more()) }, "More");
+    this.saveButton = h("button", { id: "save-generated", onclick: () => attempt(() => this.#save()) }, "Save these");
+    this.note = h("p", { class: "quiet", role: "status" });
     const redraw = latestOnly(() => attempt(() => this.#redraw()));
     this.spread.addEventListener("input", () => {
       this.figure.textContent = Number(this.spread.value).toFixed(2);
@@ -66,9 +72,9 @@ export class NewImages {
       h("p", { class: "quiet" }, "Latents drawn from the cluster's normal distribution, decoded. A spread of 0 gives its middle, 1 the distribution itself, more than 1 the unusual."),
       h("div", { class: "tools" }, this.cluster.field,
         h("label", { class: "field" }, "Spread", this.spread, this.figure),
-        h("button", { id: "more", onclick: () => attempt(() => this.#more()) }, "More"),
+        this.moreButton,
         h("button", { id: "other", onclick: () => this.#others() }, "Others"),
-        h("button", { id: "save-generated", onclick: () => attempt(() => this.#save()) }, "Save these")),
+        this.saveButton, this.note),
       this.images);
     store.on("cluster", () => this.show());
     store.on("labels", () => this.show());
@@ -85,10 +91,37 @@ export class NewImages {
   }
 
   async #redraw() {
-    const sheets = await Promise.all(this.seeds.map((seed) => postImage("/api/generate", this.#values(seed))));
-    const canvases = sheets.flatMap((sheet) => Array.from({ length: BATCH }, (_, i) => cut(sheet, i, SHEET_COLUMNS)));
+    const all = this.cluster.number === null;
+    for (const button of [this.moreButton, this.saveButton]) button.hidden = all;
+    const middle = Number(this.spread.value) === 0;
+    this.note.textContent = middle ? "At a spread of 0 there is one image only: the middle." : "";
+    if (all) {
+      await this.#drawAll(middle ? 1 : OF_EACH);
+      return;
+    }
+    const asked = middle ? [{ ...this.#values(0), n: 1 }] : this.seeds.map((seed) => this.#values(seed));
+    const sheets = await Promise.all(asked.map((values) => postImage("/api/generate", values)));
+    const canvases = sheets.flatMap((sheet, at) => Array.from({ length: asked[at].n }, (_, i) => cut(sheet, i, Math.min(SHEET_COLUMNS, asked[at].n))));
+    this.images.setAttribute("role", "img");
     this.images.setAttribute("aria-label", `${count(canvases.length, "new image")} of ${store.title(this.cluster.number)}`);
+    this.images.classList.remove("rows");
     this.images.replaceChildren(...canvases.map((canvas) => h("div", { class: "tile" }, canvas)));
+  }
+
+  /** A row for each cluster that has images. */
+  async #drawAll(n) {
+    const clusters = store.state.clusters.filter(({ size }) => size !== 0);
+    const seed = this.seeds[0];
+    const rows = [];
+    for (const cluster of clusters) { // one after the other: the network takes one request at a time
+      const sheet = await postImage("/api/generate", { ...this.#values(seed), cluster: cluster.number, n });
+      const canvases = Array.from({ length: n }, (_, i) => cut(sheet, i, Math.min(SHEET_COLUMNS, n)));
+      rows.push(h("div", { class: "generated-row", role: "img", "aria-label": `${count(n, "new image")} of ${cluster.title}` }, h("span", { class: "title" }, dot(cluster.number), cluster.title), ...canvases.map((canvas) => h("div", { class: "tile" }, canvas))));
+    }
+    this.images.removeAttribute("role");
+    this.images.removeAttribute("aria-label");
+    this.images.classList.add("rows");
+    this.images.replaceChildren(...rows);
   }
 
   async #more() {

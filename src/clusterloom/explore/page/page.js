@@ -1,23 +1,33 @@
 // The page put together: views by address, the list of clusters, undo, export, and the server's progress.
 
-import { attempt, postJson, spriteUrl } from "./api.js";
+import { attempt, postJson, spriteUrl, start } from "./api.js";
+import { openHistory } from "./dialogs.js";
 import { dot } from "./colours.js";
 import { Details } from "./details.js";
 import { byId, count, h, number, refill, say } from "./dom.js";
 import { Drop } from "./drop.js";
+import { FilterBar, NO_FILTER } from "./filter.js";
 import { GalleryView } from "./gallery.js";
 import { Dimensions, NewImages, Walk } from "./generate.js";
+import { LabelsView } from "./labels.js";
 import { MapView } from "./map/view.js";
+import { ReviewView } from "./review.js";
 import { store } from "./store.js";
 
-const VIEWS = ["map", "gallery", "generate", "try"];
+const VIEWS = ["map", "gallery", "review", "labels", "generate", "try"];
+const OF_IMAGES = ["map", "gallery", "review", "labels"]; // views that need images, and that the filter changes
 const WAIT_MS = 400;
 const POLL_MS = 4000;
 
 const map = new MapView();
 const gallery = new GalleryView();
 const makers = { "new-images": new NewImages(), walk: new Walk(), dimensions: new Dimensions() };
-new Drop(() => openView("try"));
+const views = { gallery, review: new ReviewView(), labels: new LabelsView() };
+new FilterBar();
+new Drop(() => openView("try"), (brought) => {
+  openView("map");
+  map.showBrought(brought);
+});
 new Details({
   goTo: (row) => {
     openView("map");
@@ -26,23 +36,36 @@ new Details({
   walkFrom: (row) => openMaker("walk", () => makers.walk.from.setRow(row)),
   walkTo: (row) => openMaker("walk", () => makers.walk.to.setRow(row)),
   dimensions: (row) => openMaker("dimensions", () => makers.dimensions.setRow(row)),
+  showSelection: () => {
+    store.setFilter({ ...NO_FILTER, selected: true });
+    location.hash = addressOf("gallery", null);
+  },
 });
 
 // Views. The address is #/view, or #/view/cluster; without the stroke it would name, and focus, an element.
 
 let view = null;
+history.scrollRestoration = "manual"; // the gallery itself knows where one was
 
 const addressOf = (name, cluster) => `#/${name}${cluster === null ? "" : `/${cluster}`}`;
 
 function readAddress() {
   const [name, cluster] = location.hash.slice(2).split("/");
-  const possible = store.state?.has_data ? VIEWS : ["generate", "try"];
+  const possible = possibleViews();
   const before = view;
+  if (before === "gallery" && !byId("gallery").hidden) gallery.leave(scroller().scrollTop);
   view = possible.includes(name) ? name : possible[0];
   document.body.dataset.view = view; // first: who hears of a cluster draws it only if it is in view
   if (store.state) store.lookAtCluster(/^\d+$/.test(cluster ?? "") && store.clusterOf(Number(cluster)) ? Number(cluster) : null);
   showView(view !== before);
 }
+
+function possibleViews() {
+  return VIEWS.filter((name) => (store.state?.has_data || !OF_IMAGES.includes(name)) && (name !== "labels" || !store.state || !store.state.ready || store.state.data.classes.length > 0));
+}
+
+/** What scrolls: the middle of a wide window, all of a narrow one. */
+const scroller = () => (getComputedStyle(byId("main")).overflowY === "visible" ? document.scrollingElement : byId("main"));
 
 function openView(name) {
   location.hash = addressOf(name, store.cluster);
@@ -55,20 +78,20 @@ function showView(isOther) {
   }
   showProgress();
   showChosen();
-  gallery.show();
-  if (!isOther) return;
-  byId("main").scrollTop = 0;
-  if (view === "generate") showMaker();
+  byId("filters").hidden = !OF_IMAGES.includes(view) || !store.ready;
+  if (isOther) scroller().scrollTop = 0;
+  views[view]?.show();
+  if (view === "gallery") gallery.comeBack(scroller());
+  if (isOther && view === "generate") showMaker();
 }
 
 function showProgress() {
   if (!store.state) return;
   const { ready, has_data: hasData, progress } = store.state;
-  const waits = hasData && !ready && (view === "map" || view === "gallery");
+  const waits = hasData && !ready && OF_IMAGES.includes(view);
   byId("progress").hidden = !waits;
   byId("progress-text").textContent = progress;
-  byId("gallery").hidden = waits;
-  byId("map-frame").hidden = waits;
+  for (const id of ["gallery", "review", "labels", "map-frame", "filters"]) byId(id).hidden = waits || (id === "filters" && !OF_IMAGES.includes(view));
 }
 
 // Ways of making images, as tabs.
@@ -139,11 +162,17 @@ function showHead() {
   const { model } = state;
   byId("subtitle").textContent = state.data ? `${state.data.name}, ${count(state.data.images, "image")}` : model.trained_on;
   const focused = document.activeElement;
-  byId("undo").disabled = !state.can_undo;
-  byId("redo").disabled = !state.can_redo;
+  for (const [id, name, keys] of [["undo", "Undo", "Ctrl Z"], ["redo", "Redo", "Ctrl Shift Z"]]) {
+    byId(id).disabled = !state[id];
+    byId(id).title = state[id] ? `${name}: ${state[id]} (${keys})` : `Nothing to ${id} (${keys})`;
+  }
   if (focused.matches("#undo:disabled")) byId("redo").focus();
   if (focused.matches("#redo:disabled")) byId("undo").focus();
   for (const button of document.querySelectorAll("[data-save]")) button.disabled = !state.ready;
+  byId("save-parquet").hidden = !state.has_parquet;
+  byId("history").disabled = !state.ready;
+  const views = possibleViews();
+  for (const name of VIEWS) byId(`to-${name}`).hidden = !views.includes(name);
   byId("export-dir").textContent = state.export_dir;
   byId("search").hidden = !state.has_data;
   byId("edit-tools").hidden = !state.has_data;
@@ -157,8 +186,10 @@ byId("skip").addEventListener("click", (event) => {
 
 // Undo, redo, export.
 
-byId("undo").addEventListener("click", () => store.edit({ op: "undo" }, "Undone"));
-byId("redo").addEventListener("click", () => store.edit({ op: "redo" }, "Done again"));
+for (const [id, said] of [["undo", "Undone"], ["redo", "Done again"]]) {
+  byId(id).addEventListener("click", () => store.state[id] && store.edit({ op: id }, `${said}: ${store.state[id]}`));
+}
+byId("history").addEventListener("click", openHistory);
 document.addEventListener("keydown", (event) => {
   if (!(event.ctrlKey || event.metaKey) || event.target.matches("input[type=text], input[type=search]") || !store.ready) return;
   const key = event.key.toLowerCase();
@@ -193,7 +224,7 @@ store.on("state", () => {
   showProgress();
 });
 store.on("cluster", () => {
-  history.replaceState(null, "", addressOf(view, store.cluster)); // wherever it was chosen
+  window.history.replaceState(null, "", addressOf(view, store.cluster)); // wherever it was chosen
   showChosen();
   document.querySelector('#cluster-list [aria-current="true"]').scrollIntoView({ inline: "nearest", block: "nearest" });
 });
@@ -210,4 +241,5 @@ async function watch() {
 await attempt(() => store.refresh());
 if (store.state) readAddress();
 setTimeout(watch, WAIT_MS);
+document.body.classList.toggle("tiny", Math.max(start.model.width, start.model.height) <= 48);
 document.documentElement.dataset.started = "true";

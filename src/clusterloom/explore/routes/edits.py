@@ -1,15 +1,16 @@
-"""Edits of the clusters, and the parts that a cluster would fall into."""
+"""Edits of the clusters, what has been edited, and the parts that a cluster would fall into."""
 
-import numpy as np
 from starlette.responses import JSONResponse, Response
 
-from clusterloom.explore.edits import Entry
-from clusterloom.explore.requests import ClusterNumber, Revision
+from clusterloom.corrections.edits import Entry, described
+from clusterloom.corrections.forms import ClusterNumber
+from clusterloom.explore.requests import Parts, Revision
 from clusterloom.explore.routes.state import state
 from clusterloom.explore.session import Session
-from clusterloom.explore.split import split_in_two
+from clusterloom.explore.split import split_in
 
 _SHOWN = 24
+_LISTED = 200
 
 
 def edit(session: Session, edit: Entry, revision: Revision) -> Response:
@@ -18,22 +19,36 @@ def edit(session: Session, edit: Entry, revision: Revision) -> Response:
     return state(session)
 
 
-def split_preview(session: Session, cluster: ClusterNumber) -> Response:
-    """The two parts that a cluster would fall into; nothing is changed."""
+def history(session: Session) -> Response:
+    """The edits that hold, the last one first, and of those that were taken back the one that redo would make first."""
+    editor = session.collection.editor
+    done, undone = editor.history.done, editor.history.undone
+    title = editor.assignment.title
+    return JSONResponse(
+        {
+            "revision": editor.revision,
+            "total": len(done),
+            "done": [described(one, title) for one in done[::-1][:_LISTED]],
+            "undone": [described(one, title) for one in undone[::-1][:_LISTED]],
+        }
+    )
+
+
+def split_preview(session: Session, cluster: ClusterNumber, parts: Parts = 2) -> Response:
+    """The parts that a cluster would fall into; nothing is changed."""
     collection = session.collection
     revision = collection.editor.revision  # read first: what is newer than its number is refused
     assignment = collection.assignment
     members = assignment.members(cluster)
-    second = split_in_two(collection.predictions.latents[members])
-    parts = [members[~second], members[second]]
-    rank = collection.ranks["typical"]
-    shown = [part[np.argsort(rank[part], kind="stable")[:_SHOWN]] for part in parts]
+    found = split_in(collection.predictions.latents[members], parts)
+    rows = [members[found == part] for part in range(found.max() + 1)]
+    shown = [collection.in_order(part, "typical")[:_SHOWN] for part in rows]
     return JSONResponse(
         {
             "revision": revision,
             "new": assignment.next_number,
-            "sizes": [len(part) for part in parts],
-            "images": [collection.briefs(rows) for rows in shown],
-            "rows": parts[1].tolist(),
+            "sizes": [len(part) for part in rows],
+            "images": [collection.briefs(some) for some in shown],
+            "parts": [part.tolist() for part in rows[1:]],
         }
     )

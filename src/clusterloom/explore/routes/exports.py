@@ -13,9 +13,10 @@ from typing import Literal
 import numpy as np
 from starlette.responses import JSONResponse, Response
 
+from clusterloom.corrections.forms import ClusterNumber, Rows
 from clusterloom.errors import DataError, printable
 from clusterloom.explore.latent_space import new_images
-from clusterloom.explore.requests import ClusterNumber, NewCount, Rows, Seeds, Spread
+from clusterloom.explore.requests import NewCount, Seeds, Spread
 from clusterloom.explore.session import Session
 from clusterloom.files import new_directory
 from clusterloom.pictures import png_bytes, to_picture
@@ -25,8 +26,8 @@ from clusterloom.tables import prediction_columns, write_table
 def save_labels(session: Session, format: Literal["csv", "parquet"]) -> Response:
     """Write one row per image: where it is now, what that is called, and what the model says.
 
-    Columns: id, cluster, name, changed (whether the model had put it elsewhere), model_cluster, and the others of
-    `clusterloom.tables.prediction_columns`.
+    Columns: id, cluster, name, changed (whether the model had put it elsewhere), marked (confirmed or outlier, where
+    the user has said so), model_cluster, and the others of `clusterloom.tables.prediction_columns`.
     """
     images, assignment, said = session.collection.images, session.collection.assignment, session.collection.predictions
     others = prediction_columns(images.ids, {"proba": said.proba, "score": said.score, "outlier": said.outlier})
@@ -36,6 +37,7 @@ def save_labels(session: Session, format: Literal["csv", "parquet"]) -> Response
         "cluster": assignment.labels,
         "name": [assignment.names[k] for k in assignment.labels.tolist()],
         "changed": assignment.labels != model_cluster,
+        "marked": [("", "confirmed", "outlier")[mark] for mark in assignment.marks.tolist()],
         "model_cluster": model_cluster,
         **others,
     }

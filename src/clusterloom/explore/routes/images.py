@@ -1,16 +1,14 @@
-"""Images that are there: one by one, on sheets, in galleries, found by their ids or by likeness."""
-
-from typing import Literal
+"""Images that are there: one by one, on sheets, by their rows, found by their ids or by likeness."""
 
 import numpy as np
 from starlette.responses import JSONResponse, Response
 
-from clusterloom.explore.requests import ClusterNumber, Count, Row, Rows, RowText, SearchText, Start
+from clusterloom.corrections.forms import ClusterNumber, Row, Rows
+from clusterloom.explore.requests import Count, FewRows, RowText, SearchText
 from clusterloom.explore.session import Session
 from clusterloom.explore.sheets import SHEET_COLUMNS, png_response, sheet, thumbnails
 from clusterloom.pictures import to_picture
 
-_FOUND = 100
 _TOP = 5
 
 
@@ -30,47 +28,42 @@ def details(session: Session, row: Row) -> Response:
     collection = session.collection
     collection.check(row)
     predictions, assignment = collection.predictions, collection.assignment
-    top = np.argsort(-predictions.proba[row], kind="stable")[:_TOP]
+    rank = collection.score_ranks[row]
     return JSONResponse(
         collection.brief(row)
         | {
             "model_cluster": int(predictions.labels[row]),
             "title": assignment.title(int(assignment.labels[row])),
-            "score": float(predictions.score[row]) if np.isfinite(predictions.score[row]) else None,
+            "score": float(predictions.score[row]) if np.isfinite(rank) else None,
+            "score_rank": float(rank) if np.isfinite(rank) else None,
             "outlier": bool(predictions.outlier[row]),
-            "probabilities": [[int(k), float(predictions.proba[row, k])] for k in top],
+            "probabilities": collection.shares(predictions.proba[row])[:_TOP],
         }
     )
 
 
-def gallery(
-    session: Session,
-    cluster: ClusterNumber,
-    order: Literal["typical", "doubtful"],
-    start: Start = 0,
-    n: Count = 60,
-) -> Response:
-    """A stretch of a cluster's images, in one of two orders."""
+def briefs(session: Session, rows: FewRows) -> Response:
+    """What a gallery shows of some images, in their order."""
     collection = session.collection
-    rows = collection.ordered(cluster, order)
-    images = collection.briefs(rows[start : start + n])
-    return JSONResponse({"total": len(rows), "revision": collection.editor.revision, "images": images})
+    collection.check(max(rows))
+    return JSONResponse({"images": [collection.brief(row) for row in rows]})
 
 
 def find(session: Session, text: SearchText) -> Response:
-    """Images whose id has a text in it, in the order of the data; before them one whose id is that text."""
+    """Rows of the images whose id has a text in it, one whose id is that text first: uint32, little-endian."""
     collection, text = session.collection, text.lower()
     found = [row for row, id_ in enumerate(collection.searchable_ids) if text in id_]
     exact = [row for row in found if collection.searchable_ids[row] == text]
-    shown = list(dict.fromkeys(exact + found[:_FOUND]))[:_FOUND]
-    return JSONResponse({"total": len(found), "images": [collection.brief(row) for row in shown]})
+    rows = np.array(list(dict.fromkeys(exact + found)), "<u4")
+    return Response(rows.tobytes(), media_type="application/octet-stream")
 
 
-def similar(session: Session, rows: Rows, n: Count = 60) -> Response:
-    """Images most like some others."""
+def similar(session: Session, rows: Rows, n: Count = 60, cluster: ClusterNumber | None = None) -> Response:
+    """Images most like some others, in one cluster or in all, and how far away each is."""
     collection = session.collection
-    found = collection.predictions.similar(collection.assignment.rows(rows), n)
-    return JSONResponse({"images": collection.briefs(found)})
+    among = None if cluster is None else collection.assignment.labels == collection.assignment.checked(cluster)
+    found, distances = collection.predictions.similar(collection.assignment.rows(rows), n, among)
+    return JSONResponse({"images": collection.briefs(found), "distances": distances.tolist()})
 
 
 def _kept(session: Session, version: str, answer: Response) -> Response:

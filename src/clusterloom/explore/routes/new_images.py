@@ -7,11 +7,12 @@ import numpy as np
 from PIL import Image
 from starlette.responses import JSONResponse, Response
 
+from clusterloom.corrections.forms import ClusterNumber
 from clusterloom.data.boundary import reason
 from clusterloom.data.convert import read_pixels
 from clusterloom.errors import DataError
 from clusterloom.explore.latent_space import decode, deviations, new_images, place, predictions
-from clusterloom.explore.requests import ClusterNumber, From, NewCount, Offsets, Seed, Spread, Steps, To
+from clusterloom.explore.requests import From, NewCount, Offsets, Seed, Spread, Steps, To
 from clusterloom.explore.session import Session
 from clusterloom.explore.sheets import SHEET_COLUMNS, png_response, sheet
 from clusterloom.pictures import png_bytes, to_picture
@@ -78,18 +79,31 @@ def drop(session: Session, body: bytes) -> Response:
     proba, latents, score, rebuilt = predictions(session.model, pixels)
     order = np.argsort(-proba, kind="stable")
     collection = session.collection if session.ready else None
+    nearest = collection.nearest(latents, proba, _NEAREST) if collection else None
     return JSONResponse(
         {
             "cluster": int(order[0]),
-            "probabilities": [[int(k), float(proba[k])] for k in order[:10]],
+            "probabilities": collection.shares(proba)[:10] if collection else _largest(proba, order[:10]),
             "score": score if np.isfinite(score) else None,
-            "outlier": bool(score < session.model.outlier_threshold_),
+            "unlike": _unlike(session, pixels, score),
             "steps": steps,
             "seen": _encoded(to_picture(pixels)),
             "rebuilt": "" if session.decodes else _encoded(to_picture(rebuilt)),
-            "nearest": collection.briefs(collection.nearest(latents, proba, _NEAREST)) if collection else [],
+            "nearest": [] if collection is None or nearest is None else collection.briefs(nearest),
+            "position": None if collection is None or nearest is None else collection.place(nearest),
         }
     )
+
+
+def _unlike(session: Session, pixels: np.ndarray, score: float) -> list[str]:
+    """Why a picture is an outlier; nothing where it is none."""
+    reasons = ["the model explains it badly"] if score < session.model.outlier_threshold_ else []
+    words = session.collection.appearance.unlike(pixels) if session.ready else []
+    return reasons + ([f"it is {' and '.join(words)} than all images here"] if words else [])
+
+
+def _largest(proba: np.ndarray, order: np.ndarray) -> list[tuple[int, float]]:
+    return [(int(k), float(proba[k])) for k in order]
 
 
 def _encoded(picture: Image.Image) -> str:

@@ -1,16 +1,35 @@
-"""What the page shows outside its views, and the numbers behind its map."""
+"""What the page shows outside its views, and what it knows of every image, column by column."""
 
-from typing import Any
+import importlib.util
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from starlette.responses import JSONResponse, Response
 
-from clusterloom.errors import printable
+from clusterloom.corrections.edits import described
+from clusterloom.errors import DataError, printable
 from clusterloom.explore.collection import Collection
 from clusterloom.explore.session import Session, about
 from clusterloom.palette import Style, styles
 
 _STRIP = 16  # typical images beside each cluster
+_HAS_PYARROW = importlib.util.find_spec("pyarrow") is not None
+
+Column: TypeAlias = Literal["position", "confidence", "typical", "doubtful", "score", "outlier", "model", "class"]
+
+# Little-endian. Of the orders and of the score the place from 0 to 1; of an image without a score nan.
+_COLUMNS: Mapping[str, tuple[str, Callable[[Collection], np.ndarray]]] = {
+    "position": ("<f4", lambda collection: collection.predictions.position),  # x and y in turns
+    "confidence": ("<f4", lambda collection: collection.predictions.confidence),
+    "typical": ("<f4", lambda collection: collection.ranks["typical"]),
+    "doubtful": ("<f4", lambda collection: collection.ranks["doubtful"]),
+    "score": ("<f4", lambda collection: collection.score_ranks),
+    "outlier": ("u1", lambda collection: collection.predictions.outlier),
+    "model": ("<u2", lambda collection: collection.predictions.labels),
+    "class": ("<u2", lambda collection: _classes(collection)),
+}
+assert _COLUMNS.keys() == set(get_args(Column))
 
 
 def state(session: Session) -> Response:
@@ -24,34 +43,39 @@ def state(session: Session) -> Response:
         "generates": session.generates,
         "decodes": session.decodes,
         "export_dir": printable(str(session.export_dir)),
+        "has_parquet": _HAS_PYARROW,
         "revision": 0,
     }
     return JSONResponse(result | (_of_collection(session) if session.ready else _of_model(session)))
 
 
-def positions(session: Session) -> Response:
-    """Places on the map: float32, little-endian, x and y in turns, (N, 2)."""
-    return _binary(session.collection.predictions.position, "<f4")
+def column(session: Session, name: Column) -> Response:
+    """What is known of every image and never changes, as numbers one after the other."""
+    dtype, values = _COLUMNS[name]
+    return _binary(values(session.collection), dtype)
 
 
 def labels(session: Session) -> Response:
-    """Cluster numbers as they are now: uint16, little-endian, (N,)."""
-    return _binary(session.collection.assignment.labels, "<u2")
+    """Cluster numbers as they are now: uint16, little-endian, (N,); behind them the marks: uint8, (N,)."""
+    assignment = session.collection.assignment
+    return _binary(np.concatenate([assignment.labels.astype("<u2").view("u1"), assignment.marks]), "u1")
 
 
-def confidences(session: Session) -> Response:
-    """Probability of each image's most likely cluster, as uint8 from 0 to 255, (N,)."""
-    return _binary(np.rint(session.collection.predictions.confidence * 255), "u1")
+def _classes(collection: Collection) -> np.ndarray:
+    if collection.labels is None:
+        raise DataError("the images have no labels")
+    return collection.labels.numbers
 
 
 def _of_collection(session: Session) -> dict[str, Any]:
     collection = session.collection
     editor = collection.editor
     editor.refresh()
+    undo, redo = editor.history.done[-1:], editor.history.undone[-1:]
     return {
         "revision": editor.revision,
-        "can_undo": bool(editor.history.done),
-        "can_redo": bool(editor.history.undone),
+        "undo": described(undo[0], editor.assignment.title) if undo else "",
+        "redo": described(redo[0], editor.assignment.title) if redo else "",
         "next_number": editor.assignment.next_number,
         "journal": printable(str(session.journal_path)),
         "data": {
@@ -59,9 +83,13 @@ def _of_collection(session: Session) -> dict[str, Any]:
             "images": len(collection.images),
             "notes": list(collection.images.notes),
             "linkable": session.source is not None,
+            "key": session.data_key,
+            "classes": [] if collection.labels is None else [printable(name) for name in collection.labels.names],
+            "class_styles": _as_json(collection.class_styles),
+            "has_scores": bool(np.isfinite(collection.predictions.score).any()),
         },
         "clusters": collection.once_a_revision("clusters", _clusters),
-        "heirs": collection.once_a_revision("heirs", _heirs),
+        "owners": collection.owners.tolist(),
         "styles": collection.once_a_revision("styles", _styles),
     }
 
@@ -76,36 +104,49 @@ def _of_model(session: Session) -> dict[str, Any]:
 
 def _clusters(collection: Collection) -> list[dict[str, Any]]:
     assignment, predictions = collection.assignment, collection.predictions
-    sizes = np.bincount(assignment.labels, minlength=assignment.next_number)
+    sizes, shown, total = collection.sizes, collection.shown, assignment.next_number
     unmoved = assignment.labels == predictions.labels
-    counts = np.bincount(assignment.labels[unmoved], minlength=assignment.next_number)
-    sums = np.bincount(assignment.labels[unmoved], predictions.confidence[unmoved], minlength=assignment.next_number)
+    counts = np.bincount(assignment.labels[unmoved], minlength=total)
+    sums = np.bincount(assignment.labels[unmoved], predictions.confidence[unmoved], minlength=total)
+    looked_at = np.bincount(assignment.labels[assignment.marks > 0], minlength=total)
     return [
         {
             "number": k,
-            "name": name,
+            "name": assignment.names[k],
             "title": assignment.title(k),
             "size": int(sizes[k]),
-            "confidence": round(float(sums[k] / counts[k]), 4) if counts[k] else None,
+            "confidence": float(sums[k] / counts[k]) if counts[k] else None,
             "changed": int(sizes[k] - counts[k]),
+            "looked_at": int(looked_at[k]),
             "typical": collection.ordered(k, "typical")[:_STRIP].tolist(),
         }
-        for k, name in sorted(assignment.names.items())
+        | _next(collection, k, shown)
+        for k in shown
     ]
 
 
-def _heirs(collection: Collection) -> dict[int, int]:
-    """Of the model's clusters that were merged away, where most of their images are now."""
-    assignment, predictions = collection.assignment, collection.predictions
-    gone = (k for k in range(predictions.n_clusters) if k not in assignment.names)
-    moved = {k: assignment.labels[predictions.labels == k] for k in gone}
-    return {k: int(np.bincount(labels).argmax()) for k, labels in moved.items() if len(labels)}
+def _next(collection: Collection, cluster: int, shown: list[int]) -> dict[str, Any]:
+    """The cluster whose probability a cluster's images have most of, besides their own, and how much on average."""
+    pulls = collection.pulls[cluster]
+    if cluster >= collection.predictions.n_clusters:  # what the user parted lies nearest to what it came from
+        origins = collection.predictions.labels[collection.assignment.members(cluster)]
+        pulls = pulls + np.bincount(collection.owners[origins], minlength=len(pulls)) / max(len(origins), 1)
+        pulls[cluster] = 0
+    others = [k for k in shown if k != cluster]
+    nearest = max(others, key=lambda k: float(pulls[k]), default=None)
+    if nearest is None or pulls[nearest] <= 0:
+        return {"next": None, "next_share": 0.0}
+    return {"next": nearest, "next_share": float(collection.pulls[cluster][nearest])}
 
 
 def _styles(collection: Collection) -> list[list[str]]:
-    """Of every cluster number that there is or was: a merged one still has its probability, and undo brings it back."""
-    predictions = collection.predictions
-    return _as_json(styles(predictions.middles, unplaced=collection.assignment.next_number - predictions.n_clusters))
+    """Of every cluster number that there is or was: a merged one still has its probability, and undo brings it back.
+
+    A cluster of the user's is placed where it began, so that it keeps its colour whatever comes and goes.
+    """
+    predictions, assignment = collection.predictions, collection.assignment
+    began = [np.median(predictions.position[rows], 0) for _, rows in sorted(assignment.founders.items())]
+    return _as_json(styles(np.vstack([predictions.middles, *began])))
 
 
 def _as_json(chosen: list[Style]) -> list[list[str]]:

@@ -1,10 +1,12 @@
 // The same points where there is no WebGL 2: dots written straight into the canvas's pixels, which is much faster
 // than asking a canvas to fill a hundred thousand rectangles.
 
-import { DOUBT_COLOURS, rgb } from "../colours.js";
+import { doubtColour, palette } from "../colours.js";
+import { MARKED } from "./points.js";
 
 const SHADES = 32; // of doubt
 const FAINT = 33; // opacity, of 255, of what is dimmed
+const HIDDEN = 13; // of what the filter does not let through
 const SOLID = 235;
 
 /** A colour as the canvas keeps it in memory, red in the lowest byte, without its opacity in the highest. */
@@ -20,10 +22,12 @@ export class FlatPoints {
 
   setData(data) {
     this.data = data;
-    this.colours = Array.from({ length: data.clusters }, (_, k) => packed(rgb(k)));
+    const styles = palette(data.by, data.groups);
+    this.colours = styles.map(packed);
+    this.markers = styles.map(([, , , marker]) => marker);
   }
 
-  setSelected() {}
+  setStanding() {}
 
   draw(toScreen, options) {
     const { canvas, context } = this;
@@ -34,7 +38,7 @@ export class FlatPoints {
     }
     this.pixels.fill(0);
     if (this.data) {
-      const dims = options.anySelected || options.highlight !== null;
+      const dims = options.anySelected || options.highlight !== null || options.filtered;
       if (dims) this.#pass(toScreen, options, false, FAINT);
       this.#pass(toScreen, options, true, dims ? SOLID : Math.round(255 * options.alpha));
     }
@@ -43,22 +47,24 @@ export class FlatPoints {
 
   /** Draw the rows that stand out, or the others. */
   #pass({ scale, left, top }, { ratio, size, highlight, doubt, anySelected }, front, opacity) {
-    const { positions, labels, confidences, selected } = this.data;
+    const { positions, labels, grouping, confidences, standing } = this.data;
     const { width, height } = this.canvas;
-    const palette = doubt ? DOUBT_SHADES : this.colours;
+    const colours = doubt ? DOUBT_SHADES : this.colours;
     const side = Math.max(1, Math.round(size * ratio));
     const factor = scale * ratio;
-    const insets = roundOff(side);
+    const shapes = side < MARKED ? [runs(0, side)] : Array.from({ length: MARKS }, (_, marker) => runs(marker, side));
     const [x0, y0] = [left * ratio - side / 2, (top + scale) * ratio - side / 2];
     for (let row = 0; row < labels.length; row++) {
-      const stands = anySelected ? selected[row] === 1 : highlight === null || labels[row] === highlight;
+      const hidden = standing[row] >= 2;
+      const stands = !hidden && (anySelected ? standing[row] === 1 : highlight === null || labels[row] === highlight);
       if (stands !== front) continue;
       const x = Math.round(x0 + positions[2 * row] * factor);
       const y = Math.round(y0 - positions[2 * row + 1] * factor);
       if (x < 0 || y < 0 || x + side > width || y + side > height) continue;
-      const colour = palette[doubt ? (confidences[row] * SHADES) >> 8 : labels[row]];
-      for (let line = 0; line < side; line++) {
-        this.#add((y + line) * width + x + insets[line], side - 2 * insets[line], colour, opacity);
+      const colour = colours[doubt ? Math.min(Math.floor(confidences[row] * SHADES), SHADES - 1) : grouping[row]];
+      const shape = shapes.length > 1 ? shapes[this.markers[grouping[row]]] : shapes[0];
+      for (let i = 0; i < shape.length; i += 3) {
+        this.#add((y + shape[i]) * width + x + shape[i + 1], shape[i + 2], colour, hidden ? HIDDEN : opacity);
       }
     }
   }
@@ -71,14 +77,39 @@ export class FlatPoints {
   }
 }
 
-/** How many pixels each line of a square lacks on either side to be a dot. */
-const roundOff = (side) => Array.from({ length: side }, (_, line) => {
-  const radius = side / 2 - 0.25;
-  const height = Math.abs(line - (side - 1) / 2);
-  return Math.round(side / 2 - Math.sqrt(radius * radius - height * height));
-});
+const MARKS = 7;
 
-const DOUBT_SHADES = Array.from({ length: SHADES }, (_, shade) => {
-  const sure = Math.min(Math.max(((shade + 0.5) / SHADES - 0.45) / 0.55, 0), 1);
-  return packed(DOUBT_COLOURS.sure.map((v, i) => Math.round(v * sure + DOUBT_COLOURS.doubtful[i] * (1 - sure))));
-});
+/** A marker in a square of so many pixels: line, first pixel and number of pixels of each stretch, one after the other. */
+function runs(marker, side) {
+  const found = [];
+  const middle = (side - 1) / 2;
+  const radius = Math.max(side / 2 - 0.25, 0.5);
+  for (let line = 0; line < side; line++) {
+    let start = -1;
+    for (let column = 0; column <= side; column++) {
+      const inside = column < side && isInside(marker, (column - middle) / radius, (line - middle) / radius);
+      if (inside && start < 0) start = column;
+      if (!inside && start >= 0) {
+        found.push(line, start, column - start);
+        start = -1;
+      }
+    }
+  }
+  return found;
+}
+
+/** Whether a place lies in a marker that reaches from -1 to 1 in both directions, y downwards; as in the shader. */
+function isInside(marker, x, y) {
+  const [a, b] = [Math.abs(x), Math.abs(y)];
+  switch (marker) {
+    case 1: return Math.max(a, b) <= 0.8;
+    case 2: return 2 * a - y <= 1 && y <= 0.9;
+    case 3: return a + b <= 1;
+    case 4: return 3 * Math.min(a, b) <= 1 && Math.max(a, b) <= 1;
+    case 5: return Math.abs(Math.hypot(x, y) - 0.72) <= 0.28;
+    case 6: return 2 * a + y <= 1 && y >= -0.9;
+    default: return Math.hypot(x, y) <= 1;
+  }
+}
+
+const DOUBT_SHADES = Array.from({ length: SHADES }, (_, shade) => packed(doubtColour((shade + 0.5) / SHADES).map(Math.round)));

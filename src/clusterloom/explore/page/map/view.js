@@ -4,9 +4,9 @@ import { select } from "d3-selection";
 import { zoom, zoomIdentity, zoomTransform } from "d3-zoom";
 import KDBush from "kdbush";
 
-import { getJson, imageUrl } from "../api.js";
-import { colour, dot } from "../colours.js";
-import { byId, debounced, h, sureness, whisper } from "../dom.js";
+import { getJson, imageUrl, start } from "../api.js";
+import { colour, dot, GROUPINGS, labelDot, rowColour } from "../colours.js";
+import { byId, count, debounced, h, percent, sureness, whisper } from "../dom.js";
 import { store } from "../store.js";
 import { FlatPoints } from "./flat.js";
 import { rowsInside } from "./lasso.js";
@@ -17,10 +17,17 @@ import { placed } from "./titles.js";
 const MARGIN = 28; // CSS pixels around the whole map
 const TOOLS = 56; // room for the buttons at the top
 const CELL = 38; // side of a thumbnail's cell, CSS pixels, when its zoom level begins; twice that when it ends
-const FEW = 6000; // so many points in view are shown as thumbnails
+const CROWD = 1.5; // points for each cell in view up to which thumbnails are shown: more would hide each other
+const GAP = 2; // between thumbnails, CSS pixels
+const TINY = Math.max(start.model.width, start.model.height) <= 48; // pixels that are meant to be seen
+const LEGEND = 16; // labels that a legend names
 const REACH = 14; // how far from a point the pointer may be, CSS pixels
 const STEP = 80;
+const ABOVE = 14; // how far over its images a cluster's name stands, CSS pixels
 const USUAL = 800; // side of the whole map, CSS pixels, that sizes of dots are meant for
+
+const NARROW = 0.03; // of the map, to either side of a cluster's middle, where its upper edge is looked for
+const REACHING = 0.12; // above its middle: what lies further up is another part of it
 
 export class MapView {
   constructor() {
@@ -36,7 +43,7 @@ export class MapView {
     this.pen = this.overlay.getContext("2d");
     this.thumbnails = new Thumbnails(() => this.redraw());
     this.lassoing = false;
-    this.showsDoubt = false;
+    this.by = "cluster"; // or "label" or "doubt": what is coloured by
     this.showsImages = true;
     this.hovered = null;
     this.path = null;
@@ -53,21 +60,34 @@ export class MapView {
         this.redraw();
       });
     }
-    store.on("selection", () => {
-      this.points.setSelected();
-      this.#redrawPoints();
-    });
+    for (const name of ["selection", "filter"]) {
+      store.on(name, () => {
+        this.#stand();
+        this.points.setStanding();
+        this.#redrawPoints();
+      });
+    }
+    store.on("found", () => this.redraw());
+  }
+
+  /** Who is selected (1) and who is not let through (2), in one number for each row. */
+  #stand() {
+    this.standing ??= new Uint8Array(store.count);
+    for (let row = 0; row < store.count; row++) this.standing[row] = store.selected[row] + (store.isVisible(row) ? 0 : 2);
   }
 
   #take() {
-    const { positions, labels, confidences, selected } = store;
-    const clusters = labels.reduce((most, label) => Math.max(most, label), 0) + 1;
-    this.points.setData({ positions, labels, confidences, selected, clusters });
+    const { positions, labels, columns } = store;
+    const grouping = GROUPINGS[this.by === "label" ? "label" : "cluster"].of();
+    const groups = grouping.reduce((most, group) => Math.max(most, group), 0) + 1;
+    this.#stand();
+    this.points.setData({ positions, labels, grouping, groups, by: this.by, confidences: columns.confidence, standing: this.standing });
     if (!this.index) {
       this.index = new KDBush(labels.length, 64, Float32Array);
       for (let row = 0; row < labels.length; row++) this.index.add(positions[2 * row], positions[2 * row + 1]);
       this.index.finish();
-      this.box.setAttribute("aria-label", `Map of ${labels.length.toLocaleString("en")} images`);
+      this.box.setAttribute("aria-label", `Map of ${count(labels.length, "image")}`);
+      this.colourBy.querySelector("[value=label]").hidden = this.colourBy.querySelector("[value=label]").disabled = !columns.class;
     }
     this.centres = this.titles = null;
     this.#redrawPoints();
@@ -85,6 +105,7 @@ export class MapView {
     if (width && height) {
       this.zoom.extent([[0, 0], [width, height]]).translateExtent([[-width, -height], [2 * width, 2 * height]]);
       if (this.awaited !== null) this.goTo(this.awaited);
+      if (this.awaitedPictures) this.showBrought(this.awaitedPictures);
     }
     this.#redrawPoints();
   }
@@ -138,7 +159,7 @@ export class MapView {
     this.justLassoed = true;
     const { scale, left, top } = this.toScreen;
     const polygon = path.map(([x, y]) => [(x - left) / scale, 1 - (y - top) / scale]);
-    store.select(rowsInside(store.positions, polygon), this.keeps);
+    store.select(rowsInside(store.positions, polygon).filter((row) => store.isVisible(row)), this.keeps);
   }
 
   #endLasso() {
@@ -156,6 +177,7 @@ export class MapView {
     let nearest = null;
     let least = Infinity;
     for (const row of this.index.within(mapX, mapY, reach / scale)) {
+      if (!store.isVisible(row)) continue;
       const distance = (store.positions[2 * row] - mapX) ** 2 + (store.positions[2 * row + 1] - mapY) ** 2;
       if (distance < least) [nearest, least] = [row, distance];
     }
@@ -265,8 +287,41 @@ export class MapView {
       this.lassoing = on;
       this.overlay.classList.toggle("lassoing", on);
     });
-    pressed("by-doubt", (on) => (this.showsDoubt = on));
+    this.colourBy = byId("colour-by");
+    this.legend = byId("map-legend");
+    this.colourBy.addEventListener("change", () => {
+      this.by = this.colourBy.value;
+      if (!store.ready) return;
+      this.#take();
+      this.#showLegend();
+    });
     pressed("as-images", (on) => (this.showsImages = on));
+  }
+
+  /** What the colours mean, where that does not stand on the map or in the list of clusters. */
+  #showLegend() {
+    const { classes } = store.state.data;
+    this.legend.hidden = this.by === "cluster";
+    if (this.by === "doubt") {
+      this.legend.replaceChildren(h("span", {}, `unsure, ${percent(0.45)} or less`), h("span", { class: "ramp" }), h("span", {}, "sure"));
+    } else if (this.by === "label") {
+      const more = classes.length > LEGEND ? h("span", { class: "quiet" }, `and ${count(classes.length - LEGEND, "other")}`) : "";
+      this.legend.replaceChildren(...classes.slice(0, LEGEND).map((name, label) => h("span", {}, labelDot(label), name)), more);
+    }
+  }
+
+  /** Bring pictures of the user's own into view: [{ position }, ...]. */
+  showBrought(pictures) {
+    this.awaitedPictures = this.width ? null : pictures;
+    if (!this.width) return;
+    const [xs, ys] = [0, 1].map((axis) => pictures.map(({ position }) => position[axis]));
+    const { scale, left, top } = this.#unzoomed();
+    const middle = ([low, high]) => (low + high) / 2;
+    const ends = (values) => [Math.min(...values), Math.max(...values)];
+    const wide = Math.max(Math.max(...xs) - Math.min(...xs), Math.max(...ys) - Math.min(...ys), 0.1);
+    const k = Math.max(1, 0.7 / wide);
+    const [x, y] = [left + middle(ends(xs)) * scale, top + (1 - middle(ends(ys))) * scale];
+    this.zoom.transform(this.target, zoomIdentity.translate(this.width / 2 - k * x, this.height / 2 - k * y).scale(k));
   }
 
   // Drawing
@@ -305,13 +360,14 @@ export class MapView {
   }
 
   #drawPoints() {
-    const { width, height, ratio, showsDoubt: doubt } = this;
+    const { width, height, ratio } = this;
+    const doubt = this.by === "doubt";
     const near = Math.sqrt(this.toScreen.scale / USUAL);
     const root = Math.sqrt(store.labels.length);
     const size = Math.min(Math.max(Math.max(2.6, 130 / root) * near, 1.3), 9);
     // So many points would cover each other: let them show where they are dense.
     const alpha = Math.min(Math.max(Math.max(0.4, 60 / root) * near, 0.3), 0.9);
-    const options = { width, height, ratio, size, alpha, highlight: store.cluster, doubt, anySelected: store.selectedCount > 0 };
+    const options = { width, height, ratio, size, alpha, highlight: store.cluster, doubt, anySelected: store.selectedCount > 0, filtered: store.visible !== null };
     const view = JSON.stringify([this.toScreen, options]);
     if (view === this.view) return; // the pointer alone has moved: a hundred thousand points stay as they are
     this.view = view;
@@ -320,13 +376,14 @@ export class MapView {
 
   #drawThumbnails(k) {
     this.drawn = [];
-    const rows = this.showsImages && !(this.#showsEverything() && store.labels.length > FEW) ? this.#rowsInView() : [];
-    if (rows.length === 0 || rows.length > FEW) return;
+    const few = CROWD * (this.width / CELL) * (this.height / CELL);
+    const rows = this.showsImages && !(this.#showsEverything() && store.visibleCount > few) ? this.#rowsInView() : [];
+    if (rows.length === 0 || rows.length > few) return;
     const level = Math.floor(Math.log2(k));
     const side = CELL * (k / 2 ** level); // from one to two cells, as the zoom goes from level to level
     const { scale, left, top } = this.toScreen;
-    const half = (side * 0.9) / 2;
-    const cell = side / scale; // fixed to the map, so that nothing changes while it is moved
+    const half = side / 2 - 2; // its frame is on the outside
+    const cell = CELL / (this.#unzoomed().scale * 2 ** level); // fixed to the map, so that nothing changes while it is moved
     const chosen = this.#onePerCell(rows, cell);
     // What is looked at is there in any case, and above the others.
     for (const row of [store.image, this.hovered]) if (row !== null && rows.includes(row)) chosen.push(row);
@@ -346,10 +403,11 @@ export class MapView {
   #rowsInView() {
     const { scale, left, top } = this.toScreen;
     const edge = CELL / scale;
-    return this.index.range(-left / scale - edge, 1 - (this.height - top) / scale - edge, (this.width - left) / scale + edge, 1 + top / scale + edge);
+    return this.index.range(-left / scale - edge, 1 - (this.height - top) / scale - edge, (this.width - left) / scale + edge, 1 + top / scale + edge).filter((row) => store.isVisible(row));
   }
 
-  /** Of the rows in each cell of the map the one nearest to its middle; of a highlighted cluster or selection first. */
+  /** Of the rows in each cell of the map the one nearest to its middle; of a highlighted cluster or selection first. Of
+   * two that would cover each other the one that is nearer to the middle of its own cell. */
   #onePerCell(rows, cell) {
     const best = new Map();
     for (const row of rows) {
@@ -359,13 +417,25 @@ export class MapView {
       const distance = behind + (x - column - 0.5) ** 2 + (y - line - 0.5) ** 2;
       const key = column * 1e6 + line;
       const found = best.get(key);
-      if (!found || distance < found[1]) best.set(key, [row, distance]);
+      if (!found || distance < found[1]) best.set(key, [row, distance, x, y]);
     }
-    return [...best.values()].map(([row]) => row);
+    const apart = 1 + GAP / CELL;
+    const free = new Map();
+    const isFree = ([, , x, y]) => {
+      for (let i = -1; i <= 1; i++) for (let j = -1; j <= 1; j++) {
+        const other = free.get((Math.floor(x) + i) * 1e6 + Math.floor(y) + j);
+        if (other && Math.abs(other[2] - x) < apart && Math.abs(other[3] - y) < apart) return false;
+      }
+      return true;
+    };
+    for (const one of [...best.values()].sort((a, b) => a[1] - b[1] || a[0] - b[0])) {
+      if (isFree(one)) free.set(Math.floor(one[2]) * 1e6 + Math.floor(one[3]), one);
+    }
+    return [...free.values()].map(([row]) => row);
   }
 
   /** A mark around an image: around its thumbnail, or a circle around its dot. */
-  #ring(row, radius, ink) {
+  #ring(row, radius, ink, isSingle = true) {
     const { pen } = this;
     const { scale, left, top } = this.toScreen;
     const x = left + store.positions[2 * row] * scale;
@@ -374,17 +444,44 @@ export class MapView {
     pen.beginPath();
     if (drawn) pen.rect(x - drawn.half - 3, y - drawn.half - 3, 2 * drawn.half + 6, 2 * drawn.half + 6);
     else pen.arc(x, y, radius, 0, 7);
-    pen.strokeStyle = getComputedStyle(this.box).getPropertyValue("--panel");
-    pen.lineWidth = 6;
-    pen.stroke();
+    if (isSingle) { // a pale edge, to be seen on whatever lies below; of many it would hide that
+      pen.strokeStyle = getComputedStyle(this.box).getPropertyValue("--panel");
+      pen.lineWidth = 6;
+      pen.stroke();
+    }
     pen.strokeStyle = ink;
-    pen.lineWidth = 2.5;
+    pen.lineWidth = isSingle ? 2.5 : 1.5;
     pen.stroke();
   }
 
+  /** A picture of the user's own: a diamond with its name. */
+  #drawBrought({ name, cluster, position }, ink) {
+    const { pen } = this;
+    const { scale, left, top } = this.toScreen;
+    const [x, y] = [left + position[0] * scale, top + (1 - position[1]) * scale];
+    pen.beginPath();
+    for (const [dx, dy] of [[0, -9], [9, 0], [0, 9], [-9, 0]]) pen.lineTo(x + dx, y + dy);
+    pen.closePath();
+    pen.fillStyle = colour(cluster);
+    pen.fill();
+    pen.strokeStyle = getComputedStyle(this.box).getPropertyValue("--panel");
+    pen.lineWidth = 5;
+    pen.stroke();
+    pen.strokeStyle = ink;
+    pen.lineWidth = 2;
+    pen.stroke();
+    const text = name.length > 28 ? `${name.slice(0, 27)}…` : name;
+    pen.textAlign = "left";
+    pen.lineWidth = 4;
+    pen.strokeStyle = getComputedStyle(this.box).getPropertyValue("--panel");
+    pen.strokeText(text, x + 14, y);
+    pen.fillStyle = ink;
+    pen.fillText(text, x + 14, y);
+    pen.textAlign = "center";
+  }
+
   #isDimmed(row) {
-    if (store.selectedCount > 0) return !store.selected[row];
-    return store.cluster !== null && store.labels[row] !== store.cluster;
+    return !store.stands(row);
   }
 
   #drawThumbnail(row, x, y, half) {
@@ -394,9 +491,9 @@ export class MapView {
     const longer = Math.max(found.width, found.height);
     const [w, t] = [(2 * half * found.width) / longer, (2 * half * found.height) / longer];
     pen.globalAlpha = this.#isDimmed(row) ? 0.3 : 1;
-    pen.imageSmoothingEnabled = w < found.width;
+    pen.imageSmoothingEnabled = !TINY || w < found.width;
     pen.drawImage(found.bitmap, found.x, found.y, found.width, found.height, x - w / 2, y - t / 2, w, t);
-    pen.strokeStyle = colour(store.labels[row]);
+    pen.strokeStyle = rowColour(this.by, row);
     pen.lineWidth = 2;
     pen.strokeRect(x - w / 2 - 0.5, y - t / 2 - 0.5, w + 1, t + 1);
     pen.globalAlpha = 1;
@@ -426,20 +523,23 @@ export class MapView {
     }
   }
 
-  /** Names of the clusters that are shown, the largest first, and where they belong on the map. */
+  /** Names of the clusters that are shown, the largest first, and where they belong on the map: above their images. */
   #titles() {
     this.centres ??= clusterCentres();
     const shown = store.state.clusters.filter(({ number }) => this.centres.has(number) && (store.cluster ?? number) === number);
     return shown.sort((a, b) => b.size - a.size).map(({ number, name }) => {
       const text = name || String(number);
       const [x, y] = this.centres.get(number);
-      return { cluster: number, text, x, y, width: this.pen.measureText(text).width + 14 };
+      return { cluster: number, text, x, y: y + ABOVE / this.toScreen.scale, width: this.pen.measureText(text).width + 14 };
     });
   }
 
   #drawMarks() {
     const { pen } = this;
     const ink = getComputedStyle(this.box).getPropertyValue("--ink");
+    const lit = getComputedStyle(this.box).getPropertyValue("--focus");
+    for (const row of store.found) if (store.isVisible(row)) this.#ring(row, 6, lit, false);
+    for (const picture of store.brought) this.#drawBrought(picture, ink);
     for (const [row, radius] of [[store.image, 9], [this.hovered, 7]]) if (row !== null) this.#ring(row, radius, ink);
     if (this.byKeyboard) {
       pen.strokeStyle = ink;
@@ -468,7 +568,7 @@ export class MapView {
   }
 }
 
-/** Where to write a cluster's name: among its images, at the one nearest to the median of their places. */
+/** Where to write a cluster's name: at the upper edge of its images, above the one nearest to the median of their places. */
 function clusterCentres() {
   const rows = new Map();
   store.labels.forEach((label, row) => (rows.get(label) ?? rows.set(label, []).get(label)).push(row));
@@ -484,7 +584,9 @@ function clusterCentres() {
       const distance = (x - mx) ** 2 + (y - my) ** 2;
       if (distance < least) [nearest, least] = [[x, y], distance];
     }
-    centres.set(label, nearest);
+    const column = sample.filter((row) => Math.abs(store.positions[2 * row] - nearest[0]) < NARROW).map((row) => store.positions[2 * row + 1]).filter((y) => y - nearest[1] < REACHING);
+    column.sort((a, b) => a - b);
+    centres.set(label, [nearest[0], column[Math.floor(0.97 * (column.length - 1))]]);
   }
   return centres;
 }

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from clusterloom.corrections.edits import ENTRY, Edit, History, Step
 from clusterloom.errors import DataError, printable
-from clusterloom.explore.edits import ENTRY, Edit, History, Step
 
 _APPLICATION_ID = 0x636C6F6A  # "cloj", where SQLite files say what they are
 _VERSION = 1
@@ -29,7 +29,7 @@ _OURS = "FROM edits WHERE model_sha256 = ? AND data_sha256 = ? AND number"
 def corrections(path: Path, model_sha256: str, data_sha256: str) -> list[Edit]:
     """What a user has changed about a model's clusters of a set of images; edits that were taken back are left out.
 
-    `clusterloom.explore.assignment.Assignment` applies them to the model's labels.
+    `clusterloom.corrections.assignment.Assignment` applies them to the model's labels.
 
     Args:
         path: The journal; no edits where there is none.

@@ -4,10 +4,10 @@ import threading
 
 import numpy as np
 
+from clusterloom.corrections.assignment import Assignment
+from clusterloom.corrections.edits import Edit, History, Step
+from clusterloom.corrections.journal import Journal
 from clusterloom.errors import ClusterloomError, DataError, printable
-from clusterloom.explore.assignment import Assignment
-from clusterloom.explore.edits import Edit, History, Step
-from clusterloom.explore.journal import Journal
 
 _STALE = "the clusters have been changed meanwhile, maybe in another window; look and try again"
 

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from clusterloom.corrections.edits import Confirm, Edit, Merge, Move, Name, Outlier, Split
+from clusterloom.corrections.forms import MAX_CLUSTER_NUMBER
 from clusterloom.errors import DataError
-from clusterloom.explore.edits import Edit, Merge, Move, Name, Split
-from clusterloom.explore.requests import MAX_CLUSTER_NUMBER
 
 MAX_CLUSTERS = 1000
 MAX_NAME = 80
+UNSEEN, CONFIRMED, OUTLIER = 0, 1, 2
+_FORMULA = ("=", "+", "-", "@")  # what a spreadsheet would work out
 
 
 class Assignment:
@@ -21,19 +23,27 @@ class Assignment:
 
     Attributes:
         labels: Cluster of each image now, shape (N,), int64.
+        marks: What a user has said of each image, shape (N,), uint8: `UNSEEN` where nothing, `CONFIRMED` where it
+            belongs into its cluster (also said by moving it there), `OUTLIER` where it belongs to none.
         names: What a user calls each cluster that there is, by its number; "" where nobody has named it.
+        founders: Ascending rows of the images that each cluster of the user's began with, by its number.
+        merged_into: Of each cluster that was merged, which one took its images.
         next_number: What the next new cluster will be called.
     """
 
     def __init__(self, labels: np.ndarray, n_clusters: int) -> None:
         self.labels = labels.astype(np.int64)
+        self.marks = np.full(len(labels), UNSEEN, np.uint8)
         self.names = dict.fromkeys(range(n_clusters), "")
+        self.founders: dict[int, np.ndarray] = {}
+        self.merged_into: dict[int, int] = {}
         self.next_number = n_clusters
 
     def copy(self) -> "Assignment":
         """An assignment that can be changed without this one changing."""
         new = Assignment(self.labels, 0)
-        new.names, new.next_number = dict(self.names), self.next_number
+        new.marks, new.names, new.next_number = self.marks.copy(), dict(self.names), self.next_number
+        new.founders, new.merged_into = dict(self.founders), dict(self.merged_into)
         return new
 
     def title(self, cluster: int) -> str:
@@ -43,7 +53,7 @@ class Assignment:
             >>> Assignment(np.zeros(3), 2).title(1)
             'cluster 1'
         """
-        return self.names[cluster] or f"cluster {cluster}"
+        return self.names.get(cluster) or f"cluster {cluster}"
 
     def members(self, cluster: int) -> np.ndarray:
         """Ascending rows of a cluster's images."""
@@ -61,9 +71,13 @@ class Assignment:
             case Merge():
                 self._merge([self.checked(k) for k in edit.clusters], self.checked(edit.into))
             case Split():
-                self._split(self.checked(edit.cluster), self.rows(edit.rows), edit.new)
+                self._split(self.checked(edit.cluster), [self.rows(part) for part in edit.parts], edit.new)
             case Move():
                 self._move(self.rows(edit.rows), edit.to)
+            case Confirm():
+                self.marks[self.rows(edit.rows)] = CONFIRMED
+            case Outlier():
+                self.marks[self.rows(edit.rows)] = OUTLIER
 
     def checked(self, cluster: int) -> int:
         """A cluster's number, if there is such a cluster.
@@ -89,6 +103,11 @@ class Assignment:
         name = " ".join(name.split())
         if len(name) > MAX_NAME or not name.isprintable():
             raise DataError(f"a name has at most {MAX_NAME} characters, all of them printable")
+        if name.startswith(_FORMULA):
+            raise DataError(f"a name cannot begin with {name[0]}: a spreadsheet would take it for a formula")
+        others = {self.title(k).casefold() for k in self.names if k != cluster}
+        if name.casefold() in others:
+            raise DataError(f"another cluster is called {name!r} already; merge them, or choose another name")
         self.names[cluster] = name
 
     def _merge(self, clusters: list[int], into: int) -> None:
@@ -99,24 +118,35 @@ class Assignment:
         for k in others:
             name = self.names.pop(k)
             self.names[into] = self.names[into] or name
+            self.merged_into[k] = into
 
-    def _split(self, cluster: int, rows: np.ndarray, new: int) -> None:
+    def _split(self, cluster: int, parts: list[np.ndarray], new: int) -> None:
+        rows = np.concatenate(parts)
         if not (self.labels[rows] == cluster).all():
             raise DataError(f"some of these images are not in cluster {cluster}")
+        if len(np.unique(rows)) < len(rows):
+            raise DataError("an image is in two parts")
         if len(rows) == (self.labels == cluster).sum():
             raise DataError("a split leaves images on both sides")
-        self._add(new)
-        self.labels[rows] = new
+        self._check_new(new, len(parts))
+        for number, part in enumerate(parts, new):
+            self._add(number, part)
+            self.labels[part] = number
 
     def _move(self, rows: np.ndarray, to: int) -> None:
         if to not in self.names:
-            self._add(to)
+            self._check_new(to, 1)
+            self._add(to, rows)
         self.labels[rows] = to
+        self.marks[rows] = CONFIRMED
 
-    def _add(self, number: int) -> None:
+    def _check_new(self, number: int, count: int) -> None:
         if number != self.next_number:
             raise DataError(f"there is no cluster {number}; a new one would be {self.next_number}")
-        if len(self.names) >= MAX_CLUSTERS or number > MAX_CLUSTER_NUMBER:
+        if len(self.names) + count > MAX_CLUSTERS or number + count - 1 > MAX_CLUSTER_NUMBER:
             raise DataError(f"there are {len(self.names)} clusters already; merge some first")
-        self.names[self.next_number] = ""
-        self.next_number += 1
+
+    def _add(self, number: int, founders: np.ndarray) -> None:
+        self.names[number] = ""
+        self.founders[number] = founders
+        self.next_number = number + 1

@@ -1,0 +1,1 @@
+"""What a user has changed about the clusters of a set of images, kept beside the model."""
