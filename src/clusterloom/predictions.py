@@ -38,6 +38,7 @@ class Predictions:
         outlier: Whether the score is below the model's threshold, shape (N,), bool.
         position: Place on the map, shape (N, 2), float32: x to the right and y upwards, the longer axis from 0 to 1,
             the shorter one to the same scale, in the middle. Shape (0, 2) where no map was wanted.
+        assigned: Cluster of each image where a user has corrected the most likely ones, shape (N,), int64; else None.
     """
 
     proba: np.ndarray
@@ -45,6 +46,7 @@ class Predictions:
     score: np.ndarray
     outlier: np.ndarray
     position: np.ndarray = field(default_factory=lambda: np.empty((0, 2), np.float32))
+    assigned: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.proba)
@@ -56,13 +58,13 @@ class Predictions:
 
     @cached_property
     def labels(self) -> np.ndarray:
-        """Most likely cluster of each image, shape (N,), int64."""
-        return self.proba.argmax(1)
+        """Cluster of each image, the most likely one if nobody has corrected it, shape (N,), int64."""
+        return self.proba.argmax(1) if self.assigned is None else self.assigned
 
     @cached_property
     def confidence(self) -> np.ndarray:
-        """Probability of the most likely cluster, shape (N,), float32."""
-        return self.proba.max(1)
+        """Probability of each image's cluster, shape (N,), float32."""
+        return self.proba[np.arange(len(self)), self.labels]
 
     @cached_property
     def sizes(self) -> np.ndarray:
@@ -199,7 +201,7 @@ def predict_images(model: ImageClusterer, images: ImageSet, progress: ProgressRe
     progress("looking into the cache", 0, 0)
     cache, key = ArrayCache(cache_root() / "predictions", _MOST_BYTES), _key(model, images)
     found = cache.load(key) or {}
-    names = {f.name for f in fields(Predictions)}
+    names = {f.name for f in fields(Predictions)} - {"assigned"}
     if found.keys() == names and {len(array) for array in found.values()} == {len(images)}:
         return Predictions(**found)
     made = Predictions(**model.predictions(images, progress))

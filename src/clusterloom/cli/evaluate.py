@@ -4,12 +4,13 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from clusterloom.cli.options import DataArgument, Json, LabelsFile, ModelArgument, Reading, Talk, grouped
+from clusterloom.cli.options import Corrections, DataArgument, Json, LabelsFile, ModelArgument, Reading, Talk, grouped
 
 if TYPE_CHECKING:
     import numpy as np
 
     from clusterloom.console import Output
+    from clusterloom.corrections.assignment import Assignment
 
 
 @grouped
@@ -19,6 +20,7 @@ def evaluate(
     reading: Reading,
     talk: Talk,
     labels: LabelsFile = None,
+    corrections: Corrections = True,
     as_json: Json = False,
 ) -> None:
     """Score a model on images, with labels or without.
@@ -26,6 +28,7 @@ def evaluate(
     Sizes and confidence of the clusters; where labels exist also accuracy, purity, NMI, ARI and a table per class.
     """
     from clusterloom.console import is_main_process
+    from clusterloom.corrections.read import read_assignment
     from clusterloom.estimators.methods import load_model
     from clusterloom.metrics import label_scores, per_class_table
     from clusterloom.report.origin import disclosure
@@ -46,10 +49,33 @@ def evaluate(
             result |= label_scores(labels_true, labels_pred)
             rows = per_class_table(labels_true, labels_pred)
             result["classes"] = [{**vars(row), "name": names[row.label]} for row in rows]
+        if corrections:
+            assignment = read_assignment(model, images, predicted["proba"].argmax(1), fitted.n_clusters_)
+            if assignment is not None:
+                result["corrected"] = _corrected_scores(assignment, predicted["proba"].argmax(1), labels_true)
         if as_json:
             output.json(result)
         else:
             _print(result, output)
+
+
+def _corrected_scores(
+    assignment: "Assignment", labels_pred: "np.ndarray", labels_true: "np.ndarray | None"
+) -> dict[str, Any]:
+    """What corrections make of the scores: of all images, and of those alone that nobody has looked at."""
+    from clusterloom.metrics import label_scores
+
+    unseen = assignment.marks == 0
+    result: dict[str, Any] = {
+        "clusters": len(set(assignment.labels.tolist())),
+        "moved": int((assignment.labels != labels_pred).sum()),
+        "looked_at": int((~unseen).sum()),
+    }
+    if labels_true is not None:
+        result |= label_scores(labels_true, assignment.labels)
+        if unseen.any():
+            result["accuracy_of_the_others"] = label_scores(labels_true[unseen], assignment.labels[unseen])["accuracy"]
+    return result
 
 
 def _unsupervised_scores(predicted: Mapping[str, "np.ndarray"]) -> dict[str, Any]:
@@ -96,12 +122,19 @@ def _print(result: Mapping[str, Any], output: "Output") -> None:
             classes.add_row(names[0], f"{row['images']:,}", cluster, *numbers, names[1])
         output.result(classes)
     note = "".join(f", {text}" for text in [result.get("note")] if text)
-    scores = Table("score", "value", title=f"{result['images']:,} images{note}")
+    corrected = result.get("corrected", {})
+    columns = ("score", "value", "as corrected") if corrected else ("score", "value")
+    scores = Table(*columns, title=f"{result['images']:,} images{note}")
     for name in ("accuracy", "purity", "nmi", "ari", "silhouette", "confidence"):
         if name in result:
-            scores.add_row(name, _number(result[name]))
+            scores.add_row(name, _number(result[name]), *([_number(corrected.get(name))] if corrected else []))
     scores.add_row("score, nats per image", _number(result["score"]))
     scores.add_row("outliers", f"{result['outliers']:,}")
+    if corrected:
+        for name in ("moved", "looked_at"):
+            scores.add_row(f"images {name.replace('_', ' ')}", "", f"{corrected[name]:,}")
+        if "accuracy_of_the_others" in corrected:
+            scores.add_row("accuracy of the others", "", _number(corrected["accuracy_of_the_others"]))
     output.result(scores)
 
 

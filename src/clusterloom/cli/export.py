@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from clusterloom.cli.options import ModelArgument, Overwrite, Reading, Talk, grouped, owning
+from clusterloom.cli.options import Corrections, ModelArgument, Overwrite, Reading, Talk, grouped, owning
 
 
 @grouped
@@ -20,6 +20,7 @@ def export(
         typer.Argument(metavar="DATA", help="Images, as fit takes them; onnx can do without."),
     ] = None,
     overwrite: Overwrite = False,
+    corrections: Corrections = True,
 ) -> None:
     """Hand images and clusters, or the networks, over to other tools.
 
@@ -32,4 +33,12 @@ def export(
     fitted = load_model(model)
     with talk.output() as output, owning(out):
         images = None if data is None else reading.load(data, output, like=fitted)
-        write_export(fitted, to, out, images, tell=output.say, progress=output.progress)
+        write_export(
+            fitted,
+            to,
+            out,
+            images,
+            corrections_of=model if corrections else None,
+            tell=output.say,
+            progress=output.progress,
+        )

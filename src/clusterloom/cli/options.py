@@ -55,6 +55,10 @@ LabelsFile = Annotated[
     Path | None,
     typer.Option(help="Labels: .npy, .csv with columns id and label, or text with one per line.", metavar="FILE"),
 ]
+Corrections = Annotated[
+    bool,
+    typer.Option("--corrections/--no-corrections", help="Count what was corrected on the local page of these images."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 

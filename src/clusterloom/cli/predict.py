@@ -5,7 +5,17 @@ from typing import Annotated
 
 import typer
 
-from clusterloom.cli.options import DataArgument, Json, ModelArgument, Overwrite, Reading, Talk, grouped, owning
+from clusterloom.cli.options import (
+    Corrections,
+    DataArgument,
+    Json,
+    ModelArgument,
+    Overwrite,
+    Reading,
+    Talk,
+    grouped,
+    owning,
+)
 
 
 @grouped
@@ -22,6 +32,7 @@ def predict(
     ] = None,
     link: Annotated[bool, typer.Option("--link", help="Sort links into FOLDER rather than copies.")] = False,
     overwrite: Overwrite = False,
+    corrections: Corrections = False,
     as_json: Json = False,
 ) -> None:
     """Assign images to clusters: a table, or sorted folders.
@@ -29,6 +40,9 @@ def predict(
     The table has one row per image: id, cluster, probability, runner-up, score and outlier flag.
     """
     from clusterloom.console import is_main_process
+    from clusterloom.corrections.apply import corrected_columns
+    from clusterloom.corrections.assignment import Assignment
+    from clusterloom.corrections.read import read_assignment
     from clusterloom.data import source_folder
     from clusterloom.errors import DataError, SettingsError, printable
     from clusterloom.estimators.methods import load_model
@@ -55,6 +69,13 @@ def predict(
         if not is_main_process():
             return
         columns = prediction_columns(images.ids, predicted)
+        if corrections:
+            assignment = read_assignment(model, images, columns["cluster"], fitted.n_clusters_, output.progress)
+            if assignment is None:
+                output.say("nothing has been corrected on the local page of these images")
+                # The table has the columns that were asked for all the same.
+                assignment = Assignment(columns["cluster"], fitted.n_clusters_)
+            columns = corrected_columns(columns, assignment)
         outliers = int(predicted["outlier"].sum())
         if out is not None:
             write_table(columns, out, output.progress)

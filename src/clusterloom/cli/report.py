@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from clusterloom.cli.options import LabelsFile, ModelArgument, OptionalData, Reading, Talk, grouped, owning
+from clusterloom.cli.options import Corrections, LabelsFile, ModelArgument, OptionalData, Reading, Talk, grouped, owning
 
 
 @grouped
@@ -27,6 +27,7 @@ def report(
         bool, typer.Option("--pictures", help="Also write PNG files, into NAME-pictures beside the page.")
     ] = False,
     labels: LabelsFile = None,
+    corrections: Corrections = True,
 ) -> None:
     """Write one HTML file to send.
 
@@ -43,5 +44,12 @@ def report(
     with talk.output() as output, owning(target):
         images = None if data is None else reading.load(data, output, like=fitted)
         write_report(
-            fitted, images, target, pictures=pictures, labels=labels, tell=output.say, progress=output.progress
+            fitted,
+            images,
+            target,
+            pictures=pictures,
+            labels=labels,
+            corrections_of=model if corrections else None,
+            tell=output.say,
+            progress=output.progress,
         )

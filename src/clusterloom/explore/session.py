@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import threading
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clusterloom.corrections.journal import Journal
+from clusterloom.corrections.read import journal_path, weights_sha256
 from clusterloom.data.images import ImageSet
 from clusterloom.errors import ClusterloomError
 from clusterloom.explore.collection import Collection
@@ -55,9 +55,9 @@ class Session:
     ) -> None:
         self.path = path.absolute()
         self.model = model
-        self.model_sha256 = hashlib.sha256((path / "model.safetensors").read_bytes()).hexdigest()
+        self.model_sha256 = weights_sha256(path)
         self.export_dir = (export_dir or self.path.with_name(self.path.name + ".exports")).absolute()
-        self.journal_path = self.path.with_name(self.path.name + ".journal.sqlite")
+        self.journal_path = journal_path(path)
         self.source = source
         self.data_key = ""
         self.version = secrets.token_hex(8)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from clusterloom.console import ProgressReport, no_progress
+from clusterloom.corrections.assignment import Assignment
 from clusterloom.data.ids import encode_id
 from clusterloom.data.images import ImageSet
 from clusterloom.export.columns import image_columns
@@ -25,7 +26,11 @@ def is_atlas(path: Path) -> bool:
 
 
 def write_atlas(
-    file: IO[bytes], images: ImageSet, predictions: Predictions, progress: ProgressReport = no_progress
+    file: IO[bytes],
+    images: ImageSet,
+    predictions: Predictions,
+    corrections: Assignment | None = None,
+    progress: ProgressReport = no_progress,
 ) -> None:
     """Write the file: the columns of `image_columns` and `image`, a struct of encoded bytes and path.
 
@@ -36,10 +41,11 @@ def write_atlas(
         file: Opened for writing.
         images: The images.
         predictions: What the model says of them.
+        corrections: The clusters as a user has corrected them; None where nobody has.
         progress: Told how far it is.
     """
     pyarrow = require_pyarrow()
-    columns = image_columns(images, predictions)
+    columns = image_columns(images, predictions, corrections)
     types = {"image": pyarrow.struct({"bytes": pyarrow.binary(), "path": pyarrow.string()}), "id": pyarrow.string()}
     types |= {name: pyarrow.array(values[:1]).type for name, values in columns.items() if name != "id"}
     schema = pyarrow.schema(types, metadata={_MARK: b"atlas"})

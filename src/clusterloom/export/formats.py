@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clusterloom.console import ProgressReport, is_main_process, no_progress
+from clusterloom.corrections.assignment import Assignment
+from clusterloom.corrections.read import read_assignment
 from clusterloom.data.images import ImageSet
 from clusterloom.errors import DataError, SettingsError, printable
 from clusterloom.export import onnx, projector
@@ -35,6 +37,7 @@ def write_export(
     out: Path,
     images: ImageSet | None,
     *,
+    corrections_of: Path | None = None,
     tell: Callable[[str], None],
     progress: ProgressReport = no_progress,
 ) -> None:
@@ -45,6 +48,7 @@ def write_export(
         to: One of `FORMATS`.
         out: The file or folder to make; what `check_export` has let pass is replaced.
         images: Images in the size that the model wants; None where no data were named.
+        corrections_of: The model directory whose corrections go along; None to leave them out.
         tell: Told in a line of text what has been written, and what opens it.
         progress: Told how far it is.
 
@@ -64,7 +68,10 @@ def write_export(
     assert images is not None, "check_export asks for them"
     predictions = predict_images(model, images, progress)  # every process takes part
     if is_main_process():
-        _write(to, out, model, images, predictions, progress)
+        corrections = None
+        if corrections_of is not None:
+            corrections = read_assignment(corrections_of, images, predictions.labels, model.n_clusters_, progress)
+        _write(to, out, model, images, predictions, corrections, progress)
         if to == "tensorboard" and len(images) > projector.MOST_ROWS:
             tell(f"{projector.MOST_ROWS:,} of the images, chosen at random: the projector shows no more")
         tell(f"{len(images):,} images: {shown}")
@@ -72,15 +79,21 @@ def write_export(
 
 
 def _write(
-    to: str, out: Path, model: ImageClusterer, images: ImageSet, predictions: Predictions, progress: ProgressReport
+    to: str,
+    out: Path,
+    model: ImageClusterer,
+    images: ImageSet,
+    predictions: Predictions,
+    corrections: Assignment | None,
+    progress: ProgressReport,
 ) -> None:
     if to == "atlas":
         with new_file(out.resolve()) as file:
-            write_atlas(file, images, predictions, progress)
+            write_atlas(file, images, predictions, corrections, progress)
         return
     with new_directory(out) as folder:
         fill = projector.write_projector if to == "tensorboard" else write_image_folder
-        fill(folder, images, predictions, progress)
+        fill(folder, images, predictions, corrections, progress)
         write_facts(folder, to, _about(model) | {"data": printable(images.name), "images": len(images)})
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from clusterloom.console import ProgressReport, no_progress
+from clusterloom.corrections.assignment import Assignment
 from clusterloom.data.images import ImageSet
 from clusterloom.export.columns import image_columns
 from clusterloom.pictures import to_picture
@@ -13,7 +14,11 @@ _IMAGES_PER_FOLDER = 1000
 
 
 def write_image_folder(
-    folder: Path, images: ImageSet, predictions: Predictions, progress: ProgressReport = no_progress
+    folder: Path,
+    images: ImageSet,
+    predictions: Predictions,
+    corrections: Assignment | None = None,
+    progress: ProgressReport = no_progress,
 ) -> None:
     """Fill a folder with PNG files and `metadata.parquet`, the columns of `image_columns` by `file_name`.
 
@@ -24,6 +29,7 @@ def write_image_folder(
         folder: Empty.
         images: The images.
         predictions: What the model says of them.
+        corrections: The clusters as a user has corrected them; None where nobody has.
         progress: Told how far it is.
     """
     names = [f"images/{row // _IMAGES_PER_FOLDER:04d}/{row:07d}.png" for row in range(len(images))]
@@ -34,4 +40,6 @@ def write_image_folder(
         # No fsync for each of them, which would take minutes: the whole folder gets its name once all are there.
         to_picture(images.images[row]).save(folder / name)
     progress("writing images", len(images), len(images))
-    write_table({"file_name": names, **image_columns(images, predictions)}, str(folder / "metadata.parquet"))
+    write_table(
+        {"file_name": names, **image_columns(images, predictions, corrections)}, str(folder / "metadata.parquet")
+    )

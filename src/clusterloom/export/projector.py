@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from clusterloom.console import ProgressReport, no_progress
+from clusterloom.corrections.assignment import Assignment
 from clusterloom.data.images import ImageSet, limited_rows
 from clusterloom.export.columns import image_columns
 from clusterloom.files import write_atomically
@@ -38,7 +39,11 @@ _EMBEDDING = """embeddings {{
 
 
 def write_projector(
-    folder: Path, images: ImageSet, predictions: Predictions, progress: ProgressReport = no_progress
+    folder: Path,
+    images: ImageSet,
+    predictions: Predictions,
+    corrections: Assignment | None = None,
+    progress: ProgressReport = no_progress,
 ) -> None:
     """Fill a folder that `tensorboard --logdir` opens: the latents and the map, with the images as points.
 
@@ -46,6 +51,7 @@ def write_projector(
         folder: Empty.
         images: The images; beyond 100,000 a fixed random choice of them.
         predictions: What the model says of them.
+        corrections: The clusters as a user has corrected them; None where nobody has.
         progress: Told how far it is.
     """
     rows = limited_rows(len(images), MOST_ROWS)
@@ -53,7 +59,9 @@ def write_projector(
     tensors = {"latents": _widened(predictions.latents[rows]), "map": _widened(predictions.position[rows])}
     for name, tensor in tensors.items():
         write_atomically(folder / f"{name}.tsv", _tensor_bytes(tensor))
-    write_atomically(folder / "metadata.tsv", _table_bytes(_chosen(image_columns(images, predictions), rows)))
+    write_atomically(
+        folder / "metadata.tsv", _table_bytes(_chosen(image_columns(images, predictions, corrections), rows))
+    )
     progress("drawing the sheet of images", 0, 0)
     sheet, (width, height) = sprite_sheet(images.images, rows)
     write_atomically(folder / "sprite.png", png_bytes(sheet))

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from clusterloom.corrections.assignment import Assignment
 from clusterloom.data.images import ImageSet
 from clusterloom.errors import printable
 from clusterloom.palette import Style
 from clusterloom.predictions import Predictions
+from clusterloom.report.map_picture import MapPicture, Spot
 from clusterloom.report.numbers import percent
 from clusterloom.report.thumbnails import thumbnail
 from clusterloom.tables import Labels
@@ -29,11 +31,26 @@ _LEAST_CLASS = 0.005  # share of a cluster's images that is worth a name
 
 @dataclass(frozen=True)
 class Seen:
-    """Images, what the model says of them, and their labels if there are any."""
+    """Images, what the model says of them, and their labels if there are any.
+
+    Attributes:
+        images: The images.
+        predictions: What is said of them, as a user has corrected it.
+        labels: True labels, or None.
+        corrections: The clusters as they were corrected, or None.
+        uncorrected: What the model itself says, where that is not the same.
+    """
 
     images: ImageSet
     predictions: Predictions
     labels: Labels | None = None
+    corrections: Assignment | None = None
+    uncorrected: Predictions | None = None
+
+    @property
+    def own(self) -> Predictions:
+        """What the model itself says."""
+        return self.predictions if self.uncorrected is None else self.uncorrected
 
 
 @dataclass(frozen=True)
@@ -59,6 +76,7 @@ class Cluster:
 
     Attributes:
         number: From 0.
+        title: What it is called.
         style: How it is drawn.
         images: How many it has, of the report's images or else of the training images.
         share: Of all images.
@@ -71,6 +89,7 @@ class Cluster:
     """
 
     number: int
+    title: str
     style: Style
     images: int
     share: float
@@ -93,12 +112,22 @@ def clusters(model: ImageClusterer, seen: Seen | None, styles: Sequence[Style]) 
     sizes = model.cluster_sizes_ if seen is None else seen.predictions.sizes
     shares = (sizes / max(sizes.sum(), 1)).tolist()
     members = [{}] * len(styles) if seen is None else _members(seen)
-    return [Cluster(k, style, int(sizes[k]), shares[k], _new(model, k), **members[k]) for k, style in enumerate(styles)]
+    corrected = None if seen is None else seen.corrections
+    return [
+        Cluster(k, _title(k, corrected), style, int(sizes[k]), shares[k], _new(model, k), **members[k])
+        for k, style in enumerate(styles)
+        if corrected is None or sizes[k]
+    ]
+
+
+def _title(cluster: int, corrected: Assignment | None) -> str:
+    named = corrected is not None and corrected.names.get(cluster)
+    return f"Cluster {cluster}: {named}" if named else f"Cluster {cluster}"
 
 
 def new_images(model: ImageClusterer, cluster: int) -> np.ndarray:
     """New images of a cluster, always the same, (n, H, W, C) in [0, 1]; none if it is empty or the model makes none."""
-    if not model.generates or model.cluster_sizes_[cluster] == 0:
+    if not model.generates or cluster >= model.n_clusters_ or model.cluster_sizes_[cluster] == 0:
         return np.empty((0, *model.image_shape_), np.float32)
     return model.to_unit(model.sample(_number_shown(model.n_clusters_), cluster, random_state=cluster))
 
@@ -108,7 +137,17 @@ def outliers(seen: Seen) -> list[Shown]:
     said = seen.predictions
     flagged = np.flatnonzero(said.outlier)
     order = flagged[np.argsort(said.score[flagged], kind="stable")][:_OUTLIERS].tolist()
-    return [_shown(seen, row, f"cluster {said.labels[row]}", f"; score {said.score[row]:,.1f} nats") for row in order]
+    return [_shown(seen, row, f"cluster {said.labels[row]}", _explained(said, row)) for row in order]
+
+
+def spots(seen: Seen, drawn: MapPicture) -> list[tuple[Spot, str]]:
+    """Points of the map, and what their image is called."""
+    return [(spot, _text(seen, spot.row)) for spot in drawn.spots]
+
+
+def _explained(said: Predictions, row: int) -> str:
+    worse = int((said.score < said.score[row]).sum())
+    return f"; explained worse than {percent(1 - (worse + 1) / len(said))} of all images"
 
 
 def _number_shown(n_clusters: int) -> int:
@@ -145,11 +184,14 @@ def _classes(members: np.ndarray, labels: Labels | None) -> list[tuple[str, floa
 
 
 def _shown(seen: Seen, row: int, caption: str = "", more: str = "") -> Shown:
+    return Shown(thumbnail(seen.images.images[row]), _text(seen, row, more), caption, row)
+
+
+def _text(seen: Seen, row: int, more: str = "") -> str:
     said = seen.predictions
     name, probability = printable(seen.images.ids[row]), percent(said.confidence[row], 0)
     labelled = f"; labelled {seen.labels.names[seen.labels.numbers[row]]}" if seen.labels else ""
-    text = f"image {name}, cluster {said.labels[row]} with probability {probability}{more}{labelled}"
-    return Shown(thumbnail(seen.images.images[row]), text, caption, row)
+    return f"image {name}, cluster {said.labels[row]} with probability {probability}{more}{labelled}"
 
 
 def _doubtful(seen: Seen, row: int) -> Shown:

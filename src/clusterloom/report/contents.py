@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from clusterloom.corrections.apply import cluster_places
 from clusterloom.metrics import sampled_silhouette_score
 from clusterloom.palette import styles
 from clusterloom.predictions import Predictions
 from clusterloom.report import charts
-from clusterloom.report.clusters import Cluster, Seen, Shown, clusters, outliers
+from clusterloom.report.clusters import Cluster, Seen, Shown, clusters, outliers, spots
 from clusterloom.report.evaluation import Evaluation, evaluation
-from clusterloom.report.map_picture import MapPicture, draw
+from clusterloom.report.map_picture import MapPicture, Spot, draw
 from clusterloom.report.numbers import number, percent
 from clusterloom.report.origin import (
     METHODS,
@@ -55,6 +56,7 @@ class Contents:
     clusters: list[Cluster]
     predictions: Predictions | None
     map: MapPicture | None
+    spots: list[tuple[Spot, str]]
     silhouette: float | None
     outliers: list[Shown]
     evaluation: Evaluation | None
@@ -66,6 +68,7 @@ class Contents:
     is_python: bool
     stopped: str
     disclosure: str
+    corrected: str
     about: list[tuple[str, str]]
     settings: list[tuple[str, str]]
     versions: dict[str, str]
@@ -80,7 +83,8 @@ def contents(subject: Subject) -> Contents:
     """
     model, seen = subject.model, subject.seen
     said = None if seen is None else seen.predictions
-    shown = styles(np.zeros((model.n_clusters_, 2)) if said is None else said.middles)
+    shown = styles(_places(model, seen))
+    drawn = None if said is None else draw(said, shown)
     command = model.about_.get("command")
     return Contents(
         data=str(model.about_.get("data", "an array of images")) if seen is None else seen.images.name,
@@ -90,10 +94,11 @@ def contents(subject: Subject) -> Contents:
         generates=model.generates,
         clusters=clusters(model, seen, shown),
         predictions=said,
-        map=None if said is None else draw(said, shown),
+        map=drawn,
+        spots=[] if seen is None or drawn is None else spots(seen, drawn),
         silhouette=None if said is None else sampled_silhouette_score(said.latents, said.labels),
         outliers=[] if seen is None else outliers(seen),
-        evaluation=None if seen is None or seen.labels is None else evaluation(seen.predictions, seen.labels),
+        evaluation=None if seen is None or seen.labels is None else evaluation(seen.predictions, seen.own, seen.labels),
         panels=charts.loss_panels(model.history_),
         stages=charts.stage_rows(model.history_),
         evidence=charts.evidence_panels(evidence_of(model)),
@@ -102,11 +107,30 @@ def contents(subject: Subject) -> Contents:
         is_python=command is None,
         stopped=str(model.about_.get("stopped", "")),
         disclosure=disclosure(model),
+        corrected="" if seen is None else _corrected(seen),
         about=about_rows(model),
         settings=settings_rows(model),
         versions=model.about_["versions"],
         notes=() if seen is None else seen.images.notes,
     )
+
+
+def _places(model: ImageClusterer, seen: Seen | None) -> np.ndarray:
+    """Where clusters lie, for their colours."""
+    if seen is None:
+        return np.zeros((model.n_clusters_, 2))
+    if seen.corrections is None:
+        return seen.predictions.middles
+    return cluster_places(seen.own.middles, seen.own.position, seen.corrections)
+
+
+def _corrected(seen: Seen) -> str:
+    """What a user has corrected, in words; "" where nothing."""
+    if seen.corrections is None:
+        return ""
+    moved = int((seen.corrections.labels != seen.own.labels).sum())
+    looked_at = int((seen.corrections.marks > 0).sum())
+    return f"Corrected by hand: {moved:,} images are in another cluster than the model's, {looked_at:,} were looked at."
 
 
 def render(content: Contents) -> str:

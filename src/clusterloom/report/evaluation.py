@@ -10,10 +10,14 @@ from clusterloom.metrics import (
     calibration_bins,
     expected_calibration_error,
     label_scores,
+    matched_images,
     per_class_table,
 )
 from clusterloom.predictions import Predictions
+from clusterloom.report.numbers import percent
 from clusterloom.tables import Labels
+
+_SURE = 0.9
 
 
 @dataclass(frozen=True)
@@ -21,35 +25,58 @@ class Evaluation:
     """Scores against labels.
 
     Attributes:
-        scores: Accuracy, purity, NMI, ARI by name.
+        scores: Accuracy, purity, NMI, ARI by name, with corrections if there are any.
+        own_scores: Those of the model alone.
         calibration_error: Expected calibration error.
         columns: Clusters in the order of the classes that they are matched with, unmatched ones last.
         rows: For each class its name, its images in each of `columns`, and the place of its own cluster or None.
         bins: Of the calibration chart, those that have images.
+        worth: How often images that the model is sure of are right, and those that it is not sure of, in words.
     """
 
     scores: Mapping[str, float]
+    own_scores: Mapping[str, float]
     calibration_error: float
     columns: list[int]
     rows: list[tuple[str, list[int], int | None]]
     bins: list[CalibrationBin]
+    worth: str
 
 
-def evaluation(predictions: Predictions, labels: Labels) -> Evaluation:
-    """Compare what a model says of images with their labels."""
+def evaluation(predictions: Predictions, own: Predictions, labels: Labels) -> Evaluation:
+    """Compare what is said of images with their labels.
+
+    Args:
+        predictions: With the corrections of a user, if there are any.
+        own: What the model itself says: its probabilities are held against the labels.
+        labels: The true ones.
+    """
     true, names, pred = labels.numbers, labels.names, predictions.labels
     counts = np.zeros((len(names), predictions.n_clusters), np.int64)
     np.add.at(counts, (true, pred), 1)
-    own = {row.label: row.cluster for row in per_class_table(true, pred)}
-    columns = [cluster for cluster in own.values() if cluster is not None]
-    columns += [k for k in range(predictions.n_clusters) if k not in columns]
+    matched = {row.label: row.cluster for row in per_class_table(true, pred)}
+    columns = [cluster for cluster in matched.values() if cluster is not None]
+    there = range(predictions.n_clusters) if predictions is own else np.flatnonzero(predictions.sizes).tolist()
+    columns += [k for k in there if k not in columns]
     return Evaluation(
         scores=label_scores(true, pred),
-        calibration_error=expected_calibration_error(true, predictions.proba),
+        own_scores=label_scores(true, own.labels),
+        calibration_error=expected_calibration_error(true, own.proba),
         columns=columns,
         rows=[
             (names[label], counts[label, columns].tolist(), None if cluster is None else columns.index(cluster))
-            for label, cluster in own.items()
+            for label, cluster in matched.items()
         ],
-        bins=[b for b in calibration_bins(true, predictions.proba) if b.images],
+        bins=[b for b in calibration_bins(true, own.proba) if b.images],
+        worth=_worth(true, own),
     )
+
+
+def _worth(labels_true: np.ndarray, own: Predictions) -> str:
+    right, sure = matched_images(labels_true, own.labels), own.confidence >= _SURE
+    told = [
+        f"of the {rows.sum():,} images with a probability {where} {percent(_SURE, 0)}, {percent(right[rows].mean())}"
+        for rows, where in ((sure, "of at least"), (~sure, "below"))
+        if rows.any()
+    ]
+    return f"Right, measured on these labels, are {'; '.join(told)}."

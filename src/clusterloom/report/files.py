@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from clusterloom.console import ProgressReport, is_main_process, no_progress
+from clusterloom.corrections.apply import corrected_probabilities
+from clusterloom.corrections.assignment import OUTLIER
+from clusterloom.corrections.read import read_assignment
 from clusterloom.data.images import ImageSet
 from clusterloom.errors import DataError, printable
 from clusterloom.files import write_atomically
@@ -35,6 +39,7 @@ def write_report(
     *,
     pictures: bool = False,
     labels: Path | None = None,
+    corrections_of: Path | None = None,
     tell: Callable[[str], None],
     progress: ProgressReport = no_progress,
 ) -> None:
@@ -46,13 +51,14 @@ def write_report(
         out: The page; see `report_target`.
         pictures: Also write PNG files, into a folder beside the page.
         labels: File of true labels, in place of the data's own; see `clusterloom.tables.read_labels`.
+        corrections_of: The model directory whose corrections count; None to leave them out.
         tell: Told in a line of text where each result is.
         progress: Told how far it is.
 
     Raises:
         DataError: the images or labels cannot be used.
     """
-    subject = Subject(model, None if images is None else _seen(model, images, labels, progress))
+    subject = Subject(model, None if images is None else _seen(model, images, labels, corrections_of, progress))
     if not is_main_process():
         return
     progress("writing the page", 0, 0)
@@ -91,9 +97,27 @@ def _pictures_of(out: Path) -> Path:
     return out.with_name(out.stem + "-pictures")
 
 
-def _seen(model: ImageClusterer, images: ImageSet, labels_file: Path | None, progress: ProgressReport) -> Seen:
+def _seen(
+    model: ImageClusterer,
+    images: ImageSet,
+    labels_file: Path | None,
+    corrections_of: Path | None,
+    progress: ProgressReport,
+) -> Seen:
     labels = labels_of(images, labels_file)
-    return Seen(images, predict_images(model, images, progress), labels)
+    own = predict_images(model, images, progress)
+    assignment = None
+    if corrections_of is not None:
+        assignment = read_assignment(corrections_of, images, own.labels, own.n_clusters, progress)
+    if assignment is None:
+        return Seen(images, own, labels)
+    corrected = replace(
+        own,
+        proba=corrected_probabilities(own.proba, assignment),
+        outlier=own.outlier | (assignment.marks == OUTLIER),
+        assigned=assignment.labels,
+    )
+    return Seen(images, corrected, labels, assignment, own)
 
 
 def _write_pictures(folder: Path, subject: Subject, content: Contents) -> None:

@@ -17,6 +17,7 @@ _LARGEST_MARKER = 7  # radius, pixels; many images get small ones, whose shape c
 _OPACITIES = (150, 205, 255)  # of a pixel that one, two, or more markers cover
 _CELLS = 48  # of the grid on which the dense parts of a cluster are looked for
 _LEAST_SHARE = 0.2  # a part with fewer of its cluster's images gets no number
+_MOST_SPOTS = 2000  # points that name their image: each takes some hundred bytes of the page
 _LABEL_DISTANCE = 50  # the least between two numbers, pixels
 
 
@@ -28,11 +29,20 @@ class Label(NamedTuple):
     y: float
 
 
+class Spot(NamedTuple):
+    """A point that tells which image it is: `x` and `y` in pixels from the upper left corner."""
+
+    row: int
+    x: int
+    y: int
+
+
 class MapPicture(NamedTuple):
     """The map, drawn."""
 
     points: Image.Image  # transparent where there is no image
     labels: list[Label]  # a cluster in several parts has several
+    spots: list[Spot]  # of all images, or of a random choice of many
 
 
 def draw(predictions: Predictions, styles: Sequence[Style]) -> MapPicture:
@@ -52,7 +62,9 @@ def draw(predictions: Predictions, styles: Sequence[Style]) -> MapPicture:
     width, height = size.tolist()
     order = np.random.default_rng(0).permutation(len(predictions))
     points = _raster(pixels[order], predictions.labels[order], styles, (height, width))
-    return MapPicture(points, _apart(_label_places(pixels, predictions.labels), (width, height)))
+    named = order[:_MOST_SPOTS].tolist()
+    spots = [Spot(row, *pixels[row].tolist()) for row in named]
+    return MapPicture(points, _apart(_label_places(pixels, predictions.labels), (width, height)), spots)
 
 
 def _raster(pixels: np.ndarray, labels: np.ndarray, styles: Sequence[Style], size: tuple[int, int]) -> Image.Image:

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from starlette.responses import JSONResponse, Response
 
+from clusterloom.corrections.apply import corrected_columns
 from clusterloom.corrections.forms import ClusterNumber, Rows
 from clusterloom.errors import DataError, printable
 from clusterloom.explore.latent_space import new_images
@@ -26,23 +27,12 @@ from clusterloom.tables import prediction_columns, write_table
 def save_labels(session: Session, format: Literal["csv", "parquet"]) -> Response:
     """Write one row per image: where it is now, what that is called, and what the model says.
 
-    Columns: id, cluster, name, changed (whether the model had put it elsewhere), marked (confirmed or outlier, where
-    the user has said so), model_cluster, and the others of `clusterloom.tables.prediction_columns`.
+    Columns are those of `clusterloom.corrections.apply.corrected_columns`.
     """
     images, assignment, said = session.collection.images, session.collection.assignment, session.collection.predictions
-    others = prediction_columns(images.ids, {"proba": said.proba, "score": said.score, "outlier": said.outlier})
-    model_cluster = others.pop("cluster")
-    columns = {
-        "id": others.pop("id"),
-        "cluster": assignment.labels,
-        "name": [assignment.names[k] for k in assignment.labels.tolist()],
-        "changed": assignment.labels != model_cluster,
-        "marked": [("", "confirmed", "outlier")[mark] for mark in assignment.marks.tolist()],
-        "model_cluster": model_cluster,
-        **others,
-    }
+    columns = prediction_columns(images.ids, {"proba": said.proba, "score": said.score, "outlier": said.outlier})
     target = _new_name(session.export_dir, "labels", f".{format}")
-    write_table(columns, str(target))
+    write_table(corrected_columns(columns, assignment), str(target))
     return _written(target, len(images))
 
 

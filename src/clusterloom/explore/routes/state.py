@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 from starlette.responses import JSONResponse, Response
 
+from clusterloom.corrections.apply import cluster_places
 from clusterloom.corrections.edits import described
 from clusterloom.errors import DataError, printable
 from clusterloom.explore.collection import Collection
@@ -144,9 +145,8 @@ def _styles(collection: Collection) -> list[list[str]]:
 
     A cluster of the user's is placed where it began, so that it keeps its colour whatever comes and goes.
     """
-    predictions, assignment = collection.predictions, collection.assignment
-    began = [np.median(predictions.position[rows], 0) for _, rows in sorted(assignment.founders.items())]
-    return _as_json(styles(np.vstack([predictions.middles, *began])))
+    predictions = collection.predictions
+    return _as_json(styles(cluster_places(predictions.middles, predictions.position, collection.assignment)))
 
 
 def _as_json(chosen: list[Style]) -> list[list[str]]:

@@ -1,0 +1,79 @@
+"""What corrections make of a model's word: columns of a table, probabilities, and places of clusters on the map."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from clusterloom.corrections.assignment import CONFIRMED, OUTLIER, UNSEEN, Assignment
+
+MARK_NAMES: Mapping[int, str] = {UNSEEN: "", CONFIRMED: "confirmed", OUTLIER: "outlier"}
+
+
+def corrected_columns(columns: Mapping[str, Any], assignment: Assignment) -> dict[str, Any]:
+    """A table of predictions with what a user has said of each image.
+
+    Args:
+        columns: Of `clusterloom.tables.prediction_columns`, for N images.
+        assignment: Of the same images.
+
+    Returns:
+        id, cluster as corrected, name, changed (whether the model had put the image elsewhere), marked (confirmed,
+        outlier, or empty), model_cluster, and the other columns, which are the model's own word.
+    """
+    others = dict(columns)
+    identifiers, model_cluster = others.pop("id"), others.pop("cluster")
+    return {
+        "id": identifiers,
+        "cluster": assignment.labels,
+        "name": [assignment.names[k] for k in assignment.labels.tolist()],
+        "changed": assignment.labels != model_cluster,
+        "marked": [MARK_NAMES[mark] for mark in assignment.marks.tolist()],
+        "model_cluster": model_cluster,
+        **others,
+    }
+
+
+def corrected_probabilities(proba: np.ndarray, assignment: Assignment) -> np.ndarray:
+    """Probabilities of the clusters that there are now.
+
+    That of a merged cluster goes to the one that took its images. That of the model's cluster goes to the one in which
+    a user has put an image by splitting; an image that the user has placed or confirmed is there for certain.
+
+    Args:
+        proba: Of the model's clusters, shape (N, K).
+        assignment: Of the same images.
+
+    Returns:
+        Shape (N, M), float32, M one more than the largest number that a cluster has had; rows sum to 1.
+    """
+    result = np.zeros((len(proba), assignment.next_number), np.float32)
+    for k in range(proba.shape[1]):
+        owner = k
+        while owner in assignment.merged_into:
+            owner = assignment.merged_into[owner]
+        result[:, owner] += proba[:, k]
+    for k in assignment.founders:
+        rows = np.flatnonzero((assignment.labels == k) & (assignment.marks != CONFIRMED))
+        best = result[rows].argmax(1)
+        result[rows, k] += np.where(best == k, 0, result[rows, best])
+        result[rows[best != k], best[best != k]] = 0
+    sure = np.flatnonzero(assignment.marks == CONFIRMED)
+    result[sure] = 0
+    result[sure, assignment.labels[sure]] = 1
+    return result
+
+
+def cluster_places(model_middles: np.ndarray, position: np.ndarray, assignment: Assignment) -> np.ndarray:
+    """Where clusters lie for choosing their colours: the model's where it has them, a user's where each began.
+
+    Args:
+        model_middles: Of the model's clusters, shape (K, 2).
+        position: Places of all images on the map, shape (N, 2).
+        assignment: Of the same images.
+
+    Returns:
+        Shape (M, 2), in the order of the clusters' numbers. No edit changes the place of a cluster that there is.
+    """
+    began = [np.median(position[rows], 0) for _, rows in sorted(assignment.founders.items())]
+    return np.vstack([model_middles, *began])

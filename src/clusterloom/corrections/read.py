@@ -1,0 +1,51 @@
+"""The corrections of one model's clusters of a set of images, from the journal beside the model."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from clusterloom.console import ProgressReport, no_progress
+from clusterloom.corrections.assignment import Assignment
+from clusterloom.corrections.journal import corrections
+from clusterloom.data.images import ImageSet
+
+
+def journal_path(model_path: Path) -> Path:
+    """Where the corrections of a model directory are kept: `MODEL.journal.sqlite` beside it."""
+    path = model_path.absolute()
+    return path.with_name(path.name + ".journal.sqlite")
+
+
+def weights_sha256(model_path: Path) -> str:
+    """What tells a model from others in a journal."""
+    return hashlib.sha256((model_path / "model.safetensors").read_bytes()).hexdigest()
+
+
+def read_assignment(
+    model_path: Path, images: ImageSet, labels: np.ndarray, n_clusters: int, progress: ProgressReport = no_progress
+) -> Assignment | None:
+    """The clusters as a user has corrected them.
+
+    Args:
+        model_path: The model directory.
+        images: The images, N of them.
+        labels: Cluster of each image as the model says, shape (N,).
+        n_clusters: The model's number of clusters.
+        progress: Told how far it is.
+
+    Returns:
+        None where nobody has corrected anything.
+
+    Raises:
+        DataError: the journal cannot be used.
+        OSError: it cannot be read.
+    """
+    path = journal_path(model_path)
+    if not path.exists():
+        return None
+    edits = corrections(path, weights_sha256(model_path), images.fingerprint(progress))
+    assignment = Assignment(labels, n_clusters)
+    for edit in edits:
+        assignment.apply(edit)
+    return assignment if edits else None
