@@ -53,7 +53,9 @@ def folder_session(tmp_path, name="model"):
     folder = make_folder(tmp_path / "pictures")
     images = load_images(folder)
     fit_small(images).save(tmp_path / name)
-    session = Session(load_model(tmp_path / name), tmp_path / name, lambda model: load_images(folder), source=folder)
+    session = Session(
+        load_model(tmp_path / name), tmp_path / name, lambda model, progress: load_images(folder), source=folder
+    )
     session.start(lambda: None)
     assert session.wait(120)
     assert session.error is None, session.error

@@ -37,6 +37,7 @@ from clusterloom.explore.routes.state import _styles
 from clusterloom.explore.session import Session
 from clusterloom.explore.sheets import thumbnails
 from clusterloom.explore.split import split_in
+from clusterloom.map_layout import draw_map
 from clusterloom.pictures import to_uint8
 from clusterloom.predictions import Predictions
 from clusterloom.report.contents import Seen, Subject, contents
@@ -1154,7 +1155,7 @@ def test_methods_that_cannot_generate_say_why(tmp_path):
     images = ImageSet(pixels, RowIds(range(40)), None, (), "halves", ())
     small = {"hidden_dims": (16,), "latent_dim": 3, "pretrain_epochs": 1, "finetune_epochs": 1, "epochs": 1}
     DECClusterer(2, **small, random_state=0).fit(images).save(tmp_path / "dec")
-    session = Session(load_model(tmp_path / "dec"), tmp_path / "dec", lambda model: images)
+    session = Session(load_model(tmp_path / "dec"), tmp_path / "dec", lambda model, progress: images)
     session.start(lambda: None)
     assert session.wait(60)
     with served(session) as client:
@@ -1206,9 +1207,22 @@ def test_a_journal_that_the_disk_cannot_open_is_one_line_and_status_1(session, c
 def test_the_page_says_how_far_the_preparation_is(session):
     told = []
     images = session.collection.images
-    waiting = Session(session.model, session.path, lambda model: images)
-    waiting._report("asking the model", 1, 4)
+    waiting = Session(session.model, session.path, lambda model, progress: images)
+    waiting._report("applying the model", 1, 4)
     assert waiting.progress == "asking the model, 25%"
+    shares = []
+
+    def report(*told_of):
+        told.append(told_of)
+        waiting._report(*told_of)
+        shares.append(waiting.share)
+
+    draw_map(session.collection.predictions.features, session.collection.predictions.labels, report)
+    assert waiting.progress == "drawing the map"
+    waiting._report("neighbours", 1, 2)  # of the images that are placed among the map's
+    shares.append(waiting.share)
+    assert shares == sorted(shares)
+    assert 0.35 <= shares[0] < shares[-1] < 1
     journal = Journal(session.journal_path, "another model", "other images")
     Collection.prepare(session.model, images, journal, lambda *all_: told.append(all_))
     assert told[-1] == ("putting images in order", 0, 0)

@@ -14,6 +14,7 @@ from PIL import Image
 
 from clusterloom import AutoencoderClusterer, ConvVAEClusterer, DECClusterer, VAEClusterer, load_model
 from clusterloom.cli.program import run
+from clusterloom.errors import printable
 from clusterloom.metrics import calibration_bins, expected_calibration_error
 from clusterloom.palette import COLOURS, MARKERS, styles
 from clusterloom.predictions import Predictions
@@ -170,6 +171,28 @@ def test_the_numbers_are_those_of_the_model(models, pictures, tmp_path):
     assert "clusterloom" in words(section(document, "about")) or "ConvVAEClusterer(" in words(
         section(document, "about")
     )
+
+
+def test_points_of_the_map_name_their_image_where_it_lies(page, models, pictures):
+    from clusterloom import load_images
+    from clusterloom.predictions import predict_images
+
+    images = load_images(pictures)
+    said = predict_images(load_model(models / "convvae"), images)
+    document = parsed(page)
+    spots = [element for element in document.iter() if element.get("class") == "spot"]
+    assert len(spots) == len(images)
+    told = {words(spot): (int(spot.get("cx")), int(spot.get("cy"))) for spot in spots}
+    by_row = [next(place for text, place in told.items() if f"image {printable(id_)}," in text) for id_ in images.ids]
+    for axis, scale in ((0, 1352), (1, -1352)):  # 1,400 pixels with margins; pictures count rows downwards
+        assert np.ptp([place[axis] for place in by_row] - scale * said.position[:, axis]) <= 1
+
+
+def test_of_many_points_a_random_choice_names_its_image(monkeypatch):
+    monkeypatch.setattr("clusterloom.report.map_picture._MOST_SPOTS", 7)
+    position = np.random.default_rng(0).uniform(size=(60, 2)).astype(np.float32)
+    said = Predictions(np.ones((60, 1), np.float32), position, np.zeros(60), np.zeros(60, bool), position)
+    assert len({spot.row for spot in map_picture.draw(said, styles(said.middles)).spots}) == 7
 
 
 def test_the_same_model_and_images_give_the_same_page(page, models, pictures, tmp_path):

@@ -1,11 +1,16 @@
 """`clusterloom explore`: the local page."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from clusterloom.cli.options import LabelsFile, ModelArgument, OptionalData, Reading, Talk, grouped
+
+if TYPE_CHECKING:
+    from clusterloom.console import ProgressReport
+    from clusterloom.data import ImageSet
+    from clusterloom.estimators.base import ImageClusterer
 
 
 @grouped
@@ -37,11 +42,13 @@ def explore(
     source = None if data is None else source_folder(data)
     with talk.output() as output:
         # The page itself shows how far reading is.
-        load = None if data is None else lambda fitted: reading.load(data, output, like=fitted, bar=False)
+        def load(fitted: "ImageClusterer", progress: "ProgressReport") -> "ImageSet":
+            return reading.load(str(data), output, like=fitted, progress=progress)
+
         serve(
             load_model(model),
             model,
-            load,
+            None if data is None else load,
             output.result,
             output.say,
             port=port,

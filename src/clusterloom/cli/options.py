@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 if TYPE_CHECKING:
-    from clusterloom.console import Output
+    from clusterloom.console import Output, ProgressReport
     from clusterloom.data import ImageSet
     from clusterloom.settings import Knob, Settings
 
@@ -75,16 +75,17 @@ class Reading:
     ] = False
     limit: Annotated[int | None, typer.Option(help="Use a random subset of so many images.", min=1)] = None
 
-    def load(self, source: str, output: "Output", like: Any = None, bar: bool = True) -> "ImageSet":
+    def load(
+        self, source: str, output: "Output", like: Any = None, progress: "ProgressReport | None" = None
+    ) -> "ImageSet":
         """Read the images and say what conversion did to them.
 
         Args:
             source: What the user named.
             output: Where to say it.
             like: A fitted estimator whose size, colour and range of values the images are brought to.
-            bar: Show there how far it is.
+            progress: Told how far it is; None for a bar on the output.
         """
-        from clusterloom.console import no_progress
         from clusterloom.data import holds_pictures, load_images
         from clusterloom.errors import printable
 
@@ -101,7 +102,7 @@ class Reading:
             skip_bad=self.skip_bad,
             limit=self.limit,
             pixel_range=pixel_range,
-            progress=output.progress if bar else no_progress,
+            progress=output.progress if progress is None else progress,
         )
         height, width, channels = images.image_shape
         output.say(f"{printable(images.name)}: {len(images):,} images of {height} x {width} x {channels}")

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from clusterloom.data.images import ImageSet
 from clusterloom.errors import SettingsError, printable
 from clusterloom.explore.app import build_app
-from clusterloom.explore.session import Session
+from clusterloom.explore.session import Load, Session
 
 if TYPE_CHECKING:
     from clusterloom.estimators.base import ImageClusterer
@@ -31,7 +30,7 @@ _FAST_SECONDS = 1.5  # images that are read by then, or refused, are so before t
 def explore(
     model: ImageClusterer,
     model_path: Path,
-    load: Callable[[ImageClusterer], ImageSet] | None,
+    load: Load | None,
     show: Callable[[str], None],
     tell: Callable[[str], None],
     *,
@@ -46,7 +45,7 @@ def explore(
     Args:
         model: Any fitted estimator.
         model_path: Its model directory.
-        load: Reads the images for the model; None for a page about the model alone.
+        load: Reads the images for the model, and says how far it is; None for a page about the model alone.
         show: Called with the line that has the address.
         tell: Called with every other line.
         port: From 0, for any free one, to 65535.

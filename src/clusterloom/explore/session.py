@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import secrets
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from clusterloom.corrections.journal import Journal
 from clusterloom.corrections.read import journal_path, weights_sha256
@@ -16,7 +17,27 @@ from clusterloom.explore.collection import Collection
 from clusterloom.tables import labels_of
 
 if TYPE_CHECKING:
+    from clusterloom.console import ProgressReport
     from clusterloom.estimators.base import ImageClusterer
+
+
+Load: TypeAlias = "Callable[[ImageClusterer, ProgressReport], ImageSet]"
+
+# Steps of the preparation, and between which shares of it they lie: as at a first start with 70,000 images.
+_STEPS = (
+    ("converting pixels", 0.0, 0.08),
+    ("hashing images", 0.08, 0.1),
+    ("applying the model", 0.1, 0.35),
+    ("neighbours", 0.35, 0.45),
+    ("map", 0.45, 0.45),
+    ("neighbours", 0.85, 0.97),
+    ("putting images in order", 0.97, 0.97),
+)
+_WORDS = {
+    "applying the model": "asking the model",
+    "neighbours": "looking for neighbours",
+    "map": "drawing the map",
+}
 
 
 class NotReadyError(ClusterloomError):
@@ -29,7 +50,7 @@ class Session:
     Args:
         model: Any fitted estimator.
         path: Its model directory.
-        load: Reads the images for a model; None where the user named none.
+        load: Reads the images for a model, and says how far it is; None where the user named none.
         source: The folder that the images come from; None where they come from elsewhere.
         export_dir: Where exports go; None for `MODEL.exports` beside the model.
         labels_file: File of true labels, in place of the data's own; see `clusterloom.tables.read_labels`.
@@ -38,6 +59,7 @@ class Session:
         data_key: Tells this set of images from others, once it has been read.
         version: Differs at every start; images that a browser keeps from another start are not shown.
         progress: What is being done before the collection is ready.
+        share: How much of that is done, from 0 to 1, by the time that each step usually takes.
         error: Why it never will be.
 
     Raises:
@@ -48,7 +70,7 @@ class Session:
         self,
         model: ImageClusterer,
         path: Path,
-        load: Callable[[ImageClusterer], ImageSet] | None,
+        load: Load | None,
         source: Path | None = None,
         export_dir: Path | None = None,
         labels_file: Path | None = None,
@@ -62,7 +84,9 @@ class Session:
         self.data_key = ""
         self.version = secrets.token_hex(8)
         self.progress = "reading the images" if load else ""
+        self.share = 0.0
         self.error: Exception | None = None
+        self._began, self._step = time.monotonic(), 0
         self._load, self._labels_file = load, labels_file
         self._collection: Collection | None = None
         self._finished = threading.Event()
@@ -117,9 +141,9 @@ class Session:
         """Wait until all is ready or has failed, but not longer than so many seconds; whether it is."""
         return self._finished.wait(seconds)
 
-    def _prepare(self, load: Callable[[ImageClusterer], ImageSet], failed: Callable[[], None]) -> None:
+    def _prepare(self, load: Load, failed: Callable[[], None]) -> None:
         try:
-            images = load(self.model)
+            images = load(self.model, self._report)
             labels = labels_of(images, self._labels_file)
             self.data_key = images.fingerprint(self._report)
             journal = Journal(self.journal_path, self.model_sha256, self.data_key)
@@ -132,7 +156,18 @@ class Session:
             self._finished.set()
 
     def _report(self, what: str, done: int, total: int) -> None:
-        self.progress = f"{what}, {done / total:.0%}" if total else what
+        shown = _WORDS.get(what, what)
+        self.progress = f"{shown}, {done / total:.0%}" if total else shown
+        # The search for neighbours comes twice, and is the later step the second time.
+        at = next((i for i, (name, _, _) in enumerate(_STEPS) if i >= self._step and name == what), None)
+        if at is not None:
+            _, start, end = _STEPS[at]
+            self._step, self.share = at, start + (end - start) * (done / total if total else 0)
+
+    @property
+    def seconds(self) -> int:
+        """Since the start."""
+        return int(time.monotonic() - self._began)
 
 
 def about(model: ImageClusterer) -> dict[str, Any]:

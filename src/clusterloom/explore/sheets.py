@@ -45,8 +45,13 @@ def thumbnails(images: np.ndarray) -> np.ndarray:
     return np.stack(small).reshape(len(small), size[1], size[0], -1)
 
 
-def png_response(picture: Image.Image) -> Response:
-    """A picture as a response; packed quickly rather than tightly, for it travels within one machine."""
+def quick_png(picture: Image.Image) -> bytes:
+    """A picture as PNG; packed quickly rather than tightly, for it travels within one machine."""
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", compress_level=1)
-    return Response(buffer.getvalue(), media_type="image/png")
+    return buffer.getvalue()
+
+
+def png_response(picture: Image.Image) -> Response:
+    """A picture as a response."""
+    return Response(quick_png(picture), media_type="image/png")

@@ -15,11 +15,11 @@ const LESS_MOTION = matchMedia("(prefers-reduced-motion: reduce)");
 
 const { width: WIDTH, height: HEIGHT } = start.model;
 
-/** Cut an image out of a sheet onto a canvas of its own. */
-function cut(sheet, index, columns, canvas = h("canvas", { width: WIDTH, height: HEIGHT })) {
+/** Cut an image out of a sheet, whose images have that size, onto a canvas of its own. */
+function cut(sheet, index, columns, canvas = h("canvas", { width: WIDTH, height: HEIGHT }), [width, height] = [WIDTH, HEIGHT]) {
   const pen = canvas.getContext("2d");
-  pen.clearRect(0, 0, WIDTH, HEIGHT);
-  pen.drawImage(sheet, (index % columns) * WIDTH, Math.floor(index / columns) * HEIGHT, WIDTH, HEIGHT, 0, 0, WIDTH, HEIGHT);
+  pen.clearRect(0, 0, canvas.width, canvas.height);
+  pen.drawImage(sheet, (index % columns) * width, Math.floor(index / columns) * height, width, height, 0, 0, canvas.width, canvas.height);
   return canvas;
 }
 
@@ -318,6 +318,7 @@ export class Dimensions {
     const strips = await postJson("/api/latent/strips", { from: this.place });
     const sheet = await decoded(strips.sheet);
     const columns = strips.offsets.length;
+    const size = [sheet.width / columns, sheet.height / strips.dimensions.length]; // small ones, of large images
     this.offsets = new Array(strips.dimensions.length).fill(0);
     this.list.replaceChildren(...strips.dimensions.map((dimension, line) => {
       const figure = h("output", {}, "0.0");
@@ -330,7 +331,7 @@ export class Dimensions {
       };
       slider.addEventListener("input", () => set(slider.value));
       const strip = h("div", { class: "film", "aria-hidden": "true" }, strips.offsets.map((offset, i) => {
-        const canvas = cut(sheet, line * columns + i, columns);
+        const canvas = cut(sheet, line * columns + i, columns, h("canvas", { width: size[0], height: size[1] }), size);
         canvas.addEventListener("click", () => set(offset));
         return canvas;
       }));

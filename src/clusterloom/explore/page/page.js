@@ -90,7 +90,9 @@ function showProgress() {
   const { ready, has_data: hasData, progress } = store.state;
   const waits = hasData && !ready && OF_IMAGES.includes(view);
   byId("progress").hidden = !waits;
-  byId("progress-text").textContent = progress;
+  const { share, seconds } = store.state;
+  byId("progress-text").textContent = `${progress[0]?.toUpperCase() ?? ""}${progress.slice(1)}, ${seconds} s so far`;
+  byId("progress-bar").setAttribute("value", share);
   for (const id of ["gallery", "review", "labels", "map-frame", "filters"]) byId(id).hidden = waits || (id === "filters" && !OF_IMAGES.includes(view));
 }
 

@@ -14,8 +14,8 @@ from clusterloom.errors import DataError
 from clusterloom.explore.latent_space import decode, deviations, new_images, place, predictions
 from clusterloom.explore.requests import From, NewCount, Offsets, Seed, Spread, Steps, To
 from clusterloom.explore.session import Session
-from clusterloom.explore.sheets import SHEET_COLUMNS, png_response, sheet
-from clusterloom.pictures import png_bytes, to_picture
+from clusterloom.explore.sheets import SHEET_COLUMNS, png_response, quick_png, sheet, thumbnails
+from clusterloom.pictures import to_picture
 
 _STRIP = np.arange(-3, 4, dtype=np.float32)  # deviations shown beside each dimension
 _NEAREST = 24
@@ -57,7 +57,7 @@ def latent_strips(session: Session, start: From) -> Response:
             "dimensions": order.tolist(),
             "deviations": [round(float(step[d]), 4) for d in order],
             "offsets": _STRIP.tolist(),
-            "sheet": _encoded(sheet(images, len(_STRIP))),
+            "sheet": _encoded(sheet(thumbnails(images), len(_STRIP))),
         }
     )
 
@@ -107,4 +107,4 @@ def _largest(proba: np.ndarray, order: np.ndarray) -> list[tuple[int, float]]:
 
 
 def _encoded(picture: Image.Image) -> str:
-    return base64.b64encode(png_bytes(picture)).decode("ascii")
+    return base64.b64encode(quick_png(picture)).decode("ascii")

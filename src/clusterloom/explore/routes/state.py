@@ -40,6 +40,8 @@ def state(session: Session) -> Response:
         "ready": session.ready,
         "has_data": session.has_data,
         "progress": session.progress,
+        "share": round(session.share, 2),
+        "seconds": 0 if session.ready else session.seconds,
         "model": about(session.model) | {"name": printable(session.path.name)},
         "generates": session.generates,
         "decodes": session.decodes,
