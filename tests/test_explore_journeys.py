@@ -1,6 +1,7 @@
 """Paths that a user takes from one view of the local page to another, at several widths."""
 
 import io
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -182,6 +183,26 @@ def test_what_was_edited_is_seen_everywhere(open_page, client, session, tidy):
     assert "cluster 0" not in page.locator("#image-details .bars").inner_text()
     client.edit({"op": "move", "rows": np.flatnonzero(labels == 2).tolist(), "to": 1})
     until(page, "document.getElementById('cluster-2') === null")
+
+
+@pytest.mark.parametrize(("probability", "text"), [(1.0, "> 99.9 %"), (0.99996, "> 99.9 %"), (0.9931, "99.3 %")])
+def test_a_probability_is_written_alike_everywhere(open_page, client, session, monkeypatch, probability, text):
+    said_of, row = session.collection.predictions, 0
+    cluster = int(said_of.labels[row])
+    proba = np.full((90, 3), (1 - probability) / 2, np.float32)
+    proba[np.arange(90), said_of.labels] = probability
+    sure = replace(said_of, proba=proba)
+    monkeypatch.setattr(session, "_collection", replace(session.collection, predictions=sure, kept={}))
+    page = open_page("gallery")
+    page.click("summary:has-text('Clusters at a glance')")
+    assert f"mean probability {text}" in page.locator(f"#card-{cluster}").inner_text()
+    page.click(f"#gallery .tile[data-row='{row}']")
+    page.wait_for_selector("#image-details .bars")
+    assert page.locator("#image-details .bars .figure").first.inner_text() == text
+    assert page.locator(f"#gallery .tile[data-row='{row}']").get_attribute("aria-label").endswith(text)
+    page.evaluate("location.hash = '/review'")
+    page.wait_for_selector("#review .bars")
+    assert page.locator("#review .bars .figure").first.inner_text() == text
 
 
 # Filters and the selection

@@ -17,11 +17,12 @@ import { placed } from "./titles.js";
 const MARGIN = 28; // CSS pixels around the whole map
 const TOOLS = 56; // room for the buttons at the top
 const CELL = 38; // side of a thumbnail's cell, CSS pixels, when its zoom level begins; twice that when it ends
-const CROWD = 1.5; // points for each cell in view up to which thumbnails are shown: more would hide each other
+const CROWD = 4; // points for each cell in view up to which thumbnails are shown: more would hide each other
 const GAP = 2; // between thumbnails, CSS pixels
 const TINY = Math.max(start.model.width, start.model.height) <= 48; // pixels that are meant to be seen
 const LEGEND = 16; // labels that a legend names
 const REACH = 14; // how far from a point the pointer may be, CSS pixels
+const NEAREST = 400; // times as near as the whole map
 const STEP = 80;
 const ABOVE = 14; // how far over its images a cluster's name stands, CSS pixels
 const USUAL = 800; // side of the whole map, CSS pixels, that sizes of dots are meant for
@@ -114,7 +115,7 @@ export class MapView {
 
   #bindPointer() {
     this.zoom = zoom()
-      .scaleExtent([0.7, 400])
+      .scaleExtent([0.7, NEAREST])
       .filter((event) => !event.button && !(event.type !== "wheel" && (this.lassoing || event.shiftKey)))
       .on("zoom", () => this.redraw());
     this.target = select(this.overlay);
@@ -266,7 +267,13 @@ export class MapView {
     const { scale, left, top } = this.#unzoomed();
     const x = left + store.positions[2 * row] * scale;
     const y = top + (1 - store.positions[2 * row + 1]) * scale;
-    const k = Math.max(zoomTransform(this.overlay).k, 12);
+    const [mapX, mapY] = [store.positions[2 * row], store.positions[2 * row + 1]];
+    let k = Math.max(zoomTransform(this.overlay).k, 12);
+    const around = () => {
+      const [w, h] = [this.width / 2 / (scale * k), this.height / 2 / (scale * k)];
+      return this.index.range(mapX - w, mapY - h, mapX + w, mapY + h).length;
+    };
+    while (k < NEAREST && around() > 0.8 * this.#few()) k *= 1.25;
     this.zoom.transform(this.target, zoomIdentity.translate(this.width / 2 - k * x, this.height / 2 - k * y).scale(k));
   }
 
@@ -376,7 +383,7 @@ export class MapView {
 
   #drawThumbnails(k) {
     this.drawn = [];
-    const few = CROWD * (this.width / CELL) * (this.height / CELL);
+    const few = this.#few();
     const rows = this.showsImages && !(this.#showsEverything() && store.visibleCount > few) ? this.#rowsInView() : [];
     if (rows.length === 0 || rows.length > few) return;
     const level = Math.floor(Math.log2(k));
@@ -384,7 +391,7 @@ export class MapView {
     const { scale, left, top } = this.toScreen;
     const half = side / 2 - 2; // its frame is on the outside
     const cell = CELL / (this.#unzoomed().scale * 2 ** level); // fixed to the map, so that nothing changes while it is moved
-    const chosen = this.#onePerCell(rows, cell);
+    const chosen = this.#apart(rows, cell);
     // What is looked at is there in any case, and above the others.
     for (const row of [store.image, this.hovered]) if (row !== null && rows.includes(row)) chosen.push(row);
     this.thumbnails.want(chosen);
@@ -393,6 +400,11 @@ export class MapView {
       const y = top + (1 - store.positions[2 * row + 1]) * scale;
       if (this.#drawThumbnail(row, x, y, half)) this.drawn.push({ row, x, y, half });
     }
+  }
+
+  /** So many points in view are shown as thumbnails. */
+  #few() {
+    return CROWD * (this.width / CELL) * (this.height / CELL);
   }
 
   #showsEverything() {
@@ -406,30 +418,23 @@ export class MapView {
     return this.index.range(-left / scale - edge, 1 - (this.height - top) / scale - edge, (this.width - left) / scale + edge, 1 + top / scale + edge).filter((row) => store.isVisible(row));
   }
 
-  /** Of the rows in each cell of the map the one nearest to its middle; of a highlighted cluster or selection first. Of
-   * two that would cover each other the one that is nearer to the middle of its own cell. */
-  #onePerCell(rows, cell) {
-    const best = new Map();
-    for (const row of rows) {
-      const [x, y] = [store.positions[2 * row] / cell, store.positions[2 * row + 1] / cell];
-      const [column, line] = [Math.floor(x), Math.floor(y)];
-      const behind = this.#isDimmed(row) ? 10 : 0;
-      const distance = behind + (x - column - 0.5) ** 2 + (y - line - 0.5) ** 2;
-      const key = column * 1e6 + line;
-      const found = best.get(key);
-      if (!found || distance < found[1]) best.set(key, [row, distance, x, y]);
-    }
+  /** Of some rows those whose thumbnails do not cover each other; what is looked at comes first, then what stands out,
+   * then the most typical images. `cell` is a thumbnail's side, on the map. */
+  #apart(rows, cell) {
+    const { typical } = store.columns;
+    const later = new Map(rows.map((row) => [row, row === store.image ? -1 : typical[row] + (this.#isDimmed(row) ? 2 : 0)]));
+    const free = new Map(); // by cell, in which there is room for one
     const apart = 1 + GAP / CELL;
-    const free = new Map();
-    const isFree = ([, , x, y]) => {
+    const isFree = (x, y) => {
       for (let i = -1; i <= 1; i++) for (let j = -1; j <= 1; j++) {
         const other = free.get((Math.floor(x) + i) * 1e6 + Math.floor(y) + j);
-        if (other && Math.abs(other[2] - x) < apart && Math.abs(other[3] - y) < apart) return false;
+        if (other && Math.abs(other[1] - x) < apart && Math.abs(other[2] - y) < apart) return false;
       }
       return true;
     };
-    for (const one of [...best.values()].sort((a, b) => a[1] - b[1] || a[0] - b[0])) {
-      if (isFree(one)) free.set(Math.floor(one[2]) * 1e6 + Math.floor(one[3]), one);
+    for (const row of rows.sort((a, b) => later.get(a) - later.get(b) || a - b)) {
+      const [x, y] = [store.positions[2 * row] / cell, store.positions[2 * row + 1] / cell];
+      if (isFree(x, y)) free.set(Math.floor(x) * 1e6 + Math.floor(y), [row, x, y]);
     }
     return [...free.values()].map(([row]) => row);
   }
