@@ -24,7 +24,8 @@ export function passes(filter, { columns, labels, marks, selected }, textRows) {
     for (const row of textRows) among[row] = 1;
     tests.push((row) => among[row] === 1);
   }
-  return tests.length ? (row) => tests.every((test) => test(row)) : null;
+  if (tests.length < 2) return tests[0] ?? null; // a million rows are asked
+  return (row) => tests.every((test) => test(row));
 }
 
 /** What a filter says, piece by piece, with the fields that take each piece back. */
@@ -97,7 +98,7 @@ export class FilterBar {
     const { filter, cluster } = store;
     const parts = pieces(filter);
     const of = cluster === null ? store.count : store.clusterOf(cluster)?.size ?? 0;
-    const shown = cluster === null ? store.visibleCount : store.rowsOf(cluster).length;
+    const shown = cluster === null ? store.visibleCount : store.countOf(cluster);
     const where = cluster === null ? "" : ` of ${store.title(cluster)}`;
     this.figure.textContent = parts.length ? `${number(shown)} of ${count(of, "image")}${where}` : `${count(of, "image")}${where}`;
     const focused = this.chips.contains(document.activeElement);
@@ -120,9 +121,9 @@ export class FilterBar {
   #drawHistogram() {
     const { columns, labels, cluster, filter } = store;
     const counts = new Array(BINS).fill(0);
-    columns.confidence.forEach((p, row) => {
-      if (cluster === null || labels[row] === cluster) counts[Math.min(Math.floor(p * BINS), BINS - 1)] += 1;
-    });
+    for (let row = 0; row < labels.length; row++) {
+      if (cluster === null || labels[row] === cluster) counts[Math.min(Math.floor(columns.confidence[row] * BINS), BINS - 1)] += 1;
+    }
     const most = Math.max(...counts, 1);
     const pen = this.histogram.getContext("2d");
     const { width, height } = this.histogram;

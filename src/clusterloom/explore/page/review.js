@@ -30,7 +30,7 @@ export class ReviewView {
     if (this.cluster !== store.cluster || this.visible !== store.visible) this.skipped.clear();
     Object.assign(this, { labels: store.labels, cluster: store.cluster, visible: store.visible });
     const queue = store.inOrder(store.cluster, "doubtful");
-    const open = [...queue].filter((row) => store.marks[row] === 0 && !this.skipped.has(row));
+    const open = queue.filter((row) => store.marks[row] === 0 && !this.skipped.has(row));
     const [row, next] = open;
     this.row = row ?? null;
     if (this.row === null) {
@@ -56,8 +56,9 @@ export class ReviewView {
   }
 
   #draw({ details, runnerUp, own, others }, queue, open) {
-    const marked = queue.filter((row) => store.marks[row] !== 0).length;
-    const doubts = open.filter((row) => store.columns.confidence[row] < SURE).length;
+    const marked = queue.reduce((count, row) => count + (store.marks[row] ? 1 : 0), 0);
+    const sure = open.findIndex((row) => store.columns.confidence[row] >= SURE); // they are in the order of doubt
+    const doubts = sure < 0 ? open.length : sure;
     const key = (text, name, act, props = {}) => h("button", { type: "button", "aria-keyshortcuts": name, onclick: act, ...props }, text, h("kbd", { "aria-hidden": "true" }, name));
     const to = h("select", { id: "review-to", "aria-label": "Move to another cluster", onchange: () => to.value !== "" && this.#move(to.value === "new" ? store.state.next_number : Number(to.value)) },
       h("option", { value: "" }, "Move to…"),

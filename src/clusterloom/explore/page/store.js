@@ -145,7 +145,8 @@ class Store extends EventTarget {
     const test = passes(this.filter, this, this.#textRows);
     this.visible = test && new Uint8Array(this.count);
     for (let row = 0; test && row < this.count; row++) this.visible[row] = test(row) ? 1 : 0;
-    this.visibleCount = this.visible ? this.visible.reduce((sum, one) => sum + one, 0) : this.count;
+    this.visibleCount = this.visible ? 0 : this.count;
+    for (let row = 0; test && row < this.count; row++) this.visibleCount += this.visible[row];
   }
 
   isVisible(row) {
@@ -164,7 +165,14 @@ class Store extends EventTarget {
     return rows;
   }
 
-  /** The same, in an order: "typical", "doubtful", "score" or "data". */
+  /** How many there are. */
+  countOf(cluster) {
+    let count = 0;
+    for (let row = 0; row < this.count; row++) if (this.labels[row] === cluster && this.isVisible(row)) count += 1;
+    return count;
+  }
+
+  /** The same rows, in an order: "typical", "doubtful", "score" or "data". */
   inOrder(cluster, order) {
     if (!this.columns[order]) return Uint32Array.from(this.rowsOf(cluster));
     return this.#sorted(order).filter((row) => (cluster === null || this.labels[row] === cluster) && this.isVisible(row));

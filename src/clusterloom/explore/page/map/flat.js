@@ -46,7 +46,7 @@ export class FlatPoints {
   }
 
   /** Draw the rows that stand out, or the others. */
-  #pass({ scale, left, top }, { ratio, size, highlight, doubt, anySelected }, front, opacity) {
+  #pass({ scale, left, top }, { ratio, size, highlight, doubt, anySelected, step }, front, opacity) {
     const { positions, labels, grouping, confidences, standing } = this.data;
     const { width, height } = this.canvas;
     const colours = doubt ? DOUBT_SHADES : this.colours;
@@ -54,7 +54,7 @@ export class FlatPoints {
     const factor = scale * ratio;
     const shapes = side < MARKED ? [runs(0, side)] : Array.from({ length: MARKS }, (_, marker) => runs(marker, side));
     const [x0, y0] = [left * ratio - side / 2, (top + scale) * ratio - side / 2];
-    for (let row = 0; row < labels.length; row++) {
+    for (let row = 0; row < labels.length; row += step) {
       const hidden = standing[row] >= 2;
       const stands = !hidden && (anySelected ? standing[row] === 1 : highlight === null || labels[row] === highlight);
       if (stands !== front) continue;

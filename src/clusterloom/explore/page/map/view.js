@@ -22,6 +22,7 @@ const GAP = 2; // between thumbnails, CSS pixels
 const TINY = Math.max(start.model.width, start.model.height) <= 48; // pixels that are meant to be seen
 const LEGEND = 16; // labels that a legend names
 const REACH = 14; // how far from a point the pointer may be, CSS pixels
+const WHILE_MOVING = 150_000; // points drawn on a plain canvas in one frame of a movement
 const NEAREST = 400; // times as near as the whole map
 const STEP = 80;
 const ABOVE = 14; // how far over its images a cluster's name stands, CSS pixels
@@ -117,7 +118,7 @@ export class MapView {
     this.zoom = zoom()
       .scaleExtent([0.7, NEAREST])
       .filter((event) => !event.button && !(event.type !== "wheel" && (this.lassoing || event.shiftKey)))
-      .on("zoom", () => this.redraw());
+      .on("zoom", () => this.#moved());
     this.target = select(this.overlay);
     this.target.call(this.zoom).on("dblclick.zoom", null);
     const { overlay } = this;
@@ -222,6 +223,18 @@ export class MapView {
     const flipY = y > this.height - 130;
     this.card.style.transform = `translate(${x}px, ${y}px) translate(${flipX ? "calc(-100% - 18px)" : "18px"}, ${flipY ? "calc(-100% - 18px)" : "18px"})`;
   }
+
+  /** While the map moves a sample of very many points will do; all are there when it rests. */
+  #moved() {
+    this.isMoving = true;
+    this.#rest();
+    this.redraw();
+  }
+
+  #rest = debounced(() => {
+    this.isMoving = false;
+    this.redraw();
+  }, 150);
 
   // Keyboard
 
@@ -374,7 +387,7 @@ export class MapView {
     const size = Math.min(Math.max(Math.max(2.6, 130 / root) * near, 1.3), 9);
     // So many points would cover each other: let them show where they are dense.
     const alpha = Math.min(Math.max(Math.max(0.4, 60 / root) * near, 0.3), 0.9);
-    const options = { width, height, ratio, size, alpha, highlight: store.cluster, doubt, anySelected: store.selectedCount > 0, filtered: store.visible !== null };
+    const options = { width, height, ratio, size, alpha, highlight: store.cluster, doubt, anySelected: store.selectedCount > 0, filtered: store.visible !== null, step: this.isMoving ? Math.ceil(store.count / WHILE_MOVING) : 1 };
     const view = JSON.stringify([this.toScreen, options]);
     if (view === this.view) return; // the pointer alone has moved: a hundred thousand points stay as they are
     this.view = view;
