@@ -5,6 +5,8 @@ import colorsys
 import numpy as np
 from sklearn.datasets import load_digits
 
+from clusterloom.recipe.guides import Guide
+
 QUICK = {"hidden_dim": 32, "epochs": 8, "random_state": 0}
 
 
@@ -56,3 +58,23 @@ def hues(n=120, n_hues=3, side=12):
         disc = rows**2 + columns**2 < rng.uniform(3, 5.5) ** 2
         image[disc] = np.multiply(colorsys.hsv_to_rgb(label / n_hues, 0.9, rng.uniform(0.6, 1)), 255)
     return images, labels
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+def guide(space, labels, coarse=True):
+    return Guide(space, np.asarray(labels, np.int32), coarse)
+
+
+def wrong_somewhere(labels, share, seed):
+    """The same partition under other numbers, with a share of the images at random."""
+    generator = rng(seed)
+    n_clusters = labels.max() + 1
+    moved = np.where(generator.random(len(labels)) < share, generator.integers(0, n_clusters, len(labels)), labels)
+    return generator.permutation(n_clusters)[moved]
+
+
+def random_guides(space, n, n_clusters, count, seed=0):
+    return [guide(space, rng(seed + i).integers(0, n_clusters, n)) for i in range(count)]

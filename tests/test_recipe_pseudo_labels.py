@@ -14,6 +14,11 @@ def second(layout, q, first, seed=0):
     return second_pseudo_labels(layout, q, first, np.random.default_rng(seed))
 
 
+def of_points(layouts, n_clusters, **more):
+    """The first ones where spaces are as their layouts, and there are no views."""
+    return first_pseudo_labels(layouts, {s: found[0] for s, found in layouts.items()}, {}, n_clusters, 0, **more)
+
+
 def soft(labels, n_clusters, sure=0.9):
     """Assignments that give each image's cluster so much more than all others together."""
     return (sure * np.eye(n_clusters)[labels] + (1 - sure) / n_clusters).astype(np.float32)
@@ -25,7 +30,9 @@ def test_the_first_ones_find_blobs_and_repeat(n):
     noise = np.random.default_rng(1).standard_normal((n, 8)).astype(np.float32)
     layouts = {"one": layouts_of(points, 3, 2), "other": layouts_of(points[:, ::-1] ** 3, 3, 1)}
     layouts["noise"] = layouts_of(noise, 3, 1)
-    found, again = (first_pseudo_labels(layouts, 4, seed=3) for _ in range(2))
+    spaces = {"one": points, "other": points[:, ::-1] ** 3, "noise": noise}
+    views = {"one": np.stack([points, points])}
+    found, again = (first_pseudo_labels(layouts, spaces, views, 4, seed=3) for _ in range(2))
     assert clustering_accuracy_score(labels, found.q.argmax(1)) > 0.98
     assert np.array_equal(found.q, again.q)
     assert (np.diff(np.bincount(found.q.argmax(1), minlength=4)) <= 0).all()  # numbered by falling size
@@ -38,7 +45,7 @@ def test_the_first_ones_find_blobs_and_repeat(n):
 
 def test_the_first_ones_survive_a_file():
     points = blobs(60)[0]
-    found = first_pseudo_labels({"one": points[None], "two-words": points[None]}, 4, 0)
+    found = of_points({"one": points[None], "two-words": points[None]}, 4)
     again = FirstPseudoLabels.from_arrays(found.arrays())
     assert np.array_equal(again.q, found.q)
     assert again.follows == found.follows
@@ -48,16 +55,16 @@ def test_the_first_ones_survive_a_file():
 
 def test_progress_counts_layouts():
     points, told = blobs(60)[0], []
-    first_pseudo_labels({"one": np.stack([points, points])}, 3, 0, lambda *report: told.append(report))
+    of_points({"one": np.stack([points, points])}, 3, progress=lambda *report: told.append(report))
     assert told == [("guides", 1, 2), ("guides", 2, 2)]
 
 
 def test_one_cluster_and_one_point():
-    found = first_pseudo_labels({"points": np.ones((1, 1, 3), np.float32)}, 1, 0)
+    found = of_points({"points": np.ones((1, 1, 3), np.float32)}, 1)
     assert found.q.tolist() == [[1.0]]
     assert FirstPseudoLabels.from_arrays(found.arrays()).guides == {}
     assert second(np.ones((1, 3), np.float32), np.ones((1, 1)), np.ones((1, 1))).tolist() == [[1.0]]
-    assert first_pseudo_labels({"points": blobs(50)[0][None]}, 1, 0).q.tolist() == [[1.0]] * 50
+    assert of_points({"points": blobs(50)[0][None]}, 1).q.tolist() == [[1.0]] * 50
 
 
 @pytest.mark.parametrize("n", [20, 60, 199, 201, 400])
@@ -118,3 +125,9 @@ def test_equal_images_and_empty_clusters_have_pseudo_labels():
     found = second(layout_of(np.ones((250, 4), np.float32), 0), q, q)
     assert np.isfinite(found).all()
     assert (found.argmax(1) == 0).all()
+
+
+def test_images_that_are_all_equal_leave_clusters_empty():
+    found = of_points({"one": np.ones((1, 30, 4), np.float32), "other": np.zeros((1, 30, 4), np.float32)}, 3)
+    assert found.q.shape == (30, 3)
+    assert (found.q.argmax(1) == 0).all()

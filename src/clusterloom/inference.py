@@ -16,11 +16,12 @@ BATCH_SIZE = 256
 
 
 def apply_in_batches(
-    function: Callable[[Tensor], tuple[Tensor, ...]],
+    function: Callable[..., tuple[Tensor, ...]],
     images: np.ndarray,
     compute: Compute,
     progress: ProgressReport = no_progress,
     what: str = "applying the model",
+    beside: np.ndarray | None = None,
 ) -> tuple[np.ndarray, ...]:
     """Apply `function` to all images and collect what it returns.
 
@@ -32,6 +33,7 @@ def apply_in_batches(
         compute: Device and precision.
         progress: Told how many images of this process's share are done.
         what: What `progress` is told that is being done.
+        beside: More numbers for each image, shape (N, D), which the function is given as a second tensor.
 
     Returns:
         One float32 array per tensor, first dimension N.
@@ -40,21 +42,23 @@ def apply_in_batches(
         TrainingError: out of memory.
     """
 
-    def apply(images: np.ndarray) -> tuple[np.ndarray, ...]:
-        return _apply(function, images, compute, lambda done: progress(what, done, len(images)))
+    def apply(images: np.ndarray, beside: np.ndarray | None) -> tuple[np.ndarray, ...]:
+        return _apply(function, images, beside, compute, lambda done: progress(what, done, len(images)))
 
     state = compute.processes()
     if state.num_processes == 1:
-        return apply(images)
+        return apply(images, beside)
     n, rank, processes = len(images), state.process_index, state.num_processes
-    share = images[n * rank // processes : n * (rank + 1) // processes]
-    parts = gather_object([apply(share) if len(share) else None])
+    share = slice(n * rank // processes, n * (rank + 1) // processes)
+    own = images[share]
+    parts = gather_object([apply(own, None if beside is None else beside[share]) if len(own) else None])
     return tuple(np.concatenate(arrays) for arrays in zip(*(part for part in parts if part), strict=True))
 
 
 def _apply(
-    function: Callable[[Tensor], tuple[Tensor, ...]],
+    function: Callable[..., tuple[Tensor, ...]],
     images: np.ndarray,
+    beside: np.ndarray | None,
     compute: Compute,
     tell: Callable[[int], None],
 ) -> tuple[np.ndarray, ...]:
@@ -69,9 +73,8 @@ def _apply(
         for start in range(0, len(images), BATCH_SIZE):
             batch = images[start : start + BATCH_SIZE]
             used = len(batch)
-            if used < BATCH_SIZE:
-                batch = np.concatenate([batch, np.broadcast_to(batch[:1], (BATCH_SIZE - used, *batch.shape[1:]))])
-            outputs = function(compute.batch(batch))
+            more = [] if beside is None else [compute.on_device(_filled_up(beside[start : start + BATCH_SIZE]))]
+            outputs = function(compute.batch(_filled_up(batch)), *more)
             if results is None:
                 results = tuple(np.empty((len(images), *o.shape[1:]), np.float32) for o in outputs)
             for result, output in zip(results, outputs, strict=True):
@@ -79,3 +82,9 @@ def _apply(
             tell(start + used)
     assert results is not None, "callers check that there are images"
     return results
+
+
+def _filled_up(batch: np.ndarray) -> np.ndarray:
+    """A batch of at most the one size, its first row repeated until it has that size."""
+    missing = BATCH_SIZE - len(batch)
+    return np.concatenate([batch, np.broadcast_to(batch[:1], (missing, *batch.shape[1:]))]) if missing else batch

@@ -9,14 +9,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from clusterloom.console import ProgressReport, no_progress
-from clusterloom.recipe.consensus import Guide, consensus, partitions_of
+from clusterloom.recipe.consensus import GROUPS, groups_of
+from clusterloom.recipe.division import divide, modularity_matrix
+from clusterloom.recipe.guides import Guide, confirmations, partitions_of, weights_of
 from clusterloom.recipe.neighbours import modularity, neighbour_graph
+from clusterloom.recipe.ties import Ties
 from clusterloom.training.randomness import numpy_generator
 
 _POINTS = 5000
 _POINTS_PER_CLUSTER = 8
 _STARTS = 2
 _FINENESS = (1.0, 1.5)
+_DIVISIONS = 10
 _LINKED = 1000  # fewer than for pseudo-labels: what counts here is the number, not each image
 _STABILITY_COUNTS = 0.02
 _EACH_COSTS = 0.4
@@ -77,8 +81,10 @@ def cluster_count_evidence(
         return []
     generator = numpy_generator(seed, "mixtures", "count")
     rows = np.sort(generator.permutation(n)[:_POINTS])
-    graphs = [neighbour_graph(points[rows], seed, progress) for points in spaces.values()]
+    graphs = [neighbour_graph(points[rows], progress=progress) for points in spaces.values()]
     places = {space: found[0][rows] for space, found in layouts.items()}
+    each = np.arange(len(rows))
+    ties = [Ties(space, [(each, neighbour_graph(layout))]) for space, layout in places.items()]
     bound = len(rows) // _POINTS_PER_CLUSTER  # clusters need points to stand on
     most = max(fewest, min(most, bound))
     numbers = _numbers_of_guides(fewest, max(most, min(round(max(_FINENESS) * most), bound)))
@@ -95,10 +101,13 @@ def cluster_count_evidence(
         progress("numbers of clusters", k - fewest, most + 1 - fewest)
         used = sorted({min(numbers, key=lambda number: abs(number - fineness * k)) for fineness in _FINENESS})
         heard = [Guide(g.space, g.labels, number == used[0]) for number in used for g in guides[number]]
-        found = consensus(heard, k, numpy_generator(seed, "sample", "count", epoch=k), linked=_LINKED)
-        labels = found.q.argmax(1)
-        best = max(modularity(graph, labels[part]) for part, graph in graphs)
-        evidence.append(Evidence(k, best, max(found.weights.values())))
+        confirmed = confirmations(heard)
+        weights, drawn = weights_of(confirmed), numpy_generator(seed, "sample", "count", epoch=k)
+        groups = groups_of(heard, weights, GROUPS * k, drawn, _LINKED)
+        matrix = modularity_matrix(ties, weights, groups)
+        labels = divide(matrix, min(k, len(matrix)), drawn, _DIVISIONS)[groups]
+        best = max(modularity(graph, labels) for graph in graphs)
+        evidence.append(Evidence(k, best, max(confirmed.values())))
     return evidence
 
 

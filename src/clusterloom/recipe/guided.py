@@ -26,23 +26,25 @@ from torch import Tensor
 
 from clusterloom.inference import apply_in_batches
 from clusterloom.networks.vae import ClusterVAE
-from clusterloom.recipe.augment import choose_views, recolouring, widened
+from clusterloom.recipe.augment import choose_views, recolouring, two_views, widened
 from clusterloom.recipe.cluster_count import Evidence, advice_on, best_count, best_counts, cluster_count_evidence
 from clusterloom.recipe.confidence import calibrate, expected_accuracy
 from clusterloom.recipe.fit import fit
 from clusterloom.recipe.frozen import BACKBONE, frozen_features
 from clusterloom.recipe.neighbours import layout_of, layouts_of
 from clusterloom.recipe.pseudo_labels import FirstPseudoLabels, first_pseudo_labels, second_pseudo_labels
-from clusterloom.recipe.represent import represent
-from clusterloom.recipe.spaces import plain_spaces
+from clusterloom.recipe.represent import CONTRASTIVE, Representation, represent
+from clusterloom.recipe.spaces import TEXTURE, plain_spaces
 from clusterloom.training.plan import TrainingPlan
-from clusterloom.training.randomness import fresh_weights, numpy_generator
+from clusterloom.training.randomness import fresh_weights, numpy_generator, torch_generator
 from clusterloom.training.run import Run
 
 MAX_EMBEDDED = 100_000  # of more images a sample gets pseudo-labels: neighbours cost the square of their number
 _FEW_IMAGES = 10_000  # that get two layouts of each space
 _COLOURS_COUNT = 0.5  # adjusted Rand index with clusters of colours from which on colours tell the kinds apart
 _OF_COLOURS = ("colours", "pixels")  # spaces that show them
+_ALONE = (TEXTURE, BACKBONE)  # spaces that see what no other can
+_VIEWED = 5000  # images of which two views are looked at
 
 Colours: TypeAlias = Literal["auto", "use", "ignore"]
 
@@ -96,18 +98,22 @@ def train_guided(
     plain = run.cached("spaces", lambda: plain_spaces(sample, seed))
     of_light = replace(views, colourless=colours != "use")
     of_stage = replace(plan, epochs=epochs.represent)
-    learned = represent(network, run, images, of_stage, of_light, anywhere="texture" in plain)
+    representation = represent(network, run, images, of_stage, of_light, anywhere=TEXTURE in plain)
 
     # 2. First pseudo-labels.
     left_out = _OF_COLOURS if colours == "ignore" else ()
-    spaces = _learned_spaces(learned, sample, run) | ({BACKBONE: frozen[rows]} if frozen.shape[1] else {})
+    spaces = _learned_spaces(representation, sample, run) | ({BACKBONE: frozen[rows]} if frozen.shape[1] else {})
+    views_of_some = _learned_views(representation, sample, run, seed)
     spaces |= {name: plain[name] for name in sorted(plain) if name not in left_out}
     layouts = _layouts(spaces, run, seed)
     evidence = _choose_count(network, run, spaces, layouts, seed, fewest_clusters)
     run.note(f"pseudo-labels: what guides in {len(spaces)} spaces agree on, {network.n_clusters} clusters")
     first = FirstPseudoLabels.from_arrays(
         run.cached(
-            "pseudo-labels-1", lambda: first_pseudo_labels(layouts, network.n_clusters, seed, run.progress).arrays()
+            "pseudo-labels-1",
+            lambda: first_pseudo_labels(
+                layouts, spaces, views_of_some, network.n_clusters, seed, _ALONE, run.progress
+            ).arrays(),
         )
     )
     if images.shape[3] == 3 and colours != "use" and first.follows.get("colours", 0.0) < _COLOURS_COUNT:
@@ -176,12 +182,12 @@ def _of_all(function: Callable[[Tensor], Tensor], images: Any, run: Run) -> np.n
     return result
 
 
-def _learned_spaces(learned: Callable[[Tensor], dict[str, Tensor]], images: Any, run: Run) -> dict[str, np.ndarray]:
+def _learned_spaces(representation: Representation, images: Any, run: Run) -> dict[str, np.ndarray]:
     """The spaces of all images that the network has learned, (N, D) each; every process calls it."""
     names: list[str] = []
 
     def points(x: Tensor) -> tuple[Tensor, ...]:
-        spaces = learned(x)
+        spaces = representation.spaces(x)
         names[:] = spaces
         return tuple(spaces.values())
 
@@ -189,11 +195,24 @@ def _learned_spaces(learned: Callable[[Tensor], dict[str, Tensor]], images: Any,
     return dict(zip(names, found, strict=True))
 
 
+def _learned_views(representation: Representation, images: Any, run: Run, seed: int) -> dict[str, np.ndarray]:
+    """Where two views of some images are in the contrastive spaces, (2, M, D) each; every process calls it."""
+    rows = np.sort(numpy_generator(seed, "sample", "views").permutation(len(images))[:_VIEWED])
+    noise = representation.draw_noise(len(rows), torch_generator(seed, "noise", "views")).numpy()
+
+    def points(x: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
+        both = [representation.spaces(view) for view in two_views(x, noise, representation.views)]
+        return tuple(torch.stack([spaces[name] for spaces in both], 1) for name in CONTRASTIVE)
+
+    found = apply_in_batches(points, images[rows], run.compute, beside=noise)
+    return {name: of_space.swapaxes(0, 1) for name, of_space in zip(CONTRASTIVE, found, strict=True)}
+
+
 def _layouts(spaces: dict[str, np.ndarray], run: Run, seed: int) -> dict[str, np.ndarray]:
     """Layouts of each space, shape (n, N, d)."""
     n_images = len(next(iter(spaces.values())))
-    # Few images leave more to chance, and cost less. With a backbone, layouts tell how far a space can be relied on.
-    n = 2 if n_images <= _FEW_IMAGES or BACKBONE in spaces else 1
+    # Few images leave more to chance, and cost less. Layouts tell how far a space can be relied on that is alone.
+    n = 2 if n_images <= _FEW_IMAGES or not spaces.keys().isdisjoint(_ALONE) else 1
     run.note(f"layouts of {n_images:,} images in {len(spaces)} spaces")
     found = run.cached(
         "layouts", lambda: {name: layouts_of(points, seed, n, run.progress) for name, points in spaces.items()}

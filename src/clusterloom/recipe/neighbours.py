@@ -12,13 +12,12 @@ from torch import Tensor
 
 from clusterloom.console import ProgressReport, no_progress
 from clusterloom.device import products_by_onednn, threads_kept
-from clusterloom.training.randomness import numpy_generator, seed_for
+from clusterloom.training.randomness import seed_for
 
 FEWEST_FOR_LAYOUT = 200  # fewer points have no graph worth the name; they stay as they are
 _DIMENSIONS = 10  # of the layout; 2, as for pictures, lets clusters lie on top of each other
 _NEIGHBOURS = 20  # in the layout, each point itself among them
 _EQUAL_SHARE = 0.05  # of points that have an equal one, from which on the layout has a start of our own
-_GRAPH_POINTS = 12_000
 _GRAPH_NEIGHBOURS = 15
 _EPOCHS = 200  # of the layout; UMAP itself takes 500 for up to 10,000 points
 _BLOCK_NUMBERS = 2**22  # distances in memory at once, 16 MiB: what the cache keeps until the smallest are found
@@ -91,19 +90,26 @@ def _smallest(numbers: Tensor, k: int) -> Tensor:
 
 
 def neighbour_graph(
-    points: np.ndarray, seed: int, progress: ProgressReport = no_progress
-) -> tuple[np.ndarray, csr_array]:
-    """Who is among the 15 nearest neighbours of whom, in either direction, among at most 12,000 of the points (N, D).
+    points: np.ndarray, k: int = _GRAPH_NEIGHBOURS, progress: ProgressReport = no_progress
+) -> csr_array:
+    """Who is among the k nearest neighbours of whom, in either direction.
+
+    Args:
+        points: Shape (N, D).
+        k: Of so many others, or of all if there are fewer.
+        progress: Told how far the search is.
 
     Returns:
-        Rows of these points, shape (M,), and the graph, ones, shape (M, M), symmetric.
+        Ones, shape (N, N), symmetric.
     """
-    rows = numpy_generator(seed, "sample", "graph").permutation(len(points))[:_GRAPH_POINTS]
-    k = min(_GRAPH_NEIGHBOURS, len(rows) - 1)
-    neighbours = nearest_neighbours(points[rows], k + 1, progress=progress)[0][:, 1:]
-    starts = k * np.arange(len(rows) + 1)
-    graph = csr_array((np.ones(neighbours.size), neighbours.ravel(), starts), shape=(len(rows), len(rows)))
-    return rows, csr_array(graph.maximum(graph.T))
+    near = incidence(nearest_neighbours(points, min(k, len(points) - 1) + 1, progress=progress)[0][:, 1:], len(points))
+    return csr_array(near.maximum(near.T))
+
+
+def incidence(neighbours: np.ndarray, n: int) -> csr_array:
+    """Ones where a row of neighbours (M, k) names one of n points, shape (M, n)."""
+    starts = neighbours.shape[1] * np.arange(len(neighbours) + 1)
+    return csr_array((np.ones(neighbours.size), neighbours.ravel(), starts), shape=(len(neighbours), n))
 
 
 def modularity(graph: csr_array, labels: np.ndarray) -> float:

@@ -3,16 +3,19 @@
 They see layouts alone, never images or labels, and know no network.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from sklearn.metrics import adjusted_rand_score
 
 from clusterloom.console import ProgressReport, no_progress
-from clusterloom.recipe.consensus import FITTED_POINTS, POINTS_PER_CLUSTER, consensus, guides_in
+from clusterloom.recipe.consensus import GROUPS, groups_of, shares_of
+from clusterloom.recipe.division import divide, modularity_matrix
+from clusterloom.recipe.guides import FITTED_POINTS, POINTS_PER_CLUSTER, confirmations, guides_in, weights_of
 from clusterloom.recipe.mixture import Mixture, fit_mixtures, mixture_of, mixtures_to_start_from
-from clusterloom.recipe.neighbours import nearest_neighbours
+from clusterloom.recipe.neighbours import FEWEST_FOR_LAYOUT, nearest_neighbours
+from clusterloom.recipe.ties import ties_of
 from clusterloom.training.randomness import numpy_generator
 
 _VOTERS = 15
@@ -52,29 +55,41 @@ class FirstPseudoLabels:
 
 
 def first_pseudo_labels(
-    layouts: Mapping[str, np.ndarray], n_clusters: int, seed: int, progress: ProgressReport = no_progress
+    layouts: Mapping[str, np.ndarray],
+    spaces: Mapping[str, np.ndarray],
+    views: Mapping[str, np.ndarray],
+    n_clusters: int,
+    seed: int,
+    alone: Collection[str] = (),
+    progress: ProgressReport = no_progress,
 ) -> FirstPseudoLabels:
-    """What guides in all layouts agree on.
-
-    Where spaces have several layouts, it counts as well how alike the guides of one space are: what one space alone can
-    see, as that of a backbone, no other confirms. From one layout two starts are alike whatever it shows.
+    """Groups that guides keep together, divided into clusters by what ties them.
 
     Args:
         layouts: Of every space, by its name, shape (n, N, d) each.
+        spaces: Points of every space, shape (N, D).
+        views: Two views of some images in some of the spaces, shape (2, M, D).
         n_clusters: K, at most N.
         seed: Fixes everything.
+        alone: Spaces that see what no other can; see `confirmations`.
         progress: Told how many layouts have been guided by.
     """
     if n_clusters == 1:
         n_images = next(iter(layouts.values())).shape[1]
         return FirstPseudoLabels(np.ones((n_images, 1), np.float32), {}, {})
     guides = guides_in(layouts, n_clusters, numpy_generator(seed, "mixtures"), progress)
-    several = all(len(found) > 1 for found in layouts.values())
-    q = consensus(guides, n_clusters, numpy_generator(seed, "sample", "consensus"), by_itself=several).q
-    labels = q.argmax(1)
+    weights = weights_of(confirmations(guides, alone), alone)
+    generator = numpy_generator(seed, "sample", "groups")
+    groups = groups_of(guides, weights, GROUPS * n_clusters, generator)
+    # Few images have no graph worth the name.
+    tying = [guide for guide in guides if guide.space in alone or len(groups) < FEWEST_FOR_LAYOUT]
+    ties = ties_of(layouts, spaces, views, tying, n_clusters, generator)
+    matrix = modularity_matrix(ties, weights, groups)
+    labels = divide(matrix, min(n_clusters, len(matrix)), generator)[groups]
+    labels = np.argsort(np.argsort(-np.bincount(labels, minlength=n_clusters), kind="stable"))[labels]
     coarse = {s: np.stack([g.labels for g in guides if g.space == s and g.coarse]) for s in layouts}
     follows = {s: float(np.mean([adjusted_rand_score(g, labels) for g in found])) for s, found in coarse.items()}
-    return FirstPseudoLabels(q, follows, coarse)
+    return FirstPseudoLabels(shares_of(guides, weights, labels, n_clusters), follows, coarse)
 
 
 def second_pseudo_labels(

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -21,11 +21,12 @@ from clusterloom.training.run import Run
 GENERATIVE_WEIGHT = 0.04
 _PROJECTION_DIM = 64
 _TEMPERATURE = 0.3
+CONTRASTIVE = ("projection", "hidden")  # spaces in which the views of an image are to be near each other
 
 
 def represent(
     network: ClusterVAE, run: Run, images: np.ndarray, plan: TrainingPlan, views: ViewSettings, anywhere: bool = False
-) -> Callable[[Tensor], dict[str, Tensor]]:
+) -> "Representation":
     """Train the stage, in place.
 
     Args:
@@ -38,16 +39,14 @@ def represent(
             are compared, and the encoder is left to the next stage.
 
     Returns:
-        From images (B, C, H, W) to the spaces in which clusters are looked for, (B, D) each: the contrastive
-        "projection", the "hidden" layer below it and, where a reconstruction was asked for, which is for signs, the
-        "latent" means.
+        What has been learned.
     """
     with fresh_weights(plan.seed, "represent"):
         representation = Representation(network, views, are_signs(views) and not anywhere, anywhere)
         representation.to(run.compute.device)
     with _frozen(representation.untrained()):
         run.train(representation, plan, images, "represent", gives_clusters=False)
-    return representation.spaces
+    return representation
 
 
 class Representation(nn.Module):
@@ -100,7 +99,11 @@ class Representation(nn.Module):
         return hidden
 
     def spaces(self, x: Tensor) -> dict[str, Tensor]:
-        """See `represent`. The projection, whose directions the contrastive loss compares, has unit length."""
+        """The spaces in which clusters are looked for, of images (B, C, H, W), (B, D) each.
+
+        The contrastive "projection", of unit length since the loss compares directions, the "hidden" layer below it
+        and, where a reconstruction was asked for, which is for signs, the "latent" means.
+        """
         hidden = self.hidden(stretched(x) if self.views.colourless else x)
         spaces = {"projection": nn.functional.normalize(self._projected(hidden), dim=1), "hidden": hidden.float()}
         return spaces | ({"latent": self.vae.posterior_of(hidden).mu} if self.reconstruct else {})

@@ -13,6 +13,7 @@ from clusterloom.recipe.augment import stretched
 from clusterloom.recipe.neighbours import principal_components
 from clusterloom.training.randomness import numpy_generator, seed_for
 
+TEXTURE = "texture"
 _COMPONENTS = 50
 _SIDE = 32  # pixels of larger images are averaged
 _BLOCK_NUMBERS = 2**22  # pixels and channels, or places and textons, in memory at once
@@ -42,7 +43,7 @@ def plain_spaces(images: np.ndarray, seed: int) -> dict[str, np.ndarray]:
         spaces["colours"] = _of_all(images, lambda x: torch.cat([x.mean((2, 3)), x.std((2, 3), correction=0)], 1))
         spaces["pixels"] = _components(_of_all(images, lambda x: F.adaptive_avg_pool2d(x, 8).flatten(1)))
     if filled_evenly(images):
-        spaces["texture"] = texture_space(images, seed)
+        spaces[TEXTURE] = texture_space(images, seed)
     return spaces
 
 

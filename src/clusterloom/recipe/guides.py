@@ -1,0 +1,130 @@
+"""Guides: mixtures of Gaussians in one layout of one space each, and how far the spaces confirm each other.
+
+One guide alone is a lottery: it takes two forms of one kind for two, or two kinds for one, and which ones differs by
+space, layout and start.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, product
+
+import numpy as np
+from sklearn.metrics import adjusted_rand_score
+
+from clusterloom.console import ProgressReport, no_progress
+from clusterloom.recipe.mixture import fit_mixtures, kmeans_labels, mixtures_to_start_from
+
+_FINENESS = (1.0, 1.5, 2.0)  # clusters of guides, in numbers of clusters wanted: finer ones tell where a kind has parts
+_STARTS = 2
+FITTED_POINTS = 20_000  # that a mixture is fitted to
+POINTS_PER_CLUSTER = 20  # below that covariances have nothing to stand on
+_SHARPNESS = 4
+_ALONE_COUNTS = 3
+
+
+@dataclass(frozen=True)
+class Guide:
+    """One partition of the images.
+
+    Attributes:
+        space: Name of the space that it comes from.
+        labels: Clusters, numbered as they come, shape (N,), int32.
+        coarse: It has as many clusters as are wanted, and not more.
+    """
+
+    space: str
+    labels: np.ndarray
+    coarse: bool
+
+
+def guides_of(space: str, layout: np.ndarray, n_clusters: int, generator: np.random.Generator) -> list[Guide]:
+    """Mixtures in one layout, with as many clusters as are wanted and with more; of a few points by k-means.
+
+    Args:
+        space: Name of the space that is laid out.
+        layout: Shape (N, d).
+        n_clusters: K, at most N.
+        generator: Draws the starts.
+    """
+    guides = []
+    part = layout if len(layout) <= FITTED_POINTS else layout[generator.permutation(len(layout))[:FITTED_POINTS]]
+    for fineness in _FINENESS:
+        k = min(round(fineness * n_clusters), max(n_clusters, len(layout) // 4))
+        found = partitions_of(layout, part, k, _STARTS, generator)
+        guides += [Guide(space, labels, k == n_clusters) for labels in found]
+    return guides
+
+
+def partitions_of(
+    layout: np.ndarray, part: np.ndarray, k: int, n: int, generator: np.random.Generator
+) -> list[np.ndarray]:
+    """n partitions of a layout into k clusters: by mixtures, or of few points by k-means.
+
+    Args:
+        layout: Shape (N, d).
+        part: Those of its points that mixtures are fitted to, shape (M, d).
+        k: At most N.
+        n: From so many starts.
+        generator: Draws the starts.
+
+    Returns:
+        Clusters, shape (N,) each, int32.
+    """
+    if len(layout) < POINTS_PER_CLUSTER * k:
+        seeds = generator.integers(2**31, size=n).tolist()
+        found = [kmeans_labels(layout, k, seed) for seed in seeds]
+    else:
+        starts = mixtures_to_start_from(part, k, n, generator)
+        found = [mixture.predict(layout) for mixture in fit_mixtures(part, starts)]
+    return [labels.astype(np.int32) for labels in found]
+
+
+def guides_in(
+    layouts: Mapping[str, np.ndarray],
+    n_clusters: int,
+    generator: np.random.Generator,
+    progress: ProgressReport = no_progress,
+) -> list[Guide]:
+    """`guides_of` all layouts, (n, N, d) by the name of their space; `progress` is told how many layouts are done."""
+    all_layouts = [(space, layout) for space, of_space in layouts.items() for layout in of_space]
+    guides = []
+    for done, (space, layout) in enumerate(all_layouts, 1):
+        guides += guides_of(space, layout, n_clusters, generator)
+        progress("guides", done, len(all_layouts))
+    return guides
+
+
+def confirmations(guides: Sequence[Guide], alone: Collection[str] = ()) -> dict[str, float]:
+    """How far the guides of each space are confirmed by those of another: the best adjusted Rand index with one.
+
+    Among spaces that show different things of the images, those agree in which the kinds lie apart.
+
+    Args:
+        guides: At least two of each space.
+        alone: Spaces that see what no other space can. They may be confirmed by their own guides, from other starts and
+            layouts, too.
+    """
+    spaces = list(dict.fromkeys(guide.space for guide in guides))
+    if len(spaces) == 1:
+        return {spaces[0]: 1.0}
+    of = {space: [g.labels for g in guides if g.space == space and g.coarse] for space in spaces}
+
+    def alike(a: str, b: str) -> float:
+        pairs = combinations(of[a], 2) if a == b else product(of[a], of[b])
+        return float(np.mean([adjusted_rand_score(one, other) for one, other in pairs]))
+
+    pairs = [*combinations(spaces, 2), *((space, space) for space in spaces if space in alone)]
+    between = {pair: alike(*pair) for pair in pairs}
+    return {s: max(0.0, *(alike for pair, alike in between.items() if s in pair)) for s in spaces}
+
+
+def weights_of(confirmed: Mapping[str, float], alone: Collection[str] = ()) -> dict[str, float]:
+    """How much each space counts: the fourth power of its `confirmations`, three times that for those of `alone`.
+
+    Spaces that a network has learned confirm each other and are several; one that sees what they cannot is one.
+    """
+    weights = {
+        space: value**_SHARPNESS * (_ALONE_COUNTS if space in alone else 1) for space, value in confirmed.items()
+    }
+    total = sum(weights.values())
+    return {space: weight / total if total else 1 / len(weights) for space, weight in weights.items()}

@@ -1,0 +1,120 @@
+"""Ties between images: who is near whom in a space, between which images two views of one image lie, and which images
+the guides of a space keep together.
+
+Neighbours are looked for among at most 400 images for each cluster, so that they reach equally far in small and large
+sets. Among more, the nearest ones tell nothing of how the parts of a large cluster hang together.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from clusterloom.recipe.guides import Guide
+from clusterloom.recipe.neighbours import incidence, nearest_neighbours, neighbour_graph
+
+_PER_CLUSTER = 400
+_PARTS = 6  # at most, of the images: more would change little
+_NEIGHBOURS = 15
+_VIEWS_COUNT = 0.5  # beside neighbours of the same space
+_GUIDES_COUNT = 0.25
+_GUIDED = 1000  # images between which guides tie
+
+
+@dataclass(frozen=True)
+class Ties:
+    """Ties between some of the images.
+
+    Attributes:
+        space: Name of the space that they come from.
+        parts: Rows of images, shape (M,), and the strengths of the ties among them, symmetric, shape (M, M).
+        counts: How much they count beside others of the same space.
+    """
+
+    space: str
+    parts: Sequence[tuple[np.ndarray, csr_array]]
+    counts: float = 1.0
+
+    def between(self, groups: np.ndarray) -> np.ndarray:
+        """The sum of all ties between each two groups of images, given as (N,) from 0 to G - 1; shape (G, G)."""
+        of_group = np.eye(groups.max() + 1)
+        return sum(of_group[groups[rows]].T @ (ties @ of_group[groups[rows]]) for rows, ties in self.parts)
+
+
+def ties_of(
+    layouts: Mapping[str, np.ndarray],
+    spaces: Mapping[str, np.ndarray],
+    views: Mapping[str, np.ndarray],
+    guides: Sequence[Guide],
+    n_clusters: int,
+    generator: np.random.Generator,
+) -> list[Ties]:
+    """All ties that there are.
+
+    Neighbours in the layouts of each space are tied, and so are images that two views of one image are near to, and
+    those that coarse guides keep together. Guides cut large kinds and bridge what lies far apart, where neighbours show
+    better what belongs together; but of islands without a bridge neighbours tell nothing.
+
+    Args:
+        layouts: Of each space, shape (n, N, d).
+        spaces: Points of each space, shape (N, D).
+        views: Two views of some images, in some of the spaces, shape (2, M, D).
+        guides: Those that tie images, of any space.
+        n_clusters: K.
+        generator: Draws the images among which neighbours are looked for.
+    """
+    n = len(next(iter(spaces.values())))
+    n_parts = max(1, round(n / (_PER_CLUSTER * n_clusters)))
+    parts = np.array_split(generator.permutation(n), n_parts)[:_PARTS]
+    # At most half of a cluster of mean size: more would tie it to whatever lies around it.
+    k = min(_NEIGHBOURS, max(1, len(parts[0]) // (2 * n_clusters)), len(parts[-1]) - 1)
+    if k < 1:
+        return []
+    near = [
+        Ties(space, [(rows, neighbour_graph(layout[rows], k)) for layout in of_space for rows in parts])
+        for space, of_space in layouts.items()
+    ]
+    seen = [
+        Ties(space, [(parts[0], view_ties(spaces[space][parts[0]], both, k))], _VIEWS_COUNT)
+        for space, both in views.items()
+    ]
+    some = parts[0][:_GUIDED]
+    kept = [
+        Ties(
+            space,
+            [(some, guide_ties([g.labels[some] for g in guides if g.space == space and g.coarse]))],
+            _GUIDES_COUNT,
+        )
+        for space in sorted({guide.space for guide in guides})
+    ]
+    return near + seen + kept
+
+
+def view_ties(points: np.ndarray, views: np.ndarray, k: int) -> csr_array:
+    """How often a point is among the k nearest of one view and another among those of the other view of an image.
+
+    Args:
+        points: Shape (N, D).
+        views: Two views of M images, shape (2, M, D).
+        k: At most N.
+
+    Returns:
+        Shape (N, N), symmetric.
+    """
+    first, second = (incidence(nearest_neighbours(points, k, view)[0], len(points)) for view in views)
+    ties = first.T @ second
+    return csr_array(ties + ties.T)
+
+
+def guide_ties(partitions: Sequence[np.ndarray]) -> csr_array:
+    """How often two images are in one cluster; a cluster has as many ties as images, shared evenly.
+
+    Args:
+        partitions: Clusters of the same N images, shape (N,) each.
+
+    Returns:
+        Shape (N, N), symmetric.
+    """
+    shares = [np.eye(p.max() + 1)[p] / np.sqrt(np.maximum(np.bincount(p), 1)) for p in partitions]
+    return csr_array(sum(of_cluster @ of_cluster.T for of_cluster in shares))

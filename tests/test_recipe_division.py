@@ -1,0 +1,87 @@
+"""The division of highest modularity, over all ties."""
+
+from itertools import product
+
+import networkx
+import numpy as np
+import pytest
+from recipe_helpers import rng
+from scipy.sparse import csr_array
+
+from clusterloom.recipe import division as module
+from clusterloom.recipe.division import divide, modularity_matrix, quality
+from clusterloom.recipe.ties import Ties
+
+
+def random_ties(n, seed=0):
+    """Symmetric ties of random strengths among n groups of one image each."""
+    ties = rng(seed).random((n, n)) ** 4
+    return ties + ties.T
+
+
+def ties_in(space, ties, counts=1.0):
+    return Ties(space, [(np.arange(len(ties)), csr_array(ties))], counts)
+
+
+def test_the_matrix_sums_to_the_modularity_that_networkx_finds():
+    ties = random_ties(12)
+    labels = np.arange(12) % 3
+    matrix = modularity_matrix([ties_in("a", ties)], {"a": 1.0}, np.arange(12))
+    graph = networkx.from_numpy_array(ties - np.diag(ties.diagonal()) / 2)  # it counts a loop twice
+    clusters = [set(np.flatnonzero(labels == c).tolist()) for c in range(3)]
+    expected = networkx.community.modularity(graph, clusters, resolution=module._RESOLUTION)
+    assert quality(matrix, labels) == pytest.approx(expected)
+
+
+def test_spaces_count_by_their_weights_and_ties_by_theirs():
+    one, other = random_ties(8), random_ties(8, 1)
+    each = np.arange(8)
+    alone = [modularity_matrix([ties_in("a", t)], {"a": 1.0}, each) for t in (one, other)]
+    both = modularity_matrix([ties_in("a", one), ties_in("b", other, 0.5)], {"a": 0.75, "b": 0.5}, each)
+    np.testing.assert_allclose(both, 0.75 * alone[0] + 0.25 * alone[1])
+    none = modularity_matrix([ties_in("a", np.zeros((8, 8)))], {"a": 1.0}, each)
+    assert not none.any()
+
+
+def test_groups_have_the_ties_of_their_images():
+    ties, groups = random_ties(8), np.array([0, 0, 1, 1, 2, 2, 2, 2])
+    fine = modularity_matrix([ties_in("a", ties)], {"a": 1.0}, np.arange(8))
+    coarse = modularity_matrix([ties_in("a", ties)], {"a": 1.0}, groups)
+    assert quality(coarse, np.array([0, 1, 1])) == pytest.approx(quality(fine, np.array([0, 1, 1])[groups]))
+
+
+@pytest.mark.parametrize(("n_clusters", "seed"), list(product([2, 3], range(4))))
+def test_the_best_of_all_divisions_is_found(n_clusters, seed):
+    matrix = modularity_matrix([ties_in("a", random_ties(8, seed))], {"a": 1.0}, np.arange(8))
+    found = divide(matrix, n_clusters, rng())
+    of_all = (np.array(labels) for labels in product(range(n_clusters), repeat=8) if len(set(labels)) == n_clusters)
+    assert quality(matrix, found) == pytest.approx(max(quality(matrix, labels) for labels in of_all))
+    assert np.array_equal(found, divide(matrix, n_clusters, rng()))
+
+
+@pytest.mark.parametrize(("n_groups", "n_clusters"), [(1, 1), (5, 1), (5, 5), (30, 7), (60, 59)])
+def test_no_cluster_is_empty(n_groups, n_clusters):
+    matrix = modularity_matrix([ties_in("a", random_ties(n_groups))], {"a": 1.0}, np.arange(n_groups))
+    assert sorted(set(divide(matrix, n_clusters, rng()).tolist())) == list(range(n_clusters))
+
+
+def test_clusters_may_differ_in_size():
+    kinds = np.repeat([0, 1, 2], [20, 8, 6])
+    ties = np.where(kinds[:, None] == kinds, 1.0, 0.02)
+    matrix = modularity_matrix([ties_in("a", ties)], {"a": 1.0}, np.arange(34))
+    assert len(set(zip(divide(matrix, 3, rng()).tolist(), kinds.tolist(), strict=True))) == 3
+
+
+def test_where_no_move_of_one_group_helps_two_clusters_are_joined_and_one_is_cut():
+    """Four kinds of three groups each; the start joins two of them and cuts a third."""
+    kinds = np.repeat(np.arange(4), 3)
+    matrix = modularity_matrix([ties_in("a", (kinds[:, None] == kinds) + 0.01)], {"a": 1.0}, np.arange(12))
+    start = np.array([0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 3])
+    assert np.array_equal(module._climbed(matrix, start, 4)[:6], start[:6])
+    found = module._improved(matrix, start, 4)
+    assert quality(matrix, found) == pytest.approx(quality(matrix, kinds))
+
+
+def test_groups_without_ties_are_cut_somewhere():
+    for n in (2, 3):
+        assert 0 < module._half_of(np.zeros((n, n))).sum() < n

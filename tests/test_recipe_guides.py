@@ -1,0 +1,74 @@
+"""Guides, and how far spaces confirm each other."""
+
+import numpy as np
+import pytest
+from recipe_helpers import blobs, guide, random_guides, rng
+from sklearn.metrics import adjusted_rand_score
+
+from clusterloom.metrics import clustering_accuracy_score
+from clusterloom.recipe import guides as module
+from clusterloom.recipe.guides import confirmations, guides_in, guides_of, weights_of
+
+
+@pytest.mark.parametrize("n", [60, 300])  # k-means for a few points, mixtures for more
+def test_guides_find_blobs_with_as_many_clusters_as_are_wanted_and_more(n):
+    points, labels = blobs(n)
+    guides = guides_of("points", points, 4, rng())
+    coarse = [g for g in guides if g.coarse]
+    assert (len(guides), len(coarse)) == (6, 2)
+    assert {g.labels.max() + 1 for g in guides} == {4, 6, 8}
+    assert max(clustering_accuracy_score(labels, g.labels) for g in coarse) > 0.98
+    again = guides_of("points", points, 4, rng())
+    assert all(np.array_equal(one.labels, other.labels) for one, other in zip(guides, again, strict=True))
+
+
+@pytest.mark.parametrize(("n", "n_clusters"), [(1, 1), (3, 3), (3, 2), (20, 20), (20, 7)])
+def test_of_a_handful_of_points_guides_ask_for_no_more_clusters_than_there_are(n, n_clusters):
+    guides = guides_of("points", rng().standard_normal((n, 5)).astype(np.float32), n_clusters, rng())
+    assert all(g.labels.shape == (n,) and g.labels.min() >= 0 and g.labels.max() < n for g in guides)
+    assert any(g.coarse for g in guides)
+
+
+def test_a_mixture_that_is_fitted_to_some_points_places_all_of_them(monkeypatch):
+    monkeypatch.setattr(module, "FITTED_POINTS", 200)
+    points, labels = blobs(1000)
+    guides = guides_of("points", points, 4, rng())
+    assert all(g.labels.shape == (1000,) for g in guides)
+    assert max(clustering_accuracy_score(labels, g.labels) for g in guides if g.coarse) > 0.98
+
+
+def test_guides_of_all_layouts_know_their_space_and_tell_how_far_they_are():
+    points, told = blobs(60)[0], []
+    layouts = {"one": np.stack([points, points]), "other": points[None]}
+    guides = guides_in(layouts, 4, rng(), lambda *report: told.append(report))
+    assert [g.space for g in guides] == ["one"] * 12 + ["other"] * 6
+    assert told == [("guides", 1, 3), ("guides", 2, 3), ("guides", 3, 3)]
+
+
+def test_a_space_is_confirmed_by_the_one_that_is_most_like_it():
+    labels = np.repeat(np.arange(4), 50)
+    halved = labels // 2
+    guides = [guide("a", labels), guide("b", labels), guide("c", halved), *random_guides("d", 200, 4, 2)]
+    guides.append(guide("c", labels, coarse=False))  # finer guides do not count
+    confirmed = confirmations(guides)
+    assert confirmed["a"] == confirmed["b"] == 1
+    assert confirmed["c"] == pytest.approx(adjusted_rand_score(labels, halved))
+    assert 0 <= confirmed["d"] < 0.1
+
+
+def test_a_space_that_sees_what_no_other_can_may_be_confirmed_by_its_own_guides():
+    labels, other = np.repeat(np.arange(4), 50), np.tile(np.arange(4), 50)
+    guides = [guide("a", labels), guide("b", labels), guide("c", other), guide("c", other)]
+    assert confirmations(guides)["c"] < 0.1
+    assert confirmations(guides, ["c"])["c"] == 1
+    assert confirmations(guides, ["c"])["a"] == 1
+
+
+def test_weights_are_shares_and_a_space_that_is_alone_counts_for_three():
+    assert weights_of({"a": 1.0, "b": 0.5}) == pytest.approx({"a": 16 / 17, "b": 1 / 17})
+    assert weights_of({"a": 1.0, "b": 1.0}, ["b"]) == pytest.approx({"a": 0.25, "b": 0.75})
+    assert weights_of({"a": 0.0, "b": 0.0}) == {"a": 0.5, "b": 0.5}  # nobody confirms anybody
+
+
+def test_one_space_alone_is_taken_at_its_word():
+    assert confirmations(random_guides("only", 50, 3, 4)) == {"only": 1.0}
