@@ -189,7 +189,7 @@ byId("skip").addEventListener("click", (event) => {
 // Undo, redo, export.
 
 for (const [id, said] of [["undo", "Undone"], ["redo", "Done again"]]) {
-  byId(id).addEventListener("click", () => store.state[id] && store.edit({ op: id }, `${said}: ${store.state[id]}`));
+  byId(id).addEventListener("click", () => store.state[id] && store.edit({ op: id }, () => `${said}: ${store.state[id]}`));
 }
 byId("history").addEventListener("click", openHistory);
 document.addEventListener("keydown", (event) => {

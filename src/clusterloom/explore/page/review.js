@@ -131,7 +131,7 @@ export class ReviewView {
 
   #key(event) {
     if (!this.#isOpen || event.ctrlKey || event.metaKey || event.altKey || event.repeat || byId("dialog").open) return;
-    if (event.target.matches("input, select, textarea") || !this.about) return;
+    if (event.target.matches("input, select, textarea") || this.about?.details.row !== this.row) return; // not there yet
     const name = event.key.toLowerCase();
     const { runnerUp, details } = this.about;
     if (name === "k") this.#keep();

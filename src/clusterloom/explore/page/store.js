@@ -51,14 +51,15 @@ class Store extends EventTarget {
     return this.#inTurn(() => this.#refresh());
   }
 
-  /** Make an edit, and say what has been done; false if it was refused.
+  /** Make an edit, and say what has been done, a text or what a function gives right before; false if it was refused.
    *
    * `revision` is that of what the user saw, where the page may have moved on since. */
   edit(edit, done, revision) {
     return this.#inTurn(async () => {
+      const text = typeof done === "function" ? done() : done;
       try {
         await this.#take(await postJson("/api/edit", { edit, revision: revision ?? this.state.revision }));
-        say(done);
+        say(text);
         return true;
       } catch (error) {
         if (error.status === 409) await attempt(() => this.#refresh());
