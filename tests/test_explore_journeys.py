@@ -63,7 +63,7 @@ def test_a_button_can_be_read_while_it_is_pointed_at(open_page, scheme):
     page.wait_for_selector("#move")
     page.evaluate("location.hash = '/map'")
     page.click("#lasso")
-    for selector in ("#lasso", "#by-doubt", "#move", "#undo", "#views a[aria-current=page]", "#cluster-0", "summary"):
+    for selector in ("#lasso", "#zoom-in", "#move", "#undo", "#views a[aria-current=page]", "#cluster-0", "summary"):
         page.hover(selector, force=True)
         assert page.evaluate(CONTRAST) == [], selector
 
