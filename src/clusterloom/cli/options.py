@@ -65,7 +65,16 @@ class Reading:
     image_size: Annotated[
         str | None, typer.Option(help="Resize pictures to SIDE or HEIGHTxWIDTH pixels.", metavar="SIZE")
     ] = None
-    channels: Annotated[int | None, typer.Option(help="Convert pictures to 1 (grey) or 3 (colour) channels.")] = None
+    channels: Annotated[
+        str | None,
+        typer.Option(
+            help="Convert pictures to 1 (grey) or 3 (colour) channels, or pick some from 0: 0,2 or 2, for one alone.",
+            metavar="N|LIST",
+        ),
+    ] = None
+    tile: Annotated[
+        int | None, typer.Option(help="Cut each picture into tiles of SIDE x SIDE pixels.", metavar="SIDE")
+    ] = None
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out files that cannot be read, and list them.")
     ] = False
@@ -84,12 +93,14 @@ class Reading:
         from clusterloom.data import holds_pictures, load_images
         from clusterloom.errors import printable
 
-        size, channels, pixel_range = self.size(), self.channels, None
+        size, channels, tile, pixel_range = self.size(), self.wanted_channels(), self.tile, None
         if like is not None:
             height, width, own_channels = like.image_shape_
             pixel_range = None if like.pixel_range_ == (0.0, 1.0) else like.pixel_range_
+            channels = channels or like.reading_.get("channels")
             if holds_pictures(source):
-                size, channels = size or (height, width), channels or own_channels
+                size, tile = size or (height, width), tile or like.reading_.get("tile")
+                channels = channels or (own_channels if own_channels in (1, 3) else None)
         images = load_images(
             source,
             image_size=size,
@@ -97,6 +108,7 @@ class Reading:
             skip_bad=self.skip_bad,
             limit=self.limit,
             pixel_range=pixel_range,
+            tile=tile,
             progress=output.progress if bar else no_progress,
         )
         height, width, channels = images.image_shape
@@ -104,6 +116,22 @@ class Reading:
         for note in images.notes:
             output.say(f"  {note}")
         return images
+
+    def wanted_channels(self) -> int | tuple[int, ...] | None:
+        """A number of channels, or those to be picked, as they were asked for."""
+        from clusterloom.errors import SettingsError
+
+        if self.channels is None:
+            return None
+        try:
+            numbers = tuple(int(part) for part in self.channels.split(",") if part.strip())
+        except ValueError:
+            numbers = ()
+        if not numbers:
+            raise SettingsError(
+                f"--channels {self.channels}: expected 1, 3, or channels from 0 with commas, such as 0,2"
+            )
+        return numbers if "," in self.channels else numbers[0]
 
     def size(self) -> tuple[int, int] | None:
         """Height and width that were asked for."""

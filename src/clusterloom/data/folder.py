@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clusterloom.console import ProgressReport
+from clusterloom.data import fits, tiff
 from clusterloom.data.boundary import only_data_errors, reason
 from clusterloom.data.cache import entry_folder
 from clusterloom.data.images import ImageSet, limit_note, limited_rows
@@ -19,7 +20,11 @@ from clusterloom.data.pictures import Picture, Problem, read_pictures
 from clusterloom.errors import DataError, printable
 from clusterloom.files import folder_kind
 
-SUFFIXES = frozenset({".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".webp"})
+SUFFIXES = (
+    frozenset({".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".webp"})
+    | tiff.SUFFIXES
+    | fits.SUFFIXES
+)
 
 
 @dataclass

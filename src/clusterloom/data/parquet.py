@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from clusterloom.data.boundary import only_data_errors
 from clusterloom.data.cache import entry_folder, file_stamp
-from clusterloom.data.ids import RowIds
+from clusterloom.data.ids import RowIds, parse_tile
 from clusterloom.data.images import ImageSet, encode_labels, limit_note, limited_rows
 from clusterloom.data.options import ReadOptions
 from clusterloom.data.pictures import Picture, read_pictures
@@ -55,7 +55,8 @@ def read_parquet(path: Path, name: str, options: ReadOptions) -> ImageSet:
             name,
         )
         kept: list[str] = entry.facts["ids"]
-        labels, class_names, label_notes = _read_labels(file, _rows_of(kept, ids))
+        pictures = [parse_tile(identifier).picture for identifier in kept] if options.tile else kept
+        labels, class_names, label_notes = _read_labels(file, _rows_of(pictures, ids))
     limit_notes = [limit_note(len(chosen), len(ids))] if len(chosen) < len(ids) else []
     notes = (*entry.facts["notes"], *label_notes, *limit_notes)
     return ImageSet(entry.images, kept, labels, class_names, name, notes, entry.pixel_range)
