@@ -103,7 +103,7 @@ def test_other_channels_are_refused_in_one_line(seven, tmp_path, capsys):
     folder = tmp_path / "four"
     folder.mkdir()
     tifffile.imwrite(folder / "a.tif", np.zeros((4, 16, 16), np.uint16), photometric="minisblack")
-    for model, text in (("all", "has 4 channels; the range given is for 7"), ("two", "")):
+    for model, text in (("all", "has 4 channels where 7 are wanted"), ("two", "")):
         status = run(["predict", str(seven / model), str(folder)])
         error = capsys.readouterr().err
         assert status == (2 if text else 0)

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from clusterloom.data import load_images
-from clusterloom.data.convert import Target, read_header, read_pixels, read_values
+from clusterloom.data.convert import Target, read_header, read_picture, read_values
 from clusterloom.errors import DataError, MissingPackageError, SettingsError
 
 tifffile = pytest.importorskip("tifffile")
@@ -104,7 +104,7 @@ def test_eight_bits_are_what_a_png_of_them_is(tmp_path):
         buffer = io.BytesIO()
         Image.fromarray(values).save(buffer, "PNG")
         target = Target(8, 8, 1 if name == "grey" else 3)
-        np.testing.assert_array_equal(read_pixels(data, target)[0], read_pixels(buffer.getvalue(), target)[0])
+        np.testing.assert_array_equal(read_picture(data, target).pixels, read_picture(buffer.getvalue(), target).pixels)
 
 
 def test_white_as_zero_palettes_single_bits_and_orientation_mean_what_they_say():

@@ -90,8 +90,40 @@ class Reading:
             bar: Show there how far it is.
         """
         from clusterloom.console import no_progress
-        from clusterloom.data import holds_pictures, load_images
-        from clusterloom.errors import printable
+        from clusterloom.data import load_images
+
+        progress = output.progress if bar else no_progress
+        images = load_images(source, **self._wanted(source, like), progress=progress)
+        _tell_of(images.name, len(images), images.image_shape, images.notes, output)
+        return images
+
+    def stream(self, source: str, output: "Output", like: Any, size: int) -> "Iterator[ImageSet]":
+        """Read the images in blocks, and say at the end what conversion did to them.
+
+        Args:
+            source: What the user named.
+            output: Where to say it.
+            like: A fitted estimator, as for `load`.
+            size: Images in a block; the last one may have fewer.
+
+        Yields:
+            Block by block. Memory does not grow with their number.
+        """
+        from clusterloom.data import stream_images
+
+        stream = stream_images(source, like.image_shape_, **self._wanted(source, like))
+        if stream is None:
+            yield from self.load(source, output, like).blocks(size)
+            return
+        shape = like.image_shape_
+        for block in stream.blocks(size):
+            shape = block.image_shape
+            yield block
+        _tell_of(stream.name, stream.n_images, shape, stream.notes, output)
+
+    def _wanted(self, source: str, like: Any) -> dict[str, Any]:
+        """Arguments of `load_images`: what was asked for, and what a fitted estimator wants where nothing was."""
+        from clusterloom.data import holds_pictures
 
         size, channels, tile, pixel_range = self.size(), self.wanted_channels(), self.tile, None
         if like is not None:
@@ -101,21 +133,14 @@ class Reading:
             if holds_pictures(source):
                 size, tile = size or (height, width), tile or like.reading_.get("tile")
                 channels = channels or (own_channels if own_channels in (1, 3) else None)
-        images = load_images(
-            source,
-            image_size=size,
-            channels=channels,
-            skip_bad=self.skip_bad,
-            limit=self.limit,
-            pixel_range=pixel_range,
-            tile=tile,
-            progress=output.progress if bar else no_progress,
-        )
-        height, width, channels = images.image_shape
-        output.say(f"{printable(images.name)}: {len(images):,} images of {height} x {width} x {channels}")
-        for note in images.notes:
-            output.say(f"  {note}")
-        return images
+        return {
+            "image_size": size,
+            "channels": channels,
+            "skip_bad": self.skip_bad,
+            "limit": self.limit,
+            "pixel_range": pixel_range,
+            "tile": tile,
+        }
 
     def wanted_channels(self) -> int | tuple[int, ...] | None:
         """A number of channels, or those to be picked, as they were asked for."""
@@ -146,6 +171,17 @@ class Reading:
         if len(sides) not in (1, 2):
             raise SettingsError(f"--image-size {self.image_size}: expected SIDE or HEIGHTxWIDTH, such as 64 or 48x64")
         return sides[0], sides[-1]
+
+
+def _tell_of(
+    name: str, n_images: int, image_shape: tuple[int, int, int], notes: Sequence[str], output: "Output"
+) -> None:
+    from clusterloom.errors import printable
+
+    height, width, channels = image_shape
+    output.say(f"{printable(name)}: {n_images:,} images of {height} x {width} x {channels}")
+    for note in notes:
+        output.say(f"  {note}")
 
 
 @dataclass(frozen=True)

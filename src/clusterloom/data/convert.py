@@ -150,9 +150,7 @@ def read_header(source: Source) -> Header:
         DataError: as `open_picture`.
     """
     with open_picture(source) as picture:
-        if isinstance(picture, Planes):
-            return Header(picture.width, picture.height, picture.channels, not picture.is_plain)
-        return _header_of(picture)
+        return _header(picture)
 
 
 def read_values(source: Source, picks: tuple[int, ...] | None) -> NDArray[Any]:
@@ -175,7 +173,9 @@ def frames_in(path: str) -> int:
         return picture.frames if isinstance(picture, Planes) else 1
 
 
-def _header_of(image: Image.Image) -> Header:
+def _header(image: "Image.Image | Planes") -> Header:
+    if isinstance(image, Planes):
+        return Header(image.width, image.height, image.channels, not image.is_plain)
     width, height = image.size
     # Pillow decodes a whole PNG to look for EXIF data behind the pixels: too slow for a header.
     if (image.format != "PNG" or "exif" in image.info) and _orientation(image) >= 5:
@@ -184,64 +184,78 @@ def _header_of(image: Image.Image) -> Header:
     return Header(width, height, 1 if image.mode in GREY_MODES else 3, image.mode.startswith("I"), is_ours)
 
 
-def read_pixels(source: Source, target: Target) -> tuple[NDArray[np.uint8], list[str]]:
-    """One picture as pixels: `convert` for 8-bit greys and colours, `scale_planes` for all else.
+class Read(NamedTuple):
+    """A picture that was opened once: what it is, its pixels, and what was done to it.
+
+    Args:
+        header: Of the picture.
+        pixels: Of a grid of images, shape (rows, columns, height, width, channels): one image, or the tiles.
+        steps: A phrase for each thing that was done.
+    """
+
+    header: Header
+    pixels: NDArray[np.uint8]
+    steps: list[str]
+
+
+def read_picture(source: Source, target: Target, tile: int | None = None) -> Read:
+    """One picture, or the square tiles of it, opened once.
 
     Args:
         source: The picture.
-        target: What it is to become.
+        target: What it, or each tile, is to become.
+        tile: Side of the tiles in pixels of the picture at its own size; what is left over at the right and at the
+            bottom is not used. None takes the picture as a whole.
 
     Returns:
-        Pixels of shape (height, width, channels), and a phrase for each thing that was done to the picture.
+        What was read.
 
     Raises:
-        DataError: as `open_picture` and `convert`, or it has other channels than the target.
+        DataError: as `open_picture` and `convert`, the picture has other channels than the target, or it is smaller
+            than a tile.
     """
-    height, width, channels, pixel_range, picks = target
     with open_picture(source) as picture:
-        if picks is None and channels in (1, 3) and (not isinstance(picture, Planes) or picture.is_plain):
-            steps: list[str] = []
-            if isinstance(picture, Planes):
-                picture = Image.fromarray(_squeezed(picture.read(_number(source), steps, False)))
-            pixels, more = convert(picture, height, width, channels, pixel_range)
-            return pixels, steps + more
-        steps = []
-        values = _values(picture, source, picks, steps)
-        is_deep = picture.mode.startswith("I") if isinstance(picture, Image.Image) else not picture.is_plain
-    values = _with_channels(values, channels, steps)
-    if not is_deep:
+        header = _header(picture)
+        if tile is None:
+            pixels, steps = _pixels(picture, source, target)
+            return Read(header, pixels[np.newaxis, np.newaxis], steps)
+        check_tile(header, tile)
+        whole, steps = _pixels(picture, source, target._replace(height=header.height, width=header.width))
+    rows, columns = header.height // tile, header.width // tile
+    cut = whole[: rows * tile, : columns * tile].reshape(rows, tile, columns, tile, -1).swapaxes(1, 2)
+    if (tile, tile) == (target.height, target.width):
+        return Read(header, cut, steps)
+    small = [[scale_planes(one, target.height, target.width, (0.0, 255.0)) for one in row] for row in cut]
+    return Read(header, np.array(small), [*steps, "tiles scaled to fit"])
+
+
+def check_tile(header: Header, tile: int) -> None:
+    """Refuse a picture that is smaller than a tile.
+
+    Raises:
+        DataError: it is.
+    """
+    if tile > min(header.height, header.width):
+        raise DataError(f"is {header.height} x {header.width} pixels, smaller than a tile of {tile}")
+
+
+def _pixels(picture: "Image.Image | Planes", source: Source, target: Target) -> tuple[NDArray[np.uint8], list[str]]:
+    """An opened picture as pixels: `convert` for 8-bit greys and colours, `scale_planes` for all else."""
+    height, width, channels, pixel_range, picks = target
+    steps: list[str] = []
+    if picks is None and channels in (1, 3) and (not isinstance(picture, Planes) or picture.is_plain):
+        if isinstance(picture, Planes):
+            picture = Image.fromarray(_squeezed(picture.read(_number(source), steps, False)))
+        pixels, more = convert(picture, height, width, channels, pixel_range)
+        return pixels, steps + more
+    values = _with_channels(_values(picture, source, picks, steps), channels, steps)
+    if not _header(picture).is_deep:
         pixel_range = (0.0, 255.0)
     elif np.less(values, pixel_range[0]).any() or np.greater(values, pixel_range[1]).any():
         steps.append(f"numbers outside {range_text(pixel_range)} clipped")
     if values.shape[:2] != (height, width):
         steps.append("scaled to fit")
     return scale_planes(values, height, width, pixel_range), steps
-
-
-def read_tiles(source: Source, target: Target, tile: int) -> tuple[NDArray[np.uint8], list[str]]:
-    """A picture at its own size, cut into square tiles; what is left over at the right and at the bottom is not used.
-
-    Args:
-        source: The picture.
-        target: What each tile is to become.
-        tile: Side of a tile in pixels of the picture.
-
-    Returns:
-        Pixels of shape (rows, columns, height, width, channels), and a phrase for each thing that was done.
-
-    Raises:
-        DataError: as `read_pixels`, or the picture is smaller than a tile.
-    """
-    header = read_header(source)
-    rows, columns = header.height // tile, header.width // tile
-    if not rows or not columns:
-        raise DataError(f"is {header.height} x {header.width} pixels, smaller than a tile of {tile}")
-    whole, steps = read_pixels(source, target._replace(height=header.height, width=header.width))
-    cut = whole[: rows * tile, : columns * tile].reshape(rows, tile, columns, tile, -1).swapaxes(1, 2)
-    if (tile, tile) == (target.height, target.width):
-        return np.ascontiguousarray(cut), steps
-    small = [[scale_planes(one, target.height, target.width, (0.0, 255.0)) for one in row] for row in cut]
-    return np.array(small), [*steps, "tiles scaled to fit"]
 
 
 def _number(source: Source) -> int:

@@ -3,8 +3,9 @@
 import os
 import stat
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -92,56 +93,90 @@ def read_folder(folder: Path, name: str, options: ReadOptions) -> ImageSet:
 
 
 def _list_pictures(folder: Path, progress: ProgressReport) -> _Listing:
-    """Walk a folder by hand: links to folders are followed, and a real folder met before is not entered again."""
     listing = _Listing()
-    seen: set[tuple[int, int]] = set()
-    pending = [""]
-    while pending:
-        prefix = pending.pop()
-        try:
-            _list_level(folder / prefix, prefix, listing, pending, seen)
-        except OSError as error:
-            listing.problems.append(Problem(prefix or ".", reason(error)))
+    for identifier, status in _walk(folder, listing):
+        listing.stamps[identifier] = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
         progress("looking for pictures", len(listing.stamps), 0)
     return listing
 
 
-def _list_level(folder: Path, prefix: str, listing: _Listing, pending: list[str], seen: set[tuple[int, int]]) -> None:
-    status = folder.stat()
-    if (status.st_dev, status.st_ino) in seen:
-        return
-    seen.add((status.st_dev, status.st_ino))
-    if prefix and folder_kind(folder) is not None:
-        listing.ignored["model or export of clusterloom"] += 1
-        return
-    below: list[str] = []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            try:
-                _list_entry(entry, prefix + entry.name, listing, below)
-            except OSError as error:  # a link to nowhere, or to itself
-                listing.problems.append(Problem(prefix + entry.name, reason(error)))
-    # The last one is walked first: sorted, so that of two links to one folder always the same one counts.
-    pending.extend(sorted(below, reverse=True))
+def stream_folder(folder: Path, problems: list[Problem]) -> Iterator[Picture]:
+    """The pictures that `read_folder` reads, in the same order, while the folder is walked through.
+
+    Of each folder on the way only its own names are in memory.
+
+    Args:
+        folder: The folder.
+        problems: Gets what cannot be read.
+
+    Yields:
+        Picture by picture.
+    """
+    listing = _Listing(problems=problems)
+    for identifier, _ in _walk(folder, listing):
+        yield Picture(identifier, str(folder / identifier))
 
 
-def _list_entry(entry: os.DirEntry[str], identifier: str, listing: _Listing, below: list[str]) -> None:
+def _walk(folder: Path, listing: _Listing) -> Iterator[tuple[str, os.stat_result]]:
+    """Pictures by identifier, in its order; what else there is goes into the listing.
+
+    By hand: links to folders are followed, and a real folder met before is not entered again.
+    """
+    seen: set[tuple[int, int]] = set()
+    levels = [_list_level(folder, "", listing, seen)]
+    while levels:
+        for identifier, status in levels[-1]:
+            if status is None:
+                levels.append(_list_level(folder / identifier, identifier, listing, seen))
+                break
+            yield identifier, status
+        else:
+            levels.pop()
+
+
+def _list_level(
+    folder: Path, prefix: str, listing: _Listing, seen: set[tuple[int, int]]
+) -> Iterator[tuple[str, os.stat_result | None]]:
+    """Pictures of a folder, with None in place of the status its sub-folders, all in the order of identifiers.
+
+    A sub-folder's name counts with the slash behind it, which puts it where the pictures inside belong.
+    """
+    found: list[tuple[str, os.stat_result | None]] = []
+    try:
+        status = folder.stat()
+        if (status.st_dev, status.st_ino) in seen:
+            return
+        seen.add((status.st_dev, status.st_ino))
+        if prefix and folder_kind(folder) is not None:
+            listing.ignored["model or export of clusterloom"] += 1
+            return
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                try:
+                    found += _list_entry(entry, prefix + entry.name, listing)
+                except OSError as error:  # a link to nowhere, or to itself
+                    listing.problems.append(Problem(prefix + entry.name, reason(error)))
+    except OSError as error:
+        listing.problems.append(Problem(prefix or ".", reason(error)))
+    # Sorted, so that of two links to one folder always the same one counts.
+    yield from sorted(found, key=itemgetter(0))
+
+
+def _list_entry(entry: os.DirEntry[str], identifier: str, listing: _Listing) -> list[tuple[str, os.stat_result | None]]:
     suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 (a Path per file doubles the time of the walk)
     if entry.name.startswith("."):
         listing.ignored["hidden"] += 1
     elif entry.is_dir():
-        below.append(f"{identifier}/")
+        return [(f"{identifier}/", None)]
     elif suffix not in SUFFIXES:
         listing.ignored[suffix or "no suffix"] += 1
     else:
-        _list_picture(entry.stat(), identifier, listing)
-
-
-def _list_picture(status: os.stat_result, identifier: str, listing: _Listing) -> None:
-    if stat.S_ISREG(status.st_mode):
-        listing.stamps[identifier] = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
-    else:  # opening a pipe would wait for ever
+        status = entry.stat()
+        if stat.S_ISREG(status.st_mode):
+            return [(identifier, status)]
+        # Opening a pipe would wait for ever.
         listing.problems.append(Problem(identifier, "not a regular file"))
+    return []
 
 
 def _class_folders(ids: Sequence[str]) -> tuple[str, ...]:
@@ -168,6 +203,14 @@ def _ignored_note(listing: _Listing) -> list[str]:
         return []
     kinds = ", ".join(f"{count} {printable(kind)}" for kind, count in listing.ignored.most_common(5))
     return [f"{listing.ignored.total()} other files or folders ignored ({kinds})"]
+
+
+def empty_folder_text(folder: Path, name: str) -> str:
+    """What to say of a folder without pictures."""
+    listing = _Listing()
+    for _ in _walk(folder, listing):
+        break
+    return _nothing_found(name, listing)
 
 
 def _nothing_found(name: str, listing: _Listing) -> str:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -104,6 +104,18 @@ class ImageSet:
         labels = None if self.labels is None else self.labels[rows]
         notes = (*self.notes, limit_note(len(rows), len(self)))
         return replace(self, images=np.asarray(self.images[rows]), ids=ids, labels=labels, notes=notes)
+
+    def blocks(self, size: int) -> "Iterator[ImageSet]":
+        """The images in blocks of a size, the last one with what is left over; without labels.
+
+        Example:
+            >>> nine = ImageSet(np.zeros((9, 8, 8, 1), np.uint8), RowIds(range(9)), None, (), "nine", ())
+            >>> [list(block.ids) for block in nine.blocks(4)]
+            [['0', '1', '2', '3'], ['4', '5', '6', '7'], ['8']]
+        """
+        for start in range(0, len(self), size):
+            rows = slice(start, start + size)
+            yield replace(self, images=self.images[rows], ids=self.ids[rows], labels=None, class_names=())
 
     def fingerprint(self, progress: ProgressReport = no_progress) -> str:
         """SHA-256 over the shape and all pixels, read in chunks so that memory stays flat.

@@ -16,6 +16,7 @@ from clusterloom.data.npy import read_npy, read_npz
 from clusterloom.data.options import ReadOptions
 from clusterloom.data.parquet import read_parquet
 from clusterloom.data.stack import read_stack
+from clusterloom.data.stream import ImageStream, stream_pictures
 from clusterloom.errors import DataError, printable
 
 # gzip, and each number type of the IDX format
@@ -79,6 +80,32 @@ def load_images(
     images = replace(_read(source, options), reading=options.reading)
     note = contrast_note(images.images)
     return replace(images, notes=(*images.notes, note)) if note else images
+
+
+def stream_images(
+    source: str | Path,
+    image_shape: tuple[int, int, int],
+    *,
+    image_size: tuple[int, int] | None = None,
+    channels: int | Sequence[int] | None = None,
+    skip_bad: bool = False,
+    limit: int | None = None,
+    pixel_range: PixelRange | None = None,
+    tile: int | None = None,
+) -> ImageStream | None:
+    """Pictures of a source one block at a time, so that memory does not grow with their number; see `load_images`.
+
+    Args:
+        source: As for `load_images`, and so are all that follow.
+        image_shape: Height, width and channels that pictures are brought to, where no others are asked for.
+
+    Returns:
+        The stream, or None where the source is better loaded: arrays, which are memory-mapped anyway, and a random
+        choice by `limit`, for which all pictures have to be known.
+    """
+    picked = channels if channels is None or isinstance(channels, int) else tuple(channels)
+    options = ReadOptions(image_size, picked, skip_bad, limit, pixel_range, tile=tile)
+    return stream_pictures(source, image_shape, options)
 
 
 def _read(source: str | Path, options: ReadOptions) -> ImageSet:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -21,11 +20,12 @@ from clusterloom.data.cache import Entry, load_or_make, write_images
 from clusterloom.data.convert import (
     SIXTEEN_BITS,
     Header,
+    Read,
     Source,
     Target,
+    check_tile,
     read_header,
-    read_pixels,
-    read_tiles,
+    read_picture,
     read_values,
 )
 from clusterloom.data.ids import TileId
@@ -67,14 +67,17 @@ class Problem(NamedTuple):
 
 @dataclass
 class Tally:
-    """What comes to light while pictures are read."""
+    """What comes to light while pictures are read: how many, what was done to them, and what else they are."""
 
     ids: list[str] = field(default_factory=list)
     ours: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     steps: Counter[str] = field(default_factory=Counter)
     pictures: int = 0
+    images: int = 0
+    deep: int = 0
     tiled: bool = False
+    skip_ours: bool = False
 
 
 def read_pictures(
@@ -116,27 +119,18 @@ def read_pictures(
             look = _look_at_all(pictures(), n_pictures, options, skip_ours, tally)
             check_found(tally, len(look.headers), options, name)
             target = _choose_target(look, options, name)
-            work = partial(pixels_of, target=target, tile=options.tile)
-            chosen = _chosen(pictures(), look.kept)
-            blocks = in_threads(work, chosen, "reading pictures", len(look.headers), options)
+
+            def read(picture: Picture) -> Read:
+                return read_picture(picture.source, target, options.tile)
+
+            blocks = in_threads(read, _chosen(pictures(), look.kept), "reading pictures", len(look.headers), options)
             n_images = write_images(scratch, decoded(blocks, tally), target[:3])
             check_found(tally, n_images, options, name)
-        deep = any(header.is_deep for header in look.headers)
-        notes = [*notes_on(tally, target, options), *([] if deep else options.unused_range_note())]
-        if deep:
-            notes.append(_range_note(target.pixel_range, options))
-        pixel_range = target.pixel_range if deep else None
+        pixel_range = target.pixel_range if tally.deep else None
+        notes = notes_on(tally, target, options)
         return {"ids": tally.ids, "ours": tally.ours, "notes": notes, "pixel_range": pixel_range}
 
     return load_or_make(folder, make)
-
-
-def pixels_of(picture: Picture, target: Target, tile: int | None) -> tuple[NDArray[np.uint8], list[str]]:
-    """Pixels of a picture, or of its tiles, shape (n, H, W, C), and what was done to it; the grid is the first axis."""
-    if tile is not None:
-        return read_tiles(picture.source, target, tile)
-    pixels, steps = read_pixels(picture.source, target)
-    return pixels[np.newaxis, np.newaxis], steps
 
 
 @contextmanager
@@ -269,8 +263,8 @@ def _look_at_all(
 def _check_header(header: Header, options: ReadOptions) -> None:
     if options.picks and max(options.picks) >= header.channels and not header.is_ours:
         raise DataError(f"has {header.channels} channels, numbered from 0; channel {max(options.picks)} was asked for")
-    if options.tile and options.tile > min(header.height, header.width):
-        raise DataError(f"is {header.height} x {header.width} pixels, smaller than a tile of {options.tile}")
+    if options.tile:
+        check_tile(header, options.tile)
 
 
 def _kept_source(source: Source, keep: bool) -> tuple[Source, bytes]:
@@ -291,7 +285,7 @@ def _chosen(pictures: Iterable[Picture | Problem], kept: "deque[bytes | None]") 
 
 
 def decoded(
-    blocks: Iterable[list[tuple[Picture | Problem, tuple[NDArray[np.uint8], list[str]] | Problem]]], tally: Tally
+    blocks: Iterable[list[tuple[Picture | Problem, Read | Problem]]], tally: Tally
 ) -> Iterator[NDArray[np.uint8]]:
     """The pixels of each block, (any, H, W, C), and in the tally what else there is to say of it.
 
@@ -303,16 +297,19 @@ def decoded(
             if isinstance(result, Problem):
                 tally.problems.append(result)
                 continue
-            grid, steps = result
-            rows, columns = grid.shape[:2]
-            images.append(grid.reshape(-1, *grid.shape[2:]))
+            if tally.skip_ours and result.header.is_ours:
+                tally.ours.append(picture.id)
+                continue
+            rows, columns = result.pixels.shape[:2]
+            images.append(result.pixels.reshape(-1, *result.pixels.shape[2:]))
             tally.pictures += 1
-            tally.ids += (
-                [picture.id]
-                if (rows, columns) == (1, 1) and not tally.tiled
-                else [str(TileId(picture.id, row, column)) for row in range(rows) for column in range(columns)]
-            )
-            tally.steps.update(steps)
+            tally.images += rows * columns
+            tally.deep += result.header.is_deep
+            tally.steps.update(result.steps)
+            if tally.tiled:
+                tally.ids += [str(TileId(picture.id, row, column)) for row in range(rows) for column in range(columns)]
+            else:
+                tally.ids.append(picture.id)
         if images:
             yield np.concatenate(images)
 
@@ -380,7 +377,7 @@ def notes_on(tally: Tally, target: Target, options: ReadOptions) -> list[str]:
     notes = [f"{tally.pictures} pictures as {height} x {width} pixels, {kind}"]
     if options.tile:
         notes = [
-            f"{tally.pictures} pictures cut into {len(tally.ids)} tiles of {options.tile} x {options.tile} pixels, "
+            f"{tally.pictures} pictures cut into {tally.images} tiles of {options.tile} x {options.tile} pixels, "
             f"{kind}; what is left over at the right and at the bottom is not used"
         ]
     notes += [
@@ -390,4 +387,4 @@ def notes_on(tally: Tally, target: Target, options: ReadOptions) -> list[str]:
         notes.append(f"{len(tally.ours)} pictures that clusterloom itself wrote left out")
     if tally.problems:
         notes.append(f"{len(tally.problems)} skipped: {_list_problems(tally.problems)}")
-    return notes
+    return [*notes, *([_range_note(target.pixel_range, options)] if tally.deep else options.unused_range_note())]

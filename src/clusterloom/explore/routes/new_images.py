@@ -8,7 +8,7 @@ from PIL import Image
 from starlette.responses import JSONResponse, Response
 
 from clusterloom.data.boundary import reason
-from clusterloom.data.convert import SIXTEEN_BITS, Target, read_pixels
+from clusterloom.data.convert import SIXTEEN_BITS, Target, read_picture
 from clusterloom.errors import DataError
 from clusterloom.explore.latent_space import decode, deviations, new_images, place, predictions
 from clusterloom.explore.requests import ClusterNumber, From, NewCount, Offsets, Seed, Spread, Steps, To
@@ -76,9 +76,10 @@ def drop(session: Session, body: bytes) -> Response:
     )
     try:
         with _ONE_PICTURE:
-            pixels, steps = read_pixels(body, target)
+            read = read_picture(body, target)
     except Exception as error:  # decoders raise nearly anything on damaged bytes
         raise DataError(f"this picture cannot be read: {reason(error)}") from error
+    pixels = read.pixels[0, 0]
     proba, latents, score, rebuilt = predictions(session.model, pixels)
     order = np.argsort(-proba, kind="stable")
     collection = session.collection if session.ready else None
@@ -88,7 +89,7 @@ def drop(session: Session, body: bytes) -> Response:
             "probabilities": [[int(k), float(proba[k])] for k in order[:10]],
             "score": score if np.isfinite(score) else None,
             "outlier": bool(score < session.model.outlier_threshold_),
-            "steps": steps,
+            "steps": read.steps,
             "seen": _encoded(to_picture(pixels)),
             "rebuilt": "" if session.decodes else _encoded(to_picture(rebuilt)),
             "nearest": collection.briefs(collection.nearest(latents, proba, _NEAREST)) if collection else [],
