@@ -24,14 +24,15 @@ _OF_PYTHON = ("run_dir", "image_shape")
 DataArgument = Annotated[
     str,
     typer.Argument(
-        metavar="DATA", help="A folder of images, .npy, .npz, IDX, parquet, or a built-in name (data list)."
+        metavar="DATA",
+        help="Images: a folder, shards, an address, .npy, .npz, IDX, parquet, TIFF, FITS, or a name (data list).",
     ),
 ]
 OptionalData = Annotated[
     str | None,
     typer.Argument(
         metavar="DATA",
-        help="A folder of images, .npy, .npz, IDX, parquet, or a built-in name. Without: what the model alone tells.",
+        help="Images, as for fit. Without: what the model alone tells.",
     ),
 ]
 ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="A model directory, as fit writes it.")]

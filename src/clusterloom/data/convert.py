@@ -27,6 +27,7 @@ from PIL import (
 )
 
 from clusterloom.data import fits, tiff
+from clusterloom.data.addresses import Address, read_address
 from clusterloom.data.images import PixelRange, range_text, scale_pixels
 from clusterloom.data.planes import MAX_PIXELS, Planes, picked, scale_planes
 from clusterloom.errors import DataError
@@ -40,8 +41,8 @@ class Frame(NamedTuple):
     number: int
 
 
-Source = str | bytes | Frame
-"""A path, the encoded picture itself, or a frame."""
+Source = str | bytes | Frame | Address
+"""A path, the encoded picture itself, a frame, or an address."""
 
 _PLUGINS = (BmpImagePlugin, GifImagePlugin, JpegImagePlugin, PngImagePlugin, PpmImagePlugin, WebPImagePlugin)
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "WEBP")
@@ -111,6 +112,8 @@ def open_picture(source: Source) -> "Iterator[Image.Image | Planes]":
         DataError: it is of no allowed format, claims more than `MAX_PIXELS` pixels, or its reader is not installed.
         Exception: whatever else the decoders raise on damaged bytes.
     """
+    if isinstance(source, Address):
+        source = read_address(source)
     if isinstance(source, bytes):
         file: IO[bytes] = io.BytesIO(source)
     else:

@@ -1,5 +1,6 @@
 """Pictures in a folder and its sub-folders."""
 
+import itertools
 import os
 import stat
 from collections import Counter
@@ -26,6 +27,15 @@ SUFFIXES = (
     | tiff.SUFFIXES
     | fits.SUFFIXES
 )
+SHARD_SUFFIXES = (".parquet", ".tar", ".tar.gz", ".tgz")
+
+
+class NoPicturesError(DataError):
+    """A folder has no pictures; `shards` are the files in it that may hold some, by their paths inside it."""
+
+    def __init__(self, text: str, shards: Sequence[str]) -> None:
+        super().__init__(text)
+        self.shards = shards
 
 
 @dataclass
@@ -35,6 +45,7 @@ class _Listing:
     # Identifier to path, size and times: all that tells whether a file has changed.
     stamps: dict[str, list[object]] = field(default_factory=dict)
     ignored: Counter[str] = field(default_factory=Counter)
+    shards: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
 
@@ -58,13 +69,14 @@ def read_folder(folder: Path, name: str, options: ReadOptions) -> ImageSet:
         The images, identified by their paths inside the folder with `/` between the parts.
 
     Raises:
-        DataError: there is no picture, or one cannot be read and `options.skip_bad` is off.
+        clusterloom.data.folder.NoPicturesError: there is no picture.
+        DataError: one cannot be read and `options.skip_bad` is off.
     """
     with only_data_errors(name):
         listing = _list_pictures(folder, options.progress)
         ids = sorted(listing.stamps)
         if not ids and not listing.problems:
-            raise DataError(_nothing_found(name, listing))
+            raise NoPicturesError(_nothing_found(name, listing), listing.shards)
         chosen = [ids[row] for row in limited_rows(len(ids), options.limit)]
         entry = read_pictures(
             lambda: (Picture(identifier, str(folder / identifier)) for identifier in chosen),
@@ -100,21 +112,35 @@ def _list_pictures(folder: Path, progress: ProgressReport) -> _Listing:
     return listing
 
 
-def stream_folder(folder: Path, problems: list[Problem]) -> Iterator[Picture]:
+def stream_folder(folder: Path, name: str, problems: list[Problem]) -> Iterator[Picture]:
     """The pictures that `read_folder` reads, in the same order, while the folder is walked through.
 
     Of each folder on the way only its own names are in memory.
 
     Args:
         folder: The folder.
+        name: What the user named, for messages.
         problems: Gets what cannot be read.
 
-    Yields:
+    Returns:
         Picture by picture.
+
+    Raises:
+        NoPicturesError: there is none, which is known before the first one is asked for.
     """
     listing = _Listing(problems=problems)
-    for identifier, _ in _walk(folder, listing):
-        yield Picture(identifier, str(folder / identifier))
+    found = _walk(folder, listing)
+    first = next(found, None)
+    if first is None and not problems:
+        raise NoPicturesError(_nothing_found(name, listing), listing.shards)
+    every = itertools.chain([] if first is None else [first], found)
+    return (Picture(identifier, str(folder / identifier)) for identifier, _ in every)
+
+
+def holds_shards_alone(folder: Path) -> bool:
+    """Whether a folder has no pictures but files that may hold some."""
+    listing = _Listing()
+    return next(_walk(folder, listing), None) is None and bool(listing.shards)
 
 
 def _walk(folder: Path, listing: _Listing) -> Iterator[tuple[str, os.stat_result]]:
@@ -170,6 +196,8 @@ def _list_entry(entry: os.DirEntry[str], identifier: str, listing: _Listing) -> 
         return [(f"{identifier}/", None)]
     elif suffix not in SUFFIXES:
         listing.ignored[suffix or "no suffix"] += 1
+        if entry.name.lower().endswith(SHARD_SUFFIXES) and entry.is_file():
+            listing.shards.append(identifier)
     else:
         status = entry.stat()
         if stat.S_ISREG(status.st_mode):
@@ -203,14 +231,6 @@ def _ignored_note(listing: _Listing) -> list[str]:
         return []
     kinds = ", ".join(f"{count} {printable(kind)}" for kind, count in listing.ignored.most_common(5))
     return [f"{listing.ignored.total()} other files or folders ignored ({kinds})"]
-
-
-def empty_folder_text(folder: Path, name: str) -> str:
-    """What to say of a folder without pictures."""
-    listing = _Listing()
-    for _ in _walk(folder, listing):
-        break
-    return _nothing_found(name, listing)
 
 
 def _nothing_found(name: str, listing: _Listing) -> str:

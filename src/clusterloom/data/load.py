@@ -7,14 +7,16 @@ from pathlib import Path
 
 from clusterloom.console import ProgressReport, no_progress
 from clusterloom.data import fits, tiff
+from clusterloom.data.addresses import Address, fetched, is_address, list_address, shown_address
 from clusterloom.data.boundary import only_data_errors
 from clusterloom.data.builtin import BUILTIN, load_builtin
-from clusterloom.data.folder import SUFFIXES, read_folder
+from clusterloom.data.folder import SHARD_SUFFIXES, SUFFIXES, NoPicturesError, holds_shards_alone, read_folder
 from clusterloom.data.idx import read_idx
 from clusterloom.data.images import ImageSet, PixelRange, contrast_note
 from clusterloom.data.npy import read_npy, read_npz
 from clusterloom.data.options import ReadOptions
 from clusterloom.data.parquet import read_parquet
+from clusterloom.data.shards import is_array_address, is_list, parts_of, read_parts, shards_in_folder
 from clusterloom.data.stack import read_stack
 from clusterloom.data.stream import ImageStream, stream_pictures
 from clusterloom.errors import DataError, printable
@@ -25,7 +27,8 @@ _STACK_STARTS = (*tiff.MAGIC, fits.MAGIC)
 # Of names, from 0 to 1: "mnst" is 0.89 like "mnist", "nonexist" 0.62.
 _LIKE = 0.7
 _ACCEPTED = (
-    "a folder of pictures, a .npy, .npz, IDX (packed with gzip or not) or .parquet file, a TIFF or FITS stack, "
+    "a folder of pictures or of shards (.parquet, .tar), an address (s3://, gs://, https://), a list of these (.txt), "
+    "a webdataset .tar, a .npy, .npz, IDX (packed with gzip or not) or .parquet file, a TIFF or FITS stack, "
     f"or one of {', '.join(BUILTIN)}"
 )
 
@@ -42,13 +45,13 @@ def load_images(
     cache_dir: Path | None = None,
     progress: ProgressReport = no_progress,
 ) -> ImageSet:
-    """Load images from a built-in data set, a folder of pictures or a file.
+    """Load images from a built-in data set, a folder of pictures or shards, a file or an address.
 
     Text that is the name of a built-in data set means that data set; `./digits` or a `Path` means a folder of that
     name. The format of a file is told by its first bytes, not by its name.
 
     Args:
-        source: A name of `BUILTIN`, or the path of a folder or file.
+        source: A name of `BUILTIN`, the path of a folder or file, or an address.
         image_size: Height and width of the result in pixels, or one number for both. Pictures in folders and
             parquet files are scaled to it; arrays and built-in data sets must have it already.
         channels: 1 for grey or 3 for RGB, likewise; or the numbers of the channels that are wanted, from 0, such as
@@ -113,20 +116,44 @@ def _read(source: str | Path, options: ReadOptions) -> ImageSet:
         if options.picks is not None:
             raise DataError(f"the images of {source} are grey; no channels can be picked from them")
         return _limited(load_builtin(source, options.cache_dir), options)
+    if is_array_address(source):
+        return _read_file(_fetched(str(source)), shown_address(str(source)), options)
     path = Path(source)
-    name = printable(str(source))
+    name = shown_address(str(source))
     with only_data_errors(name):
-        if path.is_dir() and name:
-            return read_folder(path, f"folder {printable(path.resolve().name)}", options)
+        if not is_address(source) and path.is_dir() and name:
+            return _read_folder(path, f"folder {printable(path.resolve().name)}", options)
+        if parts := parts_of(source, name):
+            return read_parts(parts, options)
         if not path.is_file():
             raise DataError(_unknown(source))
         return _read_file(path, name, options)
 
 
+def _read_folder(path: Path, name: str, options: ReadOptions) -> ImageSet:
+    try:
+        return read_folder(path, name, options)
+    except NoPicturesError as error:
+        if not error.shards:
+            raise
+        return read_parts(shards_in_folder(path, error.shards, name), options)
+
+
+def _fetched(url: str) -> Path:
+    """A copy of the one file at an address."""
+    address = Address(url)
+    files = list_address(address)
+    if len(files) != 1:
+        raise DataError(f"{address} holds {len(files)} files; name one of them, or the folder by a slash at its end")
+    return fetched(address, files[0].stamp)
+
+
 def source_folder(source: str | Path) -> Path | None:
-    """The folder of pictures that a source names; None where it names something else."""
+    """The folder whose files are the images of a source; None where it names something else."""
     path = Path(source)
-    return path if path.is_dir() and not (isinstance(source, str) and source in BUILTIN) else None
+    if is_address(source) or not path.is_dir() or (isinstance(source, str) and source in BUILTIN):
+        return None
+    return None if holds_shards_alone(path) else path
 
 
 def holds_pictures(source: str | Path) -> bool:
@@ -138,8 +165,12 @@ def holds_pictures(source: str | Path) -> bool:
     path = Path(source)
     if isinstance(source, str) and source in BUILTIN:
         return False
+    if is_address(source):
+        return not is_array_address(source) or _is_picture(Path(shown_address(str(source))))
     if not path.is_file():
         return path.is_dir()
+    if is_list(path) or path.name.lower().endswith(SHARD_SUFFIXES):
+        return True
     with only_data_errors(printable(str(source))), path.open("rb") as file:
         start = file.read(6)
     return start.startswith((b"PAR1", *_STACK_STARTS)) or _is_picture(path)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from clusterloom.data.addresses import Address, read_address
 from clusterloom.data.boundary import is_our_defect, reason
 from clusterloom.data.cache import Entry, load_or_make, write_images
 from clusterloom.data.convert import (
@@ -33,6 +34,7 @@ from clusterloom.data.images import PixelRange, range_text
 from clusterloom.data.options import MAX_CHANNELS, ReadOptions
 from clusterloom.data.planes import (
     PERCENTILES,
+    SAMPLED_PICTURES,
     check_range_fits,
     percentile_range,
     sampled_rows,
@@ -43,6 +45,7 @@ from clusterloom.errors import DataError, MissingPackageError, printable
 # Of sizes chosen here, in pixels.
 MIN_SIDE, MAX_SIDE = 8, 64
 _BLOCK, _BIG_BLOCK = 256, 8
+_WAITING_THREADS = 16  # that wait for a network most of the time
 _SHOWN_PROBLEMS = 10
 # Of small files, so many bytes are kept between the look at them and their decoding; all others are read twice.
 _SMALL_BYTES = 1 << 18
@@ -52,10 +55,11 @@ T = TypeVar("T")
 
 
 class Picture(NamedTuple):
-    """One encoded picture: its identifier, and its path or its bytes."""
+    """One encoded picture: its identifier, where it is or its bytes, and its label if the source has one beside it."""
 
     id: str
     source: Source
+    label: str | None = None
 
 
 class Problem(NamedTuple):
@@ -73,6 +77,7 @@ class Tally:
     ours: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     steps: Counter[str] = field(default_factory=Counter)
+    labels: list[str | None] = field(default_factory=list)
     pictures: int = 0
     images: int = 0
     deep: int = 0
@@ -106,8 +111,8 @@ def read_pictures(
         skip_ours: Leave out pictures that clusterloom made.
 
     Returns:
-        Images of shape (N, H, W, C) with the facts `ids` (N identifiers), `ours` (identifiers of pictures left out),
-        `notes` and `pixel_range`.
+        Images of shape (N, H, W, C) with the facts `ids` (N identifiers), `labels` (N texts or None; empty where no
+        picture has one), `ours` (identifiers of pictures left out), `notes` and `pixel_range`.
 
     Raises:
         DataError: a picture cannot be read and `options.skip_bad` is off, none can, or they have different channels.
@@ -128,7 +133,8 @@ def read_pictures(
             check_found(tally, n_images, options, name)
         pixel_range = target.pixel_range if tally.deep else None
         notes = notes_on(tally, target, options)
-        return {"ids": tally.ids, "ours": tally.ours, "notes": notes, "pixel_range": pixel_range}
+        facts = {"ids": tally.ids, "ours": tally.ours, "notes": notes, "pixel_range": pixel_range}
+        return facts | {"labels": tally.labels if any(label is not None for label in tally.labels) else []}
 
     return load_or_make(folder, make)
 
@@ -224,7 +230,9 @@ def _look_at_all(
     pictures: Iterable[Picture | Problem], n_pictures: int, options: ReadOptions, skip_ours: bool, tally: Tally
 ) -> _Look:
     looked, kept_bytes = _Look(), 0
-    rows = set(sampled_rows(n_pictures).tolist()) if options.pixel_range is None else set()
+    # Where nobody knows how many there are, the first ones.
+    known = sampled_rows(n_pictures) if n_pictures else np.arange(SAMPLED_PICTURES)
+    rows = set(known.tolist()) if options.pixel_range is None else set()
     sampled: set[str] = set()
 
     def marked() -> Iterator[Picture | Problem]:
@@ -269,6 +277,8 @@ def _check_header(header: Header, options: ReadOptions) -> None:
 
 def _kept_source(source: Source, keep: bool) -> tuple[Source, bytes]:
     """A source, read into memory if it is small, and the bytes to keep of it, b"" if none are."""
+    if isinstance(source, Address):
+        source = read_address(source)
     if keep and isinstance(source, str) and os.path.getsize(source) <= _SMALL_BYTES:  # noqa: PTH202 (as in convert)
         with open(source, "rb") as file:  # noqa: PTH123
             source = file.read()
@@ -281,7 +291,7 @@ def _chosen(pictures: Iterable[Picture | Problem], kept: "deque[bytes | None]") 
         content = kept.popleft()
         if content is None:
             continue
-        yield Picture(picture.id, content or picture.source) if isinstance(picture, Picture) else picture
+        yield picture._replace(source=content or picture.source) if isinstance(picture, Picture) else picture
 
 
 def decoded(
@@ -306,6 +316,7 @@ def decoded(
             tally.images += rows * columns
             tally.deep += result.header.is_deep
             tally.steps.update(result.steps)
+            tally.labels += [picture.label if isinstance(picture, Picture) else None] * (rows * columns)
             if tally.tiled:
                 tally.ids += [str(TileId(picture.id, row, column)) for row in range(rows) for column in range(columns)]
             else:
@@ -338,7 +349,10 @@ def in_threads(
     remaining, done = iter(pictures), 0
     # Pictures that are cut into tiles are large, and a block of them is in memory together.
     n_block = _BLOCK if options.tile is None else _BIG_BLOCK
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    first = list(islice(remaining, 1))
+    remaining = chain(first, remaining)
+    is_remote = any(isinstance(picture, Picture) and isinstance(picture.source, Address) for picture in first)
+    with ThreadPoolExecutor(_WAITING_THREADS if is_remote else min(8, os.cpu_count() or 1)) as pool:
         while block := list(islice(remaining, n_block)):
             yield list(zip(block, pool.map(attempt, block), strict=True))
             done += len(block)

@@ -9,13 +9,15 @@ from typing import TypeVar
 
 import numpy as np
 
+from clusterloom.data.addresses import is_address, shown_address
 from clusterloom.data.boundary import only_data_errors
 from clusterloom.data.builtin import BUILTIN
 from clusterloom.data.convert import SIXTEEN_BITS, Read, Target, read_picture
-from clusterloom.data.folder import empty_folder_text, stream_folder
+from clusterloom.data.folder import NoPicturesError, stream_folder
 from clusterloom.data.images import ImageSet
 from clusterloom.data.options import ReadOptions
 from clusterloom.data.pictures import Picture, Problem, Tally, check_found, decoded, in_threads, notes_on, quiet_pillow
+from clusterloom.data.shards import Parts, is_array_address, parts_of, shards_in_folder
 from clusterloom.errors import DataError, printable
 
 _BLOCKS_AHEAD = 2
@@ -75,6 +77,7 @@ class ImageStream:
                 self._check()
                 images, ids = np.concatenate([images, more]), ids + tally.ids
                 tally.ids.clear()
+                tally.labels.clear()
                 whole = len(ids) - len(ids) % size
                 for start in range(0, whole, size):
                     yield self._set(images[start : start + size], ids[start : start + size])
@@ -123,21 +126,19 @@ def stream_pictures(source: str | Path, image_shape: tuple[int, int, int], optio
     size = options.image_size or image_shape[:2]
     channels = len(options.picks) if options.picks else options.kind or image_shape[2]
     target = Target(*size, channels, options.pixel_range or SIXTEEN_BITS, options.picks)
+    name = shown_address(str(source))
     path = Path(source)
-    if path.is_dir() and str(source):
-        problems: list[Problem] = []
-        name = f"folder {printable(path.resolve().name)}"
-        return ImageStream(name, _some(stream_folder(path, problems), path, name), target, options, problems, True)
-    return None
-
-
-def _some(pictures: Iterator[Picture], folder: Path, name: str) -> Iterator[Picture]:
-    """The pictures, of which there must be one."""
-    first = next(pictures, None)
-    if first is None:
-        raise DataError(empty_folder_text(folder, name))
-    yield first
-    yield from pictures
+    if not is_address(source) and path.is_dir() and str(source):
+        name, problems = f"folder {printable(path.resolve().name)}", list[Problem]()
+        try:
+            return ImageStream(name, stream_folder(path, name, problems), target, options, problems, True)
+        except NoPicturesError as error:
+            if not error.shards:
+                raise
+            parts: Parts | None = shards_in_folder(path, error.shards, name)
+    else:
+        parts = None if is_array_address(source) else parts_of(source, name)
+    return None if parts is None else ImageStream(name, parts.pictures(), target, options, [], True)
 
 
 def ahead(items: Iterator[T], n: int) -> Iterator[T]:
