@@ -15,6 +15,8 @@ from clusterloom.errors import ClusterloomError, printable
 from clusterloom.explore.assignment import Assignment
 from clusterloom.explore.editor import Editor
 from clusterloom.explore.journal import Journal
+from clusterloom.mosaics import Mosaic, mosaics
+from clusterloom.palette import Style, styles
 from clusterloom.predictions import Predictions, joint_features, predict_images
 
 if TYPE_CHECKING:
@@ -68,6 +70,23 @@ class Collection:
         if self.kept.get(name, (-1, None))[0] != revision:
             self.kept[name] = (revision, make(self))
         return self.kept[name][1]
+
+    @property
+    def styles(self) -> list[Style]:
+        """Of every cluster number that there is or was: undo may bring a merged one back."""
+        return styles(self.predictions.middles, self.assignment.next_number - self.predictions.n_clusters)
+
+    def mosaic_of(self, row: int) -> Mosaic | None:
+        """The tiles of the picture that an image was cut from; None where images are no tiles."""
+        return self._mosaics[row] if self._mosaics else None
+
+    @cached_property
+    def _mosaics(self) -> list[Mosaic]:
+        """The mosaic of each image; none where they are no tiles."""
+        if not self.images.reading.get("tile"):
+            return []
+        by_row = {int(row): mosaic for mosaic in mosaics(self.images.ids) for row in mosaic.rows[mosaic.rows >= 0]}
+        return [by_row[row] for row in range(len(self.images))]
 
     @cached_property
     def ranks(self) -> dict[str, np.ndarray]:
