@@ -110,6 +110,11 @@ def test_other_channels_are_refused_in_one_line(seven, tmp_path, capsys):
         assert text in error
 
 
+def test_a_range_for_other_channels_is_refused_before_anything_is_read(seven, capsys):
+    assert run(["predict", str(seven / "all"), str(seven / "later"), "--channels", "0,1"]) == 2
+    assert "has 2 channels; the range given is for 7" in capsys.readouterr().err
+
+
 def test_predictions_are_kept_by_model_and_pixels(seven):
     model, images = load_model(seven / "all"), load_images(seven / "cells")
     np.testing.assert_array_equal(predict_images(model, images).labels, model.labels_)

@@ -122,6 +122,17 @@ def test_white_as_zero_palettes_single_bits_and_orientation_mean_what_they_say()
     assert read_header(turned)[:2] == (6, 8)
 
 
+@pytest.mark.parametrize(("mode", "name"), [("YCbCr", "YCBCR"), ("CMYK", "SEPARATED"), ("LAB", "CIELAB")])
+def test_other_colours_are_refused_by_name(mode, name):
+    from PIL import Image
+
+    picture = Image.fromarray(random_pixels(8, 8, 3))
+    buffer = io.BytesIO()
+    (Image.fromarray(random_pixels(8, 8, 3), "LAB") if mode == "LAB" else picture.convert(mode)).save(buffer, "TIFF")
+    with pytest.raises(DataError, match=rf"^its colours are {name}; save it as grey or RGB$"):
+        read_values(buffer.getvalue(), None)
+
+
 def test_one_range_for_a_folder_and_for_later_ones(tmp_path):
     """A hot pixel does not decide on the range, and a later folder is scaled by the range of the first."""
     first, later = tmp_path / "first", tmp_path / "later"

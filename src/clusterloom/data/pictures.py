@@ -378,8 +378,12 @@ def check_found(tally: Tally, n_good: int, options: ReadOptions, name: str) -> N
 
 
 def _list_problems(problems: list[Problem]) -> str:
-    shown = "; ".join(f"{printable(problem.id)}: {problem.why}" for problem in problems[:_SHOWN_PROBLEMS])
-    rest = len(problems) - _SHOWN_PROBLEMS
+    first, rest = problems[:_SHOWN_PROBLEMS], len(problems) - _SHOWN_PROBLEMS
+    names = [printable(problem.id) for problem in first]
+    if len(problems) > 1 and len({problem.why for problem in problems}) == 1:
+        shown = ", ".join(names)
+        return f"{f'{shown} and {rest} more' if rest > 0 else shown}: {first[0].why}"
+    shown = "; ".join(f"{name}: {problem.why}" for name, problem in zip(names, first, strict=True))
     return f"{shown}; and {rest} more" if rest > 0 else shown
 
 

@@ -25,6 +25,7 @@ _DAMAGE = re.compile(r"zeroed|offset|corrupt|out of range|missing|incomplete|fai
 _CHANNEL_AXES = "CS"
 _UNNAMED_AXES = "IQ"  # what tifffile calls pages of which the file does not say what they are
 _MINISWHITE, _MINISBLACK, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
+_JPEGS = (6, 7, 33007, 34892)  # codes of compressions
 _ALPHAS = (1, 2)  # associated and unassociated
 _REDUCED, _MASK = 1, 4  # flags of pages that show another page smaller, or what of it is transparent
 _TURNS = {
@@ -203,7 +204,9 @@ def _last(values: NDArray[Any], axes: str, frame: int, channel_axes: str) -> NDA
 def _meant(page: Any, values: NDArray[Any]) -> NDArray[Any]:
     """What the stored numbers stand for: palettes looked up, white as 0 turned round, greys below 8 bits stretched."""
     photometric, bits = int(page.photometric), int(page.bitspersample)
-    if photometric not in (_MINISWHITE, _MINISBLACK, _RGB, _PALETTE, _YCBCR):
+    # Of YCbCr, the JPEG decoder makes RGB and no other does.
+    is_read = photometric in (_MINISWHITE, _MINISBLACK, _RGB, _PALETTE)
+    if not is_read and not (photometric == _YCBCR and int(page.compression) in _JPEGS):
         raise DataError(f"its colours are {page.photometric.name}; save it as grey or RGB")
     if photometric == _PALETTE and page.colormap is not None and values.shape[2] == 1:
         colours: NDArray[Any] = (page.colormap >> 8).astype(np.uint8).T[values[..., 0]]
