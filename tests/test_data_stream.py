@@ -11,7 +11,7 @@ from data_helpers import random_pixels
 from PIL import Image
 
 from clusterloom.data import load_images, stream_images
-from clusterloom.data.stream import ahead
+from clusterloom.data.stream import ahead, blocks_ahead
 from clusterloom.errors import DataError
 from clusterloom.pictures import png_bytes
 
@@ -109,6 +109,15 @@ def test_eight_bits_and_others_do_not_mix_up(tmp_path):
 def test_arrays_and_random_choices_are_loaded():
     assert stream_images("digits", (8, 8, 1)) is None
     assert stream_images(Path(), (8, 8, 1), limit=3) is None
+
+
+def test_a_set_is_read_ahead_in_blocks():
+    images = load_images("digits", limit=100)
+    blocks = list(blocks_ahead(images, 32))
+    assert [len(block) for block in blocks] == [32, 32, 32, 4]
+    np.testing.assert_array_equal(np.concatenate([block.images for block in blocks]), images.images)
+    assert [id_ for block in blocks for id_ in block.ids] == list(images.ids)
+    assert all(block.images.flags.writeable for block in blocks)
 
 
 def test_ahead_passes_errors_on_and_ends_with_its_reader():

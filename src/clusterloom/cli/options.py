@@ -111,10 +111,11 @@ class Reading:
             Block by block. Memory does not grow with their number.
         """
         from clusterloom.data import stream_images
+        from clusterloom.data.stream import blocks_ahead
 
         stream = stream_images(source, like.image_shape_, **self._wanted(source, like))
         if stream is None:
-            yield from self.load(source, output, like).blocks(size)
+            yield from blocks_ahead(self.load(source, output, like), size)
             return
         shape = like.image_shape_
         for block in stream.blocks(size):

@@ -3,7 +3,7 @@
 import queue
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -142,6 +142,12 @@ def stream_pictures(source: str | Path, image_shape: tuple[int, int, int], optio
     else:
         parts = None if is_array_address(source) else parts_of(source, name)
     return None if parts is None else ImageStream(name, parts.pictures(), target, options, [], True)
+
+
+def blocks_ahead(images: ImageSet, size: int) -> Iterator[ImageSet]:
+    """The images of a set in blocks of a size, which another thread reads into memory before they are asked for."""
+    copies = (replace(block, images=np.array(block.images)) for block in images.blocks(size))
+    return ahead(copies, _BLOCKS_AHEAD)
 
 
 def ahead(items: Iterator[T], n: int) -> Iterator[T]:
