@@ -13,6 +13,7 @@ from clusterloom.data import load_images
 from clusterloom.estimators.methods import load_model
 from clusterloom.explore.session import Session
 from clusterloom.predictions import predict_images
+from clusterloom.report.thumbnails import thumbnail
 
 tifffile = pytest.importorskip("tifffile")
 
@@ -108,6 +109,40 @@ def test_other_channels_are_refused_in_one_line(seven, tmp_path, capsys):
         error = capsys.readouterr().err
         assert status == (2 if text else 0)
         assert text in error
+
+
+@pytest.mark.parametrize("chosen", ["6", "6,0,3"])
+def test_chosen_channels_are_shown_everywhere(seven, tmp_path, chosen):
+    numbers = [int(part) for part in chosen.split(",")]
+    model, folder, out = tmp_path / "m", seven / "cells", tmp_path / "r.html"
+    arguments = ["--method", "vae", "-k", "2", "--set", "epochs=1", "--show-channels", chosen + ",", "-q"]
+    assert run(["fit", str(folder), "-o", str(model), *arguments]) == 0
+    fitted, images = load_model(model), load_images(folder, show=numbers)
+    assert fitted.reading_ == images.reading == {"shown": numbers}
+    assert fitted.image_shape_ == (16, 16, 7)
+    expected = images.images[..., numbers]
+    np.testing.assert_array_equal(images.shown(slice(None)), expected)
+    assert run(["report", str(model), str(folder), "-o", str(out), "-q"]) == 0
+    page = out.read_text()
+    assert any(thumbnail(image) in page for image in expected)
+    assert not any(thumbnail(image) in page for image in images.images)
+    assert run(["generate", str(model), "-o", str(tmp_path / "new"), "-n", "1", "-q"]) == 0
+    made = fitted.to_unit(fitted.sample(1, 0, random_state=0))[0]
+    shown = np.asarray(Image.open(next((tmp_path / "new" / "cluster-0").iterdir()))).reshape(16, 16, -1)
+    np.testing.assert_array_equal(shown, np.rint(made[..., numbers] * 255))
+    session = Session(fitted, model, lambda model: images)
+    session.start(lambda: None)
+    assert session.wait(120)
+    with served(session) as client:
+        seen = np.asarray(Image.open(io.BytesIO(client.get("/image/5.png")[2]))).reshape(16, 16, -1)
+    np.testing.assert_array_equal(seen, expected[5])
+
+
+def test_channels_that_are_not_there_cannot_be_shown(seven, tmp_path, capsys):
+    report = ["report", str(seven / "all"), str(seven / "cells"), "-o", str(tmp_path / "r.html"), "--show-channels"]
+    for text, words in (("7", "below 7"), ("1,2", "expected one channel"), ("x", "--show-channels x: expected")):
+        assert run([*report, text]) == 2
+        assert words in capsys.readouterr().err
 
 
 def test_a_range_for_other_channels_is_refused_before_anything_is_read(seven, capsys):

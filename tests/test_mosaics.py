@@ -10,7 +10,7 @@ from PIL import Image
 
 from clusterloom import VAEClusterer, load_model
 from clusterloom.cli.program import run
-from clusterloom.data import load_images
+from clusterloom.data import ImageSet, load_images
 from clusterloom.explore.session import Session
 from clusterloom.mosaics import assembled, mosaics, outlined, tinted
 from clusterloom.palette import COLOURS, styles
@@ -28,14 +28,14 @@ def test_a_picture_comes_together_as_it_was(tmp_path):
     first, second = mosaics(images.ids)
     assert (first.name, second.name) == ("p#0,0.png", "p#1,0.png")
     assert second.rows.tolist() == [[6, 7, 8], [9, 10, 11]]
-    whole = assembled(images.images, second, 1000)
+    whole = assembled(images, second, 1000)
     np.testing.assert_array_equal(np.asarray(whole), random_pixels(35, 52, 3, seed=1)[:32, :48])
-    assert assembled(images.images, second, 12).size == (12, 8)
+    assert assembled(images, second, 12).size == (12, 8)
 
 
 def test_missing_tiles_are_grey_and_colours_are_those_of_clusters():
-    images = np.zeros((2, 4, 4, 1), np.uint8)
-    (one,) = mosaics(["a#0,0", "a#1,2"])
+    images = ImageSet(np.zeros((2, 4, 4, 1), np.uint8), ["a#0,0", "a#1,2"], None, (), "two", ())
+    (one,) = mosaics(images.ids)
     plain = assembled(images, one, 100)
     found = np.asarray(tinted(plain, one, np.array([1, 0]), styles(np.zeros((2, 2)))))
     assert found.shape == (8, 12, 3)

@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from clusterloom.data.ids import parse_tile
+from clusterloom.data.images import ImageSet
 from clusterloom.palette import Style
 from clusterloom.pictures import to_picture
 
@@ -52,11 +53,11 @@ def mosaics(ids: Sequence[str]) -> list[Mosaic]:
     return found
 
 
-def assembled(images: np.ndarray, mosaic: Mosaic, longest: int) -> Image.Image:
+def assembled(images: ImageSet, mosaic: Mosaic, longest: int) -> Image.Image:
     """The picture itself, without what was left over at its right and bottom.
 
     Args:
-        images: All tiles, uint8, shape (N, H, W, C).
+        images: All tiles.
         mosaic: Which of them make the picture.
         longest: Pixels of the result's longer side, at most, unless there are more tiles than that.
 
@@ -67,7 +68,7 @@ def assembled(images: np.ndarray, mosaic: Mosaic, longest: int) -> Image.Image:
     height, width = mosaic.rows.shape
     picture = Image.new("RGB", (width * side, height * side), "grey")
     for row, column in np.argwhere(mosaic.rows >= 0).tolist():
-        tile = to_picture(images[mosaic.rows[row, column]]).convert("RGB")
+        tile = to_picture(images.shown(mosaic.rows[row, column])).convert("RGB")
         picture.paste(tile.resize((side, side), Image.Resampling.BOX), (column * side, row * side))
     return picture
 
@@ -109,6 +110,6 @@ def outlined(picture: Image.Image, mosaic: Mosaic, number: int) -> Image.Image:
     return result
 
 
-def _side(images: np.ndarray, mosaic: Mosaic, longest: int) -> int:
+def _side(images: ImageSet, mosaic: Mosaic, longest: int) -> int:
     """Pixels of a tile in the assembled picture."""
-    return max(1, min(max(images.shape[1:3]), longest // max(mosaic.rows.shape)))
+    return max(1, min(max(images.image_shape[:2]), longest // max(mosaic.rows.shape)))

@@ -76,6 +76,10 @@ class Reading:
     tile: Annotated[
         int | None, typer.Option(help="Cut each picture into tiles of SIDE x SIDE pixels.", metavar="SIDE")
     ] = None
+    show_channels: Annotated[
+        str | None,
+        typer.Option(help="Channels that pictures show: one, or three as red, green, blue, from 0.", metavar="LIST"),
+    ] = None
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out files that cannot be read, and list them.")
     ] = False
@@ -95,6 +99,8 @@ class Reading:
 
         progress = output.progress if bar else no_progress
         images = load_images(source, **self._wanted(source, like), progress=progress)
+        if like is not None and self.show_channels is not None:
+            like.reading_ = {**like.reading_, "shown": images.reading["shown"]}  # for the images that it makes
         _tell_of(images.name, len(images), images.image_shape, images.notes, output)
         return images
 
@@ -128,10 +134,12 @@ class Reading:
         from clusterloom.data import holds_pictures
 
         size, channels, tile, pixel_range = self.size(), self.wanted_channels(), self.tile, None
+        show = self._shown()
         if like is not None:
             height, width, own_channels = like.image_shape_
             pixel_range = None if like.pixel_range_ == (0.0, 1.0) else like.pixel_range_
             channels = channels or like.reading_.get("channels")
+            show = show or like.reading_.get("shown")
             if holds_pictures(source):
                 size, tile = size or (height, width), tile or like.reading_.get("tile")
                 channels = channels or (own_channels if own_channels in (1, 3) else None)
@@ -142,22 +150,19 @@ class Reading:
             "limit": self.limit,
             "pixel_range": pixel_range,
             "tile": tile,
+            "show": show,
         }
+
+    def _shown(self) -> tuple[int, ...] | None:
+        if self.show_channels is None:
+            return None
+        return _channel_numbers("--show-channels", self.show_channels, "one or three channels from 0, such as 3,0,1")
 
     def wanted_channels(self) -> int | tuple[int, ...] | None:
         """A number of channels, or those to be picked, as they were asked for."""
-        from clusterloom.errors import SettingsError
-
         if self.channels is None:
             return None
-        try:
-            numbers = tuple(int(part) for part in self.channels.split(",") if part.strip())
-        except ValueError:
-            numbers = ()
-        if not numbers:
-            raise SettingsError(
-                f"--channels {self.channels}: expected 1, 3, or channels from 0 with commas, such as 0,2"
-            )
+        numbers = _channel_numbers("--channels", self.channels, "1, 3, or channels from 0 with commas, such as 0,2")
         return numbers if "," in self.channels else numbers[0]
 
     def size(self) -> tuple[int, int] | None:
@@ -173,6 +178,18 @@ class Reading:
         if len(sides) not in (1, 2):
             raise SettingsError(f"--image-size {self.image_size}: expected SIDE or HEIGHTxWIDTH, such as 64 or 48x64")
         return sides[0], sides[-1]
+
+
+def _channel_numbers(option: str, text: str, expected: str) -> tuple[int, ...]:
+    from clusterloom.errors import SettingsError
+
+    try:
+        numbers = tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        numbers = ()
+    if not numbers:
+        raise SettingsError(f"{option} {text}: expected {expected}")
+    return numbers
 
 
 def _tell_of(

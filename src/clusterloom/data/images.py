@@ -37,8 +37,8 @@ class ImageSet:
             holds; None if its pixels were 8 bit already, or scaled by a rule that is the same for every source, as
             real numbers in [0, 1] are. Two tuples where every channel has its own.
         reading: What later images have to be read with as well, JSON values: "channels", the numbers of the channels
-            that were picked, and "tile", the side of the tiles that pictures were cut into. Empty where neither was
-            asked for.
+            that were picked, "tile", the side of the tiles that pictures were cut into, and "shown", the channels
+            that pictures show, 1 or 3 of them. Empty where none of it was asked for.
 
     Raises:
         DataError: there is no image, or the parts do not fit together.
@@ -104,6 +104,15 @@ class ImageSet:
         labels = None if self.labels is None else self.labels[rows]
         notes = (*self.notes, limit_note(len(rows), len(self)))
         return replace(self, images=np.asarray(self.images[rows]), ids=ids, labels=labels, notes=notes)
+
+    def shown(self, rows: Any) -> NDArray[np.uint8]:
+        """Pixels of some images as pictures show them: the channels that `reading` names for that, or all.
+
+        Args:
+            rows: A row number, a slice, or several row numbers.
+        """
+        pixels, channels = self.images[rows], self.reading.get("shown")
+        return pixels[..., list(channels)] if channels else pixels
 
     def blocks(self, size: int) -> "Iterator[ImageSet]":
         """The images in blocks of a size, the last one with what is left over; without labels.

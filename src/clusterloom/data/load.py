@@ -14,7 +14,7 @@ from clusterloom.data.folder import SHARD_SUFFIXES, SUFFIXES, NoPicturesError, h
 from clusterloom.data.idx import read_idx
 from clusterloom.data.images import ImageSet, PixelRange, contrast_note
 from clusterloom.data.npy import read_npy, read_npz
-from clusterloom.data.options import ReadOptions
+from clusterloom.data.options import ReadOptions, check_shown
 from clusterloom.data.parquet import read_parquet
 from clusterloom.data.shards import is_array_address, is_list, parts_of, read_parts, shards_in_folder
 from clusterloom.data.stack import read_stack
@@ -42,6 +42,7 @@ def load_images(
     limit: int | None = None,
     pixel_range: PixelRange | None = None,
     tile: int | None = None,
+    show: Sequence[int] | None = None,
     cache_dir: Path | None = None,
     progress: ProgressReport = no_progress,
 ) -> ImageSet:
@@ -63,6 +64,9 @@ def load_images(
             clipped, and the notes say in how many images. None chooses the range by what the source holds.
         tile: Cut each picture into square tiles of so many pixels a side, with ids `name#row,col`; rows and columns of
             tiles are counted from 0.
+        show: The channels that pictures of these images show, and of those that a model makes after them: one, in
+            grey, or three, as red, green and blue; numbered from 0 among the channels of the result. None shows the
+            first three, or of fewer the first.
         cache_dir: See `clusterloom.data.cache.cache_root`.
         progress: Told how far reading has come.
 
@@ -71,7 +75,7 @@ def load_images(
 
     Raises:
         DataError: there is no such source, or it cannot be used.
-        SettingsError: `image_size`, `channels`, `limit`, `pixel_range` or `tile` is out of range.
+        SettingsError: `image_size`, `channels`, `limit`, `pixel_range`, `tile` or `show` is out of range.
 
     Example:
         >>> load_images("digits", limit=100)
@@ -79,8 +83,9 @@ def load_images(
     """
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     picked = channels if channels is None or isinstance(channels, int) else tuple(channels)
-    options = ReadOptions(size, picked, skip_bad, limit, pixel_range, cache_dir, progress, tile)
+    options = ReadOptions(size, picked, skip_bad, limit, pixel_range, cache_dir, progress, tile, _tuple(show))
     images = replace(_read(source, options), reading=options.reading)
+    check_shown(options.show, images.image_shape[2])
     note = contrast_note(images.images)
     return replace(images, notes=(*images.notes, note)) if note else images
 
@@ -95,6 +100,7 @@ def stream_images(
     limit: int | None = None,
     pixel_range: PixelRange | None = None,
     tile: int | None = None,
+    show: Sequence[int] | None = None,
 ) -> ImageStream | None:
     """Pictures of a source one block at a time, so that memory does not grow with their number; see `load_images`.
 
@@ -107,8 +113,12 @@ def stream_images(
         choice by `limit`, for which all pictures have to be known.
     """
     picked = channels if channels is None or isinstance(channels, int) else tuple(channels)
-    options = ReadOptions(image_size, picked, skip_bad, limit, pixel_range, tile=tile)
+    options = ReadOptions(image_size, picked, skip_bad, limit, pixel_range, tile=tile, show=_tuple(show))
     return stream_pictures(source, image_shape, options)
+
+
+def _tuple(values: Sequence[int] | None) -> tuple[int, ...] | None:
+    return None if values is None else tuple(values)
 
 
 def _read(source: str | Path, options: ReadOptions) -> ImageSet:

@@ -32,6 +32,7 @@ class ReadOptions:
     cache_dir: Path | None = None
     progress: ProgressReport = no_progress
     tile: int | None = None
+    show: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.image_size is not None and not _is_pair(self.image_size, int, 1, MAX_ASKED_SIDE):
@@ -44,6 +45,11 @@ class ReadOptions:
             raise SettingsError(
                 f"channels is {self.channels!r}; expected 1 for grey, 3 for colour, or the channels that are wanted, "
                 f"numbered from 0, such as 0,2"
+            )
+        if self.show is not None and (len(self.show) not in (1, 3) or not all(_is_channel(c) for c in self.show)):
+            raise SettingsError(
+                f"show is {self.show!r}; expected one channel, to be shown in grey, or three, as red, green and blue, "
+                f"numbered from 0"
             )
         if self.tile is not None and (type(self.tile) is not int or not _LEAST_TILE <= self.tile <= MAX_ASKED_SIDE):
             raise SettingsError(f"tile is {self.tile!r}; expected a side from {_LEAST_TILE} to {MAX_ASKED_SIDE} pixels")
@@ -68,8 +74,9 @@ class ReadOptions:
     @property
     def reading(self) -> dict[str, Any]:
         """What later images have to be read with as well, see `clusterloom.data.ImageSet`."""
-        chosen = {"channels": self.picks and list(self.picks), "tile": self.tile}
-        return {name: value for name, value in chosen.items() if value is not None}
+        chosen: dict[str, Any] = {"channels": self.picks, "tile": self.tile, "shown": self.show}
+        known = {name: value for name, value in chosen.items() if value is not None}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in known.items()}
 
     def as_key(self) -> dict[str, Any]:
         """What the result depends on, as JSON values, for a cache key."""
@@ -90,8 +97,22 @@ class ReadOptions:
         return [f"8-bit pixels taken as they are: the range given, {given}, is for other numbers"]
 
 
+def check_shown(show: tuple[int, ...] | None, n_channels: int) -> None:
+    """Refuse channels that cannot be shown, for images do not have them.
+
+    Raises:
+        SettingsError: there are not so many.
+    """
+    if show is not None and max(show) >= n_channels:
+        raise SettingsError(f"show is {show!r}; expected channels below {n_channels}, for the images have so many")
+
+
+def _is_channel(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
 def _check_picks(picks: Sequence[int]) -> None:
-    good = all(type(pick) is int and pick >= 0 for pick in picks)
+    good = all(_is_channel(pick) for pick in picks)
     if not good or not 1 <= len(picks) <= MAX_CHANNELS or len(set(picks)) < len(picks):
         raise SettingsError(
             f"channels is {tuple(picks)!r}; expected 1 to {MAX_CHANNELS} different channels, numbered from 0"

@@ -15,7 +15,7 @@ from clusterloom.data.builtin import BUILTIN
 from clusterloom.data.convert import SIXTEEN_BITS, Read, Target, read_picture
 from clusterloom.data.folder import NoPicturesError, stream_folder
 from clusterloom.data.images import ImageSet
-from clusterloom.data.options import ReadOptions
+from clusterloom.data.options import ReadOptions, check_shown
 from clusterloom.data.pictures import Picture, Problem, Tally, check_found, decoded, in_threads, notes_on, quiet_pillow
 from clusterloom.data.planes import check_range_fits
 from clusterloom.data.shards import Parts, is_array_address, parts_of, shards_in_folder
@@ -128,6 +128,7 @@ def stream_pictures(source: str | Path, image_shape: tuple[int, int, int], optio
     channels = len(options.picks) if options.picks else options.kind or image_shape[2]
     if options.pixel_range is not None:
         check_range_fits(options.pixel_range, channels, shown_address(str(source)))
+    check_shown(options.show, channels)
     target = Target(*size, channels, options.pixel_range or SIXTEEN_BITS, options.picks)
     name = shown_address(str(source))
     path = Path(source)

@@ -287,6 +287,11 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         low, high = (np.asarray(bound, np.float32) for bound in self.pixel_range_)
         return (images - low) / np.where(high > low, high - low, 1)
 
+    def shown(self, images: np.ndarray) -> np.ndarray:
+        """Images (..., C) in the channels that pictures show: those that `reading_` names for that, or all."""
+        channels = self.reading_.get("shown")
+        return images[..., list(channels)] if channels else images
+
     def save(self, path: str | Path, pictures: Mapping[str, bytes] | None = None, overwrite: bool = False) -> None:
         """Write a model directory; see `clusterloom.model_dir.write`.
 

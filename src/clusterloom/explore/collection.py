@@ -107,13 +107,13 @@ class Collection:
         return [printable(id_).lower() for id_ in self.images.ids]
 
     def pixels(self, rows: list[int]) -> np.ndarray:
-        """Some images, in the order of `rows`, shape (n, H, W, C), uint8.
+        """Some images, in the order of `rows`, in the channels that pictures show, shape (n, H, W, C), uint8.
 
         Raises:
             NotFoundError: one of them is not there.
         """
         self.check(max(rows))
-        return np.stack([self.images.images[row] for row in rows])
+        return np.stack([self.images.shown(row) for row in rows])
 
     def check(self, row: int) -> None:
         """Refuse a row number that no image has.

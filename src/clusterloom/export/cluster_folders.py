@@ -156,7 +156,7 @@ class ClusterFolders:
                 _place(original, target, self.link)
             else:
                 target = _free(inside / _png_name(images.ids[row]), number)
-                target.write_bytes(png_bytes(to_picture(images.images[row]), made=False))
+                target.write_bytes(png_bytes(to_picture(images.shown(row)), made=False))
             self.names.append(target.relative_to(self.scratch).as_posix())
             self.clusters.add(cluster)
 

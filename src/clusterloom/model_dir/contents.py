@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from clusterloom.data.images import as_range
-from clusterloom.data.options import ReadOptions
+from clusterloom.data.options import ReadOptions, check_shown
 from clusterloom.errors import ClusterloomError, ModelError
 
 # Where and in what company a model was made has no place in it: another machine may load it.
@@ -85,7 +85,7 @@ def restored(cls: type[Estimator], contents: ModelContents, path: Path) -> Estim
         estimator.pixel_range_ = as_range(settings["pixel_range"])
         if np.size(estimator.pixel_range_[0]) not in (1, channels):
             raise ValueError("pixel_range is for another number of channels")
-        estimator.reading_ = _reading(settings.get("reading", {}))
+        estimator.reading_ = _reading(settings.get("reading", {}), channels)
         fewest, most = estimator.cluster_range()
         (n_clusters,) = _whole_numbers([settings["n_clusters"]])
         if not fewest <= n_clusters <= most:
@@ -105,13 +105,14 @@ def restored(cls: type[Estimator], contents: ModelContents, path: Path) -> Estim
     return estimator
 
 
-def _reading(known: Any) -> dict[str, Any]:
+def _reading(known: Any, n_channels: int) -> dict[str, Any]:
     """How images are read, if these are options that reading has."""
-    unknown = set(known) - {"channels", "tile"}
+    unknown = set(known) - {"channels", "tile", "shown"}
     if unknown:
         raise ValueError(f"unknown ways of reading: {', '.join(sorted(unknown))}")
-    channels = known.get("channels")
-    return ReadOptions(channels=None if channels is None else tuple(channels), tile=known.get("tile")).reading
+    channels, shown = (None if known.get(name) is None else tuple(known[name]) for name in ("channels", "shown"))
+    check_shown(shown, n_channels)
+    return ReadOptions(channels=channels, tile=known.get("tile"), show=shown).reading
 
 
 def _whole_numbers(values: Any) -> tuple[int, ...]:

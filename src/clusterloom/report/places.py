@@ -55,7 +55,7 @@ def places(seen: Seen, styles: Sequence[Style]) -> Places | None:
     shown = []
     for index in np.unique(np.linspace(0, len(every) - 1, min(len(every), _SHOWN)).round().astype(int)):
         mosaic = every[index]
-        plain = assembled(seen.images.images, mosaic, _LONGEST)
+        plain = assembled(seen.images, mosaic, _LONGEST)
         labels = seen.predictions.labels
         counts = np.bincount(labels[mosaic.rows[mosaic.rows >= 0]], minlength=seen.predictions.n_clusters)
         largest = [(int(k), int(counts[k])) for k in np.argsort(-counts, kind="stable")[:3] if counts[k]]

@@ -38,7 +38,7 @@ def place(session: Session, row: Row, r: str = "") -> Response:
     mosaic = collection.mosaic_of(row)
     if mosaic is None:
         raise NotFoundError(f"image {row} is no tile of a picture")
-    picture = assembled(collection.images.images, mosaic, _PLACE_PIXELS)
+    picture = assembled(collection.images, mosaic, _PLACE_PIXELS)
     picture = tinted(picture, mosaic, collection.assignment.labels, collection.styles)
     return png_response(outlined(picture, mosaic, row))
 

@@ -90,8 +90,8 @@ def drop(session: Session, body: bytes) -> Response:
             "score": score if np.isfinite(score) else None,
             "outlier": bool(score < session.model.outlier_threshold_),
             "steps": read.steps,
-            "seen": _encoded(to_picture(pixels)),
-            "rebuilt": "" if session.decodes else _encoded(to_picture(rebuilt)),
+            "seen": _encoded(to_picture(session.model.shown(pixels))),
+            "rebuilt": "" if session.decodes else _encoded(to_picture(session.model.shown(rebuilt))),
             "nearest": collection.briefs(collection.nearest(latents, proba, _NEAREST)) if collection else [],
         }
     )
