@@ -15,6 +15,8 @@ from clusterloom.errors import ClusterloomError, printable
 from clusterloom.explore.assignment import Assignment
 from clusterloom.explore.editor import Editor
 from clusterloom.explore.journal import Journal
+from clusterloom.mosaics import Mosaic, mosaics
+from clusterloom.palette import Style, styles
 from clusterloom.predictions import Predictions, joint_features, predict_images
 
 if TYPE_CHECKING:
@@ -69,6 +71,23 @@ class Collection:
             self.kept[name] = (revision, make(self))
         return self.kept[name][1]
 
+    @property
+    def styles(self) -> list[Style]:
+        """Of every cluster number that there is or was: undo may bring a merged one back."""
+        return styles(self.predictions.middles, self.assignment.next_number - self.predictions.n_clusters)
+
+    def mosaic_of(self, row: int) -> Mosaic | None:
+        """The tiles of the picture that an image was cut from; None where images are no tiles."""
+        return self._mosaics[row] if self._mosaics else None
+
+    @cached_property
+    def _mosaics(self) -> list[Mosaic]:
+        """The mosaic of each image; none where they are no tiles."""
+        if not self.images.reading.get("tile"):
+            return []
+        by_row = {int(row): mosaic for mosaic in mosaics(self.images.ids) for row in mosaic.rows[mosaic.rows >= 0]}
+        return [by_row[row] for row in range(len(self.images))]
+
     @cached_property
     def ranks(self) -> dict[str, np.ndarray]:
         """Place of each image among those that the model puts into its cluster, from 0 to 1, shape (N,), by order.
@@ -88,13 +107,13 @@ class Collection:
         return [printable(id_).lower() for id_ in self.images.ids]
 
     def pixels(self, rows: list[int]) -> np.ndarray:
-        """Some images, in the order of `rows`, shape (n, H, W, C), uint8.
+        """Some images, in the order of `rows`, in the channels that pictures show, shape (n, H, W, C), uint8.
 
         Raises:
             NotFoundError: one of them is not there.
         """
         self.check(max(rows))
-        return np.stack([self.images.images[row] for row in rows])
+        return np.stack([self.images.shown(row) for row in rows])
 
     def check(self, row: int) -> None:
         """Refuse a row number that no image has.

@@ -115,6 +115,8 @@ class Session:
     def _prepare(self, load: Callable[[ImageClusterer], ImageSet], failed: Callable[[], None]) -> None:
         try:
             images = load(self.model)
+            if images.reading.get("tile"):
+                self.source = None  # tiles have no files of their own
             journal = Journal(self.journal_path, self.model_sha256, images.fingerprint())
             self._collection = Collection.prepare(self.model, images, journal, self._report)
             self.progress = ""

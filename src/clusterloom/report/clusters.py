@@ -104,10 +104,13 @@ def clusters(model: ImageClusterer, seen: Seen | None, styles: Sequence[Style]) 
 
 
 def new_images(model: ImageClusterer, cluster: int) -> np.ndarray:
-    """New images of a cluster, always the same, (n, H, W, C) in [0, 1]; none if it is empty or the model makes none."""
+    """New images of a cluster, always the same, (n, H, W, C) in [0, 1], in the channels that pictures show.
+
+    None if it is empty or the model makes none.
+    """
     if not model.generates or model.cluster_sizes_[cluster] == 0:
         return np.empty((0, *model.image_shape_), np.float32)
-    return model.to_unit(model.sample(_number_shown(model.n_clusters_), cluster, random_state=cluster))
+    return model.shown(model.to_unit(model.sample(_number_shown(model.n_clusters_), cluster, random_state=cluster)))
 
 
 def outliers(seen: Seen) -> list[Shown]:
@@ -156,7 +159,7 @@ def _shown(seen: Seen, row: int, caption: str = "", more: str = "") -> Shown:
     name, probability = printable(seen.images.ids[row]), percent(said.confidence[row], 0)
     labelled = f"; labelled {seen.labels.names[seen.labels.numbers[row]]}" if seen.labels else ""
     text = f"image {name}, cluster {said.labels[row]} with probability {probability}{more}{labelled}"
-    return Shown(thumbnail(seen.images.images[row]), text, caption, row)
+    return Shown(thumbnail(seen.images.shown(row)), text, caption, row)
 
 
 def _doubtful(seen: Seen, row: int) -> Shown:

@@ -103,9 +103,7 @@ def _heirs(collection: Collection) -> dict[int, int]:
 
 
 def _styles(collection: Collection) -> list[list[str]]:
-    """Of every cluster number that there is or was: a merged one still has its probability, and undo brings it back."""
-    predictions = collection.predictions
-    return _as_json(styles(predictions.middles, unplaced=collection.assignment.next_number - predictions.n_clusters))
+    return _as_json(collection.styles)
 
 
 def _as_json(chosen: list[Style]) -> list[list[str]]:
