@@ -207,7 +207,8 @@ def _meant(page: Any, values: NDArray[Any]) -> NDArray[Any]:
     # Of YCbCr, the JPEG decoder makes RGB and no other does.
     is_read = photometric in (_MINISWHITE, _MINISBLACK, _RGB, _PALETTE)
     if not is_read and not (photometric == _YCBCR and int(page.compression) in _JPEGS):
-        raise DataError(f"its colours are {page.photometric.name}; save it as grey or RGB")
+        name = getattr(page.photometric, "name", page.photometric)  # a plain number is one that TIFF does not know
+        raise DataError(f"its colours are {name}; save it as grey or RGB")
     if photometric == _PALETTE and page.colormap is not None and values.shape[2] == 1:
         colours: NDArray[Any] = (page.colormap >> 8).astype(np.uint8).T[values[..., 0]]
         return colours
