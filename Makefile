@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types layers docs slow network postgres page clean
+.PHONY: demo test lint types layers docs slow network postgres s3 page clean
 
 demo: $(VENV)/.installed
 	$(BIN)/clusterloom fit digits -k 10 --out demo/digits --overwrite
@@ -37,6 +37,11 @@ network: $(VENV)/.dev
 
 postgres: $(VENV)/.dev
 	$(BIN)/python -m pytest -m postgres
+
+# moto, an S3-compatible server, on loopback, inside the tests.
+s3: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group s3
+	$(BIN)/python -m pytest tests/test_data_shards.py
 
 # The page of `clusterloom explore`, bundled from its sources; only who changes them needs it, and Node.js.
 PAGE := src/clusterloom/explore/page

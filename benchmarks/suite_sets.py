@@ -105,7 +105,6 @@ SETS = {
             "2,000 images of Fashion-MNIST drawn at random",
             10,
             partial(builtin, "fashion-mnist", 2_000),
-            held_out=True,
             distinct=False,
         ),
         SuiteSet(
@@ -147,6 +146,13 @@ SETS = {
             "printed capitals A to Z in other fonts than those of letters-10, 32 x 32 pixels",
             26,
             partial(letters, "more", "ABCDEFGHIJKLMNOPQRSTUVWXYZ", 308),
+            held_out=True,
+        ),
+        SuiteSet(
+            "lowercase",
+            "ten printed small letters in the fonts of letters-26, 32 x 32 pixels",
+            10,
+            partial(letters, "more", "abdeghnqrt", 308),
             held_out=True,
         ),
         SuiteSet(

@@ -143,7 +143,7 @@ def test_every_pixel_survives_division_by_255(tmp_path):
 def test_other_numbers_are_scaled_from_smallest_to_largest(tmp_path, values, expected):
     pixels, note = read_numbers(tmp_path, values)
     assert pixels == expected
-    assert "scaled linearly" in note
+    assert "percentiles 0.1 and 99.9, became 0 to 255" in note
 
 
 def test_whole_numbers_that_are_pixels_already_are_kept(tmp_path):

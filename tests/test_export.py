@@ -159,9 +159,13 @@ def test_projector_folder_is_served_by_tensorboard(model_path, images, predictio
     np.testing.assert_array_equal(sheet[12:24, 32:48], images.images[7])
 
 
+def as_set(images):
+    return ImageSet(images, RowIds(range(len(images))), None, (), "some", ())
+
+
 def test_sprite_sheet_keeps_within_the_pages_limit(monkeypatch):
     monkeypatch.setattr(projector, "MOST_PIXELS", 40)
-    sheet, (width, height) = projector.sprite_sheet(coloured(), np.arange(N))
+    sheet, (width, height) = projector.sprite_sheet(as_set(coloured()), np.arange(N))
     assert (width, height) == (8, 6)
     assert sheet.size == (40, 30)
     first = np.asarray(sheet)[:6, :8]
@@ -171,7 +175,7 @@ def test_sprite_sheet_keeps_within_the_pages_limit(monkeypatch):
 @pytest.mark.parametrize("channels", [1, 2, 3, 5])
 def test_sprite_sheet_shows_the_first_channels(channels):
     images = coloured(channels=channels)
-    sheet, _ = projector.sprite_sheet(images, np.arange(1))
+    sheet, _ = projector.sprite_sheet(as_set(images), np.arange(1))
     np.testing.assert_array_equal(np.asarray(sheet), images[0, ..., :3] if channels >= 3 else images[0, ..., 0])
 
 

@@ -13,6 +13,10 @@ class DataError(ClusterloomError):
     """Images, or a file that should hold them, cannot be used."""
 
 
+class MissingPackageError(DataError):
+    """What the images are stored in needs an optional package that is not installed; the text says which."""
+
+
 class SettingsError(ClusterloomError):
     """A setting is out of range, or settings do not fit each other or the images."""
 

@@ -233,7 +233,8 @@ def joint_features(latents: np.ndarray, proba: np.ndarray) -> np.ndarray:
 
 def _key(model: ImageClusterer, images: ImageSet) -> str:
     contents = contents_of(model)
-    known = [_VERSION, contents.settings, images.fingerprint(), images.pixel_range]
+    settings = {name: value for name, value in contents.settings.items() if name != "reading"}  # pixels tell that
+    known = [_VERSION, settings, images.fingerprint(), images.pixel_range]
     digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode())
     for name, array in sorted(contents.tensors.items()):
         digest.update(f"{name} {array.dtype} {array.shape}".encode())

@@ -4,7 +4,7 @@ import contextlib
 import csv
 import io
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -106,17 +106,36 @@ def write_table(columns: Mapping[str, Any], target: str, progress: ProgressRepor
     Raises:
         DataError: see `check_table_target`.
     """
+    with table_writer(target) as write:
+        for block in _blocks(columns, progress):
+            write(block)
+
+
+@contextlib.contextmanager
+def table_writer(target: str) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """A table that is written block by block, as `write_table` writes one at once.
+
+    Args:
+        target: The file, or "-".
+
+    Yields:
+        What writes a block of rows: columns as for `write_table`, the same ones each time.
+
+    Raises:
+        DataError: see `check_table_target`.
+    """
     check_table_target(target, overwrite=True)
     if target == "-":
-        _write_csv(columns, sys.stdout, no_progress)
+        yield _csv_writer(sys.stdout)
         return
     path = Path(target)
     with new_file(path) as file:
         if path.suffix.lower() == ".parquet":
-            _write_parquet(columns, file, progress)
+            with _parquet_writer(file) as write:
+                yield write
         else:
             text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-            _write_csv(columns, text, progress)
+            yield _csv_writer(text)
             text.detach()  # writes the rest, and leaves the file open
 
 
@@ -146,10 +165,18 @@ def _blocks(columns: Mapping[str, Any], progress: ProgressReport) -> Iterator[di
     progress("writing the table", n, n)
 
 
-def _write_csv(columns: Mapping[str, Any], file: IO[str], progress: ProgressReport) -> None:
+def _csv_writer(file: IO[str]) -> Callable[[Mapping[str, Any]], None]:
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(text_rows(columns, progress))
+    named = False
+
+    def write(columns: Mapping[str, Any]) -> None:
+        nonlocal named
+        if not named:
+            writer.writerow(columns)
+            named = True
+        writer.writerows(text_rows(columns))
+
+    return write
 
 
 def _formatter(name: str, values: Any) -> Any:
@@ -158,15 +185,30 @@ def _formatter(name: str, values: Any) -> Any:
     return {"f": "{:.6g}".format, "b": lambda flag: "true" if flag else "false", "i": int}[values.dtype.kind]
 
 
-def _write_parquet(columns: Mapping[str, Any], file: IO[bytes], progress: ProgressReport) -> None:
+@contextlib.contextmanager
+def _parquet_writer(file: IO[bytes]) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Row groups of some thousand rows, however small the blocks are: readers look at each group."""
     pyarrow = require_pyarrow()
-    writer = None
-    try:
-        for block in _blocks(columns, progress):
-            text = {k: list(map(_formatter(k, v), v)) for k, v in block.items() if not isinstance(v, np.ndarray)}
-            table = pyarrow.table(block | text)
+    writer: Any = None
+    waiting: list[Any] = []
+
+    def flush() -> None:
+        nonlocal writer
+        if waiting:
+            table = pyarrow.concat_tables(waiting).combine_chunks()
             writer = writer or pyarrow.parquet.ParquetWriter(file, table.schema)
             writer.write_table(table)
+            waiting.clear()
+
+    def write(columns: Mapping[str, Any]) -> None:
+        text = {k: list(map(_formatter(k, v), v)) for k, v in columns.items() if not isinstance(v, np.ndarray)}
+        waiting.append(pyarrow.table({**columns, **text}))
+        if sum(map(len, waiting)) >= _ROWS_PER_WRITE:
+            flush()
+
+    try:
+        yield write
+        flush()
     finally:
         if writer is not None:
             writer.close()

@@ -120,8 +120,10 @@ def _check_run_dir(run_dir: Path, out: Path, resume: bool, overwrite: bool) -> N
 
 
 def _origin(images: "ImageSet", command: str) -> dict[str, str]:
+    from clusterloom.data.boundary import without_secrets
     from clusterloom.errors import printable
 
+    command = without_secrets(command)
     return {"data": printable(images.name), "data_sha256": images.fingerprint(), "command": command}
 
 
@@ -158,6 +160,7 @@ def _tell(estimator: Any, out: Path, source: list[str], output: "Output") -> Non
     """The clusters that were found, and what to type next."""
     from rich.table import Table
 
+    from clusterloom.data.boundary import without_secrets
     from clusterloom.errors import printable
     from clusterloom.report.origin import recipe_of
 
@@ -172,4 +175,4 @@ def _tell(estimator: Any, out: Path, source: list[str], output: "Output") -> Non
     output.say(f"model: {printable(str(out))} (members of every cluster: clusters.png)")
     output.say("next:")
     for command in (["predict", str(out), *source, "--out", "clusters.csv"], ["explore", str(out), *source]):
-        output.say(f"  {printable(shlex.join(['clusterloom', *command]))}")
+        output.say(f"  {printable(without_secrets(shlex.join(['clusterloom', *command])))}")

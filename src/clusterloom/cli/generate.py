@@ -48,9 +48,10 @@ def generate(
     with talk.output() as output, owning(out):
         try:
             with memory_errors_named():
-                rows = [fitted.to_unit(fitted.sample(n, k, spread, seed + k, not unchecked)) for k in clusters]
+                made = [fitted.sample(n, k, spread, seed + k, not unchecked) for k in clusters]
         except TrainingError as error:
             raise SettingsError(f"-n {n}: so many images at once do not fit into memory") from error
+        rows = [fitted.shown(fitted.to_unit(images)) for images in made]
         if not is_main_process():
             return
         if is_grid:

@@ -24,14 +24,15 @@ _OF_PYTHON = ("run_dir", "image_shape")
 DataArgument = Annotated[
     str,
     typer.Argument(
-        metavar="DATA", help="A folder of images, .npy, .npz, IDX, parquet, or a built-in name (data list)."
+        metavar="DATA",
+        help="Images: a folder, shards, an address, .npy, .npz, IDX, parquet, TIFF, FITS, or a name (data list).",
     ),
 ]
 OptionalData = Annotated[
     str | None,
     typer.Argument(
         metavar="DATA",
-        help="A folder of images, .npy, .npz, IDX, parquet, or a built-in name. Without: what the model alone tells.",
+        help="Images, as for fit. Without: what the model alone tells.",
     ),
 ]
 ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="A model directory, as fit writes it.")]
@@ -69,7 +70,20 @@ class Reading:
     image_size: Annotated[
         str | None, typer.Option(help="Resize pictures to SIDE or HEIGHTxWIDTH pixels.", metavar="SIZE")
     ] = None
-    channels: Annotated[int | None, typer.Option(help="Convert pictures to 1 (grey) or 3 (colour) channels.")] = None
+    channels: Annotated[
+        str | None,
+        typer.Option(
+            help="Convert pictures to 1 (grey) or 3 (colour) channels, or pick some from 0: 0,2 or 2, for one alone.",
+            metavar="N|LIST",
+        ),
+    ] = None
+    tile: Annotated[
+        int | None, typer.Option(help="Cut each picture into tiles of SIDE x SIDE pixels.", metavar="SIDE")
+    ] = None
+    show_channels: Annotated[
+        str | None,
+        typer.Option(help="Channels that pictures show: one, or three as red, green, blue, from 0.", metavar="LIST"),
+    ] = None
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out files that cannot be read, and list them.")
     ] = False
@@ -86,29 +100,74 @@ class Reading:
             like: A fitted estimator whose size, colour and range of values the images are brought to.
             progress: Told how far it is; None for a bar on the output.
         """
-        from clusterloom.data import holds_pictures, load_images
-        from clusterloom.errors import printable
+        from clusterloom.data import load_images
 
-        size, channels, pixel_range = self.size(), self.channels, None
+        images = load_images(source, **self._wanted(source, like), progress=progress or output.progress)
+        if like is not None and self.show_channels is not None:
+            like.reading_ = {**like.reading_, "shown": images.reading["shown"]}  # for the images that it makes
+        _tell_of(images.name, len(images), images.image_shape, images.notes, output)
+        return images
+
+    def stream(self, source: str, output: "Output", like: Any, size: int) -> "Iterator[ImageSet]":
+        """Read the images in blocks, and say at the end what conversion did to them.
+
+        Args:
+            source: What the user named.
+            output: Where to say it.
+            like: A fitted estimator, as for `load`.
+            size: Images in a block; the last one may have fewer.
+
+        Yields:
+            Block by block. Memory does not grow with their number.
+        """
+        from clusterloom.data import stream_images
+        from clusterloom.data.stream import blocks_ahead
+
+        stream = stream_images(source, like.image_shape_, **self._wanted(source, like))
+        if stream is None:
+            yield from blocks_ahead(self.load(source, output, like), size)
+            return
+        shape = like.image_shape_
+        for block in stream.blocks(size):
+            shape = block.image_shape
+            yield block
+        _tell_of(stream.name, stream.n_images, shape, stream.notes, output)
+
+    def _wanted(self, source: str, like: Any) -> dict[str, Any]:
+        """Arguments of `load_images`: what was asked for, and what a fitted estimator wants where nothing was."""
+        from clusterloom.data import holds_pictures
+
+        size, channels, tile, pixel_range = self.size(), self.wanted_channels(), self.tile, None
+        show = self._shown()
         if like is not None:
             height, width, own_channels = like.image_shape_
             pixel_range = None if like.pixel_range_ == (0.0, 1.0) else like.pixel_range_
+            channels = channels or like.reading_.get("channels")
+            show = show or like.reading_.get("shown")
             if holds_pictures(source):
-                size, channels = size or (height, width), channels or own_channels
-        images = load_images(
-            source,
-            image_size=size,
-            channels=channels,
-            skip_bad=self.skip_bad,
-            limit=self.limit,
-            pixel_range=pixel_range,
-            progress=output.progress if progress is None else progress,
-        )
-        height, width, channels = images.image_shape
-        output.say(f"{printable(images.name)}: {len(images):,} images of {height} x {width} x {channels}")
-        for note in images.notes:
-            output.say(f"  {note}")
-        return images
+                size, tile = size or (height, width), tile or like.reading_.get("tile")
+                channels = channels or (own_channels if own_channels in (1, 3) else None)
+        return {
+            "image_size": size,
+            "channels": channels,
+            "skip_bad": self.skip_bad,
+            "limit": self.limit,
+            "pixel_range": pixel_range,
+            "tile": tile,
+            "show": show,
+        }
+
+    def _shown(self) -> tuple[int, ...] | None:
+        if self.show_channels is None:
+            return None
+        return _channel_numbers("--show-channels", self.show_channels, "one or three channels from 0, such as 3,0,1")
+
+    def wanted_channels(self) -> int | tuple[int, ...] | None:
+        """A number of channels, or those to be picked, as they were asked for."""
+        if self.channels is None:
+            return None
+        numbers = _channel_numbers("--channels", self.channels, "1, 3, or channels from 0 with commas, such as 0,2")
+        return numbers if "," in self.channels else numbers[0]
 
     def size(self) -> tuple[int, int] | None:
         """Height and width that were asked for."""
@@ -123,6 +182,29 @@ class Reading:
         if len(sides) not in (1, 2):
             raise SettingsError(f"--image-size {self.image_size}: expected SIDE or HEIGHTxWIDTH, such as 64 or 48x64")
         return sides[0], sides[-1]
+
+
+def _channel_numbers(option: str, text: str, expected: str) -> tuple[int, ...]:
+    from clusterloom.errors import SettingsError
+
+    try:
+        numbers = tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        numbers = ()
+    if not numbers:
+        raise SettingsError(f"{option} {text}: expected {expected}")
+    return numbers
+
+
+def _tell_of(
+    name: str, n_images: int, image_shape: tuple[int, int, int], notes: Sequence[str], output: "Output"
+) -> None:
+    from clusterloom.errors import printable
+
+    height, width, channels = image_shape
+    output.say(f"{printable(name)}: {n_images:,} images of {height} x {width} x {channels}")
+    for note in notes:
+        output.say(f"  {note}")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """`clusterloom predict`: the cluster of each image, as a table or as sorted folders."""
 
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
@@ -16,6 +17,15 @@ from clusterloom.cli.options import (
     grouped,
     owning,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from clusterloom.console import Output
+    from clusterloom.corrections.assignment import Assignment
+    from clusterloom.data import ImageSet
+    from clusterloom.estimators.base import ImageClusterer
+    from clusterloom.export.cluster_folders import ClusterFolders
 
 
 @grouped
@@ -40,15 +50,11 @@ def predict(
     The table has one row per image: id, cluster, probability, runner-up, score and outlier flag.
     """
     from clusterloom.console import is_main_process
-    from clusterloom.corrections.apply import corrected_columns
-    from clusterloom.corrections.assignment import Assignment
-    from clusterloom.corrections.read import read_assignment
     from clusterloom.data import source_folder
     from clusterloom.errors import DataError, SettingsError, printable
     from clusterloom.estimators.methods import load_model
     from clusterloom.export.cluster_folders import check_sort_target
-    from clusterloom.export.cluster_folders import sort_into as sort_into_folders
-    from clusterloom.tables import check_table_target, prediction_columns, write_table
+    from clusterloom.tables import check_table_target
 
     if out is None and sort_into is None and not as_json:
         out = "-"
@@ -64,35 +70,101 @@ def predict(
     fitted = load_model(model)
     table = None if out in (None, "-") else Path(out)
     with talk.output() as output, owning(table, sort_into):
-        images = reading.load(data, output, like=fitted)
-        predicted = fitted.predictions(images, progress=output.progress)
+        with _Results(out, sort_into, source, link, overwrite) as results:
+            if corrections:  # they are those of a whole set, so that all of it is read at once
+                images = reading.load(data, output, like=fitted)
+                predicted = fitted.predictions(images, progress=output.progress)
+                results.add(images, predicted, _corrected(model, images, predicted, output))
+            else:
+                for block in reading.stream(data, output, fitted, _block_size(fitted)):
+                    results.add(block, fitted.predictions(block))
+                    output.progress("predicting", results.images, 0)
         if not is_main_process():
             return
-        columns = prediction_columns(images.ids, predicted)
-        if corrections:
-            assignment = read_assignment(model, images, columns["cluster"], fitted.n_clusters_, output.progress)
-            if assignment is None:
-                output.say("nothing has been corrected on the local page of these images")
-                # The table has the columns that were asked for all the same.
-                assignment = Assignment(columns["cluster"], fitted.n_clusters_)
-            columns = corrected_columns(columns, assignment)
-        outliers = int(predicted["outlier"].sum())
-        if out is not None:
-            write_table(columns, out, output.progress)
-            if out != "-":
-                output.say(f"{len(images):,} rows: {printable(out)} ({outliers:,} flagged as outliers)")
+        if table is not None:
+            output.say(f"{results.images:,} rows: {printable(str(out))} ({results.outliers:,} flagged as outliers)")
         if sort_into is not None:
-            n_folders = sort_into_folders(
-                sort_into,
-                images,
-                columns["cluster"],
-                source,
-                link=link,
-                overwrite=overwrite,
-                progress=output.progress,
+            output.say(
+                f"{results.images:,} images by cluster, in {results.n_folders} sub-folders: {printable(str(sort_into))}"
             )
-            output.say(f"{len(images):,} images by cluster, in {n_folders} sub-folders: {printable(str(sort_into))}")
         if as_json:
             output.json(
-                {"images": len(images), "outliers": outliers, "out": out, "sorted_into": sort_into and str(sort_into)}
+                {
+                    "images": results.images,
+                    "outliers": results.outliers,
+                    "out": out,
+                    "sorted_into": sort_into and str(sort_into),
+                }
             )
+
+
+def _corrected(model: Path, images: "ImageSet", predicted: dict[str, "np.ndarray"], output: "Output") -> "Assignment":
+    """The clusters as they were corrected; where nothing was, the table has the columns of corrections all the same."""
+    from clusterloom.corrections.assignment import Assignment
+    from clusterloom.corrections.read import read_assignment
+
+    labels, n_clusters = predicted["proba"].argmax(1), predicted["proba"].shape[1]
+    found = read_assignment(model, images, labels, n_clusters, output.progress)
+    if found is None:
+        output.say("nothing has been corrected on the local page of these images")
+    return found or Assignment(labels, n_clusters)
+
+
+def _block_size(fitted: "ImageClusterer") -> int:
+    """A batch for each process: blocks of whole batches are computed as all images at once would be."""
+    from clusterloom.inference import BATCH_SIZE
+
+    return BATCH_SIZE * fitted.compute().processes().num_processes
+
+
+class _Results(ExitStack):
+    """Where predictions go, block by block: a table, sorted folders, both or neither. The first process alone writes.
+
+    Attributes:
+        images: How many there have been so far.
+        outliers: How many of these were flagged.
+    """
+
+    def __init__(
+        self, out: str | None, sort_into: Path | None, source: Path | None, link: bool, overwrite: bool
+    ) -> None:
+        super().__init__()
+        self.images = self.outliers = 0
+        self._out, self._sort_into, self._source, self._link, self._overwrite = out, sort_into, source, link, overwrite
+        self._write: Any = None
+        self._sort: ClusterFolders | None = None
+
+    def __enter__(self) -> Self:
+        from clusterloom.console import is_main_process
+        from clusterloom.export.cluster_folders import sorting_into
+        from clusterloom.tables import table_writer
+
+        if is_main_process() and self._out is not None:
+            self._write = self.enter_context(table_writer(self._out))
+        if is_main_process() and self._sort_into is not None:
+            self._sort = self.enter_context(
+                sorting_into(self._sort_into, self._source, link=self._link, overwrite=self._overwrite)
+            )
+        return self
+
+    @property
+    def n_folders(self) -> int:
+        """How many clusters have images so far, where they are sorted."""
+        return 0 if self._sort is None else len(self._sort.clusters)
+
+    def add(
+        self, images: "ImageSet", predicted: dict[str, "np.ndarray"], corrected: "Assignment | None" = None
+    ) -> None:
+        """Write what was predicted of some images, and where a user has put them."""
+        from clusterloom.corrections.apply import corrected_columns
+        from clusterloom.tables import prediction_columns
+
+        self.images += len(images)
+        self.outliers += int(predicted["outlier"].sum())
+        columns = prediction_columns(images.ids, predicted)
+        if corrected is not None:
+            columns = corrected_columns(columns, corrected)
+        if self._write is not None:
+            self._write(columns)
+        if self._sort is not None:
+            self._sort.add(images, columns["cluster"])

@@ -1,5 +1,6 @@
 """Where bytes from outside come in: what a damaged or hostile file makes a library raise leaves as a DataError."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from clusterloom.errors import ClusterloomError, DataError, printable
 # The most that deflate, the method of gzip and zip, can shrink its input.
 DEFLATE_LIMIT = 1032
 MAX_UNPACKED_BYTES = 1 << 36
+_USER = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/\s'\"]*@", re.IGNORECASE)
+_QUERY = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s'\"?#]*)[?#][^\s'\"]*", re.IGNORECASE)
 _CHUNK_BYTES = 1 << 20
 _KINDS_OF_DEFECT = (TypeError, AttributeError, NameError, AssertionError)
 
@@ -25,11 +28,23 @@ def reason(error: Exception) -> str:
         'EOFError'
     """
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+        return printable(without_secrets(error.strerror))
     if isinstance(error, MemoryError):
         return "it asks for more memory than there is"
     lines = str(error).strip().splitlines()
-    return printable(lines[0][:200]) if lines else type(error).__name__
+    return printable(without_secrets(lines[0])[:200]) if lines else type(error).__name__
+
+
+def without_secrets(text: str) -> str:
+    """A text without what addresses in it say of those who may read them: user, password, query and fragment.
+
+    Libraries quote addresses in their errors, and a signed one has its key in the query.
+
+    Example:
+        >>> without_secrets("404 for 'https://me:secret@host/a?key=1', again")
+        "404 for 'https://host/a', again"
+    """
+    return _QUERY.sub(r"\1", _USER.sub(r"\1", text))
 
 
 def is_our_defect(error: Exception) -> bool:

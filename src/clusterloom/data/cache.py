@@ -23,12 +23,13 @@ import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
+from clusterloom.data.images import PixelRange, as_range
 from clusterloom.errors import DataError, SettingsError, printable
 from clusterloom.files import scratch_directory, sweep_all_stale
 
 _IMAGES, _FACTS, _CHECK = "images.npy", "facts.json", "check.txt"
 # Part of every key: raise it when a conversion rule changes, so that older entries are no longer found.
-_RULE_VERSION = 2
+_RULE_VERSION = 3
 _ENDS_BYTES = 1 << 24
 _MOST_GB = 20
 # Entries whose images this process has mapped: never removed to make room.
@@ -48,10 +49,10 @@ class Entry:
     facts: dict[str, Any]
 
     @property
-    def pixel_range(self) -> tuple[float, float] | None:
+    def pixel_range(self) -> PixelRange | None:
         """The fact of this name, see `clusterloom.data.ImageSet`."""
-        low_and_high = self.facts["pixel_range"]
-        return None if low_and_high is None else (low_and_high[0], low_and_high[1])
+        known = self.facts["pixel_range"]
+        return None if known is None else as_range(known)
 
 
 def cache_root(cache_dir: Path | None = None) -> Path:

@@ -1,4 +1,4 @@
-"""One picture of any size and mode to 8-bit pixels of a given shape: the rule for folders and parquet alike.
+"""One picture of any size, mode and format to 8-bit pixels of a given shape: the rule for all sources alike.
 
 `ImageOps.exif_transpose` does not serve: it also writes the EXIF data anew, and fails where these are damaged, though
 their orientation can be read. `ImageOps.contain` and `pad` neither: they leave no pixel of a long thin picture, and
@@ -8,7 +8,7 @@ filter a large one without reducing it first.
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,20 +26,30 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from clusterloom.data.images import scale_pixels
+from clusterloom.data import fits, tiff
+from clusterloom.data.addresses import Address, read_address
+from clusterloom.data.images import PixelRange, range_text, scale_pixels
+from clusterloom.data.planes import MAX_PIXELS, Planes, picked, scale_planes
 from clusterloom.errors import DataError
 from clusterloom.files import PNG_SOFTWARE
 
-Source = str | bytes
-"""A path, or the encoded picture itself."""
+
+class Frame(NamedTuple):
+    """One picture of a file that holds a stack of them: the path, and its number from 0."""
+
+    path: str
+    number: int
+
+
+Source = str | bytes | Frame | Address
+"""A path, the encoded picture itself, a frame, or an address."""
 
 _PLUGINS = (BmpImagePlugin, GifImagePlugin, JpegImagePlugin, PngImagePlugin, PpmImagePlugin, WebPImagePlugin)
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "WEBP")
-# Pillow warns above this and refuses only twice as much; here it is the limit.
-MAX_PIXELS = 89_478_485
 SIXTEEN_BITS = (0.0, 65_535.0)
 
 GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B"})
+_FLOATING = "floating-point pixels, which are read of TIFF and FITS alone"
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -58,85 +68,241 @@ class Header(NamedTuple):
     Args:
         width: Pixels, after the rotation that its EXIF data ask for.
         height: Pixels, likewise.
-        grey: Whether its mode has one channel, transparency aside; a palette counts as colour.
-        deep_range: Smallest and largest number of a 16-bit grey picture, for which it does have to be decoded.
+        channels: 1 for grey, 3 for colour, transparency aside; a palette counts as colour. Others as they are.
+        is_deep: Whether its numbers are not 8-bit pixels, so that a range has to be chosen for them.
         is_ours: Whether it is marked as made by clusterloom.
     """
 
     width: int
     height: int
-    grey: bool
-    deep_range: tuple[float, float] | None = None
+    channels: int
+    is_deep: bool = False
     is_ours: bool = False
 
 
+class Target(NamedTuple):
+    """What a picture is to become.
+
+    Args:
+        height: In pixels.
+        width: In pixels.
+        channels: 1 for grey or 3 for RGB, to which pictures are converted, or any other number, which they must have.
+        pixel_range: The numbers that become 0 and 255 in pictures that are not of 8 bits; those outside are clipped.
+        picks: The channels that are taken as they are, so many as `channels`; None for all.
+    """
+
+    height: int
+    width: int
+    channels: int
+    pixel_range: PixelRange = SIXTEEN_BITS
+    picks: tuple[int, ...] | None = None
+
+
 @contextmanager
-def open_picture(source: Source) -> Iterator[Image.Image]:
+def open_picture(source: Source) -> "Iterator[Image.Image | Planes]":
     """Open a picture with one of the allowed decoders, chosen by content and not by name.
 
     Args:
         source: The picture.
 
     Yields:
-        The picture, not decoded yet.
+        The picture, not decoded yet: Pillow's, or of TIFF and FITS the planes.
 
     Raises:
-        DataError: it is of no allowed format, or claims more than `MAX_PIXELS` pixels.
-        Exception: whatever else Pillow raises on damaged bytes.
+        DataError: it is of no allowed format, claims more than `MAX_PIXELS` pixels, or its reader is not installed.
+        Exception: whatever else the decoders raise on damaged bytes.
     """
-    file = io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb")  # noqa: SIM115, PTH123 (a Path costs a tenth of a small picture)
+    if isinstance(source, Address):
+        source = read_address(source)
+    if isinstance(source, bytes):
+        file: IO[bytes] = io.BytesIO(source)
+    else:
+        file = open(source.path if isinstance(source, Frame) else source, "rb")  # noqa: SIM115, PTH123 (a Path costs a tenth of a small picture)
     with file:
-        try:
-            image = Image.open(file, formats=FORMATS)
-        except UnidentifiedImageError:
-            raise DataError(f"not one of the formats {', '.join(FORMATS)}") from None
-        except Image.DecompressionBombError as error:
-            raise DataError(f"claims more than the {MAX_PIXELS:,} pixels that are allowed") from error
-        with image:
-            if image.width * image.height > MAX_PIXELS:
-                raise DataError(f"claims more than the {MAX_PIXELS:,} pixels that are allowed")
-            yield image
+        start = file.read(6)
+        file.seek(0)
+        if start.startswith(tiff.MAGIC):
+            with tiff.open_tiff(file, isinstance(source, Frame)) as planes:
+                yield planes
+        elif start == fits.MAGIC:
+            with fits.open_fits(file, isinstance(source, Frame)) as planes:
+                yield planes
+        else:
+            with _open_with_pillow(file) as image:
+                yield image
+
+
+@contextmanager
+def _open_with_pillow(file: IO[bytes]) -> Iterator[Image.Image]:
+    try:
+        image = Image.open(file, formats=FORMATS)
+    except UnidentifiedImageError:
+        raise DataError(f"not one of the formats {', '.join(FORMATS)}, TIFF and FITS") from None
+    except Image.DecompressionBombError as error:
+        raise DataError(f"claims more than the {MAX_PIXELS:,} pixels that are allowed") from error
+    with image:
+        if image.width * image.height > MAX_PIXELS:
+            raise DataError(f"claims more than the {MAX_PIXELS:,} pixels that are allowed")
+        yield image
 
 
 def read_header(source: Source) -> Header:
-    """What a picture tells from its header alone; a 16-bit grey one is decoded for its range.
+    """What a picture tells from its header alone.
 
     Raises:
         DataError: as `open_picture`.
     """
-    with open_picture(source) as image:
-        return _header_of(image)
+    with open_picture(source) as picture:
+        return _header(picture)
 
 
-def _header_of(image: Image.Image) -> Header:
+def read_values(source: Source, picks: tuple[int, ...] | None) -> NDArray[Any]:
+    """The numbers of a picture, of those channels that are wanted, shape (H, W, C).
+
+    Raises:
+        DataError: as `open_picture`, or there are not so many channels.
+    """
+    with open_picture(source) as picture:
+        return _values(picture, source, picks, [])
+
+
+def frames_in(path: str) -> int:
+    """How many pictures a file holds: of TIFF and FITS the frames, of all others one.
+
+    Raises:
+        DataError: as `open_picture`.
+    """
+    with open_picture(Frame(path, 0)) as picture:
+        return picture.frames if isinstance(picture, Planes) else 1
+
+
+def _header(image: "Image.Image | Planes") -> Header:
+    if isinstance(image, Planes):
+        return Header(image.width, image.height, image.channels, not image.is_plain)
     width, height = image.size
     # Pillow decodes a whole PNG to look for EXIF data behind the pixels: too slow for a header.
     if (image.format != "PNG" or "exif" in image.info) and _orientation(image) >= 5:
         width, height = height, width
-    deep_range = None
-    if image.mode.startswith("I"):
-        values = np.asarray(image)
-        deep_range = float(values.min()), float(values.max())
     is_ours = image.info.get("Software") == PNG_SOFTWARE
-    return Header(width, height, image.mode in GREY_MODES, deep_range, is_ours)
+    return Header(width, height, 1 if image.mode in GREY_MODES else 3, image.mode.startswith("I"), is_ours)
 
 
-def read_pixels(
-    source: Source, height: int, width: int, channels: int, deep_range: tuple[float, float] = SIXTEEN_BITS
-) -> tuple[NDArray[np.uint8], list[str]]:
-    """`convert` applied to a path or to encoded bytes.
+class Read(NamedTuple):
+    """A picture that was opened once: what it is, its pixels, and what was done to it.
+
+    Args:
+        header: Of the picture.
+        pixels: Of a grid of images, shape (rows, columns, height, width, channels): one image, or the tiles.
+        steps: A phrase for each thing that was done.
+    """
+
+    header: Header
+    pixels: NDArray[np.uint8]
+    steps: list[str]
+
+
+def read_picture(source: Source, target: Target, tile: int | None = None) -> Read:
+    """One picture, or the square tiles of it, opened once.
+
+    Args:
+        source: The picture.
+        target: What it, or each tile, is to become.
+        tile: Side of the tiles in pixels of the picture at its own size; what is left over at the right and at the
+            bottom is not used. None takes the picture as a whole.
+
+    Returns:
+        What was read.
 
     Raises:
-        DataError: as `open_picture` and `convert`.
+        DataError: as `open_picture` and `convert`, the picture has other channels than the target, or it is smaller
+            than a tile.
     """
-    with open_picture(source) as image:
-        return convert(image, height, width, channels, deep_range)
+    with open_picture(source) as picture:
+        header = _header(picture)
+        if tile is None:
+            pixels, steps = _pixels(picture, source, target)
+            return Read(header, pixels[np.newaxis, np.newaxis], steps)
+        check_tile(header, tile)
+        whole, steps = _pixels(picture, source, target._replace(height=header.height, width=header.width))
+    rows, columns = header.height // tile, header.width // tile
+    cut = whole[: rows * tile, : columns * tile].reshape(rows, tile, columns, tile, -1).swapaxes(1, 2)
+    if (tile, tile) == (target.height, target.width):
+        return Read(header, cut, steps)
+    small = [[scale_planes(one, target.height, target.width, (0.0, 255.0)) for one in row] for row in cut]
+    return Read(header, np.array(small), [*steps, "tiles scaled to fit"])
+
+
+def check_tile(header: Header, tile: int) -> None:
+    """Refuse a picture that is smaller than a tile.
+
+    Raises:
+        DataError: it is.
+    """
+    if tile > min(header.height, header.width):
+        raise DataError(f"is {header.height} x {header.width} pixels, smaller than a tile of {tile}")
+
+
+def _pixels(picture: "Image.Image | Planes", source: Source, target: Target) -> tuple[NDArray[np.uint8], list[str]]:
+    """An opened picture as pixels: `convert` for 8-bit greys and colours, `scale_planes` for all else."""
+    height, width, channels, pixel_range, picks = target
+    steps: list[str] = []
+    if picks is None and channels in (1, 3) and (not isinstance(picture, Planes) or picture.is_plain):
+        if isinstance(picture, Planes):
+            picture = Image.fromarray(_squeezed(picture.read(_number(source), steps, False)))
+        pixels, more = convert(picture, height, width, channels, pixel_range)
+        return pixels, steps + more
+    values = _with_channels(_values(picture, source, picks, steps), channels, steps)
+    if not _header(picture).is_deep:
+        pixel_range = (0.0, 255.0)
+    elif np.less(values, pixel_range[0]).any() or np.greater(values, pixel_range[1]).any():
+        steps.append(f"numbers outside {range_text(pixel_range)} clipped")
+    if values.shape[:2] != (height, width):
+        steps.append("scaled to fit")
+    return scale_planes(values, height, width, pixel_range), steps
+
+
+def _number(source: Source) -> int:
+    return source.number if isinstance(source, Frame) else 0
+
+
+def _squeezed(values: NDArray[Any]) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(values[..., 0] if values.shape[2] == 1 else values)
+
+
+def _values(
+    picture: "Image.Image | Planes", source: Source, picks: tuple[int, ...] | None, steps: list[str]
+) -> NDArray[Any]:
+    """Numbers (H, W, C) of an opened picture, those of an 8-bit one without transparency."""
+    if isinstance(picture, Planes):
+        return picked(picture.read(_number(source), steps, picks is not None), picks)
+    picture.load()
+    image = _upright(picture, steps)
+    if image.mode == "F":
+        raise DataError(_FLOATING)
+    if not image.mode.startswith("I"):
+        image = _recolour(image, 1 if image.mode in GREY_MODES else 3, steps)
+    values = np.asarray(image)
+    return picked(values.reshape(*values.shape[:2], -1), picks)
+
+
+def _with_channels(values: NDArray[Any], channels: int, steps: list[str]) -> NDArray[Any]:
+    """Numbers with the wanted channels: colours as grey and grey as colours, all others as they are."""
+    own = values.shape[2]
+    if own == channels:
+        return values
+    if (own, channels) == (1, 3):
+        steps.append("grey repeated in three channels")
+        return np.broadcast_to(values, (*values.shape[:2], 3))
+    if (own, channels) == (3, 1):
+        steps.append("colour turned grey")
+        return values @ np.array([[0.299], [0.587], [0.114]])
+    raise DataError(f"has {own} {'channel' if own == 1 else 'channels'} where {channels} are wanted")
 
 
 def convert(
-    image: Image.Image, height: int, width: int, channels: int, deep_range: tuple[float, float] = SIXTEEN_BITS
+    image: Image.Image, height: int, width: int, channels: int, deep_range: PixelRange = SIXTEEN_BITS
 ) -> tuple[NDArray[np.uint8], list[str]]:
-    """The one rule by which a picture becomes pixels.
+    """The one rule by which a picture that Pillow decodes becomes pixels.
 
     1. Of an animation the first frame is taken. A JPEG much larger than needed is decoded at reduced size.
     2. The picture is rotated and mirrored as its EXIF orientation says.
@@ -192,16 +358,16 @@ def _upright(image: Image.Image, steps: list[str]) -> Image.Image:
     return image.transpose(turn)
 
 
-def _eight_bits(image: Image.Image, deep_range: tuple[float, float], steps: list[str]) -> Image.Image:
+def _eight_bits(image: Image.Image, deep_range: PixelRange, steps: list[str]) -> Image.Image:
     if image.mode == "F":
-        raise DataError("floating-point pixels; save it with 8 or 16 bits a channel")
+        raise DataError(_FLOATING)
     if not image.mode.startswith("I"):
         return image
     values = np.asarray(image)
     low, high = deep_range
-    steps.append(f"16-bit grey scaled to 8 bits, {low:g} became 0 and {high:g} became 255")
-    if values.min() < low or values.max() > high:
-        steps.append(f"numbers outside {low:g} to {high:g} clipped")
+    steps.append("16-bit grey scaled to 8 bits")
+    if values.min() < np.min(low) or values.max() > np.max(high):
+        steps.append(f"numbers outside {range_text(deep_range)} clipped")
     return Image.fromarray(scale_pixels(values, deep_range))
 
 

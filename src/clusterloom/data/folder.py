@@ -1,16 +1,19 @@
 """Pictures in a folder and its sub-folders."""
 
+import itertools
 import os
 import stat
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clusterloom.console import ProgressReport
+from clusterloom.data import fits, tiff
 from clusterloom.data.boundary import only_data_errors, reason
 from clusterloom.data.cache import entry_folder
 from clusterloom.data.images import ImageSet, limit_note, limited_rows
@@ -19,7 +22,20 @@ from clusterloom.data.pictures import Picture, Problem, read_pictures
 from clusterloom.errors import DataError, printable
 from clusterloom.files import folder_kind
 
-SUFFIXES = frozenset({".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".webp"})
+SUFFIXES = (
+    frozenset({".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".webp"})
+    | tiff.SUFFIXES
+    | fits.SUFFIXES
+)
+SHARD_SUFFIXES = (".parquet", ".tar", ".tar.gz", ".tgz")
+
+
+class NoPicturesError(DataError):
+    """A folder has no pictures; `shards` are the files in it that may hold some, by their paths inside it."""
+
+    def __init__(self, text: str, shards: Sequence[str]) -> None:
+        super().__init__(text)
+        self.shards = shards
 
 
 @dataclass
@@ -29,6 +45,7 @@ class _Listing:
     # Identifier to path, size and times: all that tells whether a file has changed.
     stamps: dict[str, list[object]] = field(default_factory=dict)
     ignored: Counter[str] = field(default_factory=Counter)
+    shards: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
 
@@ -52,13 +69,14 @@ def read_folder(folder: Path, name: str, options: ReadOptions) -> ImageSet:
         The images, identified by their paths inside the folder with `/` between the parts.
 
     Raises:
-        DataError: there is no picture, or one cannot be read and `options.skip_bad` is off.
+        clusterloom.data.folder.NoPicturesError: there is no picture.
+        DataError: one cannot be read and `options.skip_bad` is off.
     """
     with only_data_errors(name):
         listing = _list_pictures(folder, options.progress)
         ids = sorted(listing.stamps)
         if not ids and not listing.problems:
-            raise DataError(_nothing_found(name, listing))
+            raise NoPicturesError(_nothing_found(name, listing), listing.shards)
         chosen = [ids[row] for row in limited_rows(len(ids), options.limit)]
         entry = read_pictures(
             lambda: (Picture(identifier, str(folder / identifier)) for identifier in chosen),
@@ -87,56 +105,106 @@ def read_folder(folder: Path, name: str, options: ReadOptions) -> ImageSet:
 
 
 def _list_pictures(folder: Path, progress: ProgressReport) -> _Listing:
-    """Walk a folder by hand: links to folders are followed, and a real folder met before is not entered again."""
     listing = _Listing()
-    seen: set[tuple[int, int]] = set()
-    pending = [""]
-    while pending:
-        prefix = pending.pop()
-        try:
-            _list_level(folder / prefix, prefix, listing, pending, seen)
-        except OSError as error:
-            listing.problems.append(Problem(prefix or ".", reason(error)))
+    for identifier, status in _walk(folder, listing):
+        listing.stamps[identifier] = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
         progress("looking for pictures", len(listing.stamps), 0)
     return listing
 
 
-def _list_level(folder: Path, prefix: str, listing: _Listing, pending: list[str], seen: set[tuple[int, int]]) -> None:
-    status = folder.stat()
-    if (status.st_dev, status.st_ino) in seen:
-        return
-    seen.add((status.st_dev, status.st_ino))
-    if prefix and folder_kind(folder) is not None:
-        listing.ignored["model or export of clusterloom"] += 1
-        return
-    below: list[str] = []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            try:
-                _list_entry(entry, prefix + entry.name, listing, below)
-            except OSError as error:  # a link to nowhere, or to itself
-                listing.problems.append(Problem(prefix + entry.name, reason(error)))
-    # The last one is walked first: sorted, so that of two links to one folder always the same one counts.
-    pending.extend(sorted(below, reverse=True))
+def stream_folder(folder: Path, name: str, problems: list[Problem]) -> Iterator[Picture]:
+    """The pictures that `read_folder` reads, in the same order, while the folder is walked through.
+
+    Of each folder on the way only its own names are in memory.
+
+    Args:
+        folder: The folder.
+        name: What the user named, for messages.
+        problems: Gets what cannot be read.
+
+    Returns:
+        Picture by picture.
+
+    Raises:
+        NoPicturesError: there is none, which is known before the first one is asked for.
+    """
+    listing = _Listing(problems=problems)
+    found = _walk(folder, listing)
+    first = next(found, None)
+    if first is None and not problems:
+        raise NoPicturesError(_nothing_found(name, listing), listing.shards)
+    every = itertools.chain([] if first is None else [first], found)
+    return (Picture(identifier, str(folder / identifier)) for identifier, _ in every)
 
 
-def _list_entry(entry: os.DirEntry[str], identifier: str, listing: _Listing, below: list[str]) -> None:
+def holds_shards_alone(folder: Path) -> bool:
+    """Whether a folder has no pictures but files that may hold some."""
+    listing = _Listing()
+    return next(_walk(folder, listing), None) is None and bool(listing.shards)
+
+
+def _walk(folder: Path, listing: _Listing) -> Iterator[tuple[str, os.stat_result]]:
+    """Pictures by identifier, in its order; what else there is goes into the listing.
+
+    By hand: links to folders are followed, and a real folder met before is not entered again.
+    """
+    seen: set[tuple[int, int]] = set()
+    levels = [_list_level(folder, "", listing, seen)]
+    while levels:
+        for identifier, status in levels[-1]:
+            if status is None:
+                levels.append(_list_level(folder / identifier, identifier, listing, seen))
+                break
+            yield identifier, status
+        else:
+            levels.pop()
+
+
+def _list_level(
+    folder: Path, prefix: str, listing: _Listing, seen: set[tuple[int, int]]
+) -> Iterator[tuple[str, os.stat_result | None]]:
+    """Pictures of a folder, with None in place of the status its sub-folders, all in the order of identifiers.
+
+    A sub-folder's name counts with the slash behind it, which puts it where the pictures inside belong.
+    """
+    found: list[tuple[str, os.stat_result | None]] = []
+    try:
+        status = folder.stat()
+        if (status.st_dev, status.st_ino) in seen:
+            return
+        seen.add((status.st_dev, status.st_ino))
+        if prefix and folder_kind(folder) is not None:
+            listing.ignored["model or export of clusterloom"] += 1
+            return
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                try:
+                    found += _list_entry(entry, prefix + entry.name, listing)
+                except OSError as error:  # a link to nowhere, or to itself
+                    listing.problems.append(Problem(prefix + entry.name, reason(error)))
+    except OSError as error:
+        listing.problems.append(Problem(prefix or ".", reason(error)))
+    # Sorted, so that of two links to one folder always the same one counts.
+    yield from sorted(found, key=itemgetter(0))
+
+
+def _list_entry(entry: os.DirEntry[str], identifier: str, listing: _Listing) -> list[tuple[str, os.stat_result | None]]:
     suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 (a Path per file doubles the time of the walk)
     if entry.name.startswith("."):
         listing.ignored["hidden"] += 1
     elif entry.is_dir():
-        below.append(f"{identifier}/")
+        return [(f"{identifier}/", None)]
     elif suffix not in SUFFIXES:
         listing.ignored[suffix or "no suffix"] += 1
+        if entry.name.lower().endswith(SHARD_SUFFIXES) and entry.is_file():
+            listing.shards.append(identifier)
     else:
-        _list_picture(entry.stat(), identifier, listing)
-
-
-def _list_picture(status: os.stat_result, identifier: str, listing: _Listing) -> None:
-    if stat.S_ISREG(status.st_mode):
-        listing.stamps[identifier] = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
-    else:  # opening a pipe would wait for ever
+        status = entry.stat()
+        if stat.S_ISREG(status.st_mode):
+            return [(identifier, status)]
+        # Opening a pipe would wait for ever.
         listing.problems.append(Problem(identifier, "not a regular file"))
+    return []
 
 
 def _class_folders(ids: Sequence[str]) -> tuple[str, ...]:

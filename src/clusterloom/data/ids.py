@@ -3,11 +3,12 @@
 import operator
 import re
 from collections.abc import Sequence
-from typing import overload
+from typing import NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+_TILE = re.compile(r"(.*)#(\d+),(\d+)", re.DOTALL)
 _ESCAPE = re.compile(r"\\(?:[\\tnr]|x[0-9a-f]{2}|u[0-9a-f]{4}|U00(?:0[0-9a-f]|10)[0-9a-f]{4})")
 
 
@@ -56,6 +57,8 @@ def encode_id(text: str) -> str:
         >>> print(encode_id("cats/ü 1.png"), encode_id("new\nline.png"), encode_id("back\\slash.png"))
         cats/ü 1.png new\nline.png back\\slash.png
     """
+    if text.isprintable() and "\\" not in text:  # nearly all, and ten million of them take their time
+        return text
     return "".join(c if c.isprintable() and c != "\\" else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
@@ -73,3 +76,25 @@ def decode_id(text: str) -> str:
         True
     """
     return _ESCAPE.sub(lambda escape: escape.group().encode("ascii").decode("unicode_escape"), text)
+
+
+class TileId(NamedTuple):
+    """The identifier of a tile: that of the picture, and the tile's row and column in it, from 0."""
+
+    picture: str
+    row: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.picture}#{self.row},{self.column}"
+
+
+def parse_tile(identifier: str) -> TileId:
+    """The parts of a tile's identifier, `name#row,col`; a picture that is no tile is one at 0,0.
+
+    Example:
+        >>> parse_tile(str(TileId("sky#2.tif", 3, 10)))
+        TileId(picture='sky#2.tif', row=3, column=10)
+    """
+    found = _TILE.fullmatch(identifier)
+    return TileId(found[1], int(found[2]), int(found[3])) if found else TileId(identifier, 0, 0)

@@ -58,6 +58,8 @@ def read_idx(path: Path, name: str, options: ReadOptions) -> ImageSet:
             pixels = convert_array(
                 lambda unpacked: _unpack_idx(path, header, unpacked, name), name, options, idx=file_stamp(path)
             )
+        elif options.picks is not None:
+            pixels = convert_array(lambda _: _map_idx(path, header), name, options, idx=file_stamp(path))
         else:
             pixels = use_in_place(_map_idx(path, header), name, options)
     images, notes = pixels.images, pixels.notes

@@ -2,8 +2,8 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,10 @@ class ImageSet:
         notes: Sentences on what was converted, left out or guessed, each one printable line.
         pixel_range: The numbers in the source that became 0 and 255, where these were chosen by what the source
             holds; None if its pixels were 8 bit already, or scaled by a rule that is the same for every source, as
-            real numbers in [0, 1] are.
+            real numbers in [0, 1] are. Two tuples where every channel has its own.
+        reading: What later images have to be read with as well, JSON values: "channels", the numbers of the channels
+            that were picked, "tile", the side of the tiles that pictures were cut into, and "shown", the channels
+            that pictures show, 1 or 3 of them. Empty where none of it was asked for.
 
     Raises:
         DataError: there is no image, or the parts do not fit together.
@@ -52,7 +55,8 @@ class ImageSet:
     class_names: tuple[str, ...]
     name: str
     notes: tuple[str, ...]
-    pixel_range: tuple[float, float] | None = None
+    pixel_range: "PixelRange | None" = None
+    reading: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_images(self.images, self.name)
@@ -101,6 +105,27 @@ class ImageSet:
         notes = (*self.notes, limit_note(len(rows), len(self)))
         return replace(self, images=np.asarray(self.images[rows]), ids=ids, labels=labels, notes=notes)
 
+    def shown(self, rows: Any) -> NDArray[np.uint8]:
+        """Pixels of some images as pictures show them: the channels that `reading` names for that, or all.
+
+        Args:
+            rows: A row number, a slice, or several row numbers.
+        """
+        pixels, channels = self.images[rows], self.reading.get("shown")
+        return pixels[..., list(channels)] if channels else pixels
+
+    def blocks(self, size: int) -> "Iterator[ImageSet]":
+        """The images in blocks of a size, the last one with what is left over; without labels.
+
+        Example:
+            >>> nine = ImageSet(np.zeros((9, 8, 8, 1), np.uint8), RowIds(range(9)), None, (), "nine", ())
+            >>> [list(block.ids) for block in nine.blocks(4)]
+            [['0', '1', '2', '3'], ['4', '5', '6', '7'], ['8']]
+        """
+        for start in range(0, len(self), size):
+            rows = slice(start, start + size)
+            yield replace(self, images=self.images[rows], ids=self.ids[rows], labels=None, class_names=())
+
     def fingerprint(self, progress: ProgressReport = no_progress) -> str:
         """SHA-256 over the shape and all pixels, read in chunks so that memory stays flat.
 
@@ -123,12 +148,17 @@ class ImageSet:
         return digest.hexdigest()
 
 
-def scale_pixels(values: NDArray[Any], pixel_range: tuple[float, float]) -> NDArray[np.uint8]:
+PixelRange = tuple[float | tuple[float, ...], float | tuple[float, ...]]
+"""What becomes 0, and what becomes 255: two numbers, or two tuples with a number for each channel."""
+
+
+def scale_pixels(values: NDArray[Any], pixel_range: PixelRange, dtype: Any = np.uint8) -> NDArray[Any]:
     """Numbers as pixels: those of a range become 0 and 255, what lies between is mapped linearly and rounded.
 
     Args:
-        values: Finite numbers, any shape; those outside the range are clipped.
+        values: Finite numbers, any shape, channels last; those outside the range are clipped.
         pixel_range: What becomes 0, and what becomes 255. If both are one number, all pixels are 0.
+        dtype: Of the result; a floating-point type is not rounded.
 
     Returns:
         Pixels of the same shape.
@@ -137,13 +167,41 @@ def scale_pixels(values: NDArray[Any], pixel_range: tuple[float, float]) -> NDAr
         >>> scale_pixels(np.array([0.0, 0.5, 1.0, 7.0]), (0.0, 1.0))
         array([  0, 128, 255, 255], dtype=uint8)
     """
-    low, high = pixel_range
+    low, high = (np.asarray(bound, np.float64) for bound in pixel_range)
     # Halved first, so that a range as wide as float64 itself does not overflow.
     half_width = high / 2 - low / 2
-    if half_width == 0:
-        return np.zeros(values.shape, np.uint8)
     inside = values.astype(np.float64).clip(low, high)
-    return np.rint(255 * ((inside / 2 - low / 2) / half_width)).astype(np.uint8)
+    scaled = 255 * ((inside / 2 - low / 2) / np.where(half_width > 0, half_width, 1))
+    return (np.rint(scaled) if np.issubdtype(dtype, np.integer) else scaled).astype(dtype)
+
+
+def as_range(pixel_range: Any) -> PixelRange:
+    """A range that has been through JSON, its numbers or lists of numbers as floats or tuples of floats.
+
+    Raises:
+        ValueError: it is none, or of numbers that cannot be a range.
+        TypeError: likewise.
+
+    Example:
+        >>> as_range([[0, 1], [10, 20]])
+        ((0.0, 1.0), (10.0, 20.0))
+    """
+    low, high = (tuple(map(float, b)) if isinstance(b, list | tuple) else float(b) for b in pixel_range)
+    below = np.less_equal(low, high)
+    if np.shape(low) != np.shape(high) or not (below.all() and np.isfinite([low, high]).all()):
+        raise ValueError(f"{low} to {high} is no range")
+    return low, high
+
+
+def range_text(pixel_range: PixelRange) -> str:
+    """A range in words; of several channels one after the other.
+
+    Example:
+        >>> range_text((0.0, 4095.0)), range_text(((0.0, 1.0), (10.0, 20.0)))
+        ('0 to 4095', '0 to 10, 1 to 20')
+    """
+    lows, highs = (bound if isinstance(bound, tuple) else (bound,) for bound in pixel_range)
+    return ", ".join(f"{low:g} to {high:g}" for low, high in zip(lows, highs, strict=True))
 
 
 def chunks(array: NDArray[Any], chunk_bytes: int = _CHUNK_BYTES) -> list[NDArray[Any]]:

@@ -1,22 +1,24 @@
 """Parquet files with encoded pictures, as Hugging Face datasets store them."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clusterloom.data.boundary import only_data_errors
 from clusterloom.data.cache import entry_folder, file_stamp
-from clusterloom.data.ids import RowIds
+from clusterloom.data.convert import Source
+from clusterloom.data.ids import RowIds, parse_tile
 from clusterloom.data.images import ImageSet, encode_labels, limit_note, limited_rows
 from clusterloom.data.options import ReadOptions
 from clusterloom.data.pictures import Picture, read_pictures
-from clusterloom.errors import DataError, printable
+from clusterloom.errors import DataError, MissingPackageError, printable
 
 LABEL_NAMES = ("label", "labels")
+_PLAIN_NAMES = ("image", "bytes", "jpg", "png", "webp", "url", "path")
 _BATCH_ROWS = 128
 
 
@@ -55,17 +57,81 @@ def read_parquet(path: Path, name: str, options: ReadOptions) -> ImageSet:
             name,
         )
         kept: list[str] = entry.facts["ids"]
-        labels, class_names, label_notes = _read_labels(file, _rows_of(kept, ids))
+        pictures = [parse_tile(identifier).picture for identifier in kept] if options.tile else kept
+        labels, class_names, label_notes = _read_labels(file, _rows_of(pictures, ids))
     limit_notes = [limit_note(len(chosen), len(ids))] if len(chosen) < len(ids) else []
     notes = (*entry.facts["notes"], *label_notes, *limit_notes)
     return ImageSet(entry.images, kept, labels, class_names, name, notes, entry.pixel_range)
+
+
+def shard_pictures(file: IO[bytes], name: str, place: Callable[[str], Source]) -> "Iterator[Picture]":
+    """The pictures of one of many parquet files, row by row, identified by the file and the row: `name#row`.
+
+    They are in the column that `read_parquet` takes. Where there is none of structs, a column of bytes or of text is
+    taken: `image`, `bytes`, `jpg`, `png`, `webp`, `url` or `path`. Text is the address of a picture, or its path from
+    the folder of the file; so is the field `path` of a struct that has no bytes.
+
+    Args:
+        file: The file, open for reading and seeking.
+        name: Of the file, as it is to stand in ids.
+        place: Makes a picture's source of such a text.
+
+    Yields:
+        The pictures, with the label of the column that `read_parquet` takes too.
+
+    Raises:
+        DataError: there is no such column.
+    """
+    parquet = _import_parquet(name)
+    with parquet.ParquetFile(file) as opened:
+        schema = opened.schema_arrow
+        column = _find_pictures_or_addresses(schema, name)
+        label = next((known for known in LABEL_NAMES if known in schema.names), None)
+        row = 0
+        columns = [column, *([label] if label else [])]
+        for batch in opened.iter_batches(columns=columns, batch_size=_BATCH_ROWS, use_threads=False):
+            labels = batch.column(label).to_pylist() if label else [None] * len(batch)
+            for value, known in zip(batch.column(column), labels, strict=True):
+                yield Picture(f"{name}#{row}", _source_of(value.as_py(), place), _label_text(known))
+                row += 1
+
+
+def n_rows(file: IO[bytes], name: str) -> int:
+    """How many rows a parquet file has."""
+    with _import_parquet(name).ParquetFile(file) as opened:
+        return int(opened.metadata.num_rows)
+
+
+def _source_of(value: Any, place: Callable[[str], Source]) -> Source:
+    if isinstance(value, dict):
+        value = value.get("bytes") or value.get("path")
+    if isinstance(value, str):
+        return place(value)
+    # A row without bytes becomes an empty picture, which is reported as one that cannot be read.
+    return value if isinstance(value, bytes) else b""
+
+
+def _label_text(value: Any) -> str | None:
+    return None if value is None or isinstance(value, float) else str(value)
+
+
+def _find_pictures_or_addresses(schema: Any, name: str) -> str:
+    import pyarrow.types
+
+    types = pyarrow.types
+    kinds = (types.is_binary, types.is_large_binary, types.is_string, types.is_large_string)
+    if not any(_holds_pictures(field.type) for field in schema):
+        for known in _PLAIN_NAMES:
+            if known in schema.names and any(is_kind(schema.field(known).type) for is_kind in kinds):
+                return known
+    return _find_pictures(schema, name)
 
 
 def _import_parquet(name: str) -> Any:
     try:
         import pyarrow.parquet
     except ImportError:
-        raise DataError(
+        raise MissingPackageError(
             f"{printable(name)}: reading parquet files needs pyarrow; run: pip install 'clusterloom[parquet]'"
         ) from None
     return pyarrow.parquet

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from clusterloom.console import ProgressReport, no_progress
+from clusterloom.data.images import PixelRange
 from clusterloom.device import Compute, memory_errors_named
 from clusterloom.errors import DataError, SettingsError
 from clusterloom.estimators.outliers import fit_pixel_variances, outlier_threshold
@@ -71,7 +72,9 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         outlier_threshold_: Scores below it are flagged by `predictions`, in nats.
         network_: The trained `ClusterNetwork`.
         image_shape_: Height, width, channels.
-        pixel_range_: Values that were scaled to 0 and 1; (0, 1) for uint8 and for numbers in that range.
+        pixel_range_: Values that were scaled to 0 and 1; (0, 1) for uint8 and for numbers in that range. Two tuples
+            where every channel has its own.
+        reading_: What later images have to be read with, see `clusterloom.data.ImageSet`.
         n_features_in_: Numbers per image.
     """
 
@@ -89,7 +92,8 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
     about_: dict[str, Any]
     outlier_threshold_: float
     image_shape_: tuple[int, int, int]
-    pixel_range_: tuple[float, float]
+    pixel_range_: PixelRange
+    reading_: dict[str, Any]
     n_features_in_: int
 
     if TYPE_CHECKING:  # every method has its own, see `parameters_of`
@@ -160,6 +164,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         """
         settings = self.settings
         fewest, most = self.cluster_range()
+        self.reading_ = {}
         images = images_from(self, X, reset=True)
         if len(images) < fewest:
             raise SettingsError(f"{len(images)} samples are too few for n_clusters={fewest}")
@@ -277,8 +282,15 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
 
     def to_unit(self, images: np.ndarray) -> np.ndarray:
         """Images in `pixel_range_`, as `decode` and `reconstruct` give them, brought to [0, 1] to be shown."""
-        low, high = self.pixel_range_
-        return images if (low, high) == (0.0, 1.0) else (images - np.float32(low)) / np.float32(high - low)
+        if self.pixel_range_ == (0.0, 1.0):
+            return images
+        low, high = (np.asarray(bound, np.float32) for bound in self.pixel_range_)
+        return (images - low) / np.where(high > low, high - low, 1)
+
+    def shown(self, images: np.ndarray) -> np.ndarray:
+        """Images (..., C) in the channels that pictures show: those that `reading_` names for that, or all."""
+        channels = self.reading_.get("shown")
+        return images[..., list(channels)] if channels else images
 
     def save(self, path: str | Path, pictures: Mapping[str, bytes] | None = None, overwrite: bool = False) -> None:
         """Write a model directory; see `clusterloom.model_dir.write`.
@@ -318,8 +330,10 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         return compute if processes.num_processes == 1 else Compute(processes.device, compute.precision)
 
     def _in_training_range(self, images: np.ndarray) -> np.ndarray:
-        low, high = self.pixel_range_
-        return images if (low, high) == (0.0, 1.0) else np.float32(low) + images * np.float32(high - low)
+        if self.pixel_range_ == (0.0, 1.0):
+            return images
+        low, high = (np.asarray(bound, np.float32) for bound in self.pixel_range_)
+        return low + images * (high - low)
 
     def _describe_training(self, images: np.ndarray, compute: Compute, progress: ProgressReport) -> None:
         """Set what is known of the training images once the network is trained."""

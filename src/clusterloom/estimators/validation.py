@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_array, validate_data
 
-from clusterloom.data.images import ImageSet, contrast_note
+from clusterloom.data.arrays import array_range, is_channels_first
+from clusterloom.data.images import ImageSet, PixelRange, contrast_note, range_text
 from clusterloom.errors import DataError, DataWarning, SettingsError
 
 _CHUNK_IMAGES = 8192  # looked at in one go, so that memory stays flat
@@ -53,6 +54,7 @@ def _of_set(estimator: Any, X: ImageSet, reset: bool) -> np.ndarray:
     own = X.pixel_range or (0.0, 1.0)
     if reset:
         estimator.pixel_range_ = own
+        estimator.reading_ = dict(X.reading)
     if own == estimator.pixel_range_:
         return images
     if (0.0, 1.0) in (own, estimator.pixel_range_):
@@ -60,19 +62,18 @@ def _of_set(estimator: Any, X: ImageSet, reset: bool) -> np.ndarray:
             f"the model was trained on {_range_text(estimator.pixel_range_)}, and {X.name} holds {_range_text(own)}; "
             "convert them the same way"
         )
-    low, high = own
-    return _scaled(estimator, np.float32(low) + images * np.float32((high - low) / 255), reset)
+    low, high = (np.asarray(bound, np.float32) for bound in own)
+    return _scaled(estimator, low + images * ((high - low) / 255), reset)
 
 
-def _range_text(pixel_range: tuple[float, float]) -> str:
-    low, high = pixel_range
-    return "pixels of 8 bits" if (low, high) == (0.0, 1.0) else f"values from {low:g} to {high:g}"
+def _range_text(pixel_range: PixelRange) -> str:
+    return "pixels of 8 bits" if pixel_range == (0.0, 1.0) else f"values from {range_text(pixel_range)}"
 
 
 def _from_images(estimator: Any, X: Any, reset: bool) -> np.ndarray:
     images = check_array(X, ensure_2d=False, allow_nd=True, dtype=None, ensure_all_finite=False, ensure_min_samples=1)
     images = images[..., None] if images.ndim == 3 else images
-    if images.shape[1] in (1, 3) and images.shape[3] not in (1, 3):
+    if is_channels_first(images.shape):
         images = np.moveaxis(images, 1, 3)  # channels first, as PyTorch has them
     shape = images.shape[1:]
     if reset:
@@ -136,8 +137,7 @@ def _scaled(estimator: Any, images: np.ndarray, reset: bool) -> np.ndarray:
         images = images.astype(np.uint8) * np.uint8(255)
     if reset:
         estimator.pixel_range_ = _pixel_range(images)
-    low, high = estimator.pixel_range_
-    if (low, high) == (0.0, 1.0):
+    if estimator.pixel_range_ == (0.0, 1.0):
         if images.dtype == np.uint8:
             if reset and (note := contrast_note(images)):
                 warnings.warn(note, DataWarning, stacklevel=4)
@@ -148,20 +148,18 @@ def _scaled(estimator: Any, images: np.ndarray, reset: bool) -> np.ndarray:
                 "numbers from 0 to 1: convert them the same way"
             )
         return images.astype(np.float32, copy=False)
+    low, high = (np.asarray(bound, np.float32) for bound in estimator.pixel_range_)
     scaled = images.astype(np.float32)
-    scaled -= np.float32(low)
-    scaled /= np.float32(high - low)
-    return scaled
+    scaled -= low
+    scaled /= np.where(high > low, high - low, 1)
+    return scaled.clip(0, 1, out=scaled)
 
 
-def _pixel_range(images: np.ndarray) -> tuple[float, float]:
-    """(0, 1) for uint8 and for numbers that lie there; otherwise the smallest and largest value."""
-    if images.dtype == np.uint8:
+def _pixel_range(images: np.ndarray) -> PixelRange:
+    """(0, 1) for uint8 and for numbers that lie there; otherwise what files are scaled by too, `percentile_range`."""
+    if images.dtype == np.uint8 or (images.min() >= 0 and images.max() <= 1):
         return 0.0, 1.0
-    low, high = float(images.min()), float(images.max())
-    if low >= 0 and high <= 1:
-        return 0.0, 1.0
-    return low, high if high > low else low + 1.0
+    return array_range(images)
 
 
 def warn_of_duplicates(images: np.ndarray) -> None:

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from clusterloom.console import ProgressReport
+from clusterloom.corrections.apply import cluster_places
 from clusterloom.corrections.assignment import Assignment
 from clusterloom.corrections.editor import Editor
 from clusterloom.corrections.journal import Journal
 from clusterloom.data.images import ImageSet
 from clusterloom.errors import ClusterloomError, printable
 from clusterloom.explore.appearance import Appearance
+from clusterloom.mosaics import Mosaic, mosaics
 from clusterloom.palette import Style, styles
 from clusterloom.predictions import Predictions, joint_features, predict_images
 from clusterloom.tables import Labels
@@ -85,6 +87,26 @@ class Collection:
             self.kept[name] = (revision, make(self))
         return self.kept[name][1]
 
+    @property
+    def styles(self) -> list[Style]:
+        """Of every cluster number that there is or was: undo brings a merged one back.
+
+        A cluster of the user's is placed where it began, so that it keeps its colour whatever comes and goes.
+        """
+        return styles(cluster_places(self.predictions.middles, self.predictions.position, self.assignment))
+
+    def mosaic_of(self, row: int) -> Mosaic | None:
+        """The tiles of the picture that an image was cut from; None where images are no tiles."""
+        return self._mosaics[row] if self._mosaics else None
+
+    @cached_property
+    def _mosaics(self) -> list[Mosaic]:
+        """The mosaic of each image; none where they are no tiles."""
+        if not self.images.reading.get("tile"):
+            return []
+        by_row = {int(row): mosaic for mosaic in mosaics(self.images.ids) for row in mosaic.rows[mosaic.rows >= 0]}
+        return [by_row[row] for row in range(len(self.images))]
+
     @cached_property
     def ranks(self) -> dict[str, np.ndarray]:
         """Place of each image in an order, from 0 for the first to 1 for the last, shape (N,), float32.
@@ -153,13 +175,13 @@ class Collection:
         return [(int(k), float(total[k])) for k in np.argsort(-total, kind="stable") if k in set(self.owners.tolist())]
 
     def pixels(self, rows: list[int]) -> np.ndarray:
-        """Some images, in the order of `rows`, shape (n, H, W, C), uint8.
+        """Some images, in the order of `rows`, in the channels that pictures show, shape (n, H, W, C), uint8.
 
         Raises:
             NotFoundError: one of them is not there.
         """
         self.check(max(rows))
-        return np.stack([self.images.images[row] for row in rows])
+        return np.stack([self.images.shown(row) for row in rows])
 
     def check(self, row: int) -> None:
         """Refuse a row number that no image has.

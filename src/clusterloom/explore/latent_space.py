@@ -148,12 +148,12 @@ def deviations(session: Session) -> np.ndarray:
 
 
 def decode(session: Session, latents: np.ndarray) -> np.ndarray:
-    """Images (N, H, W, C), uint8, from latents (N, D)."""
+    """Images (N, H, W, C), uint8, in the channels that pictures show, from latents (N, D)."""
     network = session.model.network_
     (images,) = _apply(
         session.model, lambda z: (network.decode(z.flatten(1)).permute(0, 2, 3, 1),), _as_images(latents)
     )
-    return to_uint8(images)
+    return session.model.shown(to_uint8(images))
 
 
 def predictions(model: ImageClusterer, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, float, np.ndarray]:

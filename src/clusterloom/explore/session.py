@@ -144,6 +144,8 @@ class Session:
     def _prepare(self, load: Load, failed: Callable[[], None]) -> None:
         try:
             images = load(self.model, self._report)
+            if images.reading.get("tile"):
+                self.source = None  # tiles have no files of their own
             labels = labels_of(images, self._labels_file)
             self.data_key = images.fingerprint(self._report)
             journal = Journal(self.journal_path, self.model_sha256, self.data_key)

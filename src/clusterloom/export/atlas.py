@@ -57,7 +57,7 @@ def write_atlas(
             part["id"] = list(map(encode_id, part["id"]))
             part["image"] = [
                 {"bytes": png_bytes(to_picture(image), made=False), "path": id_}
-                for image, id_ in zip(images.images[rows], part["id"], strict=True)
+                for image, id_ in zip(images.shown(rows), part["id"], strict=True)
             ]
             writer.write_table(pyarrow.table(part, schema=schema))
     progress("writing images", len(images), len(images))

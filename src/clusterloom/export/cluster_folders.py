@@ -2,7 +2,9 @@
 
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -84,25 +86,79 @@ def sort_into(
             replaced; links are wanted and there are no files; an original is no longer there.
         OSError: the disk is full or not writable; what was in the folder is intact.
     """
-    check_sort_target(folder, source, overwrite, link)
-    originals = [] if source is None else [source.resolve() / _checked(id_) for id_ in images.ids]
-    _check_apart(folder, {path.parent for path in originals})  # which a link may have led elsewhere
-    names = []
-    with new_directory(folder) as scratch:
-        for row, cluster in enumerate(labels.tolist()):
-            if row % _IMAGES_PER_STEP == 0:
-                progress("sorting images into folders", row, len(images))
-            inside = scratch / f"cluster-{cluster}"
-            if source is None:
-                target = _free(inside / _png_name(images.ids[row]), row)
-                target.write_bytes(png_bytes(to_picture(images.images[row]), made=False))
-            else:
-                target = _free(inside / images.ids[row], row)
-                _place(originals[row], target, link)
-            names.append(target.relative_to(scratch).as_posix())
-        write_facts(scratch, _KIND, {"images": len(images), "files": names})
+    with sorting_into(folder, source, link=link, overwrite=overwrite) as sort:
+        for block in images.blocks(_IMAGES_PER_STEP):
+            progress("sorting images into folders", len(sort.names), len(images))
+            sort.add(block, labels[len(sort.names) : len(sort.names) + len(block)])
     progress("sorting images into folders", len(images), len(images))
-    return len(np.unique(labels))
+    return len(sort.clusters)
+
+
+@contextmanager
+def sorting_into(
+    folder: Path, source: Path | None, *, link: bool = False, overwrite: bool = False
+) -> "Iterator[ClusterFolders]":
+    """What `sort_into` makes, one block of images after the other.
+
+    Args:
+        folder: As for `sort_into`, and so are all others.
+        source: The folder that the images are read from.
+        link: Make symbolic links instead of copies.
+        overwrite: Replace what an earlier call made.
+
+    Yields:
+        What takes the blocks. The folder appears when all are there.
+
+    Raises:
+        DataError: see `sort_into`.
+    """
+    check_sort_target(folder, source, overwrite, link)
+    with new_directory(folder) as scratch:
+        sort = ClusterFolders(folder, scratch, source and source.resolve(), link)
+        yield sort
+        write_facts(scratch, _KIND, {"images": len(sort.names), "files": sort.names})
+
+
+@dataclass
+class ClusterFolders:
+    """Folders of clusters while they are made.
+
+    Attributes:
+        folder: Where they will be.
+        scratch: Where they are made.
+        source: The folder of the originals; None where there are none.
+        link: Whether originals are linked to and not copied.
+        names: Of the files so far, inside the folder.
+        clusters: Those that have images so far.
+    """
+
+    folder: Path
+    scratch: Path
+    source: Path | None
+    link: bool
+    names: list[str] = field(default_factory=list)
+    clusters: set[int] = field(default_factory=set)
+    _homes: set[Path] = field(default_factory=set)
+
+    def add(self, images: ImageSet, labels: np.ndarray) -> None:
+        """Put images into the folders of their clusters, `labels` of shape (N,)."""
+        if images.reading.get("tile") and self.link:
+            raise DataError("tiles have no files to link to; sort copies")
+        has_originals = self.source is not None and not images.reading.get("tile")
+        for row, cluster in enumerate(labels.tolist()):
+            inside, number = self.scratch / f"cluster-{cluster}", len(self.names)
+            if has_originals and self.source is not None:
+                original = self.source / _checked(images.ids[row])
+                if original.parent not in self._homes:  # which a link may have led elsewhere
+                    _check_apart(self.folder, {original.parent})
+                    self._homes.add(original.parent)
+                target = _free(inside / images.ids[row], number)
+                _place(original, target, self.link)
+            else:
+                target = _free(inside / _png_name(images.ids[row]), number)
+                target.write_bytes(png_bytes(to_picture(images.shown(row)), made=False))
+            self.names.append(target.relative_to(self.scratch).as_posix())
+            self.clusters.add(cluster)
 
 
 def _check_apart(folder: Path, homes: Iterable[Path]) -> None:

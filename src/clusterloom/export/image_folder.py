@@ -38,7 +38,7 @@ def write_image_folder(
             progress("writing images", row, len(images))
             (folder / name).parent.mkdir(parents=True)
         # No fsync for each of them, which would take minutes: the whole folder gets its name once all are there.
-        to_picture(images.images[row]).save(folder / name)
+        to_picture(images.shown(row)).save(folder / name)
     progress("writing images", len(images), len(images))
     write_table(
         {"file_name": names, **image_columns(images, predictions, corrections)}, str(folder / "metadata.parquet")

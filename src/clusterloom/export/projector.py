@@ -63,7 +63,7 @@ def write_projector(
         folder / "metadata.tsv", _table_bytes(_chosen(image_columns(images, predictions, corrections), rows))
     )
     progress("drawing the sheet of images", 0, 0)
-    sheet, (width, height) = sprite_sheet(images.images, rows)
+    sheet, (width, height) = sprite_sheet(images, rows)
     write_atomically(folder / "sprite.png", png_bytes(sheet))
     config = [
         _EMBEDDING.format(name=name, rows=len(tensor), dimensions=tensor.shape[1], width=width, height=height)
@@ -72,11 +72,11 @@ def write_projector(
     write_atomically(folder / "projector_config.pbtxt", "".join(config).encode("ascii"))
 
 
-def sprite_sheet(images: np.ndarray, rows: np.ndarray) -> tuple[Image.Image, tuple[int, int]]:
+def sprite_sheet(images: ImageSet, rows: np.ndarray) -> tuple[Image.Image, tuple[int, int]]:
     """Images side by side, row by row, as many to a row as there are rows.
 
     Args:
-        images: Shape (N, H, W, C), uint8.
+        images: The images.
         rows: Which of them, in which order, shape (M,).
 
     Returns:
@@ -84,12 +84,12 @@ def sprite_sheet(images: np.ndarray, rows: np.ndarray) -> tuple[Image.Image, tup
         not fit.
     """
     per_side = math.ceil(math.sqrt(len(rows)))
-    height, width = images.shape[1:3]
+    height, width = images.image_shape[:2]
     scale = min(1.0, MOST_PIXELS // per_side / max(height, width))
     tile = max(1, int(width * scale)), max(1, int(height * scale))
-    sheet = Image.new("RGB" if images.shape[-1] >= 3 else "L", (per_side * tile[0], per_side * tile[1]))
+    sheet = Image.new("RGB" if images.shown(0).shape[-1] >= 3 else "L", (per_side * tile[0], per_side * tile[1]))
     for position, row in enumerate(rows):
-        picture = to_picture(images[row])
+        picture = to_picture(images.shown(row))
         if picture.size != tile:
             picture = picture.resize(tile, Image.Resampling.BOX)
         y, x = divmod(position, per_side)

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from clusterloom.data.images import as_range
+from clusterloom.data.options import ReadOptions, check_shown
 from clusterloom.errors import ClusterloomError, ModelError
 
 # Where and in what company a model was made has no place in it: another machine may load it.
@@ -25,7 +27,7 @@ class ModelContents:
 
     Attributes:
         settings: What rebuilds the estimator, JSON values: its method and parameters, image_shape, n_clusters,
-            pixel_range and n_features_in.
+            pixel_range, reading and n_features_in.
         about: Versions, data, time and device of the run, for people and reports.
         tensors: Weights and fitted arrays.
         history: Records of metrics.jsonl.
@@ -47,6 +49,7 @@ def contents_of(estimator: Any) -> ModelContents:
         "image_shape": estimator.image_shape_,
         "n_clusters": estimator.n_clusters_,
         "pixel_range": estimator.pixel_range_,
+        "reading": estimator.reading_,
         "n_features_in": estimator.n_features_in_,
     }
     tensors = {f"network.{k}": v.detach().cpu().numpy() for k, v in estimator.network_.state_dict().items()}
@@ -79,8 +82,10 @@ def restored(cls: type[Estimator], contents: ModelContents, path: Path) -> Estim
         estimator = cls(**vars(cls.Settings.of(settings["parameters"])))
         estimator.image_shape_ = height, width, channels = _whole_numbers(settings["image_shape"])
         estimator.n_features_in_ = int(settings["n_features_in"])
-        low, high = (float(value) for value in settings["pixel_range"])
-        estimator.pixel_range_ = low, high
+        estimator.pixel_range_ = as_range(settings["pixel_range"])
+        if np.size(estimator.pixel_range_[0]) not in (1, channels):
+            raise ValueError("pixel_range is for another number of channels")
+        estimator.reading_ = _reading(settings.get("reading", {}), channels)
         fewest, most = estimator.cluster_range()
         (n_clusters,) = _whole_numbers([settings["n_clusters"]])
         if not fewest <= n_clusters <= most:
@@ -98,6 +103,16 @@ def restored(cls: type[Estimator], contents: ModelContents, path: Path) -> Estim
         why = " ".join(str(error).split())
         raise ModelError(f"{path}: the model's settings cannot be used ({why})") from error
     return estimator
+
+
+def _reading(known: Any, n_channels: int) -> dict[str, Any]:
+    """How images are read, if these are options that reading has."""
+    unknown = set(known) - {"channels", "tile", "shown"}
+    if unknown:
+        raise ValueError(f"unknown ways of reading: {', '.join(sorted(unknown))}")
+    channels, shown = (None if known.get(name) is None else tuple(known[name]) for name in ("channels", "shown"))
+    check_shown(shown, n_channels)
+    return ReadOptions(channels=channels, tile=known.get("tile"), show=shown).reading
 
 
 def _whole_numbers(values: Any) -> tuple[int, ...]:

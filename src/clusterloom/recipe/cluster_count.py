@@ -16,11 +16,11 @@ from clusterloom.recipe.neighbours import modularity, neighbour_graph
 from clusterloom.recipe.ties import Ties
 from clusterloom.training.randomness import numpy_generator
 
-_POINTS = 5000
+_POINTS = 3000
 _POINTS_PER_CLUSTER = 8
 _STARTS = 2
 _FINENESS = (1.0, 1.5)
-_DIVISIONS = 10
+_DIVISIONS = 5
 _LINKED = 1000  # fewer than for pseudo-labels: what counts here is the number, not each image
 _STABILITY_COUNTS = 0.02
 _EACH_COSTS = 0.4
@@ -66,7 +66,7 @@ def cluster_count_evidence(
     """Evidence for every number of clusters from `fewest` to `most`, or as far as the points go: none for a handful.
 
     For each number, guides in all spaces come to a consensus (`clusterloom.recipe.consensus`), as for the pseudo-labels
-    but on 5,000 images, with one layout of each space, and with fewer guides.
+    but on 3,000 images, with one layout of each space, and with fewer guides.
 
     Args:
         spaces: Points of each space, shape (N, D).

@@ -126,10 +126,13 @@ def _title(cluster: int, corrected: Assignment | None) -> str:
 
 
 def new_images(model: ImageClusterer, cluster: int) -> np.ndarray:
-    """New images of a cluster, always the same, (n, H, W, C) in [0, 1]; none if it is empty or the model makes none."""
+    """New images of a cluster, always the same, (n, H, W, C) in [0, 1], in the channels that pictures show.
+
+    None if it is empty or the model makes none.
+    """
     if not model.generates or cluster >= model.n_clusters_ or model.cluster_sizes_[cluster] == 0:
         return np.empty((0, *model.image_shape_), np.float32)
-    return model.to_unit(model.sample(_number_shown(model.n_clusters_), cluster, random_state=cluster))
+    return model.shown(model.to_unit(model.sample(_number_shown(model.n_clusters_), cluster, random_state=cluster)))
 
 
 def outliers(seen: Seen) -> list[Shown]:
@@ -184,7 +187,7 @@ def _classes(members: np.ndarray, labels: Labels | None) -> list[tuple[str, floa
 
 
 def _shown(seen: Seen, row: int, caption: str = "", more: str = "") -> Shown:
-    return Shown(thumbnail(seen.images.images[row]), _text(seen, row, more), caption, row)
+    return Shown(thumbnail(seen.images.shown(row)), _text(seen, row, more), caption, row)
 
 
 def _text(seen: Seen, row: int, more: str = "") -> str:

@@ -26,7 +26,8 @@ from clusterloom.report.origin import (
     recipe_of,
     settings_rows,
 )
-from clusterloom.report.thumbnails import raster
+from clusterloom.report.places import Places, places
+from clusterloom.report.thumbnails import photograph, raster
 
 if TYPE_CHECKING:
     from clusterloom.estimators.base import ImageClusterer
@@ -59,6 +60,7 @@ class Contents:
     spots: list[tuple[Spot, str]]
     silhouette: float | None
     outliers: list[Shown]
+    places: Places | None
     evaluation: Evaluation | None
     panels: list[charts.Panel]
     stages: list[tuple[str, int, float, float]]
@@ -98,6 +100,7 @@ def contents(subject: Subject) -> Contents:
         spots=[] if seen is None or drawn is None else spots(seen, drawn),
         silhouette=None if said is None else sampled_silhouette_score(said.latents, said.labels),
         outliers=[] if seen is None else outliers(seen),
+        places=None if seen is None else places(seen, shown),
         evaluation=None if seen is None or seen.labels is None else evaluation(seen.predictions, seen.own, seen.labels),
         panels=charts.loss_panels(model.history_),
         stages=charts.stage_rows(model.history_),
@@ -143,4 +146,5 @@ def render(content: Contents) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"count": "{:,}".format, "percent": percent, "number": number, "raster": raster}
+    environment.filters["photograph"] = photograph
     return environment.get_template("page.html").render(page=content, charts=charts)

@@ -146,5 +146,5 @@ def _grids(subject: Subject, content: Contents) -> dict[str, tuple[str, np.ndarr
         name, of = f"cluster-{cluster.number}", f"of cluster {cluster.number}"
         members[f"{name}-typical"] = (f"the most typical images {of}", cluster.typical)
         members[f"{name}-least-certain"] = (f"the least certain images {of}", cluster.doubtful)
-    images = subject.seen.images.images
-    return grids | {name: (title, images[[one.row for one in some]]) for name, (title, some) in members.items()}
+    images = subject.seen.images
+    return grids | {name: (title, images.shown([one.row for one in some])) for name, (title, some) in members.items()}

@@ -35,11 +35,11 @@ def model_pictures(model: ImageClusterer, images: ImageSet, progress: ProgressRe
     looked_at = replace(images, images=images.images[::step], ids=images.ids[::step], labels=None, class_names=())
     said = Predictions(**model.predictions(looked_at, progress))
     clusters = range(model.n_clusters_)
-    members = [looked_at.images[said.typical(k, _SHOWN)] for k in clusters]
+    members = [looked_at.shown(said.typical(k, _SHOWN)) for k in clusters]
     sizes = [f"cluster {k}\n{model.cluster_sizes_[k]:,}" for k in clusters]
     pictures = {"clusters.png": png_bytes(image_grid(members, sizes, "the most typical images of each cluster"))}
     if model.generates:
-        new = [model.to_unit(model.sample(_SHOWN, k, random_state=k)) for k in clusters]
+        new = [model.shown(model.to_unit(model.sample(_SHOWN, k, random_state=k))) for k in clusters]
         names = [f"cluster {k}" for k in clusters]
         pictures["generated.png"] = png_bytes(image_grid(new, names, "new images of each cluster, made by the model"))
     if evidence := evidence_of(model):

@@ -32,6 +32,13 @@ def raster(picture: Image.Image) -> str:
     return _uri(*_lossless(picture))
 
 
+def photograph(picture: Image.Image) -> str:
+    """A data URI of a large picture that need not keep every pixel."""
+    if not features.check("webp"):
+        return raster(picture)
+    return _uri(*_encoded(picture, "webp", quality=85, method=4))
+
+
 def _lossless(picture: Image.Image) -> tuple[str, bytes]:
     """Format and contents of the smallest file that keeps every pixel."""
     png = _encoded(picture, "png", optimize=True)

@@ -45,6 +45,8 @@ export const upload = async (file) => {
 };
 
 export const imageUrl = (row) => `/image/${row}.png?v=${start.version}`;
+/** The picture that a tile was cut from, as it is coloured after an edit. */
+export const placeUrl = (row, revision) => `/place/${row}.png?r=${revision}`;
 export const spriteUrl = (rows) => `/sprites.png?rows=${rows.join(",")}&v=${start.version}`;
 
 /** Run an action of the user; what goes wrong is said instead of thrown. */

@@ -1,6 +1,6 @@
 // The panel beside the views: the image that is looked at, and the images that are chosen.
 
-import { attempt, getBytes, getJson, imageUrl, postJson } from "./api.js";
+import { attempt, getBytes, getJson, imageUrl, placeUrl, postJson } from "./api.js";
 import { colour, dot } from "./colours.js";
 import { openLarge } from "./dialogs.js";
 import { byId, chance, count, debounced, h, number, percent, refill, say } from "./dom.js";
@@ -67,6 +67,7 @@ export class Details {
     refill(this.imageBox,
       h("h2", { class: "id", tabindex: "-1" }, details.id),
       h("button", { id: "enlarge", class: "picture", "aria-label": "Enlarge the image", title: "Enlarge", onclick: () => openLarge(row, details.id) }, h("img", { class: "large", src: imageUrl(row), alt: `image ${details.id}` })),
+      details.is_tile ? h("img", { class: "place", src: placeUrl(row, store.state.revision), alt: "the whole picture, this tile framed, in the colours of the clusters" }) : "",
       h("p", {}, dot(details.cluster), details.title),
       facts.length ? h("p", { class: "quiet" }, facts.join("; ")) : "",
       probabilityBars(details.probabilities.filter(([, p], i) => i < 2 || p >= 0.005)),

@@ -48,7 +48,7 @@ def save_images(session: Session, rows: Rows, how: Literal["copies", "links"]) -
     with new_directory(target) as scratch:
         for row, identifier, name in zip(chosen, ids, names, strict=True):
             if source is None:
-                (scratch / name).write_bytes(png_bytes(to_picture(images.images[row]), made=False))
+                (scratch / name).write_bytes(png_bytes(to_picture(images.shown(row)), made=False))
             else:
                 _place_file(source, identifier, scratch / name, how == "links")
     return _written(target, len(chosen))

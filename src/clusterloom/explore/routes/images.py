@@ -4,12 +4,15 @@ import numpy as np
 from starlette.responses import JSONResponse, Response
 
 from clusterloom.corrections.forms import ClusterNumber, Row, Rows
+from clusterloom.explore.collection import NotFoundError
 from clusterloom.explore.requests import Count, FewRows, RowText, SearchText
 from clusterloom.explore.session import Session
 from clusterloom.explore.sheets import SHEET_COLUMNS, png_response, sheet, thumbnails
+from clusterloom.mosaics import assembled, outlined, tinted
 from clusterloom.pictures import to_picture
 
 _TOP = 5
+_PLACE_PIXELS = 288  # of the longer side: what the panel has room for
 
 
 def image(session: Session, row: Row, v: str = "") -> Response:
@@ -21,6 +24,21 @@ def sprites(session: Session, rows: RowText, v: str = "") -> Response:
     """Several images on one sheet, each as a thumbnail."""
     images = thumbnails(session.collection.pixels([int(row) for row in rows.split(",")]))
     return _kept(session, v, png_response(sheet(images, min(SHEET_COLUMNS, len(images)))))
+
+
+def place(session: Session, row: Row, r: str = "") -> Response:
+    """The picture that a tile was cut from, in the colours of the clusters as they are now, with a frame around it.
+
+    It is another one after an edit; the revision `r` alone tells a browser so.
+    """
+    collection = session.collection
+    collection.check(row)
+    mosaic = collection.mosaic_of(row)
+    if mosaic is None:
+        raise NotFoundError(f"image {row} is no tile of a picture")
+    picture = assembled(collection.images, mosaic, _PLACE_PIXELS)
+    picture = tinted(picture, mosaic, collection.assignment.labels, collection.styles)
+    return png_response(outlined(picture, mosaic, row))
 
 
 def details(session: Session, row: Row) -> Response:
@@ -37,6 +55,7 @@ def details(session: Session, row: Row) -> Response:
             "score": float(predictions.score[row]) if np.isfinite(rank) else None,
             "score_rank": float(rank) if np.isfinite(rank) else None,
             "outlier": bool(predictions.outlier[row]),
+            "is_tile": collection.mosaic_of(row) is not None,
             "probabilities": collection.shares(predictions.proba[row])[:_TOP],
         }
     )

@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 
 from clusterloom.corrections.forms import ClusterNumber
 from clusterloom.data.boundary import reason
-from clusterloom.data.convert import read_pixels
+from clusterloom.data.convert import SIXTEEN_BITS, Target, read_picture
 from clusterloom.errors import DataError
 from clusterloom.explore.latent_space import decode, deviations, new_images, place, predictions
 from clusterloom.explore.requests import From, NewCount, Offsets, Seed, Spread, Steps, To
@@ -65,17 +65,22 @@ def latent_strips(session: Session, start: From) -> Response:
 def drop(session: Session, body: bytes) -> Response:
     """What the model says of a picture that the user brought."""
     height, width, channels = session.model.image_shape_
-    if channels not in (1, 3):
-        raise DataError(f"the model's images have {channels} channels; a picture has 1 or 3")
     if not body:
         raise DataError("the picture is empty")
-    own_range = session.model.pixel_range_
-    deep = {} if own_range == (0.0, 1.0) else {"deep_range": own_range}
+    own_range, picks = session.model.pixel_range_, session.model.reading_.get("channels")
+    target = Target(
+        height,
+        width,
+        channels,
+        SIXTEEN_BITS if own_range == (0.0, 1.0) else own_range,
+        None if picks is None else tuple(picks),
+    )
     try:
         with _ONE_PICTURE:
-            pixels, steps = read_pixels(body, height, width, channels, **deep)
+            read = read_picture(body, target)
     except Exception as error:  # decoders raise nearly anything on damaged bytes
         raise DataError(f"this picture cannot be read: {reason(error)}") from error
+    pixels = read.pixels[0, 0]
     proba, latents, score, rebuilt = predictions(session.model, pixels)
     order = np.argsort(-proba, kind="stable")
     collection = session.collection if session.ready else None
@@ -86,9 +91,9 @@ def drop(session: Session, body: bytes) -> Response:
             "probabilities": collection.shares(proba)[:10] if collection else _largest(proba, order[:10]),
             "score": score if np.isfinite(score) else None,
             "unlike": _unlike(session, pixels, score),
-            "steps": steps,
-            "seen": _encoded(to_picture(pixels)),
-            "rebuilt": "" if session.decodes else _encoded(to_picture(rebuilt)),
+            "steps": read.steps,
+            "seen": _encoded(to_picture(session.model.shown(pixels))),
+            "rebuilt": "" if session.decodes else _encoded(to_picture(session.model.shown(rebuilt))),
             "nearest": [] if collection is None or nearest is None else collection.briefs(nearest),
             "position": None if collection is None or nearest is None else collection.place(nearest),
         }

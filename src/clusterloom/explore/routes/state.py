@@ -7,7 +7,6 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 from starlette.responses import JSONResponse, Response
 
-from clusterloom.corrections.apply import cluster_places
 from clusterloom.corrections.edits import described
 from clusterloom.errors import DataError, printable
 from clusterloom.explore.collection import Collection
@@ -143,12 +142,7 @@ def _next(collection: Collection, cluster: int, shown: list[int]) -> dict[str, A
 
 
 def _styles(collection: Collection) -> list[list[str]]:
-    """Of every cluster number that there is or was: a merged one still has its probability, and undo brings it back.
-
-    A cluster of the user's is placed where it began, so that it keeps its colour whatever comes and goes.
-    """
-    predictions = collection.predictions
-    return _as_json(styles(cluster_places(predictions.middles, predictions.position, collection.assignment)))
+    return _as_json(collection.styles)
 
 
 def _as_json(chosen: list[Style]) -> list[list[str]]:

@@ -1,0 +1,198 @@
+"""Pictures one block at a time, for those who know already what pictures are to become: nothing is kept of them."""
+
+import queue
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from clusterloom.data.addresses import is_address, shown_address
+from clusterloom.data.boundary import only_data_errors
+from clusterloom.data.builtin import BUILTIN
+from clusterloom.data.convert import SIXTEEN_BITS, Read, Target, read_picture
+from clusterloom.data.folder import NoPicturesError, stream_folder
+from clusterloom.data.images import ImageSet
+from clusterloom.data.options import ReadOptions, check_shown
+from clusterloom.data.pictures import Picture, Problem, Tally, check_found, decoded, in_threads, notes_on, quiet_pillow
+from clusterloom.data.planes import check_range_fits
+from clusterloom.data.shards import Parts, is_array_address, parts_of, shards_in_folder
+from clusterloom.errors import DataError, printable
+
+_BLOCKS_AHEAD = 2
+
+T = TypeVar("T")
+
+
+@dataclass
+class ImageStream:
+    """Images that are read while they are asked for; they can be asked for once.
+
+    Memory does not grow with their number. The pictures of the next blocks are read on another thread meanwhile, and
+    each picture is opened once.
+
+    Args:
+        name: What the user named, for messages.
+        pictures: The pictures, or problems in their place.
+        target: What they become.
+        options: How they are read.
+        problems: Gets what the source could not read while it was looking for pictures.
+        skip_ours: Leave out pictures that clusterloom made.
+    """
+
+    name: str
+    pictures: Iterable[Picture | Problem]
+    target: Target
+    options: ReadOptions
+    problems: list[Problem] = field(default_factory=list)
+    skip_ours: bool = False
+
+    def __post_init__(self) -> None:
+        self._tally = Tally([], [], self.problems, tiled=self.options.tile is not None, skip_ours=self.skip_ours)
+
+    @property
+    def n_images(self) -> int:
+        """How many images there have been so far."""
+        return self._tally.images
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences on what was converted or left out so far."""
+        return tuple(notes_on(self._tally, self.target, self.options))
+
+    def blocks(self, size: int) -> Iterator[ImageSet]:
+        """The images in blocks of a size; the last one may be smaller.
+
+        Raises:
+            DataError: a picture cannot be read and `skip_bad` is off, all are of 8 bits where the range is for others,
+                or there are none.
+        """
+        return ahead(self._blocks(size), _BLOCKS_AHEAD)
+
+    def _blocks(self, size: int) -> Iterator[ImageSet]:
+        tally, images, ids = self._tally, np.empty((0, *self.target[:3]), np.uint8), list[str]()
+        with only_data_errors(self.name), quiet_pillow():
+            for more in decoded(in_threads(self._read, self.pictures, "", 0, self.options), tally):
+                self._check()
+                images, ids = np.concatenate([images, more]), ids + tally.ids
+                tally.ids.clear()
+                tally.labels.clear()
+                whole = len(ids) - len(ids) % size
+                for start in range(0, whole, size):
+                    yield self._set(images[start : start + size], ids[start : start + size])
+                images, ids = images[whole:], ids[whole:]
+            self._check(at_end=True)
+            if ids:
+                yield self._set(images, ids)
+
+    def _read(self, picture: Picture) -> Read:
+        return read_picture(picture.source, self.target, self.options.tile)
+
+    def _check(self, at_end: bool = False) -> None:
+        tally = self._tally
+        if (tally.problems and not self.options.skip_bad) or at_end:
+            check_found(tally, tally.images, self.options, self.name)
+        # Eight bits have no values of their own; a set may mix them with others, so one of these is enough.
+        if tally.images and not tally.deep and self.options.pixel_range is not None:
+            raise DataError(
+                f"{printable(self.name)} holds pixels of 8 bits, and the range given is for others; convert them the "
+                f"same way"
+            )
+        if tally.deep and self.options.pixel_range is None:
+            raise DataError(
+                f"{printable(self.name)} holds pictures that are not of 8 bits, and no range is given for them; "
+                f"convert them the same way as the others"
+            )
+
+    def _set(self, images: np.ndarray, ids: list[str]) -> ImageSet:
+        return ImageSet(images, ids, None, (), self.name, (), self.options.pixel_range, self.options.reading)
+
+
+def stream_pictures(source: str | Path, image_shape: tuple[int, int, int], options: ReadOptions) -> ImageStream | None:
+    """Pictures of a source, to be read block by block into a shape and a range that are known.
+
+    Args:
+        source: As for `clusterloom.data.load_images`.
+        image_shape: Height, width and channels that pictures are brought to, where the options name no others.
+        options: How pictures are read.
+
+    Returns:
+        The stream; None where the source holds arrays, which are memory-mapped anyway, or where a random choice is
+        wanted, for which all pictures have to be known.
+    """
+    if options.limit is not None or (isinstance(source, str) and source in BUILTIN):
+        return None
+    size = options.image_size or image_shape[:2]
+    channels = len(options.picks) if options.picks else options.kind or image_shape[2]
+    if options.pixel_range is not None:
+        check_range_fits(options.pixel_range, channels, shown_address(str(source)))
+    check_shown(options.show, channels)
+    target = Target(*size, channels, options.pixel_range or SIXTEEN_BITS, options.picks)
+    name = shown_address(str(source))
+    path = Path(source)
+    if not is_address(source) and path.is_dir() and str(source):
+        name, problems = f"folder {printable(path.resolve().name)}", list[Problem]()
+        try:
+            return ImageStream(name, stream_folder(path, name, problems), target, options, problems, True)
+        except NoPicturesError as error:
+            if not error.shards:
+                raise
+            parts: Parts | None = shards_in_folder(path, error.shards, name)
+    else:
+        parts = None if is_array_address(source) else parts_of(source, name)
+    return None if parts is None else ImageStream(name, parts.pictures(), target, options, [], True)
+
+
+def blocks_ahead(images: ImageSet, size: int) -> Iterator[ImageSet]:
+    """The images of a set in blocks of a size, which another thread reads into memory before they are asked for."""
+    copies = (replace(block, images=np.array(block.images)) for block in images.blocks(size))
+    return ahead(copies, _BLOCKS_AHEAD)
+
+
+def ahead(items: Iterator[T], n: int) -> Iterator[T]:
+    """Items that another thread makes, up to `n` of them before they are asked for; what it raises is raised here.
+
+    Example:
+        >>> list(ahead(iter("abc"), 2))
+        ['a', 'b', 'c']
+    """
+    made: queue.Queue[tuple[bool, T | BaseException | None]] = queue.Queue(n)
+    stopped = threading.Event()
+
+    def put(is_item: bool, what: "T | BaseException | None") -> bool:
+        while not stopped.is_set():
+            try:
+                made.put((is_item, what), timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def make() -> None:
+        try:
+            for item in items:
+                if not put(True, item):
+                    return
+            put(False, None)
+        except BaseException as error:  # whatever it is, the one who asks for items has to know
+            put(False, error)
+        finally:
+            if hasattr(items, "close"):
+                items.close()
+
+    thread = threading.Thread(target=make, name="reading ahead", daemon=True)
+    thread.start()
+    try:
+        while True:
+            is_item, what = made.get()
+            if is_item:
+                yield what  # type: ignore[misc]
+            elif isinstance(what, BaseException):
+                raise what
+            else:
+                return
+    finally:
+        stopped.set()
+        thread.join()

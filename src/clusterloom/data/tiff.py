@@ -1,0 +1,219 @@
+"""TIFF pictures by tifffile: any depth, strips and tiles, pages, BigTIFF, and axes as OME, ImageJ and others name them.
+
+tifffile reads what it can of a damaged file, fills in zeros for the rest and says so in a log. Here such a file is
+refused.
+"""
+
+import logging
+import math
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clusterloom.data.planes import Planes, check_claims, checked_values
+from clusterloom.errors import DataError, MissingPackageError
+
+MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+SUFFIXES = frozenset({".tif", ".tiff", ".btf", ".tf8"})
+_MISSING = "TIFF needs tifffile: pip install 'clusterloom[tiff]'"
+_DAMAGE = re.compile(r"zeroed|offset|corrupt|out of range|missing|incomplete|fail", re.IGNORECASE)  # among warnings
+_CHANNEL_AXES = "CS"
+_UNNAMED_AXES = "IQ"  # what tifffile calls pages of which the file does not say what they are
+_MINISWHITE, _MINISBLACK, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
+_JPEGS = (6, 7, 33007, 34892)  # codes of compressions
+_ALPHAS = (1, 2)  # associated and unassociated
+_REDUCED, _MASK = 1, 4  # flags of pages that show another page smaller, or what of it is transparent
+_TURNS = {
+    2: lambda x: x[:, ::-1],
+    3: lambda x: x[::-1, ::-1],
+    4: lambda x: x[::-1],
+    5: lambda x: x.swapaxes(0, 1),
+    6: lambda x: x.swapaxes(0, 1)[:, ::-1],
+    7: lambda x: x.swapaxes(0, 1)[::-1, ::-1],
+    8: lambda x: x.swapaxes(0, 1)[::-1],
+}
+
+
+class _Complaints(logging.Handler):
+    """What tifffile logs, kept apart by thread, for pictures are read in several."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._own = threading.local()
+
+    def begin(self) -> None:
+        self._own.records = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if hasattr(self._own, "records"):
+            self._own.records.append((record.levelno, record.getMessage()))
+
+    def check(self) -> None:
+        """Refuse the file if what was logged means that a part of it is not there."""
+        for level, text in self._own.records:
+            if level >= logging.ERROR or _DAMAGE.search(text):
+                raise DataError(f"damaged or incomplete: {text.split('> ', 1)[-1]}")
+
+
+_complaints = _Complaints()
+
+
+@contextmanager
+def open_tiff(file: IO[bytes], is_stack: bool) -> Iterator[Planes]:
+    """Open a TIFF picture, or a stack of them; the first series of pages of one shape is read.
+
+    Axes C (channel) and S (sample) are channels. Without these, so are pages of which the file does not say what they
+    are, unless `is_stack`. All other axes, such as T (time) and Z (depth), count the frames of a stack.
+
+    Args:
+        file: The file, open for reading and seeking.
+        is_stack: Whether the file may hold several pictures.
+
+    Yields:
+        The picture, not decoded yet.
+
+    Raises:
+        DataError: damaged, of a kind that is not read, or a stack where none is expected.
+        MissingPackageError: tifffile is not installed.
+    """
+    try:
+        import tifffile
+    except ImportError:
+        raise MissingPackageError(_MISSING) from None
+    logger = tifffile.logger()
+    if _complaints not in logger.handlers:
+        logger.addHandler(_complaints)
+        logger.propagate = False  # what matters of it becomes an error of ours
+    _complaints.begin()
+    # One file is one input: OME metadata may name others, which are not opened.
+    with tifffile.TiffFile(file, _multifile=False) as tiff:
+        if not tiff.series:
+            raise DataError("holds no picture")
+        planes = _planes(tiff, tiff.series[0], is_stack)
+        _complaints.check()
+        yield planes
+        _complaints.check()
+
+
+def _planes(tiff: Any, series: Any, is_stack: bool) -> Planes:
+    axes, shape, page = series.axes, series.shape, series.keyframe
+    if "Y" not in axes or "X" not in axes:
+        raise DataError(f"its axes are {axes} of {shape}; expected pictures of rows Y and columns X")
+    height, width = (shape[axes.index(axis)] for axis in "YX")
+    lengths = dict(zip(axes, shape, strict=True))
+    has_channels = any(lengths.get(axis, 1) > 1 for axis in _CHANNEL_AXES)
+    channel_axes = _CHANNEL_AXES + ("" if is_stack or has_channels else _UNNAMED_AXES)
+    channels = math.prod(n for axis, n in lengths.items() if axis in channel_axes)
+    frames = math.prod(n for axis, n in lengths.items() if axis not in channel_axes + "YX")
+    if frames > 1 and not is_stack:
+        raise DataError(
+            f"is a stack of {frames} pictures (axes {axes} of {shape}); save one file for each, or give the file "
+            f"itself as DATA"
+        )
+    others = sum(1 for other in tiff.series[1:] if not int(other.keyframe.subfiletype) & (_REDUCED | _MASK))
+    if others and is_stack:
+        raise DataError(f"holds {others + 1} pictures or stacks of different shapes; save one file for each")
+    check_claims(height, width, channels, np.dtype(series.dtype))
+    _check_extent(tiff, series)
+    alpha = channels > 1 and any(int(kind) in _ALPHAS for kind in page.extrasamples)
+    is_palette = int(page.photometric) == _PALETTE
+    if is_palette and channels == 1:
+        channels, alpha = 3, False
+    if _orientation(page) >= 5:
+        height, width = width, height
+    shown = channels - alpha
+    is_plain = shown in (1, 3) and (np.dtype(series.dtype) in (np.uint8, np.bool_) or is_palette)
+
+    def read(frame: int, steps: list[str], keep_alpha: bool) -> NDArray[Any]:
+        values = _frame(series, frame, channel_axes)
+        _complaints.check()
+        if others:
+            steps.append("first of several pictures in a file taken")
+        if any(axis in channel_axes and axis in _UNNAMED_AXES and n > 1 for axis, n in lengths.items()):
+            steps.append("pages of a file taken as its channels")
+        values = _meant(page, values)
+        turn = _TURNS.get(_orientation(page))
+        if turn is not None:
+            values = turn(values)
+            steps.append("rotated or mirrored as its orientation says")
+        if alpha and not keep_alpha and not is_plain:
+            values = values[..., :-1]
+            steps.append("transparency left out")
+        return checked_values(values, height, width)
+
+    return Planes(height, width, shown, is_plain, frames, read)
+
+
+def _orientation(page: Any) -> int:
+    tag = page.tags.get("Orientation")
+    return int(tag.value) if tag is not None and isinstance(tag.value, int) else 1
+
+
+def _check_extent(tiff: Any, series: Any) -> None:
+    """Refuse pages whose data would lie beyond the end of the file, or are fewer than the shape asks for."""
+    size = tiff.filehandle.size
+    for page in series.pages:
+        if page is None:
+            raise DataError("damaged or incomplete: a page is missing")
+        ends = [start + n for start, n in zip(page.dataoffsets, page.databytecounts, strict=False)]
+        if len(page.dataoffsets) != len(page.databytecounts) or max(ends, default=0) > size:
+            raise DataError(f"damaged or incomplete: its data should reach byte {max(ends, default=0)} of {size}")
+        expected = math.prod(page.chunked)
+        if len(ends) < expected:
+            raise DataError(f"damaged or incomplete: {len(ends)} of {expected} strips or tiles are there")
+
+
+def _frame(series: Any, frame: int, channel_axes: str) -> NDArray[Any]:
+    """Numbers (H, W, C) of one frame; of files with pages, only its own pages are decoded."""
+    own = series.keyframe.axes if len(series.pages) > 1 else series.axes
+    n_outer = len(series.axes) - len(own)
+    outer, outer_axes = series.shape[:n_outer], series.axes[:n_outer]
+    if series.axes[n_outer:] != own or len(series.pages) not in (1, math.prod(outer)):
+        own, outer, outer_axes, n_outer = series.axes, (), "", 0
+    if n_outer == 0:
+        return _last(series.asarray(maxworkers=1), own, frame, channel_axes)
+    # Which page holds which frame and channel: counted through the outer axes, frames first.
+    numbers = np.arange(math.prod(outer)).reshape(outer)
+    frame_places = [i for i, axis in enumerate(outer_axes) if axis not in channel_axes]
+    channel_places = [i for i, axis in enumerate(outer_axes) if axis in channel_axes]
+    n_frames = math.prod(outer[i] for i in frame_places)
+    table = numbers.transpose(*frame_places, *channel_places).reshape(n_frames, -1)
+    inner = zip(own, series.shape[n_outer:], strict=True)
+    per_page = math.prod(n for axis, n in inner if axis not in channel_axes + "YX")
+    pages = table[frame // per_page]
+    planes = [_last(series.pages[int(i)].asarray(maxworkers=1), own, frame % per_page, channel_axes) for i in pages]
+    return np.concatenate(planes, 2)
+
+
+def _last(values: NDArray[Any], axes: str, frame: int, channel_axes: str) -> NDArray[Any]:
+    """One frame (H, W, C) of numbers with any axes."""
+    if values.ndim != len(axes):
+        raise DataError(f"its header claims the axes {axes}, but its data have the shape {values.shape}")
+    frames = [i for i, axis in enumerate(axes) if axis not in channel_axes + "YX"]
+    channels = [i for i, axis in enumerate(axes) if axis in channel_axes]
+    ordered = values.transpose(*frames, axes.index("Y"), axes.index("X"), *channels)
+    height, width = values.shape[axes.index("Y")], values.shape[axes.index("X")]
+    return ordered.reshape(-1, height, width, math.prod(values.shape[i] for i in channels))[frame]
+
+
+def _meant(page: Any, values: NDArray[Any]) -> NDArray[Any]:
+    """What the stored numbers stand for: palettes looked up, white as 0 turned round, greys below 8 bits stretched."""
+    photometric, bits = int(page.photometric), int(page.bitspersample)
+    # Of YCbCr, the JPEG decoder makes RGB and no other does.
+    is_read = photometric in (_MINISWHITE, _MINISBLACK, _RGB, _PALETTE)
+    if not is_read and not (photometric == _YCBCR and int(page.compression) in _JPEGS):
+        name = getattr(page.photometric, "name", page.photometric)  # a plain number is one that TIFF does not know
+        raise DataError(f"its colours are {name}; save it as grey or RGB")
+    if photometric == _PALETTE and page.colormap is not None and values.shape[2] == 1:
+        colours: NDArray[Any] = (page.colormap >> 8).astype(np.uint8).T[values[..., 0]]
+        return colours
+    if photometric == _MINISWHITE and values.dtype.kind in "bu":
+        values = (1 << bits) - 1 - values if values.dtype.kind == "u" else ~values
+    if values.dtype == np.bool_ or (values.dtype == np.uint8 and bits < 8):
+        return (values.astype(np.uint16) * 255 // ((1 << bits) - 1)).astype(np.uint8)
+    return values

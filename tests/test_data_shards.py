@@ -1,0 +1,368 @@
+"""Shards, lists of addresses and addresses: the same images from everywhere, ids that stay, nothing secret said."""
+
+import io
+import json
+import sys
+import tarfile
+import threading
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+from data_helpers import random_pixels
+from PIL import Image
+
+from clusterloom.cli.program import run
+from clusterloom.data import load_images, source_folder, stream_images
+from clusterloom.data.boundary import reason, without_secrets
+from clusterloom.errors import DataError, MissingPackageError
+
+N, SHAPE = 12, (10, 12, 3)
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("CLUSTERLOOM_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+def png(i):
+    buffer = io.BytesIO()
+    Image.fromarray(random_pixels(*SHAPE, seed=i)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write_tar(path, rows, labels=True, mode="w"):
+    with tarfile.open(path, mode) as tar:
+        for i in rows:
+            members = [(f"x/{i:03d}.png", png(i)), (f"x/{i:03d}.json", b"{}")]
+            members += [(f"x/{i:03d}.cls", str(i % 3).encode())] if labels else []
+            for name, content in members:
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+
+
+def write_parquet(path, values, labels=None):
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet
+
+    columns = {"image": values} if isinstance(values, list) else values
+    pyarrow.parquet.write_table(pa.table(columns | ({"label": labels} if labels else {})), path, row_group_size=2)
+
+
+def structs(rows):
+    return [{"bytes": png(i), "path": f"{i}.png"} for i in rows]
+
+
+def pixels(rows):
+    return np.stack([random_pixels(*SHAPE, seed=i) for i in rows])
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@contextmanager
+def web_server(folder):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def tars(tmp_path):
+    folder = tmp_path / "tars"
+    (folder / "more").mkdir(parents=True)
+    write_tar(folder / "a.tar", range(5))
+    write_tar(folder / "more" / "b.tar.gz", range(5, N), mode="w:gz")
+    (folder / "README.md").write_text("x")
+    return folder
+
+
+TAR_IDS = [f"a.tar#x/{i:03d}.png" for i in range(5)] + [f"more/b.tar.gz#x/{i:03d}.png" for i in range(5, N)]
+
+
+def test_a_folder_of_tars(tars):
+    images = load_images(tars)
+    assert list(images.ids) == TAR_IDS
+    np.testing.assert_array_equal(images.images, pixels(range(N)))
+    assert images.labels.tolist() == [i % 3 for i in range(N)]
+    assert images.class_names == ("0", "1", "2")
+    assert source_folder(tars) is None
+    (tars / "a.tar").unlink()
+    assert list(load_images(tars).ids) == TAR_IDS[5:]  # a shard that goes changes no other id
+    alone = load_images(tars / "more" / "b.tar.gz")
+    assert list(alone.ids) == [f"b.tar.gz#x/{i:03d}.png" for i in range(5, N)]
+
+
+def test_shards_are_streamed_as_they_are_loaded(tars):
+    stream = stream_images(tars, SHAPE)
+    blocks = list(stream.blocks(5))
+    assert [id_ for block in blocks for id_ in block.ids] == TAR_IDS
+    np.testing.assert_array_equal(np.concatenate([block.images for block in blocks]), pixels(range(N)))
+
+
+def test_a_limit_chooses_pictures_of_all_shards(tars):
+    few = load_images(tars, limit=4)
+    assert len(few) == 4
+    assert set(few.ids) <= set(load_images(tars, limit=8).ids)
+    rows = [TAR_IDS.index(id_) for id_ in few.ids]
+    np.testing.assert_array_equal(few.images, pixels(rows))
+    assert any("4 of 12 images chosen at random" in note for note in few.notes)
+
+
+def test_a_folder_of_parquet_files_with_bytes_or_with_paths(tmp_path):
+    folder = tmp_path / "p"
+    folder.mkdir()
+    write_parquet(folder / "0.parquet", structs(range(4)), labels=["cat", "dog", "cat", "dog"])
+    write_parquet(folder / "1.parquet", {"image": [png(4), png(5)]}, labels=["dog", "cat"])
+    (tmp_path / "p" / "away").mkdir()
+    for i in (6, 7):
+        (folder / "away" / f"{i}.bin").write_bytes(png(i))
+    write_parquet(folder / "2.parquet", {"path": ["away/6.bin", "away/7.bin"]}, labels=["cat", "cat"])
+    images = load_images(folder)
+    assert list(images.ids) == [f"{n}.parquet#{r}" for n, rows in ((0, 4), (1, 2), (2, 2)) for r in range(rows)]
+    np.testing.assert_array_equal(images.images, pixels(range(8)))
+    assert "".join(images.class_names[label][0] for label in images.labels) == "cdcddccc"
+
+
+def test_a_broken_a_missing_and_a_strange_shard_are_named(tars, tmp_path):
+    whole = (tars / "more" / "b.tar.gz").read_bytes()
+    (tars / "more" / "b.tar.gz").write_bytes(whole[: len(whole) // 2])
+    (tars / "c.parquet").write_bytes(b"PAR1 no more")
+    with pytest.raises(DataError, match=r"more/b\.tar\.gz: the shard cannot be read: .*--skip-bad") as caught:
+        load_images(tars)
+    assert "c.parquet: the shard cannot be read" in str(caught.value)
+    images = load_images(tars, skip_bad=True)
+    assert TAR_IDS[:5] == list(images.ids)[:5]
+    assert any("2 skipped" in note for note in images.notes)
+    listing = tmp_path / "list.txt"
+    listing.write_text(f"{tars}/a.tar\n{tars}/gone.tar\n{tars}/gone.png\n")
+    with pytest.raises(DataError, match=r"2 of 7 pictures .*gone\.tar: the shard .*; .*gone\.png: No such"):
+        load_images(listing)
+    write_parquet(tars / "c.parquet", {"number": [1, 2]})
+    with pytest.raises(DataError, match=r"c\.parquet: the shard cannot be read: .*expected a column 'image'"):
+        load_images(tars)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.37, 0.5, 0.8, 0.97])
+def test_a_plain_tar_that_ends_anywhere_is_named(tmp_path, share):
+    write_tar(tmp_path / "whole.tar", range(8), labels=False)
+    data = (tmp_path / "whole.tar").read_bytes()
+    end = data.rindex(b"x/007.json") + 512
+    (tmp_path / "whole.tar").unlink()
+    (tmp_path / "cut.tar").write_bytes(data[: int(end * share) + 100])
+    with pytest.raises(DataError, match=r"cut\.tar"):
+        load_images(tmp_path)
+
+
+def test_hostile_members_are_passed_over_or_refused(tmp_path):
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        link = tarfile.TarInfo("link.png")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(link)
+        for name in ("../../up.png", "twice.png", "twice.png", ".hidden.png"):
+            info = tarfile.TarInfo(name)
+            info.size = len(png(0))
+            tar.addfile(info, io.BytesIO(png(0)))
+    with pytest.raises(DataError, match=r"x\.tar#twice\.png: is in the tar file twice"):
+        load_images(tmp_path)
+    assert list(load_images(tmp_path, skip_bad=True).ids) == ["x.tar#../../up.png", "x.tar#twice.png"]
+    assert [path.name for path in tmp_path.iterdir()] == ["x.tar"]
+
+
+def test_pictures_beside_shards_are_what_a_folder_holds(tars):
+    (tars / "own.png").write_bytes(png(3))
+    images = load_images(tars)
+    assert images.ids == ["own.png"]
+    assert source_folder(tars) == tars
+
+
+def test_a_list_of_paths_and_shards(tars, tmp_path):
+    (tmp_path / "one.png").write_bytes(png(20))
+    listing = tmp_path / "list.txt"
+    listing.write_text("one.png\n\ntars/a.tar\n", encoding="utf-8-sig")
+    images = load_images(listing)
+    assert list(images.ids) == ["one.png", *(f"tars/{id_}" for id_ in TAR_IDS[:5])]
+    np.testing.assert_array_equal(images.images, pixels([20, *range(5)]))
+    assert len(next(stream_images(listing, SHAPE).blocks(100))) == 6
+    listing.write_text("one.png\ntars/a.tar\none.png\n")
+    with pytest.raises(DataError, match=r"list\.txt: one\.png is listed twice"):
+        load_images(listing)
+    listing.write_bytes(b"\x00\x01\x02")
+    with pytest.raises(DataError, match=r"list\.txt"):
+        load_images(listing)
+    listing.write_text("\n")
+    with pytest.raises(DataError, match="holds no addresses"):
+        load_images(listing)
+
+
+# Addresses
+
+
+@pytest.fixture
+def web(tars, tmp_path):
+    pytest.importorskip("fsspec")
+    pytest.importorskip("aiohttp")
+    folder = tmp_path / "photos" / "sub"
+    folder.mkdir(parents=True)
+    for i in range(4):
+        (folder.parent / ("sub/" * (i > 1)) / f"{i}.png").write_bytes(png(i))
+    np.save(tmp_path / "array.npy", pixels(range(4)))
+    with web_server(tmp_path) as host:
+        yield host
+
+
+def test_pictures_shards_and_arrays_on_a_web_server(web, tars, tmp_path):
+    photos = load_images(f"http://{web}/photos/")
+    assert list(photos.ids) == ["0.png", "1.png", "sub/2.png", "sub/3.png"]
+    np.testing.assert_array_equal(photos.images, pixels(range(4)))
+    shards = load_images(f"http://{web}/tars/")
+    assert list(shards.ids) == TAR_IDS
+    assert shards.labels.tolist() == load_images(tars).labels.tolist()
+    one = load_images(f"http://{web}/tars/a.tar")
+    assert list(one.ids) == TAR_IDS[:5]
+    np.testing.assert_array_equal(load_images(f"http://{web}/array.npy").images, pixels(range(4)))
+    streamed = next(stream_images(f"http://{web}/tars/", SHAPE).blocks(100))
+    np.testing.assert_array_equal(streamed.images, pixels(range(N)))
+
+
+def test_parquet_on_a_web_server_with_pictures_elsewhere(web, tmp_path):
+    write_parquet(tmp_path / "rows.parquet", {"url": ["photos/0.png", f"http://{web}/photos/1.png"]})
+    images = load_images(f"http://{web}/rows.parquet")
+    assert list(images.ids) == ["rows.parquet#0", "rows.parquet#1"]
+    np.testing.assert_array_equal(images.images, pixels(range(2)))
+    (tmp_path / "secret.png").write_bytes(png(9))
+    write_parquet(tmp_path / "evil.parquet", {"url": [f"file://{tmp_path}/secret.png"]})
+    with pytest.raises(DataError, match=r"evil\.parquet#0: not one of the formats"):
+        load_images(f"http://{web}/evil.parquet")
+
+
+def test_a_list_of_addresses_here_and_there(web, tmp_path):
+    listing = tmp_path / "list.txt"
+    listing.write_text(f"http://{web}/photos/0.png?size=1\nphotos/1.png\nhttp://{web}/tars/a.tar\n")
+    images = load_images(listing)
+    assert list(images.ids)[:2] == [f"http://{web}/photos/0.png", "photos/1.png"]
+    assert len(images) == 7
+    there = load_images(f"http://{web}/list.txt")
+    np.testing.assert_array_equal(there.images, images.images)
+    assert list(there.ids) == list(images.ids)
+
+
+def test_what_is_not_there_is_one_line_without_secrets(web, tmp_path, capsys):
+    secret = f"http://me:hunter2@{web}"
+    for address, text in (
+        (f"{secret}/gone/?token=abc", f"http://{web}/gone/"),
+        (f"{secret}/gone.npy?token=abc", f"http://{web}/gone.npy"),
+        (f"{secret}/gone.tar?token=abc", f"http://{web}/gone.tar"),
+        ("http://me:hunter2@127.0.0.1:1/x/?token=abc", "http://127.0.0.1:1/x/ cannot be read"),
+    ):
+        assert run(["fit", address, "-o", str(tmp_path / "m")]) == 2
+        said = "".join(capsys.readouterr())
+        assert text in said
+        assert "hunter2" not in said
+        assert "abc" not in said
+        assert said.count("\n") == 1
+    listing = tmp_path / "list.txt"
+    listing.write_text(f"http://{web}/photos/0.png\n{secret}/gone.png?token=abc\n")
+    assert run(["fit", str(listing), "-o", str(tmp_path / "m")]) == 2
+    said = "".join(capsys.readouterr())
+    assert f"1 of 2 pictures cannot be read: http://{web}/gone.png: there is nothing" in said
+    assert "hunter2" not in said
+    assert "abc" not in said
+
+
+def test_secrets_are_not_stored_with_the_model_either(web, tmp_path, capsys):
+    address, model = f"http://{web}/tars/a.tar?token=abc", tmp_path / "m"
+    arguments = ["--method", "vae", "-k", "2", "--set", "epochs=1"]
+    assert run(["fit", address, "-o", str(model), *arguments]) == 0
+    for file in model.iterdir():
+        assert b"abc" not in file.read_bytes() or file.suffix == ".safetensors"
+    assert json.loads((model / "config.json").read_text())["about"]["data"] == f"http://{web}/tars/a.tar"
+    assert run(["predict", str(model), address]) == 0
+    said = capsys.readouterr()
+    assert "abc" not in said.out + said.err
+    assert [line.split(",")[0] for line in said.out.splitlines()[1:]] == TAR_IDS[:5]
+
+
+def test_protocols_that_are_unknown_or_not_installed_are_named(monkeypatch):
+    pytest.importorskip("fsspec")
+    with pytest.raises(DataError, match=r"nosuch://x/y cannot be read: Protocol not known"):
+        load_images("nosuch://x/y")
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "s3", raising=False)
+    with pytest.raises(MissingPackageError, match=r"s3:// addresses need another package .*clusterloom\[remote\]"):
+        load_images("s3://bucket/x")
+    monkeypatch.setitem(sys.modules, "fsspec", None)
+    with pytest.raises(MissingPackageError, match=r"^addresses need fsspec: pip install 'clusterloom\[remote\]'$"):
+        load_images("http://127.0.0.1:1/x")
+
+
+def test_words_of_libraries_lose_their_secrets():
+    assert reason(ValueError("403 for url s3://key:secret@bucket/x?X-Amz-Signature=1")) == "403 for url s3://bucket/x"
+    assert without_secrets("a?b#c @d") == "a?b#c @d"
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    """An S3-compatible server on loopback: moto's, in this process."""
+    moto = pytest.importorskip("moto.server")
+    s3fs = pytest.importorskip("s3fs")
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    options = {"key": "k", "secret": "hunter2", "client_kwargs": {"endpoint_url": f"http://{host}:{port}"}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "k")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        system = s3fs.S3FileSystem(**options)
+        system.mkdir("cats")
+        yield system
+    server.stop()
+
+
+def test_pictures_and_shards_in_a_bucket(bucket, tars, tmp_path):
+    for i in range(3):
+        bucket.pipe(f"cats/photos/{i}.png", png(i))
+    for path in ("a.tar", "more/b.tar.gz"):
+        bucket.pipe(f"cats/shards/{path}", (tars / path).read_bytes())
+    write_parquet(tmp_path / "x.parquet", structs(range(3)))
+    bucket.pipe("cats/rows/x.parquet", (tmp_path / "x.parquet").read_bytes())
+    photos = load_images("s3://cats/photos")
+    assert list(photos.ids) == ["0.png", "1.png", "2.png"]
+    np.testing.assert_array_equal(photos.images, pixels(range(3)))
+    assert list(load_images("s3://cats/shards").ids) == TAR_IDS
+    streamed = next(stream_images("s3://cats/shards", SHAPE).blocks(100))
+    np.testing.assert_array_equal(streamed.images, pixels(range(N)))
+    np.testing.assert_array_equal(load_images("s3://cats/rows/x.parquet").images, pixels(range(3)))
+    bucket.pipe("cats/photos/2.png", png(7))  # an object that changes is read anew
+    bucket.invalidate_cache()
+    np.testing.assert_array_equal(load_images("s3://cats/photos").images, pixels([0, 1, 7]))
+    for address, text in (("s3://cats/none", "there is nothing at s3://cats/none"), ("s3://nobody/x", "s3://nobody/x")):
+        with pytest.raises(DataError, match=text) as caught:
+            load_images(address)
+        assert "hunter2" not in str(caught.value)
+
+
+def test_a_folder_that_a_web_server_cannot_list_is_not_passed_over(web, tmp_path):
+    (tmp_path / "photos" / "locked").mkdir()
+    (tmp_path / "photos" / "locked" / "9.png").write_bytes(png(9))
+    real = Quiet.list_directory
+
+    def refuse(self, path):
+        return self.send_error(500) if "locked" in str(path) else real(self, path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Quiet, "list_directory", refuse)
+        with pytest.raises(DataError, match=r"photos/ cannot be read: 500"):
+            load_images(f"http://{web}/photos/")
+    assert len(load_images(f"http://{web}/photos/")) == 5
