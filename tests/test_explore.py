@@ -1105,9 +1105,9 @@ def bomb():
     return bytes(data)
 
 
-def tiff():
+def ico():
     buffer = io.BytesIO()
-    Image.new("L", (8, 8)).save(buffer, "TIFF")
+    Image.new("L", (16, 16)).save(buffer, "ICO")
     return buffer.getvalue()
 
 
@@ -1115,7 +1115,7 @@ def tiff():
     ("body", "text"),
     [
         (bomb(), "89,478,485 pixels"),
-        (tiff(), "not one of the formats"),
+        (ico(), "not one of the formats"),
         (b"<svg onload=alert(1)>", "not one of the formats"),
         (b"\x89PNG\r\n\x1a\n" + b"\0" * 50, "cannot be read"),
         (b"", "empty"),

@@ -82,7 +82,7 @@ def test_the_page_shows_a_tile_in_its_picture(textures):
     model, folder = load_model(textures / "model"), textures / "slides"
     assert model.reading_ == {"tile": 24}
     images = load_images(folder, tile=24)
-    session = Session(model, textures / "model", lambda model: images, source=folder)
+    session = Session(model, textures / "model", lambda model, progress: images, source=folder)
     session.start(lambda: None)
     assert session.wait(120)
     assert session.error is None
