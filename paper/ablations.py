@@ -17,6 +17,7 @@ from scipy.sparse import csr_array
 from clusterloom.estimators.convvae import ConvVAEClusterer
 from clusterloom.estimators.vae import VAEClusterer
 from clusterloom.recipe.neighbours import modularity, neighbour_graph
+from clusterloom.training.randomness import numpy_generator
 from paper.classifier import Classifier, trained_classifier
 from paper.models import LITERAL, VAE, Reading, posterior
 from paper.new_images import class_scores, clusters_of_classes, images_of, new_images
@@ -25,6 +26,7 @@ from paper.runs import Experiment, labels
 
 EPOCHS = 10
 _FILTERS, _KERNELS = (16, 32, 64, 64), (3, 5, 3, 3)
+_GRAPH_IMAGES = 12_000
 _ACTIVE = 0.01  # variance of a latent's mean over the images, from which on it counts as used (Burda and others, 2015)
 
 
@@ -197,7 +199,8 @@ def _yardsticks(dataset: str, experiment: Experiment) -> tuple[Classifier, np.nd
     """What all models of a set are measured with: a classifier; rows of training images, and their pixels' graph."""
     train = experiment.parts(dataset)["train"]
     classifier, _ = trained_classifier(train.images, labels(train))
-    return classifier, *neighbour_graph(train.images.reshape(len(train), -1).astype(np.float32), seed=0)
+    rows = numpy_generator(0, "sample", "graph").permutation(len(train))[:_GRAPH_IMAGES]
+    return classifier, rows, neighbour_graph(train.images[rows].reshape(len(rows), -1).astype(np.float32))
 
 
 # What the table calls a score: its name on record, digits, factor.

@@ -14,11 +14,12 @@ from clusterloom.recipe.consensus import GROUPS, groups_of, shares_of
 from clusterloom.recipe.division import divide, modularity_matrix
 from clusterloom.recipe.guides import FITTED_POINTS, POINTS_PER_CLUSTER, confirmations, guides_in, weights_of
 from clusterloom.recipe.mixture import Mixture, fit_mixtures, mixture_of, mixtures_to_start_from
-from clusterloom.recipe.neighbours import FEWEST_FOR_LAYOUT, nearest_neighbours
+from clusterloom.recipe.neighbours import nearest_neighbours
 from clusterloom.recipe.ties import ties_of
 from clusterloom.training.randomness import numpy_generator
 
 _VOTERS = 15
+_FEW_PER_CLUSTER = 10
 _FINER = 3  # components for each cluster
 _STARTS = 2
 _FOLLOWS, _GUIDES = "follows-", "guides-"  # before a space's name, among the arrays of a file
@@ -81,8 +82,8 @@ def first_pseudo_labels(
     weights = weights_of(confirmations(guides, alone), alone)
     generator = numpy_generator(seed, "sample", "groups")
     groups = groups_of(guides, weights, GROUPS * n_clusters, generator)
-    # Few images have no graph worth the name.
-    tying = [guide for guide in guides if guide.space in alone or len(groups) < FEWEST_FOR_LAYOUT]
+    # A handful of images has no neighbourhoods worth the name.
+    tying = [guide for guide in guides if guide.space in alone or len(groups) < _FEW_PER_CLUSTER * n_clusters]
     ties = ties_of(layouts, spaces, views, tying, n_clusters, generator)
     matrix = modularity_matrix(ties, weights, groups)
     labels = divide(matrix, min(n_clusters, len(matrix)), generator)[groups]
