@@ -11,7 +11,7 @@ const FIRST = 60; // images that an opened cluster begins with
 const NEXT = 120;
 const MOST = 200; // that the server gives at once
 const ORDERS = { typical: "Most typical first", doubtful: "Most doubtful first", score: "Worst explained first", data: "As in the data" };
-const ALIKE = 0.02; // mean probability from which on two clusters are suggested to be one
+const ALIKE = 0.1; // mean probability from which on two clusters are suggested to be one
 const SUGGESTED = 4;
 const TILE = 76; // side of a tile, CSS pixels
 
