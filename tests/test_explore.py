@@ -950,7 +950,11 @@ def test_links_in_the_data_folder_are_not_followed_from_outside(client, session)
 def test_strangers_are_refused(client, session, headers):
     """A foreign name of this machine, a foreign site, or one without key and token."""
     edit = {"edit": {"op": "name", "cluster": 0, "name": "hacked"}, "revision": 0}
-    status, answered, _ = client.post("/api/edit", edit, **headers)
+    try:
+        status, answered, _ = client.post("/api/edit", edit, **headers)
+    except ConnectionError:  # the server may hang up on a request without a host before it has read it to the end
+        assert headers == {"Host": None}
+        status, answered = 400, {}
     assert status in (400, 403, 421)
     assert "access-control-allow-origin" not in answered
     assert not session.journal_path.exists()

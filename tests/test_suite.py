@@ -15,7 +15,7 @@ from clusterloom.metrics import expected_calibration_error
 from paper.records import Records
 
 ROOT = suite.RESULTS.parents[1]
-TWO_SETS = {"hues": SETS["hues"], "fashion-2000": SETS["fashion-2000"]}
+TWO_SETS = {"hues": SETS["hues"], "microscope": SETS["microscope"]}
 
 
 def record(method, accuracy, dataset="hues", seed=0, state=None, **more):
@@ -219,7 +219,7 @@ def test_the_plot_has_a_row_for_each_set_and_a_colour_for_each_method():
     records = [record("guided", 0.9), record("guided", 0.7, seed=1), record("kmeans", 0.6)]
     upper, lower = suite_page.drawn(records, TWO_SETS).axes
     assert [label.get_text() for label in upper.get_yticklabels()] == ["hues"]
-    assert [label.get_text() for label in lower.get_yticklabels()] == ["fashion-2000"]
+    assert [label.get_text() for label in lower.get_yticklabels()] == ["microscope"]
     dots = [line for line in upper.lines if line.get_marker() == "o" and len(line.get_xdata())]
     means = [np.ravel(line.get_xdata()).item() for line in dots]
     assert means == pytest.approx([80, 60])
