@@ -1,4 +1,4 @@
-"""The number of clusters: how well the guides' consensus divides the images, and how alike guides are, at each number.
+"""The number of clusters: how well the images can be divided, and how alike guides are, at each number.
 
 Like the pseudo-labels, it sees spaces and layouts alone.
 """
@@ -65,8 +65,8 @@ def cluster_count_evidence(
 ) -> list[Evidence]:
     """Evidence for every number of clusters from `fewest` to `most`, or as far as the points go: none for a handful.
 
-    For each number, guides in all spaces come to a consensus (`clusterloom.recipe.consensus`), as for the pseudo-labels
-    but on 3,000 images, with one layout of each space, and with fewer guides.
+    For each number, groups that guides keep together are divided as for the pseudo-labels, but on 3,000 images, with
+    one layout of each space and fewer guides, and by neighbours alone.
 
     Args:
         spaces: Points of each space, shape (N, D).

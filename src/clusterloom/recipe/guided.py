@@ -3,9 +3,9 @@
 0. Frozen features (`frozen`), where a pretrained backbone was asked for: they are one more space in stage 2, and
    the encoders read them from stage 3 on.
 1. Represent (`represent`): conv networks and encoder learn from two views of each image (`augment`).
-2. First pseudo-labels (`pseudo_labels`): what guides agree on (`consensus`), mixtures in layouts (`neighbours`) of
-   spaces that the network has learned and of plain ones (`spaces`). Where it is asked for, first their number
-   (`cluster_count`).
+2. First pseudo-labels (`pseudo_labels`): groups that `guides` keep together (`consensus`), mixtures in layouts
+   (`neighbours`) of spaces that the network has learned and of plain ones (`spaces`), divided into clusters
+   (`division`) by what ties their images (`ties`). Where it is asked for, first their number (`cluster_count`).
 3. First fit (`fit`): the whole model learns from them, with doubt.
 4. Second pseudo-labels: what lies together in the layer that the category encoder has learned, which is better.
 5. Second fit: the model goes on with those.
@@ -103,16 +103,16 @@ def train_guided(
     # 2. First pseudo-labels.
     left_out = _OF_COLOURS if colours == "ignore" else ()
     spaces = _learned_spaces(representation, sample, run) | ({BACKBONE: frozen[rows]} if frozen.shape[1] else {})
-    views_of_some = _learned_views(representation, sample, run, seed)
+    view_pairs = _learned_views(representation, sample, run, seed)
     spaces |= {name: plain[name] for name in sorted(plain) if name not in left_out}
     layouts = _layouts(spaces, run, seed)
     evidence = _choose_count(network, run, spaces, layouts, seed, fewest_clusters)
-    run.note(f"pseudo-labels: what guides in {len(spaces)} spaces agree on, {network.n_clusters} clusters")
+    run.note(f"pseudo-labels: {network.n_clusters} clusters of what guides in {len(spaces)} spaces keep together")
     first = FirstPseudoLabels.from_arrays(
         run.cached(
             "pseudo-labels-1",
             lambda: first_pseudo_labels(
-                layouts, spaces, views_of_some, network.n_clusters, seed, _ALONE, run.progress
+                layouts, spaces, view_pairs, network.n_clusters, seed, _ALONE, run.progress
             ).arrays(),
         )
     )

@@ -1,6 +1,7 @@
-"""Stages 2 and 4, pseudo-labels: what guides agree on, and then what lies together in the layer that learned it.
+"""Stages 2 and 4, pseudo-labels: what guides keep together and ties hold together, and then what lies together in the
+layer that learned it.
 
-They see layouts alone, never images or labels, and know no network.
+They see points alone, never images or labels, and know no network.
 """
 
 from collections.abc import Collection, Mapping
@@ -27,11 +28,11 @@ _FOLLOWS, _GUIDES = "follows-", "guides-"  # before a space's name, among the ar
 
 @dataclass(frozen=True)
 class FirstPseudoLabels:
-    """What guides agree on, and how each space stands to it; nothing by space for one cluster, which needs no guide.
+    """First clusters, and how each space stands to them; nothing by space for one cluster, which needs no guide.
 
     Attributes:
         q: Soft assignments, shape (N, K), float32; clusters are numbered by falling size.
-        follows: How far the agreement is what the guides of a space find, by space: the mean adjusted Rand index, from
+        follows: How far the clusters are what the guides of a space find, by space: the mean adjusted Rand index, from
             about 0 to 1.
         guides: The clusters that those guides of a space find that look for K, by space, shape (M, N), int32.
     """
