@@ -77,10 +77,12 @@ def test_walk_from_here_is_kept_while_another_cluster_is_opened(open_page, sessi
     page.wait_for_selector("#walk .film canvas")
     page.evaluate("location.hash = '/gallery/2'")
     page.locator(f"#gallery .tile[data-row='{first}']").click()
+    page.wait_for_selector(f"#choose-image[data-row='{first}']")
     page.click("#image-walk-from")
     page.wait_for_selector("#walk .end img")
     page.evaluate("location.hash = '/gallery/0'")
     page.locator(f"#gallery .tile[data-row='{last}']").click()
+    page.wait_for_selector(f"#choose-image[data-row='{last}']")  # the details are those of the image before until then
     with page.expect_request(lambda r: r.url.endswith("/api/walk")) as asked:
         page.click("#image-walk-to")
     assert asked.value.post_data_json["from"] == {"row": first}
