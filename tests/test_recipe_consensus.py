@@ -38,8 +38,7 @@ def test_groups_are_the_parts_that_all_guides_keep_together():
     assert sorted(set(groups.tolist())) == list(range(8))  # no more than differ
 
 
-def test_the_same_draw_gives_the_same_groups_and_another_one_nearly(monkeypatch):
-    monkeypatch.setattr(module, "_LINKED", 100)
+def test_the_same_draw_gives_the_same_groups_and_another_one_nearly():
     labels = rng().integers(0, 4, 900)
     guides = [guide("ab"[i % 2], wrong_somewhere(labels, 0.3, i)) for i in range(8)]
     first, again, other = (groups_of(guides, EVEN, 4, rng(seed), linked=100) for seed in (0, 0, 1))

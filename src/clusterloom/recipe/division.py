@@ -4,6 +4,8 @@ Modularity (Newman and Girvan, 2004) is the share of ties inside clusters less t
 It asks for nothing but ties: clusters may have any size and form.
 """
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
 from clusterloom.recipe.ties import Ties
@@ -13,7 +15,7 @@ _STARTS = 40
 _NO_GAIN = 1e-9
 
 
-def modularity_matrix(ties: list[Ties], weights: dict[str, float], groups: np.ndarray) -> np.ndarray:
+def modularity_matrix(ties: Sequence[Ties], weights: Mapping[str, float], groups: np.ndarray) -> np.ndarray:
     """What it brings to have two groups in one cluster, for each two of them.
 
     Args:
