@@ -27,7 +27,7 @@ def test_blobs_are_tied_to_themselves_alone():
         np.testing.assert_allclose(between, between.T)
 
 
-def test_of_many_images_parts_are_looked_at(monkeypatch):
+def test_many_images_are_looked_at_in_parts(monkeypatch):
     monkeypatch.setattr(module, "_PER_CLUSTER", 20)
     found, labels = all_ties(500)  # six parts of 80 or so
     assert [len(t.parts) for t in found] == [12, 6, 1]
@@ -35,7 +35,9 @@ def test_of_many_images_parts_are_looked_at(monkeypatch):
     assert all(80 <= len(r) <= 84 for r in rows)
     assert len(np.unique(np.concatenate(rows))) == 500
     monkeypatch.setattr(module, "_PARTS", 2)
-    assert [len(t.parts) for t in all_ties(500)[0]] == [4, 2, 1]
+    found = all_ties(500)[0]
+    assert [len(t.parts) for t in found] == [4, 2, 1]
+    assert [len(rows) for rows, _ in found[1].parts] == [250, 250]  # all images, however many
     between = found[2].between(labels)
     assert between.trace() > 0.99 * between.sum()
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from clusterloom.recipe.ties import Ties
 
-_RESOLUTION = 0.95  # how much of what would be there by chance is taken off: with 1 a large kind is rather cut in two
+_RESOLUTION = 0.9  # how much of what would be there by chance is taken off: with 1 a large kind is rather cut in two
 _STARTS = 40
 _NO_GAIN = 1e-9
 

@@ -40,10 +40,13 @@ from clusterloom.training.randomness import fresh_weights, numpy_generator, torc
 from clusterloom.training.run import Run
 
 MAX_EMBEDDED = 100_000  # of more images a sample gets pseudo-labels: neighbours cost the square of their number
-_FEW_IMAGES = 10_000  # that get two layouts of each space
+_LAYOUTS = 2  # of each space: one alone leaves more to chance
 _COLOURS_COUNT = 0.5  # adjusted Rand index with clusters of colours from which on colours tell the kinds apart
 _OF_COLOURS = ("colours", "pixels")  # spaces that show them
 _ALONE = (TEXTURE, BACKBONE)  # spaces that see what no other can
+# Spaces that a network has learned are several and confirm each other; one that sees what they cannot is one. Of the
+# learned ones the hidden layer has forgotten least of what tells kinds apart.
+_COUNTS = {"hidden": 2.0, TEXTURE: 3.0, BACKBONE: 3.0}
 _VIEWED = 5000  # images of which two views are looked at
 
 Colours: TypeAlias = Literal["auto", "use", "ignore"]
@@ -112,7 +115,7 @@ def train_guided(
         run.cached(
             "pseudo-labels-1",
             lambda: first_pseudo_labels(
-                layouts, spaces, view_pairs, network.n_clusters, seed, _ALONE, run.progress
+                layouts, spaces, view_pairs, network.n_clusters, seed, _ALONE, _COUNTS, run.progress
             ).arrays(),
         )
     )
@@ -209,13 +212,11 @@ def _learned_views(representation: Representation, images: Any, run: Run, seed: 
 
 
 def _layouts(spaces: dict[str, np.ndarray], run: Run, seed: int) -> dict[str, np.ndarray]:
-    """Layouts of each space, shape (n, N, d)."""
+    """Layouts of each space, shape (2, N, d)."""
     n_images = len(next(iter(spaces.values())))
-    # Few images leave more to chance, and cost less. Layouts tell how far a space can be relied on that is alone.
-    n = 2 if n_images <= _FEW_IMAGES or not spaces.keys().isdisjoint(_ALONE) else 1
     run.note(f"layouts of {n_images:,} images in {len(spaces)} spaces")
     found = run.cached(
-        "layouts", lambda: {name: layouts_of(points, seed, n, run.progress) for name, points in spaces.items()}
+        "layouts", lambda: {name: layouts_of(points, seed, _LAYOUTS, run.progress) for name, points in spaces.items()}
     )
     return {name: found[name] for name in spaces}  # guides draw their starts in this order; a file has its own
 

@@ -19,7 +19,6 @@ _STARTS = 2
 FITTED_POINTS = 20_000  # that a mixture is fitted to
 POINTS_PER_CLUSTER = 20  # below that covariances have nothing to stand on
 _SHARPNESS = 4
-_ALONE_COUNTS = 3
 
 
 @dataclass(frozen=True)
@@ -118,13 +117,14 @@ def confirmations(guides: Sequence[Guide], alone: Collection[str] = ()) -> dict[
     return {s: max(0.0, *(alike for pair, alike in between.items() if s in pair)) for s in spaces}
 
 
-def weights_of(confirmed: Mapping[str, float], alone: Collection[str] = ()) -> dict[str, float]:
-    """How much each space counts: the fourth power of its `confirmations`, three times that for those of `alone`.
+def weights_of(confirmed: Mapping[str, float], counts: Mapping[str, float] | None = None) -> dict[str, float]:
+    """How much each space counts: the fourth power of its `confirmations`, as a share of all.
 
-    Spaces that a network has learned confirm each other and are several; one that sees what they cannot is one.
+    Args:
+        confirmed: By the name of the space.
+        counts: How many spaces one is worth, 1 where nothing is said.
     """
-    weights = {
-        space: value**_SHARPNESS * (_ALONE_COUNTS if space in alone else 1) for space, value in confirmed.items()
-    }
+    counts = counts or {}
+    weights = {space: counts.get(space, 1) * value**_SHARPNESS for space, value in confirmed.items()}
     total = sum(weights.values())
     return {space: weight / total if total else 1 / len(weights) for space, weight in weights.items()}

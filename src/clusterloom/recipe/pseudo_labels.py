@@ -63,6 +63,7 @@ def first_pseudo_labels(
     n_clusters: int,
     seed: int,
     alone: Collection[str] = (),
+    counts: Mapping[str, float] | None = None,
     progress: ProgressReport = no_progress,
 ) -> FirstPseudoLabels:
     """Groups that guides keep together, divided into clusters by what ties them.
@@ -74,13 +75,14 @@ def first_pseudo_labels(
         n_clusters: K, at most N.
         seed: Fixes everything.
         alone: Spaces that see what no other can; see `confirmations`.
+        counts: How many spaces one is worth; see `weights_of`.
         progress: Told how many layouts have been guided by.
     """
     if n_clusters == 1:
         n_images = next(iter(layouts.values())).shape[1]
         return FirstPseudoLabels(np.ones((n_images, 1), np.float32), {}, {})
     guides = guides_in(layouts, n_clusters, numpy_generator(seed, "mixtures"), progress)
-    weights = weights_of(confirmations(guides, alone), alone)
+    weights = weights_of(confirmations(guides, alone), counts)
     generator = numpy_generator(seed, "sample", "groups")
     groups = groups_of(guides, weights, GROUPS * n_clusters, generator)
     # A handful of images has no neighbourhoods worth the name.

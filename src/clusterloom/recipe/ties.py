@@ -1,8 +1,8 @@
 """Ties between images: who is near whom in a space, between which images two views of one image lie, and which images
 the guides of a space keep together.
 
-Neighbours are looked for among at most 400 images for each cluster, so that they reach equally far in small and large
-sets. Among more, the nearest ones tell nothing of how the parts of a large cluster hang together.
+Neighbours are looked for in parts of the images, of some 400 for each cluster, so that they reach equally far in small
+and large sets. Among more, the nearest ones tell nothing of how the parts of a large cluster hang together.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from clusterloom.recipe.guides import Guide
 from clusterloom.recipe.neighbours import incidence, nearest_neighbours, neighbour_graph
 
 _PER_CLUSTER = 400
-_PARTS = 6  # at most, of the images: more would change little
+_PARTS = 6  # of the images, at most: time grows with the number of parts, and more would change little
 _NEIGHBOURS = 15
 _VIEWS_COUNT = 0.5  # beside neighbours of the same space
 _GUIDES_COUNT = 0.25
@@ -65,8 +65,8 @@ def ties_of(
         generator: Draws the images among which neighbours are looked for.
     """
     n = len(next(iter(spaces.values())))
-    n_parts = max(1, round(n / (_PER_CLUSTER * n_clusters)))
-    parts = np.array_split(generator.permutation(n), n_parts)[:_PARTS]
+    n_parts = min(_PARTS, max(1, round(n / (_PER_CLUSTER * n_clusters))))
+    parts = np.array_split(generator.permutation(n), n_parts)
     # At most half of a cluster of mean size: more would tie it to whatever lies around it.
     k = min(_NEIGHBOURS, max(1, len(parts[0]) // (2 * n_clusters)), len(parts[-1]) - 1)
     if k < 1:
