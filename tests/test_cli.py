@@ -112,6 +112,22 @@ def test_predict_parquet_agrees_with_csv_and_with_python(model, pictures, tmp_pa
     np.testing.assert_allclose(table["score"], [float(row["score"]) for row in rows], rtol=1e-5)
 
 
+def test_generate_plain_shows_what_the_decoder_makes_of_the_same_latents(tmp_path, capsys):
+    path = tmp_path / "model"
+    quick = ["--set", "epochs=3", "--set", "hidden_dim=16", "--quiet"]
+    assert run(["fit", "digits", "--limit", "120", "-k", "2", "--out", str(path), *quick]) == 0
+    for name, option in (("sharp", []), ("soft", ["--plain"])):
+        out = ["--out", str(tmp_path / name), "--cluster", "1", "-n", "3"]
+        assert run(["generate", str(path), *out, *option]) == 0
+        assert ("by the decoder alone" in capsys.readouterr().err) == (name == "soft")
+    fitted = load_model(path)
+    for name, plain in (("sharp", False), ("soft", True)):
+        written = np.stack([np.asarray(Image.open(tmp_path / name / "cluster-1" / f"0000{i}.png")) for i in range(3)])
+        expected = fitted.sample(3, 1, random_state=1, plain=plain)
+        np.testing.assert_array_equal(written, np.rint(expected[..., 0] * 255))
+    assert not np.array_equal(fitted.sample(3, 1, random_state=1), fitted.sample(3, 1, random_state=1, plain=True))
+
+
 def test_generate_grid_and_folder(model, tmp_path, capsys):
     assert run(["generate", str(model), "--out", str(tmp_path / "all.png"), "-n", "5"]) == 0
     assert run(["generate", str(model), "--out", str(tmp_path / "one.png"), "--cluster", "1", "-n", "9"]) == 0

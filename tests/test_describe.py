@@ -33,6 +33,14 @@ def test_the_papers_network():
     )
 
 
+def test_the_second_decoder():
+    network = ClusterVAE(ConvNetworkSettings(latent_dim=5, hidden_dim=16), (28, 28, 1), n_clusters=3, refines=True)
+    *_, last = describe(network)
+    assert (last.name, last.input_shape, last.output_shape) == ("refiner", (2, 28, 28), (1, 28, 28))
+    assert last.parameters == sum(p.numel() for p in network.refiner.parameters())
+    assert "conv 3x3, 4 filters" in last.layers[-1]  # four pixels of a square
+
+
 def test_other_shapes_and_nothing_left_behind():
     linear = {part.name: part for part in describe(paper(encoder_activation="none"))}
     assert linear["encoder"].layers == ("dense 4704 -> 512", "dense 512 -> 40")

@@ -23,8 +23,9 @@ import numpy as np
 import pytest
 from explore_helpers import HOSTILE, folder_session, served, wait_until
 from PIL import Image
+from recipe_helpers import digits
 
-from clusterloom import DECClusterer, load_model
+from clusterloom import DECClusterer, GuidedClusterer, load_model
 from clusterloom.cli.program import run
 from clusterloom.corrections.editor import Editor, StaleError
 from clusterloom.corrections.edits import ENTRY
@@ -33,8 +34,9 @@ from clusterloom.data import ImageSet
 from clusterloom.data.ids import RowIds
 from clusterloom.errors import DataError
 from clusterloom.explore.collection import Collection
+from clusterloom.explore.latent_space import decode, new_images, walked
 from clusterloom.explore.routes.state import _styles
-from clusterloom.explore.session import Session
+from clusterloom.explore.session import Session, about
 from clusterloom.explore.sheets import thumbnails
 from clusterloom.explore.split import split_in
 from clusterloom.map_layout import draw_map
@@ -859,6 +861,23 @@ def test_walks_and_dimensions(client, session):
     assert sorted(strips["dimensions"]) == [0, 1, 2, 3]
     assert strips["dimensions"][0] == latents.std(0).argmax()
     assert len(strips["sheet"]) > 100
+
+
+def test_a_model_that_refines_shows_refined_new_images_and_walks(tmp_path):
+    model = GuidedClusterer(3, hidden_dim=16, epochs=4, random_state=0).fit(digits(120))
+    model.save(tmp_path / "model")
+    session = Session(model, tmp_path / "model", None)
+    assert about(model)["refines"]
+    for spread in (0.0, 1.0):
+        drawn = new_images(session, 1, 6, spread, seed=5)
+        by_command = to_uint8(model.sample(6, 1, spread, random_state=5))
+        np.testing.assert_allclose(drawn.astype(int), by_command.astype(int), atol=1)
+    latents = model.network_.class_means.detach().numpy()[[0, 0, 1]]
+    way = walked(session, latents).astype(int)
+    assert np.array_equal(way[0], way[1])  # one noise for all
+    decoded = to_uint8(model.decode(latents)).astype(int)
+    assert np.abs(way - decoded).max() > 5
+    np.testing.assert_allclose(decode(session, latents).astype(int), decoded, atol=1)
 
 
 def test_a_dropped_image_is_recognised(client, session):

@@ -24,6 +24,9 @@ def generate(
     unchecked: Annotated[
         bool, typer.Option("--unchecked", help="Keep also images that the model would put into another cluster.")
     ] = False,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="What the decoder alone makes, not refined: softer, of the same latents.")
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Generate new images of each cluster."""
@@ -48,7 +51,7 @@ def generate(
     with talk.output() as output, owning(out):
         try:
             with memory_errors_named():
-                made = [fitted.sample(n, k, spread, seed + k, not unchecked) for k in clusters]
+                made = [fitted.sample(n, k, spread, seed + k, not unchecked, plain) for k in clusters]
         except TrainingError as error:
             raise SettingsError(f"-n {n}: so many images at once do not fit into memory") from error
         rows = [fitted.shown(fitted.to_unit(images)) for images in made]
@@ -63,7 +66,8 @@ def generate(
             with new_directory(out) as folder:
                 for k, images in zip(clusters, rows, strict=True):
                     _write_pictures(folder / f"cluster-{k}", [png_bytes(to_picture(image)) for image in images])
-        output.say(f"{n * len(clusters):,} new images: {printable(str(out))}")
+        how = " by the decoder alone" if plain and fitted.refines else ""
+        output.say(f"{n * len(clusters):,} new images{how}: {printable(str(out))}")
 
 
 def _check_folder(path: Path, overwrite: bool) -> None:

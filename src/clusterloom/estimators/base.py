@@ -194,6 +194,11 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         return self.fit(X).labels_
 
     @property
+    def refines(self) -> bool:
+        """Whether new images are refined by a second decoder."""
+        return False
+
+    @property
     def n_clusters_(self) -> int:
         """Number of clusters of the fitted model."""
         check_is_fitted(self, "network_")
@@ -262,6 +267,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         spread: float = 1.0,
         random_state: int | None = None,
         checked: bool = True,
+        plain: bool = False,
     ) -> np.ndarray:
         """New images, where the method `generates`; see `VariationalClusterer.sample`.
 

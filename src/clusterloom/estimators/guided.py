@@ -13,6 +13,7 @@ from clusterloom.estimators.variational import VariationalClusterer
 from clusterloom.networks.backbone import Backbone, check_available
 from clusterloom.networks.vae import ClusterVAE, ConvNetworkSettings
 from clusterloom.recipe.guided import Colours, automatic_batch_size, automatic_epochs, train_guided
+from clusterloom.recipe.refine import refine_epochs
 from clusterloom.settings import CommonSettings, Count, Rate, Weight, parameters_of
 from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.run import Run
@@ -33,11 +34,14 @@ class GuidedSettings(ConvNetworkSettings, CommonSettings):
     colours: Colours = "auto"
     """Whether colours tell kinds apart: use, ignore, or auto, which finds it out from the images."""
     epochs: Annotated[int, Ge(3)] | Literal["auto"] = "auto"
-    """Passes over the images, over all stages; auto is 16 for 70,000 images, 24 for 10,000, 34 for 1,800."""
+    """Passes over the images, over all stages but the last, refine; auto is 16 for 70,000 images, 24 for 10,000, 34 for
+    1,800."""
     batch_size: Count | Literal["auto"] = "auto"
     """Images per step; auto is 512 from some 60,000 images on, and less for fewer."""
     learning_rate: Rate = 3e-3
     """The highest one, of AdamW."""
+    refine: bool = True
+    """Train a second decoder for sharp new images, in a sixth as many epochs; clusters do not depend on it."""
     backbone: str | None = None
     """A frozen, pretrained conv network beside those that learn: efficientnet-lite0 (of the extra backbone), or timm:
     and the name of one of timm's models (of the extra timm). Its weights have seen labels of other images."""
@@ -93,26 +97,36 @@ class GuidedClusterer(VariationalClusterer):
         """A fresh network of these settings; its backbone, if it has one, is without weights."""
         name = self.settings.backbone
         backbone = None if name is None else Backbone(name, image_shape)
-        return ClusterVAE(self.settings, image_shape, n_clusters, backbone)
+        return ClusterVAE(self.settings, image_shape, n_clusters, backbone, self.settings.refine)
 
     def _initialised_network(self, n_clusters: int, seed: int) -> ClusterVAE:
         network: ClusterVAE = super()._initialised_network(n_clusters, seed)  # type: ignore[assignment]
+        network.refiner = None  # its stage makes it, for the clusters that there are then
         if network.backbone is not None:
             network.backbone.load_pretrained(self.settings.backbone_weights)
         return network
 
     def _plan(self, settings: GuidedSettings, n_images: int, seed: int) -> TrainingPlan:
-        epochs = automatic_epochs(n_images) if isinstance(settings.epochs, str) else settings.epochs
+        epochs = _other_epochs(settings, n_images)
         batch_size = automatic_batch_size(n_images) if isinstance(settings.batch_size, str) else settings.batch_size
-        return TrainingPlan(epochs, batch_size, settings.learning_rate, seed)
+        return TrainingPlan(epochs + _refine_epochs(settings, n_images), batch_size, settings.learning_rate, seed)
 
     def _train_stages(
         self, settings: GuidedSettings, network: ClusterVAE, run: Run, images: np.ndarray, plan: TrainingPlan
     ) -> dict[str, Any]:
-        recipe = train_guided(network, run, images, plan, self.cluster_range()[0], settings.colours)
+        last = _refine_epochs(settings, len(images))
+        recipe = train_guided(network, run, images, plan, self.cluster_range()[0], settings.colours, last)
         return recipe if network.backbone is None else {"backbone": network.backbone.about(), **recipe}
 
     def _describe_training(self, images: np.ndarray, compute: Compute, progress: ProgressReport) -> None:
         super()._describe_training(images, compute, progress)
         if self.network_.backbone is not None:
             self.network_.backbone.forget()
+
+
+def _other_epochs(settings: GuidedSettings, n_images: int) -> int:
+    return automatic_epochs(n_images) if isinstance(settings.epochs, str) else settings.epochs
+
+
+def _refine_epochs(settings: GuidedSettings, n_images: int) -> int:
+    return refine_epochs(_other_epochs(settings, n_images)) if settings.refine else 0

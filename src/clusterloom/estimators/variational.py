@@ -13,11 +13,23 @@ from clusterloom.inference import apply_in_batches
 from clusterloom.networks.vae import ClusterVAE
 
 
+def refining_noise(network: ClusterVAE, n: int, spread: float, generator: np.random.Generator) -> np.ndarray:
+    """What `n` images are refined from, shape (n, C, H, W); less noise for a spread below 1, none for 0."""
+    height, width, channels = network.image_shape
+    noise = generator.standard_normal((n, channels, height, width), dtype=np.float32)
+    return np.float32(min(spread, 1.0)) * noise
+
+
 class VariationalClusterer(ImageClusterer):
     """Base of the estimators around one `ClusterVAE`, which can generate."""
 
     network_: ClusterVAE
     generates: ClassVar[bool] = True
+
+    @property
+    def refines(self) -> bool:
+        """Whether new images are refined by a second decoder."""
+        return self.network_.refiner is not None
 
     def new_network(self, image_shape: tuple[int, int, int], n_clusters: int) -> ClusterVAE:
         """A fresh network of these settings."""
@@ -30,19 +42,22 @@ class VariationalClusterer(ImageClusterer):
         spread: float = 1.0,
         random_state: int | None = None,
         checked: bool = True,
+        plain: bool = False,
     ) -> np.ndarray:
-        """Generate new images: z from its cluster's normal distribution, decoded.
+        """Generate new images: z from its cluster's distribution, decoded, and refined where the model `refines`.
 
-        That is N(class mean, 1) for a model trained from a random start, as in the paper; after the guided recipe the
-        mean and covariance of the cluster's own latents.
+        The distribution is N(class mean, 1) for a model trained from a random start, as in the paper; after the guided
+        recipe it is what the cluster's own latents are like: a mixture of Gaussians or, without refiner, one.
 
         Args:
             n_samples: How many.
             cluster: Of which cluster; None draws clusters by their share of the training images.
-            spread: Factor on the deviations from the class mean; 0 gives the cluster's mean image.
+            spread: Factor on the deviations from the class mean; 0 gives the cluster's mean image. Below 1 it is also
+                one on the noise that images are refined from.
             random_state: Seed; None differs every time.
             checked: Draw an image again, up to nine times, that the model itself would not put into its cluster: where
                 clusters touch, their normal distributions overlap. False takes the first draw, as the paper does.
+            plain: What the decoder alone makes of the same latents.
 
         Returns:
             Shape (n_samples, H, W, C), float32, in `pixel_range_`.
@@ -62,7 +77,23 @@ class VariationalClusterer(ImageClusterer):
             clusters = generator.choice(self.n_clusters_, n_samples, p=self.cluster_sizes_ / self.cluster_sizes_.sum())
         else:
             clusters = np.full(n_samples, cluster)
-        return self.decode(self.sample_latents(clusters, spread, generator, checked))
+        latents = self.sample_latents(clusters, spread, generator, checked)
+        if plain or not self.refines:
+            return self.decode(latents)
+        return self._in_training_range(
+            self._refined(latents, refining_noise(self.network_, n_samples, spread, generator))
+        )
+
+    def _refined(self, latents: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        """Sharp images (N, H, W, C) in [0, 1] of latents (N, D), for noise (N, C, H, W)."""
+        shape = noise.shape[1:]
+        (images,) = apply_in_batches(
+            lambda z, noise: (self.network_.refined(z.flatten(1), noise.view(-1, *shape)).permute(0, 2, 3, 1),),
+            latents[:, None, None],
+            self.compute(),
+            beside=noise.reshape(len(noise), -1),
+        )
+        return images
 
     def sample_latents(
         self, clusters: np.ndarray, spread: float, generator: np.random.Generator, checked: bool = True
@@ -74,8 +105,11 @@ class VariationalClusterer(ImageClusterer):
     def _drawn(
         self, clusters: np.ndarray, spread: float, generator: np.random.Generator, rows: np.ndarray
     ) -> np.ndarray:
-        noise = generator.standard_normal((len(rows), self.network_.latent_dim), dtype=np.float32)
         means = self.network_.class_means.detach().cpu().numpy()
+        if self.network_.refiner is not None:
+            latents = self.network_.refiner.latents.draw(clusters[rows], generator)
+            return means[clusters[rows]] + np.float32(spread) * (latents - means[clusters[rows]])
+        noise = generator.standard_normal((len(rows), self.network_.latent_dim), dtype=np.float32)
         factors = self.network_.scale_tril.cpu().numpy()
         steps = np.einsum("nij,nj->ni", factors[clusters[rows]], noise)
         drawn: np.ndarray = means[clusters[rows]] + np.float32(spread) * steps

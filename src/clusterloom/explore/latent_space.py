@@ -14,6 +14,7 @@ from torch import Tensor
 from clusterloom.device import threads_kept
 from clusterloom.errors import DataError
 from clusterloom.estimators.redraw import redrawn
+from clusterloom.estimators.variational import refining_noise
 from clusterloom.explore.requests import OfImage, To
 from clusterloom.explore.session import Session
 from clusterloom.pictures import to_uint8
@@ -28,7 +29,7 @@ _ONE_AT_A_TIME = threading.Lock()
 
 @dataclass(frozen=True)
 class Component:
-    """A normal distribution of latents, N(mean, factor factor^T), and its share among several.
+    """A distribution of latents, N(mean, factor factor^T) or one of the model's own, and its share among several.
 
     Attributes:
         mean: Shape (D,).
@@ -116,8 +117,12 @@ def new_images(session: Session, cluster: int, n: int, spread: float, seed: int)
         return q.argmax(1)
 
     if spread == 0:
-        return decode(session, draw(np.arange(n)))
-    return decode(session, redrawn(np.array([part.cluster for part in parts])[chosen], draw, most_likely))
+        latents = draw(np.arange(n))
+    else:
+        latents = redrawn(np.array([part.cluster for part in parts])[chosen], draw, most_likely)
+    if not model.refines:
+        return decode(session, latents)
+    return refined(session, latents, refining_noise(network, n, spread, generator))
 
 
 def place(session: Session, where: To) -> np.ndarray:
@@ -153,6 +158,25 @@ def decode(session: Session, latents: np.ndarray) -> np.ndarray:
     (images,) = _apply(
         session.model, lambda z: (network.decode(z.flatten(1)).permute(0, 2, 3, 1),), _as_images(latents)
     )
+    return session.model.shown(to_uint8(images))
+
+
+def walked(session: Session, latents: np.ndarray) -> np.ndarray:
+    """Images of latents (N, D) on a way, as `decode` gives them; refined from one noise, if the model refines."""
+    if not session.model.refines:
+        return decode(session, latents)
+    noise = refining_noise(session.model.network_, 1, 1.0, np.random.default_rng(0))
+    return refined(session, latents, np.repeat(noise, len(latents), 0))
+
+
+def refined(session: Session, latents: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """As `decode`, refined from noise (N, C, H, W)."""
+    network = session.model.network_
+
+    def of_batch(z: Tensor) -> tuple[Tensor, ...]:
+        return (network.refined(z.flatten(1), torch.from_numpy(noise).to(z.device)).permute(0, 2, 3, 1),)
+
+    (images,) = _apply(session.model, of_batch, _as_images(latents))
     return session.model.shown(to_uint8(images))
 
 

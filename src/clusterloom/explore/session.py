@@ -179,6 +179,7 @@ def about(model: ImageClusterer) -> dict[str, Any]:
         "method": type(model).__name__,
         "clusters": model.n_clusters_,
         "latent_dim": int(model.network_.latent_dim),
+        "refines": model.refines,
         "height": height,
         "width": width,
         "channels": channels,

@@ -23,7 +23,7 @@ def model_card(contents: ModelContents, pictures: Sequence[str]) -> str:
     cluster_sizes = np.bincount(contents.tensors["labels"], minlength=settings["n_clusters"])
     sums = np.bincount(contents.tensors["labels"], contents.tensors["confidences"], settings["n_clusters"])
     confidences = sums / np.maximum(cluster_sizes, 1)
-    last = history[-1]
+    last = next((record for record in reversed(history) if record.get("stage") != "refine"), history[-1])
     data = about.get("data", "images given as an array")
     commands = ["clusterloom predict THIS_FOLDER IMAGES --out clusters.csv"]
     if "network.scale_tril" in contents.tensors:  # that new images are drawn with
@@ -52,6 +52,7 @@ def model_card(contents: ModelContents, pictures: Sequence[str]) -> str:
         ),
         *_backbone_sections(about.get("recipe", {}).get("backbone")),
         *_count_sections(about.get("recipe", {}), settings["n_clusters"]),
+        *_refine_sections(contents),
         "## Clusters",
         _table(
             [
@@ -96,6 +97,19 @@ def _backbone_sections(backbone: Mapping[str, Any] | None) -> list[str]:
         f"Beside what was learned from these images, the model reads a frozen network, {_cell(backbone['name'])}: "
         f"**{_cell(backbone['note'])}**. Its weights are in model.safetensors.",
         _table([(name.replace("_", " "), value) for name, value in backbone.items() if name != "note"], ("", "")),
+    ]
+
+
+def _refine_sections(contents: ModelContents) -> list[str]:
+    """What new images are, where a second decoder makes them."""
+    if "network.refiner.deviations" not in contents.tensors:
+        return []
+    losses = [f"{record['loss']:,.1f}" for record in contents.history if record.get("stage") == "refine"]
+    return [
+        "## New images",
+        "The pictures beside this card, `generate` and `sample` show what the second decoder makes of the first one's "
+        "images. `generate --plain` shows those of the first. Reconstructions and scores are the first one's alone. "
+        f"Loss of the second decoder, by epoch: {', '.join(losses)}.",
     ]
 
 

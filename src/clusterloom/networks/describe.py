@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from clusterloom.networks.backbone import FROZEN_DIM, Backbone
 from clusterloom.networks.conv import ConvNetwork, TransposedNetwork
+from clusterloom.networks.refiner import Refiner
 from clusterloom.networks.vae import ClusterVAE
 
 
@@ -61,7 +62,26 @@ def describe(network: ClusterVAE) -> list[Part]:
     parts.append(_part("decoder", "z", [network.decoder], shapes))
     if network.transposed is not None:
         parts.append(_part("TranCon_Layer1", "decoder", [network.transposed], shapes))
+    if network.refiner is not None:
+        parts.append(_refiner_part(network.refiner))
     return parts
+
+
+def _refiner_part(refiner: Refiner) -> Part:
+    side, blocks = refiner.square, len(refiner.middle)
+    layers = (
+        f"squares of {side}x{side} pixels as channels",
+        _text(refiner.first),
+        "residual block",
+        _text(refiner.down),
+        f"{blocks} residual blocks",
+        f"{_text(refiner.up)}, upsample 2x, added",
+        "residual block",
+        f"ReLU, {_text(refiner.last)}, as pixels",
+    )
+    parameters = sum(p.numel() for p in refiner.parameters())
+    shape = tuple(refiner.deviations.shape)
+    return Part("refiner", "noise, decoded image and z", layers, (2 * shape[0], *shape[1:]), shape, parameters)
 
 
 def _backbone_part(backbone: Backbone, image_shape: tuple[int, int, int]) -> Part:

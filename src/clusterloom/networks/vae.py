@@ -19,6 +19,7 @@ from clusterloom.networks.conv import (
     unflatten_channels_last,
 )
 from clusterloom.networks.precision import as_float32, in_float32
+from clusterloom.networks.refiner import Refiner
 from clusterloom.settings import Count, Settings, Weight
 
 
@@ -113,6 +114,10 @@ class ClusterVAE(nn.Module):
         image_shape: Height, width, channels.
         n_clusters: Number of clusters, K.
         backbone: A frozen conv network whose output is concatenated with that of the others.
+        refines: There is a second decoder, `Refiner`.
+
+    Attributes:
+        refiner: The second decoder, which is trained last; None where there is none, or not yet.
 
     Raises:
         SettingsError: the settings do not fit the images.
@@ -133,6 +138,7 @@ class ClusterVAE(nn.Module):
         image_shape: tuple[int, int, int],
         n_clusters: int,
         backbone: Backbone | None = None,
+        refines: bool = False,
     ) -> None:
         super().__init__()
         self.settings, self.image_shape, self.n_clusters = settings, image_shape, n_clusters
@@ -185,6 +191,7 @@ class ClusterVAE(nn.Module):
         # Of each pixel around its reconstruction; the score alone uses them. To begin with those of the training loss.
         weight = max(self.reconstruction_weight, 1e-12)
         self.register_buffer("pixel_variances", torch.full((channels, height, width), 1 / weight))
+        self.refiner = Refiner(image_shape, latent_dim, n_clusters) if refines else None
 
     @property
     def latent_dim(self) -> int:
@@ -248,6 +255,14 @@ class ClusterVAE(nn.Module):
         """Images (B, C, H, W) in [0, 1] from latents (B, D)."""
         decoded = unflatten_channels_last(self.decoder(z), self._decoded_shape)
         return torch.sigmoid(as_float32(decoded if self.transposed is None else self.transposed(F.relu(decoded))))
+
+    def refined(self, z: Tensor, noise: Tensor) -> Tensor:
+        """Sharp images (B, C, H, W) in [0, 1] of latents (B, D), for normal noise (B, C, H, W).
+
+        Without a refiner they are those of `decode`.
+        """
+        decoded = self.decode(z)
+        return decoded if self.refiner is None else self.refiner.refine(decoded, z, noise)
 
     def assign(self, x: Tensor) -> Tensor:
         """Soft assignments (B, K) of images (B, C, H, W), at the posterior mean; nothing else is computed."""

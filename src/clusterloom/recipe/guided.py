@@ -11,6 +11,7 @@
 5. Second fit: the model goes on with those.
 6. Confidence and classes (`confidence`): probabilities become as sure as they may be, and class means and covariances
    those of the latents.
+7. Refine (`refine`): a second decoder learns to make sharp images of what the first one decodes.
 
 What each part is worth is written down in docs/guided.md.
 """
@@ -33,6 +34,7 @@ from clusterloom.recipe.fit import fit
 from clusterloom.recipe.frozen import BACKBONE, frozen_features
 from clusterloom.recipe.neighbours import layout_of, layouts_of
 from clusterloom.recipe.pseudo_labels import FirstPseudoLabels, first_pseudo_labels, second_pseudo_labels
+from clusterloom.recipe.refine import refine
 from clusterloom.recipe.represent import CONTRASTIVE, Representation, represent
 from clusterloom.recipe.spaces import TEXTURE, plain_spaces
 from clusterloom.training.plan import TrainingPlan
@@ -74,6 +76,7 @@ def train_guided(
     plan: TrainingPlan,
     fewest_clusters: int,
     colours: Colours = "auto",
+    refine_epochs: int = 0,
 ) -> dict[str, Any]:
     """Train a network by the guided recipe, in place.
 
@@ -81,14 +84,16 @@ def train_guided(
         network: Fresh, on the device.
         run: Keeps what is needed to resume, and the history.
         images: Shape (N, H, W, C).
-        plan: Batch size, learning rate and seed; its epochs, at least 3, are divided over the stages.
+        plan: Batch size, learning rate and seed; its epochs, at least 3 beside those that refine, are divided over
+            the stages.
         fewest_clusters: The number of clusters is found between this one and the network's own.
         colours: Whether colours tell kinds apart.
+        refine_epochs: How many of the epochs train a second decoder; 0 leaves it out.
 
     Returns:
         What was decided and how long it took, for the record: views, spaces, seconds by stage.
     """
-    seed, epochs = plan.seed, Epochs.split(plan.epochs)
+    seed, epochs = plan.seed, Epochs.split(plan.epochs - refine_epochs)
     plan = replace(plan, schedule="one-cycle", weight_decay=1e-4)
     views = choose_views(images, seed)
 
@@ -150,7 +155,11 @@ def train_guided(
     # 6. Confidence and classes.
     logits = _of_all(network.logits, sample, run)
     calibrate(network, logits, expected_accuracy(logits.argmax(1), first.guides))
-    _refit_classes(network, images, run)
+    latents = _refit_classes(network, images, run)
+
+    # 7. Refine.
+    if refine_epochs:
+        refine(network, run, images, replace(plan, epochs=refine_epochs), *latents)
     return {
         "views": vars(views),
         "spaces": {name: round(value, 3) for name, value in first.follows.items()},
@@ -253,13 +262,17 @@ def _choose_count(
     return evidence
 
 
-def _refit_classes(network: ClusterVAE, images: np.ndarray, run: Run) -> None:
+def _refit_classes(network: ClusterVAE, images: np.ndarray, run: Run) -> tuple[np.ndarray, ...]:
+    """Set class means and covariances; q (N, K), posterior means and log-variances (N, D) of all images."""
+
     def latents(x: Tensor) -> tuple[Tensor, ...]:
         features = network.features(x)
         posterior = network.encode(features)
         return network.category_logits(features, posterior.mu).softmax(1), posterior.mu, posterior.log_var
 
-    network.refit_classes(*map(torch.from_numpy, apply_in_batches(latents, images, run.compute)))
+    found = apply_in_batches(latents, images, run.compute)
+    network.refit_classes(*map(torch.from_numpy, found))
+    return found
 
 
 def automatic_epochs(n_images: int) -> int:

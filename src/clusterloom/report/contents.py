@@ -54,6 +54,7 @@ class Contents:
     n_images: int
     pixelated: bool
     generates: bool
+    refines: bool
     clusters: list[Cluster]
     predictions: Predictions | None
     map: MapPicture | None
@@ -94,6 +95,7 @@ def contents(subject: Subject) -> Contents:
         n_images=int(model.about_["images"]) if said is None else len(said),
         pixelated=max(model.image_shape_[:2]) <= _PIXELATED,
         generates=model.generates,
+        refines=model.refines,
         clusters=clusters(model, seen, shown),
         predictions=said,
         map=drawn,

@@ -41,7 +41,10 @@ def model_pictures(model: ImageClusterer, images: ImageSet, progress: ProgressRe
     if model.generates:
         new = [model.shown(model.to_unit(model.sample(_SHOWN, k, random_state=k))) for k in clusters]
         names = [f"cluster {k}" for k in clusters]
-        pictures["generated.png"] = png_bytes(image_grid(new, names, "new images of each cluster, made by the model"))
+        refined = " and refined" if model.refines else ""
+        pictures["generated.png"] = png_bytes(
+            image_grid(new, names, "new images of each cluster, made by the model" + refined)
+        )
     if evidence := evidence_of(model):
         pictures["number-of-clusters.png"] = cluster_count_plot(evidence)
     return pictures

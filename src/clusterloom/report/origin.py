@@ -63,6 +63,7 @@ def about_rows(model: ImageClusterer) -> list[tuple[str, str]]:
         "time": duration(float(about["seconds"])),
         "device": f"{about['device']}, {about['precision']}, {threads}",
         "processes": str(about["processes"]),
+        "new images": "refined by a second decoder" if model.refines else "",
         "pretrained backbone": _backbone_text(recipe.get("backbone")),
         "views, chosen from the images": ", ".join(views),
         "spaces that the first clusters follow": ", ".join(f"{name} {alike:.2f}" for name, alike in spaces),

@@ -82,7 +82,7 @@ export class Drop {
       h("h2", {}, dot(cluster, "big"), `${store.title(cluster)}, ${chance(best)}`),
       moved ? h("p", {}, `The model says cluster ${said.cluster}. Its images are mostly in ${store.title(cluster)} now.`) : "",
       said.unlike.length ? h("p", {}, `An outlier: ${said.unlike.join("; ")}.`) : "",
-      h("div", { class: "pair" }, await picture(said.seen, "as the model sees it"), said.rebuilt ? await picture(said.rebuilt, "as it rebuilds it") : ""),
+      h("div", { class: "pair" }, await picture(said.seen, "as the model sees it"), said.rebuilt ? await picture(said.rebuilt, "as its decoder rebuilds it") : ""),
       probabilityBars(said.probabilities.filter(([, p], i) => i < 3 || p >= 0.005)),
       said.steps.length ? h("p", { class: "quiet" }, said.steps.join("; ")) : "",
       ...(said.nearest.length ? [h("h3", {}, "Nearest images"), grid.element] : []));

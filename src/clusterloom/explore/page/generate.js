@@ -13,7 +13,7 @@ const STEP_MS = 90;
 const SLOWLY_MS = 800; // one image after the other, no film
 const LESS_MOTION = matchMedia("(prefers-reduced-motion: reduce)");
 
-const { width: WIDTH, height: HEIGHT } = start.model;
+const { width: WIDTH, height: HEIGHT, refines: REFINES } = start.model;
 
 /** Cut an image out of a sheet, whose images have that size, onto a canvas of its own. */
 function cut(sheet, index, columns, canvas = h("canvas", { width: WIDTH, height: HEIGHT }), [width, height] = [WIDTH, HEIGHT]) {
@@ -69,7 +69,7 @@ export class NewImages {
     });
     this.redraw = redraw;
     this.box.append(
-      h("p", { class: "quiet" }, "Latents drawn from the cluster's normal distribution, decoded. A spread of 0 gives its middle, 1 the distribution itself, more than 1 the unusual."),
+      h("p", { class: "quiet" }, `Latents drawn from the cluster's distribution, decoded${REFINES ? ", and refined by the second decoder" : ""}. A spread of 0 gives its middle, 1 the distribution itself, more than 1 the unusual.`),
       h("div", { class: "tools" }, this.cluster.field,
         h("label", { class: "field" }, "Spread", this.spread, this.figure),
         this.moreButton,
@@ -203,7 +203,7 @@ export class Walk {
     });
     store.on("labels", () => this.show());
     this.box.append(
-      h("p", { class: "quiet" }, "The straight way between two places in latent space. An image's panel has “Walk from here” and “Walk to here”."),
+      h("p", { class: "quiet" }, "The straight way between two places in latent space. An image's panel has “Walk from here” and “Walk to here”.", REFINES ? " All images are refined from the same noise, the ends too: they are no reconstructions." : ""),
       h("div", { class: "ends" }, this.from.element, this.to.element),
       h("div", { class: "walker" }, this.large, h("div", { class: "row" }, this.play, this.position)),
       this.strip);
@@ -291,7 +291,7 @@ export class Dimensions {
     this.large = h("canvas", { class: "large", id: "latent-image", width: WIDTH, height: HEIGHT, role: "img", "aria-label": "the image at these offsets" });
     this.list = h("ol", { class: "dimensions" });
     this.box.append(
-      h("p", { class: "quiet" }, "Offsets are in standard deviations of each dimension. Beside each slider: what it alone does, from −3 to 3."),
+      h("p", { class: "quiet" }, "Offsets are in standard deviations of each dimension. Beside each slider: what it alone does, from −3 to 3.", REFINES ? " Images are those of the decoder alone, not refined." : ""),
       h("div", { class: "tools" }, this.cluster.field, this.base, h("button", { onclick: () => this.#reset() }, "Back to the start")),
       h("div", { class: "latent" }, h("div", { class: "stick" }, this.large), this.list));
     this.move = latestOnly(() => attempt(() => this.#move()));

@@ -11,7 +11,7 @@ from clusterloom.corrections.forms import ClusterNumber
 from clusterloom.data.boundary import reason
 from clusterloom.data.convert import SIXTEEN_BITS, Target, read_picture
 from clusterloom.errors import DataError
-from clusterloom.explore.latent_space import decode, deviations, new_images, place, predictions
+from clusterloom.explore.latent_space import decode, deviations, new_images, place, predictions, walked
 from clusterloom.explore.requests import From, NewCount, Offsets, Seed, Spread, Steps, To
 from clusterloom.explore.session import Session
 from clusterloom.explore.sheets import SHEET_COLUMNS, png_response, quick_png, sheet, thumbnails
@@ -32,7 +32,7 @@ def walk(session: Session, start: From, to: To, steps: Steps = 16) -> Response:
     """Images on the straight way between two places in latent space, side by side on one sheet."""
     first, last = place(session, start), place(session, to)
     way = first + np.linspace(0, 1, steps, dtype=np.float32)[:, None] * (last - first)
-    return png_response(sheet(decode(session, way), steps))
+    return png_response(sheet(walked(session, way), steps))
 
 
 def latent_image(session: Session, start: From, offsets: Offsets) -> Response:

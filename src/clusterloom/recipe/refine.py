@@ -1,0 +1,169 @@
+"""Stage 7, refine: a second decoder learns what the first one's images lack. Clusters are settled by then."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from clusterloom.inference import apply_in_batches
+from clusterloom.networks.refiner import COMPONENTS, LatentMixtures, Refiner
+from clusterloom.networks.step import StepOutput
+from clusterloom.networks.vae import ClusterVAE
+from clusterloom.recipe.mixture import fit_mixtures, kmeans_labels, mixture_of
+from clusterloom.training.plan import TrainingPlan
+from clusterloom.training.randomness import fresh_weights, numpy_generator, seed_for
+from clusterloom.training.run import Run
+
+_SHARE = 6  # of the epochs of the other stages one comes here
+_LARGEST_BATCH = 64  # steps count for more than images do
+_LEARNING_RATE = 2e-3
+_POINTS = 10  # latents for each dimension that a Gaussian needs
+_SAMPLE = 10_000  # images that say how far decoded ones are from real ones
+_EVEN = 0.05  # share of that error which is taken to be the same at every pixel: where none was seen some may come
+
+
+def refine_epochs(epochs: int) -> int:
+    """How many epochs the stage takes beside so many of the others: a sixth.
+
+    Example:
+        >>> [refine_epochs(epochs) for epochs in (3, 16, 24, 34)]
+        [1, 3, 4, 6]
+    """
+    return max(1, round(epochs / _SHARE))
+
+
+def refine(
+    network: ClusterVAE,
+    run: Run,
+    images: np.ndarray,
+    plan: TrainingPlan,
+    q: np.ndarray,
+    mu: np.ndarray,
+    log_var: np.ndarray,
+) -> None:
+    """Give the network a `Refiner` and train it; nothing else of the network changes.
+
+    Args:
+        network: With its final clusters and class covariances.
+        run: Keeps what is needed to resume.
+        images: Shape (N, H, W, C).
+        plan: Of the other stages, with the epochs of this one.
+        q: Soft assignments of all images, shape (N, K).
+        mu: Their posterior means, shape (N, D).
+        log_var: Logarithms of their posterior variances, shape (N, D).
+    """
+    with fresh_weights(plan.seed, "refine"):
+        refiner = Refiner(network.image_shape, network.latent_dim, network.n_clusters)
+    refiner.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.refiner = refiner.to(run.compute.device)
+    posteriors = np.hstack([mu, log_var])
+    fit_latents(refiner.latents, network, run, q.argmax(1), posteriors, plan.seed)
+    _measure(refiner, network, run, images, posteriors, plan.seed)
+    objective = FlowObjective(network, refiner)
+    plan = replace(plan, batch_size=min(plan.batch_size, _LARGEST_BATCH), learning_rate=_LEARNING_RATE)
+    run.train(objective, plan, images, "refine", posteriors)
+
+
+class FlowObjective(nn.Module):
+    """What the stage minimises: the squared error of the flow's velocity at a random time.
+
+    At time t the flow is at (1 - t) (x' + s e) + t x, where x' is decoded from a latent of q(z|x), s are the deviations
+    of its pixels and e is noise; so its velocity is x - (x' + s e). A model for `clusterloom.training.loop`.
+
+    Args:
+        vae: Decodes; it is not trained, and no part of this.
+        refiner: What is trained.
+    """
+
+    def __init__(self, vae: ClusterVAE, refiner: Refiner) -> None:
+        super().__init__()
+        self.refiner = refiner
+        self._decode, self._latent_dim = vae.decode, vae.latent_dim
+
+    def draw_noise(self, n: int, generator: torch.Generator) -> Tensor:
+        """For each image a time from 0 to 1, then normal numbers for its latent and its pixels."""
+        numbers = self._latent_dim + self.refiner.deviations.numel()
+        device = generator.device
+        time = torch.rand(n, 1, generator=generator, device=device)
+        return torch.cat([time, torch.randn(n, numbers, generator=generator, device=device)], 1)
+
+    def forward(self, x: Tensor, noise: Tensor, posteriors: Tensor) -> StepOutput:
+        """Loss terms of images (B, C, H, W), whose posteriors are means and log-variances (B, 2 D)."""
+        time, of_pixels = noise[:, 0], noise[:, 1 + self._latent_dim :]
+        z = _drawn(posteriors, noise[:, 1 : 1 + self._latent_dim])
+        with torch.no_grad():
+            decoded = self._decode(z)
+        start = decoded + self.refiner.deviations * of_pixels.reshape(x.shape)
+        noisy = torch.lerp(start, x, time[:, None, None, None])
+        velocity = self.refiner(noisy, decoded, z, time)
+        error = ((velocity - (x - start)) / self.refiner.error).square().flatten(1).mean(1)
+        # The mean over pixels, so that the loss has the height of the other stages'.
+        return StepOutput({"flow": error})
+
+
+def fit_latents(
+    mixtures: LatentMixtures, network: ClusterVAE, run: Run, labels: np.ndarray, posteriors: np.ndarray, seed: int
+) -> None:
+    """Set the mixtures to what latents of each cluster's images are like; where they are few, to the class's Gaussian.
+
+    Args:
+        mixtures: What is set.
+        network: With its class means and covariances.
+        run: Keeps what is found.
+        labels: Clusters of all images, shape (N,).
+        posteriors: Their posterior means and log-variances, shape (N, 2 D).
+        seed: Of the run.
+    """
+    means, factors = (t.detach().cpu().numpy() for t in (network.class_means, network.scale_tril))
+    n_clusters, dim = means.shape
+
+    def compute() -> dict[str, np.ndarray]:
+        found = {
+            "weights": np.zeros((n_clusters, COMPONENTS), np.float32),
+            "means": np.repeat(means[:, None], COMPONENTS, 1),
+            "factors": np.repeat(factors[:, None], COMPONENTS, 1),
+        }
+        found["weights"][:, 0] = 1
+        generator = numpy_generator(seed, "mixtures", "refine")
+        for k in range(n_clusters):
+            of_cluster = torch.from_numpy(posteriors[labels == k])
+            n = min(COMPONENTS, len(of_cluster) // (_POINTS * dim))
+            run.progress("latents of each cluster", k, n_clusters)
+            if n < 2:
+                continue
+            noise = torch.from_numpy(generator.standard_normal((len(of_cluster), dim), dtype=np.float32))
+            points = _drawn(of_cluster, noise).numpy()
+            start = mixture_of(
+                points, np.eye(n)[kmeans_labels(points, n, seed_for(seed, "mixtures", "refine", k) % 2**31)]
+            )
+            (mixture,) = fit_mixtures(points, [start])
+            found["weights"][k, :n] = mixture.weights
+            found["means"][k, :n] = mixture.means
+            found["factors"][k, :n] = np.linalg.cholesky(mixture.covariances)
+        return found
+
+    for name, array in run.cached("latents", compute).items():
+        getattr(mixtures, name).copy_(torch.from_numpy(array))
+
+
+def _measure(
+    refiner: Refiner, network: ClusterVAE, run: Run, images: np.ndarray, posteriors: np.ndarray, seed: int
+) -> None:
+    """Set how far decoded images are from real ones at each pixel, and how far latents reach."""
+    rows = np.arange(len(images))[:: -(-len(images) // _SAMPLE)]
+    noise = numpy_generator(seed, "noise", "refine").standard_normal((len(rows), network.latent_dim), dtype=np.float32)
+    latents = _drawn(torch.from_numpy(posteriors[rows]), torch.from_numpy(noise)).numpy()
+    (errors,) = apply_in_batches(
+        lambda x, z: ((x - network.decode(z)).square(),), images[rows], run.compute, beside=latents
+    )
+    of_pixels = errors.mean(0)
+    variances = (1 - _EVEN) * of_pixels + _EVEN * of_pixels.mean()
+    refiner.deviations.copy_(torch.from_numpy(np.sqrt(np.maximum(variances, 1e-8))))
+    refiner.latent_deviations.copy_(torch.from_numpy(np.maximum(latents.std(0), 1e-3)))
+
+
+def _drawn(posteriors: Tensor, noise: Tensor) -> Tensor:
+    """Latents (B, D) of posteriors (B, 2 D) for standard normal noise (B, D)."""
+    mu, log_var = posteriors.chunk(2, 1)
+    return mu + (0.5 * log_var).exp() * noise

@@ -1,0 +1,168 @@
+"""Stage 7: what it learns, what it leaves alone, and what new images gain by it."""
+
+import numpy as np
+import pytest
+import torch
+from recipe_helpers import QUICK, digits, textures
+from test_recipe_objectives import small_vae
+
+from clusterloom import GuidedClusterer, load_model
+from clusterloom.networks.refiner import Refiner
+from clusterloom.recipe.refine import FlowObjective, refine_epochs
+from clusterloom.training.loop import Trainer
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return GuidedClusterer(10, **QUICK).fit(digits())
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return GuidedClusterer(10, refine=False, **QUICK).fit(digits())
+
+
+def sharpness(images):
+    """Mean squared Laplacian of images (N, H, W, C)."""
+    around = images[:, :-2, 1:-1] + images[:, 2:, 1:-1] + images[:, 1:-1, :-2] + images[:, 1:-1, 2:]
+    return np.square(4 * images[:, 1:-1, 1:-1] - around).mean()
+
+
+def test_the_objective_is_the_error_of_the_velocity_and_trains_the_refiner_alone():
+    vae = small_vae()
+    refiner = Refiner((8, 8, 1), 2, 3)
+    refiner.deviations.fill_(0.25)
+    objective = FlowObjective(vae, refiner)
+    x, noise = torch.rand(5, 1, 8, 8), objective.draw_noise(5, torch.Generator().manual_seed(0))
+    posteriors = torch.cat([torch.randn(5, 2), torch.full((5, 2), -2.0)], 1)
+    output = objective(x, noise, posteriors)
+    time, of_latents, of_pixels = noise[:, 0], noise[:, 1:3], noise[:, 3:].reshape(5, 1, 8, 8)
+    z = posteriors[:, :2] + np.exp(-1) * of_latents
+    start = vae.decode(z) + 0.25 * of_pixels
+    t = time[:, None, None, None]
+    velocity = refiner((1 - t) * start + t * x, vae.decode(z), z, time)
+    expected = ((velocity - x + start) ** 2).mean((1, 2, 3)) / 0.25**2
+    torch.testing.assert_close(output.terms["flow"], expected)
+    output.terms["flow"].sum().backward()
+    assert all(p.grad is None for p in vae.parameters())
+    assert refiner.last.weight.grad.abs().sum() > 0
+    assert {id(p) for p in objective.parameters()} == {id(p) for p in refiner.parameters()}
+
+
+def test_times_are_spread_evenly_and_latents_and_pixels_are_normal():
+    objective = FlowObjective(small_vae(), Refiner((8, 8, 1), 2, 3))
+    noise = objective.draw_noise(4000, torch.Generator().manual_seed(0))
+    assert noise.shape == (4000, 1 + 2 + 64)
+    assert noise[:, 0].min() >= 0
+    assert noise[:, 0].max() <= 1
+    np.testing.assert_allclose(np.quantile(noise[:, 0], [0.25, 0.5, 0.75]), [0.25, 0.5, 0.75], atol=0.03)
+    assert float(noise[:, 1:].std()) == pytest.approx(1, abs=0.01)
+
+
+def test_clusters_do_not_depend_on_it(fitted, plain):
+    assert np.array_equal(fitted.predict_proba(digits()), plain.predict_proba(digits()))
+    assert np.array_equal(fitted.score_samples(digits()), plain.score_samples(digits()))
+    assert np.array_equal(fitted.reconstruct(digits()), plain.reconstruct(digits()))
+    assert [r["stage"] for r in plain.history_] == [r["stage"] for r in fitted.history_[:-1]]
+    assert fitted.refines
+    assert not plain.refines
+    assert plain.network_.refiner is None
+
+
+def test_it_is_a_stage_with_a_record_of_its_own(fitted):
+    last = [record for record in fitted.history_ if record["stage"] == "refine"]
+    assert len(last) == refine_epochs(8) == 1
+    assert [record["epoch"] for record in fitted.history_] == list(range(1, 10))
+    assert set(last[0]) >= {"loss", "flow", "seconds"}
+    assert {"refine", "latents"} <= set(fitted.about_["recipe"]["stage_seconds"])
+
+
+def test_refined_images_are_sharper_and_plain_ones_are_the_decoders(fitted):
+    """On textures, which a decoder blurs most."""
+    images, _ = textures(240)
+    model = GuidedClusterer(3, epochs=48, random_state=0).fit(images)
+    soft, sharp = (
+        np.concatenate([model.sample(40, k, random_state=k, plain=plain) for k in range(3)]) for plain in (True, False)
+    )
+    real = sharpness(images / 255.0)
+    assert sharpness(soft) < 0.5 * real
+    assert 0.5 * real < sharpness(sharp) < 2 * real
+    rng = np.random.default_rng(3)
+    latents = fitted.sample_latents(np.full(4, 2), 1.0, rng)
+    np.testing.assert_array_equal(fitted.sample(4, 2, random_state=3, plain=True), fitted.decode(latents))
+
+
+def test_a_model_without_it_has_no_plain_images_beside_its_own(plain):
+    assert np.array_equal(plain.sample(4, 1, random_state=0), plain.sample(4, 1, random_state=0, plain=True))
+
+
+def test_a_loaded_model_draws_the_same_images(fitted, plain, tmp_path):
+    for name, model in (("refined", fitted), ("plain", plain)):
+        model.save(tmp_path / name)
+        loaded = load_model(tmp_path / name)
+        assert loaded.refines == model.refines
+        assert np.array_equal(loaded.sample(6, random_state=1), model.sample(6, random_state=1))
+    card = (tmp_path / "refined" / "README.md").read_text()
+    assert "generate --plain" in card
+    fit = [record for record in fitted.history_ if record["stage"] == "fit-2"][-1]
+    assert f"| final loss, nats per image | {fit['loss']:.3f} |" in card  # that of the model, not of the last stage
+    assert "--plain" not in (tmp_path / "plain" / "README.md").read_text()
+
+
+def test_an_interrupted_stage_goes_on_to_the_same_bits(fitted, tmp_path, monkeypatch):
+    step, done = Trainer._step, []
+
+    def stops(self, *arguments):
+        if self.stage == "refine":
+            done.append(1)
+            if len(done) == 4:
+                raise KeyboardInterrupt
+        return step(self, *arguments)
+
+    monkeypatch.setattr(Trainer, "_step", stops)
+    model = GuidedClusterer(10, **QUICK, run_dir=str(tmp_path), resume=True)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(digits())
+    model.fit(digits())
+    assert np.array_equal(model.sample(8, random_state=0), fitted.sample(8, random_state=0))
+    assert [record["loss"] for record in model.history_] == [record["loss"] for record in fitted.history_]
+
+
+def test_latents_of_a_cluster_with_two_parts_are_drawn_from_both(monkeypatch):
+    """One Gaussian would put a third of them between."""
+    from clusterloom.recipe import refine as stage
+
+    vae = small_vae(n_clusters=2)
+    rng = np.random.default_rng(0)
+    side = rng.integers(0, 2, 400) * 20.0 - 10
+    mu = np.stack([side, rng.standard_normal(400)], 1).astype(np.float32)
+    posteriors = np.hstack([mu, np.full((400, 2), -4, np.float32)])
+    labels = np.r_[np.zeros(390, int), np.ones(10, int)]  # the second has too few for more than its Gaussian
+
+    class Run:
+        def cached(self, name, compute):
+            return compute()
+
+        def progress(self, *_):
+            pass
+
+    mixtures = Refiner((8, 8, 1), 2, 2).latents
+    with torch.no_grad():
+        vae.class_means[1] = 3.0
+    stage.fit_latents(mixtures, vae, Run(), labels, posteriors, 0)
+    drawn = mixtures.draw(np.zeros(1000, int), rng)
+    assert (np.abs(drawn[:, 0]) > 5).all()
+    assert (drawn[:, 0] > 0).mean() == pytest.approx((side[:390] > 0).mean(), abs=0.05)
+    np.testing.assert_allclose(mixtures.draw(np.ones(2000, int), rng).mean(0), [3, 3], atol=0.1)
+
+
+@pytest.mark.parametrize("n", [1, 12])
+def test_a_cluster_of_few_images_has_new_ones(n):
+    model = GuidedClusterer(1, hidden_dim=8, epochs=4, random_state=0).fit(digits(n))
+    assert np.isfinite(model.sample(3, random_state=0)).all()
+
+
+def test_a_spread_of_zero_is_one_image_and_more_is_more_varied(fitted):
+    assert np.ptp(fitted.sample(3, 2, spread=0.0, random_state=0), axis=0).max() == 0
+    spreads = [fitted.sample(64, 2, spread, random_state=0, checked=False).std(0).mean() for spread in (0.3, 1.0)]
+    assert spreads[0] < spreads[1]
