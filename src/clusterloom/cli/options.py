@@ -102,7 +102,7 @@ class Reading:
         """
         from clusterloom.data import load_images
 
-        images = load_images(source, **self._wanted(source, like), progress=progress or output.progress)
+        images = load_images(source, **self.wanted(source, like), progress=progress or output.progress)
         if like is not None and self.show_channels is not None:
             like.reading_ = {**like.reading_, "shown": images.reading["shown"]}  # for the images that it makes
         _tell_of(images.name, len(images), images.image_shape, images.notes, output)
@@ -123,7 +123,7 @@ class Reading:
         from clusterloom.data import stream_images
         from clusterloom.data.stream import blocks_ahead
 
-        stream = stream_images(source, like.image_shape_, **self._wanted(source, like))
+        stream = stream_images(source, like.image_shape_, **self.wanted(source, like))
         if stream is None:
             yield from blocks_ahead(self.load(source, output, like), size)
             return
@@ -133,7 +133,7 @@ class Reading:
             yield block
         _tell_of(stream.name, stream.n_images, shape, stream.notes, output)
 
-    def _wanted(self, source: str, like: Any) -> dict[str, Any]:
+    def wanted(self, source: str, like: Any) -> dict[str, Any]:
         """Arguments of `load_images`: what was asked for, and what a fitted estimator wants where nothing was."""
         from clusterloom.data import holds_pictures
 

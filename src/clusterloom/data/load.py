@@ -10,13 +10,13 @@ from clusterloom.data import fits, tiff
 from clusterloom.data.addresses import Address, fetched, is_address, list_address, shown_address
 from clusterloom.data.boundary import only_data_errors
 from clusterloom.data.builtin import BUILTIN, load_builtin
-from clusterloom.data.folder import SHARD_SUFFIXES, SUFFIXES, NoPicturesError, holds_shards_alone, read_folder
+from clusterloom.data.folder import SHARD_SUFFIXES, SUFFIXES, NoPicturesError, read_folder, shards_below
 from clusterloom.data.idx import read_idx
 from clusterloom.data.images import ImageSet, PixelRange, contrast_note
 from clusterloom.data.npy import read_npy, read_npz
 from clusterloom.data.options import ReadOptions, check_shown
 from clusterloom.data.parquet import read_parquet
-from clusterloom.data.shards import is_array_address, is_list, parts_of, read_parts, shards_in_folder
+from clusterloom.data.shards import Parts, is_array_address, is_list, parts_of, read_parts, shards_in_folder
 from clusterloom.data.stack import read_stack
 from clusterloom.data.stream import ImageStream, stream_pictures
 from clusterloom.errors import DataError, printable
@@ -91,7 +91,7 @@ def load_images(
 
 
 def stream_images(
-    source: str | Path,
+    source: str | Path | Parts,
     image_shape: tuple[int, int, int],
     *,
     image_size: tuple[int, int] | None = None,
@@ -105,7 +105,7 @@ def stream_images(
     """Pictures of a source one block at a time, so that memory does not grow with their number; see `load_images`.
 
     Args:
-        source: As for `load_images`, and so are all that follow.
+        source: As for `load_images`, and so are all that follow; or some parts of a source.
         image_shape: Height, width and channels that pictures are brought to, where no others are asked for.
 
     Returns:
@@ -163,7 +163,7 @@ def source_folder(source: str | Path) -> Path | None:
     path = Path(source)
     if is_address(source) or not path.is_dir() or (isinstance(source, str) and source in BUILTIN):
         return None
-    return None if holds_shards_alone(path) else path
+    return None if shards_below(path) else path
 
 
 def holds_pictures(source: str | Path) -> bool:

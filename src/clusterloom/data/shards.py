@@ -15,7 +15,7 @@ from clusterloom.data.addresses import Address, fetched, is_address, list_addres
 from clusterloom.data.boundary import is_our_defect, only_data_errors, reason
 from clusterloom.data.cache import entry_folder, file_stamp
 from clusterloom.data.convert import Source
-from clusterloom.data.folder import SHARD_SUFFIXES
+from clusterloom.data.folder import SHARD_SUFFIXES, shards_below
 from clusterloom.data.folder import SUFFIXES as PICTURES
 from clusterloom.data.images import ImageSet, encode_labels, limit_note, limited_rows
 from clusterloom.data.options import ReadOptions
@@ -199,6 +199,19 @@ def parts_of(source: "str | Path", name: str) -> "Parts | None":
     if _has_suffix(path.name, webdataset.SUFFIXES):
         return single_tar(path, name)
     return listed_addresses(path, name) if is_list(path) else None
+
+
+def parts_in(source: "str | Path") -> "Parts | None":
+    """The parts of a source whose pictures lie in many places: as `parts_of`, and of a folder that holds shards.
+
+    Raises:
+        DataError: as `parts_of`.
+    """
+    name, path = shown_address(str(source)), Path(source)
+    if not is_address(source) and path.is_dir() and str(source):
+        shards = shards_below(path)
+        return shards_in_folder(path, shards, f"folder {printable(path.resolve().name)}") if shards else None
+    return None if is_array_address(source) else parts_of(source, name)
 
 
 def is_array_address(source: "str | Path") -> bool:
