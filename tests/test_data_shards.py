@@ -353,6 +353,42 @@ def test_pictures_and_shards_in_a_bucket(bucket, tars, tmp_path):
         assert "hunter2" not in str(caught.value)
 
 
+def test_tables_and_checkpoints_in_a_bucket(bucket, tars, tmp_path):
+    pq = pytest.importorskip("pyarrow.parquet")
+    for path in ("a.tar", "more/b.tar.gz"):
+        bucket.pipe(f"cats/all/{path}", (tars / path).read_bytes())
+    quick = ["--method", "convvae", "-k", "3", "--set", "hidden_dim=8", "--set", "latent_dim=2", "-q"]
+    fit = ["fit", "s3://cats/all", "--out", str(tmp_path / "model"), "--checkpoints", "s3://cats/run", *quick]
+    stop = pytest.MonkeyPatch()
+    stop.setattr("clusterloom.training.plan.TrainingPlan.is_over", stopped_after(2))
+    with stop.context():
+        assert run([*fit, "--set", "epochs=4"]) == 130
+    stop.undo()
+    assert bucket.ls("cats/run", refresh=True) == ["cats/run/checkpoint.safetensors"]
+    assert run([*fit, "--set", "epochs=4"]) == 2  # an unfinished run is there
+    assert run([*fit, "--set", "epochs=4", "--resume"]) == 0
+    bucket.invalidate_cache()
+    assert not bucket.exists("cats/run/checkpoint.safetensors")
+    for _ in range(2):
+        assert run(["predict", str(tmp_path / "model"), "s3://cats/all", "s3://cats/tables", "-q"]) == 0
+    found = sorted(bucket.find("cats/tables", refresh=True))
+    names = ("a.tar.parquet", "manifest.json", "more/b.tar.gz.parquet")
+    assert found == [f"cats/tables/{name}" for name in names]
+    rows = [row for path in (found[0], found[2]) for row in pq.read_table(bucket.open(path)).to_pylist()]
+    assert [row["id"] for row in rows] == TAR_IDS
+
+
+def stopped_after(n_epochs):
+    """As `TrainingPlan.is_over`, but interrupted after so many epochs."""
+
+    def is_over(plan, history):
+        if len(history) == n_epochs:
+            raise KeyboardInterrupt
+        return len(history) >= plan.epochs
+
+    return is_over
+
+
 def test_a_folder_that_a_web_server_cannot_list_is_not_passed_over(web, tmp_path):
     (tmp_path / "photos" / "locked").mkdir()
     (tmp_path / "photos" / "locked" / "9.png").write_bytes(png(9))

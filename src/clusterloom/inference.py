@@ -42,22 +42,22 @@ def apply_in_batches(
         TrainingError: out of memory.
     """
 
-    def apply(images: np.ndarray, beside: np.ndarray | None) -> tuple[np.ndarray, ...]:
-        return _apply(function, images, beside, compute, lambda done: progress(what, done, len(images)))
+    def apply(share: range) -> tuple[np.ndarray, ...]:
+        return _apply(function, images, share, beside, compute, lambda done: progress(what, done, len(share)))
 
     state = compute.processes()
     if state.num_processes == 1:
-        return apply(images, beside)
+        return apply(range(len(images)))
     n, rank, processes = len(images), state.process_index, state.num_processes
-    share = slice(n * rank // processes, n * (rank + 1) // processes)
-    own = images[share]
-    parts = gather_object([apply(own, None if beside is None else beside[share]) if len(own) else None])
+    share = range(n * rank // processes, n * (rank + 1) // processes)
+    parts = gather_object([apply(share) if len(share) else None])
     return tuple(np.concatenate(arrays) for arrays in zip(*(part for part in parts if part), strict=True))
 
 
 def _apply(
     function: Callable[..., tuple[Tensor, ...]],
     images: np.ndarray,
+    share: range,
     beside: np.ndarray | None,
     compute: Compute,
     tell: Callable[[int], None],
@@ -70,16 +70,18 @@ def _apply(
         products_by_onednn(),
         memory_errors_named(),
     ):
-        for start in range(0, len(images), BATCH_SIZE):
-            batch = images[start : start + BATCH_SIZE]
+        for start in range(share.start, share.stop, BATCH_SIZE):
+            rows = slice(start, min(start + BATCH_SIZE, share.stop))
+            batch = images[rows]
             used = len(batch)
-            more = [] if beside is None else [compute.on_device(_filled_up(beside[start : start + BATCH_SIZE]))]
+            more = [] if beside is None else [compute.on_device(_filled_up(beside[rows]))]
             outputs = function(compute.batch(_filled_up(batch)), *more)
             if results is None:
-                results = tuple(np.empty((len(images), *o.shape[1:]), np.float32) for o in outputs)
+                results = tuple(np.empty((len(share), *o.shape[1:]), np.float32) for o in outputs)
+            done = start - share.start
             for result, output in zip(results, outputs, strict=True):
-                result[start : start + used] = output[:used].float().cpu().numpy()
-            tell(start + used)
+                result[done : done + used] = output[:used].float().cpu().numpy()
+            tell(done + used)
     assert results is not None, "callers check that there are images"
     return results
 

@@ -170,6 +170,22 @@ def write_address(address: Address, content: IO[bytes]) -> None:
         raise DataError(f"{address} cannot be written: {reason(error)}") from None
 
 
+def remove_address(address: Address) -> None:
+    """Remove a file at an address; nothing is done where there is none.
+
+    Raises:
+        DataError: it cannot be removed.
+        MissingPackageError: as `open_address`.
+    """
+    system, path = _system(address)
+    try:
+        system.rm_file(path)
+    except FileNotFoundError:
+        return
+    except Exception as error:
+        raise DataError(f"{address} cannot be removed: {reason(error)}") from None
+
+
 def fetched(address: Address, stamp: list[str]) -> Path:
     """A copy of a file at an address in the cache, made where there is none of that version.
 

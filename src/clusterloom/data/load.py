@@ -34,7 +34,7 @@ _ACCEPTED = (
 
 
 def load_images(
-    source: str | Path,
+    source: str | Path | Parts,
     *,
     image_size: tuple[int, int] | int | None = None,
     channels: int | Sequence[int] | None = None,
@@ -52,7 +52,7 @@ def load_images(
     name. The format of a file is told by its first bytes, not by its name.
 
     Args:
-        source: A name of `BUILTIN`, the path of a folder or file, or an address.
+        source: A name of `BUILTIN`, the path of a folder or file, or an address; or some parts of a source.
         image_size: Height and width of the result in pixels, or one number for both. Pictures in folders and
             parquet files are scaled to it; arrays and built-in data sets must have it already.
         channels: 1 for grey or 3 for RGB, likewise; or the numbers of the channels that are wanted, from 0, such as
@@ -121,7 +121,9 @@ def _tuple(values: Sequence[int] | None) -> tuple[int, ...] | None:
     return None if values is None else tuple(values)
 
 
-def _read(source: str | Path, options: ReadOptions) -> ImageSet:
+def _read(source: str | Path | Parts, options: ReadOptions) -> ImageSet:
+    if isinstance(source, Parts):
+        return read_parts(source, options)
     if isinstance(source, str) and source in BUILTIN:
         if options.picks is not None:
             raise DataError(f"the images of {source} are grey; no channels can be picked from them")

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from clusterloom.corrections.journal import Journal
 from clusterloom.corrections.read import journal_path, weights_sha256
-from clusterloom.data.images import ImageSet
+from clusterloom.data.images import ImageSet, limited_rows
 from clusterloom.errors import ClusterloomError
 from clusterloom.explore.collection import Collection
-from clusterloom.tables import labels_of
+from clusterloom.predictions import MOST_SHOWN
+from clusterloom.tables import Labels, labels_of
 
 if TYPE_CHECKING:
     from clusterloom.console import ProgressReport
@@ -144,9 +145,11 @@ class Session:
     def _prepare(self, load: Load, failed: Callable[[], None]) -> None:
         try:
             images = load(self.model, self._report)
+            every = labels_of(images, self._labels_file)
             if images.reading.get("tile"):
                 self.source = None  # tiles have no files of their own
-            labels = labels_of(images, self._labels_file)
+            labels = every and Labels(every.numbers[limited_rows(len(images), MOST_SHOWN)], every.names)
+            images = images.head(MOST_SHOWN)
             self.data_key = images.fingerprint(self._report)
             journal = Journal(self.journal_path, self.model_sha256, self.data_key)
             self._collection = Collection.prepare(self.model, images, journal, self._report, labels)
