@@ -15,7 +15,7 @@ from data_helpers import random_pixels
 from PIL import Image
 
 from clusterloom.cli.program import run
-from clusterloom.data import load_images, source_folder, stream_images
+from clusterloom.data import load_images, parts_in, some_shards, source_folder, stream_images
 from clusterloom.data.boundary import reason, without_secrets
 from clusterloom.errors import DataError, MissingPackageError
 
@@ -107,6 +107,33 @@ def test_shards_are_streamed_as_they_are_loaded(tars):
     blocks = list(stream.blocks(5))
     assert [id_ for block in blocks for id_ in block.ids] == TAR_IDS
     np.testing.assert_array_equal(np.concatenate([block.images for block in blocks]), pixels(range(N)))
+
+
+def test_of_many_pictures_whole_shards_are_chosen(tmp_path):
+    for shard in range(6):
+        write_tar(tmp_path / f"{shard}.tar", range(5 * shard, 5 * shard + 5))
+    every = parts_in(tmp_path)
+    assert some_shards(every, 30) is every
+    some, again = some_shards(every, 11), some_shards(parts_in(tmp_path), 11)
+    images = load_images(some)
+    shards = sorted({id_.partition("#")[0] for id_ in images.ids})
+    assert len(images) == 15  # three shards: the third has the eleventh picture
+    assert [part.id for part in again.parts()] == shards
+    assert "3 of its 6 shards, chosen at random" in images.name
+    rows = [5 * int(id_[0]) + int(id_[-7:-4]) % 5 for id_ in images.ids]
+    np.testing.assert_array_equal(images.images, pixels(rows))
+    assert len(load_images(tmp_path)) == 30  # another entry of the cache
+
+
+def test_fit_reads_the_shards_that_it_visits(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("clusterloom.estimators.guided.most_visited", lambda: 20)
+    for shard in range(6):
+        write_tar(tmp_path / f"{shard}.tar", range(5 * shard, 5 * shard + 5))
+    knobs = ["-k", "2", "--set", "hidden_dim=8"]
+    assert run(["fit", str(tmp_path), "--out", str(tmp_path / "all"), *knobs, "--set", "epochs=3"]) == 0
+    assert ": 30 images of" in capsys.readouterr().err
+    assert run(["fit", str(tmp_path), "--out", str(tmp_path / "some"), *knobs]) == 0
+    assert "4 of its 6 shards, chosen at random: 20 images of" in capsys.readouterr().err
 
 
 def test_a_limit_chooses_pictures_of_all_shards(tars):

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import psutil
 import pytest
-from test_batch_inference import write_shards
+from test_batch_inference import EACH, write_shards, write_tar
 
 from clusterloom import load_model
 from clusterloom.cli.program import run
@@ -101,3 +101,18 @@ def test_a_shard_that_one_machine_cannot_read_is_named_on_both(machines):
     finally:
         shard.write_bytes(content)
     assert "1.tar: the shard cannot be read" in (machines[0] / "log.txt").read_text()
+
+
+def test_shards_that_are_empty_or_skipped_on_several_machines(machines):
+    empty = [folder / "shards" / "more" / "2.tar" for folder in machines]
+    before = empty[0].read_bytes()
+    try:
+        for path in empty:
+            write_tar(path, [])
+            (path.parent.parent / "4.tar").write_bytes(b"broken")
+        arguments = ["--out", "skipped", "--set", "epochs=1", "--skip-bad"]
+        assert statuses(launched(machines, *arguments)) == [0, 0], (machines[0] / "log.txt").read_text()
+        assert load_model(machines[0] / "skipped").about_["images"] == 3 * EACH
+    finally:
+        for path in empty:
+            path.write_bytes(before)

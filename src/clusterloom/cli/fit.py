@@ -118,17 +118,23 @@ def _knob(name: str, value: str | None) -> list[str]:
 
 @contextmanager
 def _images(reading: Reading, data: str, estimator: Any, output: "Output") -> "Iterator[ImageSet]":
-    """The images; shards are read by all processes together, each its share."""
-    from clusterloom.data import parts_in
+    """The images. Of shards no more are read than are visited, by all processes together, each its share."""
+    from clusterloom.data import BUILTIN, load_images, parts_in, some_shards
     from clusterloom.training.divided_reading import read_divided
 
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1 and reading.limit is None
-    parts = parts_in(data) if several else None
+    parts = parts_in(data) if reading.limit is None and data not in BUILTIN else None
     if parts is None or not all(getattr(part, "is_shard", False) for part in parts.parts()):
         yield reading.load(data, output)
         return
-    state = estimator.compute().processes()
-    with read_divided(parts, reading.wanted(data, None), state, output.progress) as images:
+    if most := estimator.most_visited():
+        parts = some_shards(parts, most)
+    wanted = reading.wanted(data, None)
+    with ExitStack() as stack:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            state = estimator.compute().processes()
+            images = stack.enter_context(read_divided(parts, wanted, state, output.progress))
+        else:
+            images = load_images(parts, **wanted, progress=output.progress)
         tell_of(images.name, len(images), images.image_shape, images.notes, output)
         yield images
 

@@ -4,7 +4,7 @@ from clusterloom.data.arrays import arrange
 from clusterloom.data.builtin import BUILTIN, fetch
 from clusterloom.data.images import ImageSet
 from clusterloom.data.load import holds_pictures, load_images, source_folder, stream_images
-from clusterloom.data.shards import parts_in
+from clusterloom.data.shards import parts_in, some_shards
 
 __all__ = [
     "BUILTIN",
@@ -14,6 +14,7 @@ __all__ = [
     "holds_pictures",
     "load_images",
     "parts_in",
+    "some_shards",
     "source_folder",
     "stream_images",
 ]

@@ -130,6 +130,10 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         """The smallest and the largest number of clusters that the model may come to have."""
         return self.settings.n_clusters, self.settings.n_clusters
 
+    def most_visited(self) -> int | None:
+        """How many different images `fit` visits at most; None for all, however many there are."""
+        return None
+
     def check_parameters(self, image_shape: tuple[int, int, int] | None = None) -> None:
         """Refuse parameters that `fit` would refuse, as far as that can be seen without images; draws no random number.
 

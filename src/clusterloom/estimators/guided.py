@@ -12,7 +12,14 @@ from clusterloom.errors import SettingsError
 from clusterloom.estimators.variational import VariationalClusterer
 from clusterloom.networks.backbone import Backbone, check_available
 from clusterloom.networks.vae import ClusterVAE, ConvNetworkSettings
-from clusterloom.recipe.guided import MAX_VISITED, Colours, automatic_batch_size, automatic_epochs, train_guided
+from clusterloom.recipe.guided import (
+    MAX_VISITED,
+    Colours,
+    automatic_batch_size,
+    automatic_epochs,
+    most_visited,
+    train_guided,
+)
 from clusterloom.settings import CommonSettings, Count, Rate, Weight, parameters_of
 from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.run import Run
@@ -80,6 +87,10 @@ class GuidedClusterer(VariationalClusterer):
         if not 2 <= fewest <= most:
             raise SettingsError(f"n_clusters must be a range that rises from 2 or more; got {fewest} to {most}")
         return fewest, most
+
+    def most_visited(self) -> int | None:
+        """See `ImageClusterer.most_visited`."""
+        return most_visited() if isinstance(self.settings.epochs, str) else None
 
     def check_parameters(self, image_shape: tuple[int, int, int] | None = None) -> None:
         """See `ImageClusterer.check_parameters`; a backbone's weights must be there, too."""

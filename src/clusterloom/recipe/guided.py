@@ -255,6 +255,16 @@ def _refit_classes(network: ClusterVAE, images: np.ndarray, run: Run) -> None:
     network.refit_classes(*map(torch.from_numpy, apply_in_batches(latents, images, run.compute)))
 
 
+def most_visited() -> int:
+    """So many different images are visited at most where epochs and their images are automatic.
+
+    Example:
+        >>> most_visited()
+        6000000
+    """
+    return Epochs.split(automatic_epochs(MAX_VISITED)).represent * MAX_VISITED
+
+
 def automatic_epochs(n_images: int) -> int:
     """16 for 70,000 images, more or fewer with the fifth root of how many there are: 120 at most, 10 from a million on.
 

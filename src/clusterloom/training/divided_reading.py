@@ -32,7 +32,7 @@ _SENT_BYTES = 1 << 26
 def read_divided(
     parts: Parts, wanted: Mapping[str, Any], state: PartialState, progress: ProgressReport = no_progress
 ) -> Iterator[ImageSet]:
-    """The images of shards, as one process would have read them; every process calls it.
+    """The images of shards that lie where every process can read them; every process calls it.
 
     What pictures become, their size, channels and range, is decided by the first shard and told to all. Process I of N
     then reads every N-th shard from the I-th on, and the pixels are sent to all machines, each of which keeps a copy on
@@ -110,8 +110,12 @@ def _read(
         for number, part in enumerate(parts):
             stream = stream_images(Parts(part.id, partial(iter, [part]), [], 1), shape, **options)
             assert stream is not None, "parts are always streamed"
-            for block in stream.blocks(_BLOCK_IMAGES):
-                file.write(np.ascontiguousarray(block.images).data)
+            try:
+                for block in stream.blocks(_BLOCK_IMAGES):
+                    file.write(np.ascontiguousarray(block.images).data)
+            except DataError:
+                if stream.n_images or (stream.problems and not options["skip_bad"]):
+                    raise  # otherwise it is empty, or all of it is skipped
             counts.append(stream.n_images)
             progress("reading shards", number + 1, len(parts))
     return counts
