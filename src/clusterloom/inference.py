@@ -1,5 +1,6 @@
 """Applying a network to many images: fixed batches, split over processes, results in input order."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -13,6 +14,24 @@ from clusterloom.device import Compute, memory_errors_named, products_by_onednn
 # One size for every batch, the last one filled up: matrix kernels round differently for different batch sizes, and
 # the answer for an image must not depend on the images that it came with.
 BATCH_SIZE = 256
+_BLOCK_BYTES = 1 << 24  # of pixels
+
+
+def block_size(image_shape: tuple[int, int, int], n_processes: int = 1) -> int:
+    """Images to be read and predicted at once where there may be very many: 16 batches, fewer of large images.
+
+    Blocks of whole batches for each process are computed as all images at once would be.
+
+    Args:
+        image_shape: Height, width and channels.
+        n_processes: Among which a block is split.
+
+    Example:
+        >>> block_size((28, 28, 1)), block_size((64, 64, 3)), block_size((512, 512, 3))
+        (4096, 1280, 256)
+    """
+    batches = _BLOCK_BYTES // (BATCH_SIZE * math.prod(image_shape))
+    return BATCH_SIZE * min(max(batches, 1), 16) * n_processes
 
 
 def apply_in_batches(

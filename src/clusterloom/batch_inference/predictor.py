@@ -12,7 +12,7 @@ from clusterloom.data import stream_images
 from clusterloom.errors import DataError, MissingPackageError
 from clusterloom.estimators.base import ImageClusterer
 from clusterloom.estimators.methods import METHODS
-from clusterloom.inference import BATCH_SIZE
+from clusterloom.inference import block_size
 from clusterloom.model_dir.contents import ModelContents, restored
 from clusterloom.tables import prediction_columns, table_writer
 
@@ -60,7 +60,7 @@ class UnitPredictor:
         try:
             with self._folder.writing(unit.table) as path, table_writer(str(path)) as write:
                 try:
-                    for block in stream.blocks(BATCH_SIZE):
+                    for block in stream.blocks(block_size(self._model.image_shape_)):
                         predicted = self._model.predictions(block)
                         write(prediction_columns(block.ids, predicted))
                         images, outliers = images + len(block), outliers + int(predicted["outlier"].sum())

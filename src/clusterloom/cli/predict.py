@@ -181,10 +181,9 @@ def _corrected(model: Path, images: "ImageSet", predicted: dict[str, "np.ndarray
 
 
 def _block_size(fitted: "ImageClusterer") -> int:
-    """A batch for each process: blocks of whole batches are computed as all images at once would be."""
-    from clusterloom.inference import BATCH_SIZE
+    from clusterloom.inference import block_size
 
-    return BATCH_SIZE * fitted.compute().processes().num_processes
+    return block_size(fitted.image_shape_, fitted.compute().processes().num_processes)
 
 
 class _Results(ExitStack):
