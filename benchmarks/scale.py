@@ -3,6 +3,7 @@
     python benchmarks/scale.py --images 100000                  # half an hour on one thread
     python benchmarks/scale.py --images 1000000 10000000        # hours; 9 GB of disk
     python benchmarks/scale.py --images 10000000 --commands predict --model MODEL
+    python benchmarks/scale.py --images 100000 --commands shards ray    # PNG in parquet shards, one process and Ray
     python benchmarks/scale.py --smoke                          # 2,000 images, nothing written
 
 The images are made from MNIST's 70,000: one of them chosen at random, turned, scaled, sheared and shifted a little, and
@@ -10,28 +11,33 @@ bent by a smooth field (`varied`). Ten thousand at a time have a seed of their o
 large one. They lie in --folder as NAME.npy, and stay there for the next run.
 
 Each command is a process of its own. `fit` runs with -k 10, `predict` writes parquet. Of each, from the operating
-system: wall-clock and processor seconds, and the largest anonymous memory, which leaves out pages of memory-mapped
-files. The accuracy is Hungarian, of all images that `predict` was given, by labels that neither command sees.
-`share_of_bare` is how fast `predict` is against the network alone, `predictions` on batches that are in memory as
-tensors, both by processor seconds, which tell them best on a machine with other work on it.
+system: wall-clock seconds, processor seconds of all its processes, and the largest anonymous memory of one, which
+leaves out pages of memory-mapped files. The accuracy is Hungarian, of all images, by labels that no command sees; of a
+fit to more than a million images it is what `predict` finds. `share_of_bare` is how fast `predict` is against the
+network alone, `predictions` on batches that are in memory as tensors, both by processor seconds, which tell them best on
+a machine with other work on it.
 
 Results go to benchmarks/results/scale.jsonl.
 """
 
 import argparse
+import contextlib
+import io
 import json
 import math
-import resource
+import os
+import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from provenance import RESULTS, provenance
 
 from clusterloom import load_model
@@ -40,6 +46,7 @@ from clusterloom.inference import BATCH_SIZE, apply_in_batches
 from clusterloom.metrics import label_scores
 from paper.records import Records
 
+COMMANDS = ("fit", "predict", "shards", "ray")
 SIZES = (100_000, 1_000_000, 10_000_000)
 _BLOCK = 10_000
 _POLL_SECONDS = 0.2
@@ -86,29 +93,33 @@ def make(folder, n_images):
 
 
 def measured(arguments):
-    """Run a command; its seconds, its processor seconds with those of its children, and its anonymous memory in MB."""
-    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    """Run a command; its seconds, the processor seconds of all its processes, and the anonymous MB of the largest."""
+    start = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-m", "clusterloom", *map(str, arguments)])
-    peak = [0]
-    watcher = threading.Thread(target=watch, args=(process, peak))
-    watcher.start()
-    if process.wait():
-        raise SystemExit(process.returncode)
-    wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
-    watcher.join()
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"seconds": round(wall, 1), "cpu_seconds": round(cpu, 1), "anonymous_mb": round(peak[0] / 1024)}
-
-
-def watch(process, peak):
-    status = Path(f"/proc/{process.pid}/status")
+    cpu, anonymous = {}, [0]
     while process.poll() is None:
-        try:
-            lines = status.read_text().splitlines()
-        except OSError:
-            return
-        peak[0] = max([peak[0], *(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))])
+        look(process.pid, cpu, anonymous)
         time.sleep(_POLL_SECONDS)
+    if process.returncode:
+        raise SystemExit(process.returncode)
+    return {
+        "seconds": round(time.perf_counter() - start, 1),
+        "cpu_seconds": round(sum(cpu.values()), 1),
+        "anonymous_mb": round(max(anonymous) / 1024),
+    }
+
+
+def look(pid, cpu, anonymous):
+    """Note what the processes of a command have used so far."""
+    with contextlib.suppress(psutil.Error):
+        command = psutil.Process(pid)
+        for process in [command, *command.children(recursive=True)]:
+            with contextlib.suppress(psutil.Error, OSError):
+                times = process.cpu_times()
+                cpu[process.pid] = times.user + times.system
+                lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+                anonymous.extend(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
+    anonymous[:] = [max(anonymous)]
 
 
 def bare_cpu_seconds(model, images):
@@ -133,14 +144,18 @@ def bare_cpu_seconds(model, images):
 def accuracy_of(table, labels):
     import pyarrow.parquet
 
-    found = pyarrow.parquet.read_table(table, columns=["cluster"]).column(0).to_numpy()
+    tables = sorted(table.glob("*.parquet")) if table.is_dir() else [table]
+    found = np.concatenate([pyarrow.parquet.read_table(t, columns=["cluster"]).column(0).to_numpy() for t in tables])
     return round(label_scores(np.load(labels).astype(np.int64), found)["accuracy"], 5)
 
 
-def fit(model, images, n_images):
+def fit(model, images, labels, n_images):
     facts = measured(["fit", images, "-o", model, "-k", "10", "--overwrite"])
-    about = load_model(model).about_
-    return {"command": "fit", "images": n_images, **facts, "stage_seconds": about["recipe"]["stage_seconds"]}
+    fitted, true = load_model(model), np.load(labels).astype(np.int64)
+    known = len(fitted.labels_) == n_images
+    accuracy = round(label_scores(true, fitted.labels_)["accuracy"], 5) if known else None
+    stages = fitted.about_["recipe"]["stage_seconds"]
+    return {"command": "fit", "images": n_images, **facts, "accuracy": accuracy, "stage_seconds": stages}
 
 
 def predict(model, images, labels, n_images, folder):
@@ -152,10 +167,41 @@ def predict(model, images, labels, n_images, folder):
     return {"command": "predict", "images": n_images, **facts, "accuracy": accuracy, "share_of_bare": round(share, 3)}
 
 
+def make_shards(images, n_images):
+    """The images as PNG in parquet files of 10,000; their folder."""
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    folder, pixels = images.with_suffix(".shards"), np.load(images, mmap_mode="r")
+    folder.mkdir(exist_ok=True)
+    for start in range(0, n_images, _BLOCK):
+        path = folder / f"{start // _BLOCK:05d}.parquet"
+        if not path.exists():
+            pngs = [{"bytes": png(image), "path": ""} for image in pixels[start : start + _BLOCK]]
+            pyarrow.parquet.write_table(pa.table({"image": pngs}), path)
+    return folder
+
+
+def png(image):
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def predict_shards(model, images, labels, n_images, folder, ray):
+    shards, out = make_shards(images, n_images), folder / "tables"
+    shutil.rmtree(out, ignore_errors=True)
+    facts = measured(["predict", model, shards, out, *(["--ray", "auto"] if ray else [])])
+    accuracy = accuracy_of(out, labels)
+    shutil.rmtree(out)
+    name, workers = ("predict --ray auto", os.cpu_count()) if ray else ("predict shards", 1)
+    return {"command": name, "images": n_images, **facts, "accuracy": accuracy, "workers": workers}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, nargs="+", default=SIZES, metavar="N")
-    parser.add_argument("--commands", nargs="+", choices=("fit", "predict"), default=("fit", "predict"))
+    parser.add_argument("--commands", nargs="+", choices=COMMANDS, default=COMMANDS[:2])
     parser.add_argument("--model", type=Path, help="what predict uses; by default what fit made of as many images")
     parser.add_argument("--folder", type=Path, help="where images and models stay; by default they are removed")
     parser.add_argument("--smoke", action="store_true", help="2,000 images, nothing written")
@@ -170,11 +216,13 @@ def main():
             for command in options.commands:
                 before = provenance()  # with the load of other work
                 if command == "fit":
-                    result = fit(model, images, n_images)
-                else:
+                    result = fit(model, images, labels, n_images)
+                elif command == "predict":
                     result = predict(model, images, labels, n_images, folder)
+                else:
+                    result = predict_shards(model, images, labels, n_images, folder, command == "ray")
                 result["images_per_second"] = math.floor(n_images / result["seconds"])
-                result = {**result, "workers": 1, **{k: v for k, v in before.items() if k != "command"}}
+                result = {"workers": 1, **result, **{k: v for k, v in before.items() if k != "command"}}
                 result["repeat"] = f"python benchmarks/scale.py --images {n_images} --commands {command}"
                 print(json.dumps(result), flush=True)
                 if not options.smoke:
