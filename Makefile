@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types layers docs slow network postgres s3 page clean
+.PHONY: demo test lint types layers docs slow network postgres s3 ray page clean
 
 demo: $(VENV)/.installed
 	$(BIN)/clusterloom fit digits -k 10 --out demo/digits --overwrite
@@ -42,6 +42,11 @@ postgres: $(VENV)/.dev
 s3: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group s3
 	$(BIN)/python -m pytest tests/test_data_shards.py
+
+# Ray on loopback, started inside the tests; some processes are killed.
+ray: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[ray]'
+	$(BIN)/python -m pytest -m ray
 
 # The page of `clusterloom explore`, bundled from its sources; only who changes them needs it, and Node.js.
 PAGE := src/clusterloom/explore/page

@@ -15,7 +15,7 @@ from data_helpers import random_pixels
 from PIL import Image
 
 from clusterloom.cli.program import run
-from clusterloom.data import load_images, source_folder, stream_images
+from clusterloom.data import load_images, parts_in, some_shards, source_folder, stream_images
 from clusterloom.data.boundary import reason, without_secrets
 from clusterloom.errors import DataError, MissingPackageError
 
@@ -107,6 +107,33 @@ def test_shards_are_streamed_as_they_are_loaded(tars):
     blocks = list(stream.blocks(5))
     assert [id_ for block in blocks for id_ in block.ids] == TAR_IDS
     np.testing.assert_array_equal(np.concatenate([block.images for block in blocks]), pixels(range(N)))
+
+
+def test_of_many_pictures_whole_shards_are_chosen(tmp_path):
+    for shard in range(6):
+        write_tar(tmp_path / f"{shard}.tar", range(5 * shard, 5 * shard + 5))
+    every = parts_in(tmp_path)
+    assert some_shards(every, 30) is every
+    some, again = some_shards(every, 11), some_shards(parts_in(tmp_path), 11)
+    images = load_images(some)
+    shards = sorted({id_.partition("#")[0] for id_ in images.ids})
+    assert len(images) == 15  # three shards: the third has the eleventh picture
+    assert [part.id for part in again.parts()] == shards
+    assert "3 of its 6 shards, chosen at random" in images.name
+    rows = [5 * int(id_[0]) + int(id_[-7:-4]) % 5 for id_ in images.ids]
+    np.testing.assert_array_equal(images.images, pixels(rows))
+    assert len(load_images(tmp_path)) == 30  # another entry of the cache
+
+
+def test_fit_reads_the_shards_that_it_visits(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("clusterloom.estimators.guided.most_visited", lambda: 20)
+    for shard in range(6):
+        write_tar(tmp_path / f"{shard}.tar", range(5 * shard, 5 * shard + 5))
+    knobs = ["-k", "2", "--set", "hidden_dim=8"]
+    assert run(["fit", str(tmp_path), "--out", str(tmp_path / "all"), *knobs, "--set", "epochs=3"]) == 0
+    assert ": 30 images of" in capsys.readouterr().err
+    assert run(["fit", str(tmp_path), "--out", str(tmp_path / "some"), *knobs]) == 0
+    assert "4 of its 6 shards, chosen at random: 20 images of" in capsys.readouterr().err
 
 
 def test_a_limit_chooses_pictures_of_all_shards(tars):
@@ -351,6 +378,42 @@ def test_pictures_and_shards_in_a_bucket(bucket, tars, tmp_path):
         with pytest.raises(DataError, match=text) as caught:
             load_images(address)
         assert "hunter2" not in str(caught.value)
+
+
+def test_tables_and_checkpoints_in_a_bucket(bucket, tars, tmp_path):
+    pq = pytest.importorskip("pyarrow.parquet")
+    for path in ("a.tar", "more/b.tar.gz"):
+        bucket.pipe(f"cats/all/{path}", (tars / path).read_bytes())
+    quick = ["--method", "convvae", "-k", "3", "--set", "hidden_dim=8", "--set", "latent_dim=2", "-q"]
+    fit = ["fit", "s3://cats/all", "--out", str(tmp_path / "model"), "--checkpoints", "s3://cats/run", *quick]
+    stop = pytest.MonkeyPatch()
+    stop.setattr("clusterloom.training.plan.TrainingPlan.is_over", stopped_after(2))
+    with stop.context():
+        assert run([*fit, "--set", "epochs=4"]) == 130
+    stop.undo()
+    assert bucket.ls("cats/run", refresh=True) == ["cats/run/checkpoint.safetensors"]
+    assert run([*fit, "--set", "epochs=4"]) == 2  # an unfinished run is there
+    assert run([*fit, "--set", "epochs=4", "--resume"]) == 0
+    bucket.invalidate_cache()
+    assert not bucket.exists("cats/run/checkpoint.safetensors")
+    for _ in range(2):
+        assert run(["predict", str(tmp_path / "model"), "s3://cats/all", "s3://cats/tables", "-q"]) == 0
+    found = sorted(bucket.find("cats/tables", refresh=True))
+    names = ("a.tar.parquet", "manifest.json", "more/b.tar.gz.parquet")
+    assert found == [f"cats/tables/{name}" for name in names]
+    rows = [row for path in (found[0], found[2]) for row in pq.read_table(bucket.open(path)).to_pylist()]
+    assert [row["id"] for row in rows] == TAR_IDS
+
+
+def stopped_after(n_epochs):
+    """As `TrainingPlan.is_over`, but interrupted after so many epochs."""
+
+    def is_over(plan, history):
+        if len(history) == n_epochs:
+            raise KeyboardInterrupt
+        return len(history) >= plan.epochs
+
+    return is_over
 
 
 def test_a_folder_that_a_web_server_cannot_list_is_not_passed_over(web, tmp_path):

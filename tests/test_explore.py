@@ -25,7 +25,7 @@ from explore_helpers import HOSTILE, folder_session, served, wait_until
 from PIL import Image
 from recipe_helpers import digits
 
-from clusterloom import DECClusterer, GuidedClusterer, load_model
+from clusterloom import DECClusterer, GuidedClusterer, VAEClusterer, load_model
 from clusterloom.cli.program import run
 from clusterloom.corrections.editor import Editor, StaleError
 from clusterloom.corrections.edits import ENTRY
@@ -1170,6 +1170,23 @@ def test_without_data_the_model_alone_is_shown(session):
             status, _, answer = client.get(path)
             assert status == 503
             assert "without DATA" in json.loads(answer)["error"]
+
+
+def test_of_very_many_images_the_page_shows_a_sample(tmp_path, monkeypatch):
+    monkeypatch.setattr("clusterloom.explore.session.MOST_SHOWN", 25)
+    pixels = np.random.default_rng(0).integers(0, 90, (40, 8, 8, 1)).astype(np.uint8)
+    pixels[::2, :4] += 150
+    images = ImageSet(pixels, RowIds(range(40)), np.arange(40) % 2, ("a", "b"), "halves", ())
+    VAEClusterer(2, hidden_dim=8, latent_dim=2, epochs=1, random_state=0).fit(images).save(tmp_path / "m")
+    session = Session(load_model(tmp_path / "m"), tmp_path / "m", lambda model, progress: images)
+    session.start(lambda: None)
+    assert session.wait(60)
+    rows = [int(id_) for id_ in session.collection.images.ids]
+    assert len(rows) == 25
+    assert [row % 2 for row in rows] == session.collection.labels.numbers.tolist()
+    with served(session) as client:
+        data = client.get_json("/api/state")["data"]
+        assert (data["name"], data["images"]) == ("halves, a sample of its 40 images", 25)
 
 
 def test_methods_that_cannot_generate_say_why(tmp_path):

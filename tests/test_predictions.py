@@ -11,7 +11,8 @@ from clusterloom.data import ImageSet
 from clusterloom.data.ids import RowIds
 from clusterloom.errors import DataError, SettingsError
 from clusterloom.map_layout import _landmarks, _placed, draw_map
-from clusterloom.predictions import Predictions, joint_features, predict_images
+from clusterloom.metrics import sampled_silhouette_score, silhouette_of, silhouette_sample
+from clusterloom.predictions import Predictions, joint_features, predict_images, predict_totals
 
 ESTIMATORS = {
     "convvae": ConvVAEClusterer(3, latent_dim=3, hidden_dim=16, conv_filters=(4,), conv_kernels=(3,), epochs=2),
@@ -60,6 +61,24 @@ def test_every_estimator_can_be_asked(name):
     assert made.position.std() > 0.1
     np.testing.assert_array_equal(made.labels, model.labels_)
     np.testing.assert_array_equal(made.sizes, model.cluster_sizes_)
+
+
+def test_totals_are_what_all_predictions_at_once_come_to(monkeypatch):
+    """In blocks of 16, the last one with 12; latents in the order in which they are asked for."""
+    monkeypatch.setattr("clusterloom.predictions._BLOCK", 16)
+    images = image_set()
+    model = ESTIMATORS["convvae"].set_params(random_state=0).fit(images)
+    said, rows = model.predictions(images), silhouette_sample(60, 25)
+    totals = predict_totals(model, images, rows)
+    np.testing.assert_array_equal(totals.labels, said["proba"].argmax(1))
+    np.testing.assert_array_equal(totals.confidence, said["proba"].max(1))
+    for name in ("score", "outlier"):
+        np.testing.assert_array_equal(getattr(totals, name), said[name])
+    np.testing.assert_array_equal(totals.latents, said["latents"][rows])
+    assert silhouette_of(totals.latents, totals.labels[rows]) == sampled_silhouette_score(
+        said["latents"], said["proba"].argmax(1), 25
+    )
+    assert len(predict_totals(model, images, rows[:0]).latents) == 0
 
 
 def test_labels_confidence_and_sizes_come_from_the_probabilities():

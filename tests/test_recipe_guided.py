@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 from recipe_helpers import QUICK, digits, hues, quarters, textures
 from sklearn.datasets import load_digits
 
 from clusterloom import GuidedClusterer, ModelError, SettingsError
+from clusterloom.device import Compute
 from clusterloom.metrics import clustering_accuracy_score
 from clusterloom.recipe import guided
 from clusterloom.training.loop import DivergedError, Trainer
@@ -156,6 +158,86 @@ def test_of_large_sets_a_sample_gets_pseudo_labels(monkeypatch, tmp_path):
     model = GuidedClusterer(4, epochs=40, random_state=0).fit(on_disk)
     assert set(seen) == {250}
     assert clustering_accuracy_score(labels, model.labels_) > 0.95
+
+
+@pytest.fixture
+def budget(monkeypatch):
+    """As for very many images, with 400: 100 guide, and an epoch visits 120."""
+    monkeypatch.setattr(guided, "MAX_EMBEDDED", 100)
+    monkeypatch.setattr(guided, "MAX_VISITED", 120)
+    monkeypatch.setattr("clusterloom.estimators.guided.MAX_VISITED", 120)
+    monkeypatch.setattr("clusterloom.training.plan._BLOCK", 8)
+    monkeypatch.setattr("clusterloom.training.plan._GROUP", 4)
+
+
+def test_beyond_a_budget_no_more_images_are_visited(budget, monkeypatch):
+    images, labels = quarters(400)
+    read = []
+    batch = Compute.batch
+    monkeypatch.setattr(Compute, "batch", lambda self, some: read.append(len(some)) or batch(self, some))
+    visits = []
+    for n in (200, 400):
+        read.clear()
+        model = GuidedClusterer(4, random_state=0, hidden_dim=32).fit(images[:n])
+        visits.append(sum(read))
+        assert len(model.labels_) == len(model.labelled_rows_) == 120
+        assert clustering_accuracy_score(labels[model.labelled_rows_], model.labels_) > 0.95
+        assert clustering_accuracy_score(labels, model.predict(images)) > 0.95
+    assert visits[1] < 1.1 * visits[0]
+    assert GuidedClusterer(4, epochs=8, random_state=0, hidden_dim=32).fit(images).labelled_rows_ is None
+
+
+def test_a_run_with_a_budget_is_taken_up_to_the_same_bits(budget, monkeypatch, tmp_path):
+    images = quarters(400)[0]
+    settings = {"n_clusters": 4, "random_state": 0, "hidden_dim": 16}
+    whole = GuidedClusterer(**settings).fit(images)
+    for stage in ("represent", "fit-2"):
+        run_dir = str(tmp_path / stage)
+        step = Trainer._step
+
+        def killed(self, *arguments, stage=stage, step=step):
+            if self.stage == stage and arguments[3:5] == (1, 0):  # the first batch of the second epoch
+                raise KeyboardInterrupt
+            step(self, *arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Trainer, "_step", killed)
+            with pytest.raises(KeyboardInterrupt):
+                GuidedClusterer(**settings, run_dir=run_dir).fit(images)
+        resumed = GuidedClusterer(**settings, run_dir=run_dir, resume=True).fit(images)
+        for name, tensor in whole.network_.state_dict().items():
+            assert torch.equal(tensor, resumed.network_.state_dict()[name]), name
+
+
+def test_a_run_is_kept_at_an_address_and_taken_up_from_there(monkeypatch):
+    memory = pytest.importorskip("fsspec").filesystem("memory")
+    settings = {"n_clusters": 10, **QUICK, "run_dir": "memory://bucket/run"}
+    whole = GuidedClusterer(10, **QUICK).fit(digits())
+    step = Trainer._step
+
+    def killed(self, *arguments):
+        if self.stage == "fit-2":
+            raise KeyboardInterrupt
+        step(self, *arguments)
+
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(Trainer, "_step", killed)
+            with pytest.raises(KeyboardInterrupt):
+                GuidedClusterer(**settings).fit(digits())
+        kept = {path.rpartition("/")[2] for path in memory.find("/bucket/run")}
+        assert {"checkpoint-represent.safetensors", "checkpoint-fit-1.safetensors", "layouts.safetensors"} <= kept
+        with monkeypatch.context() as patch:
+            patch.setattr(guided, "layouts_of", None)  # what is kept is not made again
+            resumed = GuidedClusterer(**settings, resume=True).fit(digits())
+        for name, tensor in whole.network_.state_dict().items():
+            assert torch.equal(tensor, resumed.network_.state_dict()[name]), name
+        GuidedClusterer(**{**settings, "epochs": 4}).fit(digits())  # a new run forgets the one before
+        assert "checkpoint-fit-2.safetensors" in {path.rpartition("/")[2] for path in memory.find("/bucket/run")}
+        with pytest.raises(SettingsError, match="run_dir is an address"):
+            GuidedClusterer(**settings, tracker="tensorboard").fit(digits())
+    finally:
+        memory.rm("/bucket", recursive=True)
 
 
 def test_rows_of_images_are_read_as_an_array_is():

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import os
 import re
 import shutil
@@ -171,6 +172,25 @@ def test_the_numbers_are_those_of_the_model(models, pictures, tmp_path):
     assert "clusterloom" in words(section(document, "about")) or "ConvVAEClusterer(" in words(
         section(document, "about")
     )
+
+
+def test_of_very_many_images_a_sample_is_shown_and_all_are_counted(models, pictures, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("clusterloom.report.files.MOST_SHOWN", 10)
+    assert run(["report", str(models / "convvae"), str(pictures), "--out", str(tmp_path / "r.html")]) == 0
+    assert run(["evaluate", str(models / "convvae"), str(pictures), "--json"]) == 0
+    counted = json.loads(capsys.readouterr().out)
+    text = (tmp_path / "r.html").read_text()
+    document = parsed(text)
+    summary = words_of(" ".join(document.itertext()))
+    assert "24 images, sorted without labels" in summary
+    assert "10 of 24 images chosen at random" in summary
+    assert "outliers and scores against labels are of all images" in summary
+    assert words_of(f"accuracy {percent(counted['accuracy'])}") in summary
+    assert len(document.findall(f".//{SVG}title")) == 10  # the points of the map
+    for row in counted["clusters"]:
+        assert words(section(document, f"cluster-{row['cluster']}")).startswith(
+            f"Cluster {row['cluster']} {row['images']} images"
+        )
 
 
 def test_points_of_the_map_name_their_image_where_it_lies(page, models, pictures):

@@ -119,6 +119,65 @@ def test_resume_after_an_epoch_gives_the_same_bits(tmp_path, stop):
     assert [r["loss"] for r in history] == [r["loss"] for r in resumed_history]
 
 
+def test_epochs_that_visit_some_images_make_passes_over_all():
+    """Of 5,000 images, in epochs of 1,300: every image once, then every image again."""
+    visits = np.concatenate([epoch_order(5000, 3, epoch, "s", 1300) for epoch in range(8)])
+    assert sorted(visits[:5000].tolist()) == sorted(visits[5000:10000].tolist()) == list(range(5000))
+    assert not np.array_equal(visits[:5000], visits[5000:10000])
+    whole = epoch_order(5000, 3, 0, "s", 4999)
+    assert np.array_equal(visits[:4999], whole)  # where epochs begin changes nothing
+    assert not np.array_equal(whole, epoch_order(5000, 4, 0, "s", 4999))
+    assert not np.array_equal(whole, epoch_order(5000, 3, 0, "t", 4999))
+    for visits_all in (None, 53, 60):
+        assert np.array_equal(epoch_order(53, 5, 1, "s", visits_all), epoch_order(53, 5, 1, "s"))
+
+
+def test_what_an_epoch_visits_lies_in_blocks():
+    """Of ten million images an epoch of a tenth touches some thousand pieces of a disk, in an order of its own."""
+    visits = epoch_order(10_000_000, 0, 2, "s", 1_000_000)
+    assert len(np.unique(visits)) == 1_000_000
+    assert len(np.unique(visits // 1024)) < 1400
+    assert np.abs(np.diff(visits[:1000])).mean() > 1_000_000
+
+
+def test_a_plan_knows_what_it_sees():
+    plan = TrainingPlan(2, 13, 1e-3, seed=0, epoch_images=1300)
+    assert plan.sees_all(1300)
+    assert not plan.sees_all(1301)
+    assert np.array_equal(plan.rows_seen(2600, "s"), np.arange(2600))
+    rows = plan.rows_seen(5000, "s")
+    assert len(set(rows.tolist())) == 2600
+    assert np.array_equal(rows, np.sort(rows))
+    assert plan.rows_described(1300) is None
+    assert len(plan.rows_described(5000)) == 1300
+
+
+def test_resume_in_the_middle_of_an_epoch_that_visits_some_images(tmp_path, monkeypatch):
+    """At every batch, over the end of a pass: 53 images in epochs of 20."""
+    monkeypatch.setattr(loop, "_CHECKPOINT_SECONDS", -1.0)
+    whole = make_trainer(epochs=4, epoch_images=20)
+    records = whole.fit(IMAGES)
+    assert len(records) == 4
+    for stop in range(1, 8):
+        folder = tmp_path / str(stop)
+        folder.mkdir()
+        begun = make_trainer(folder, epochs=4, epoch_images=20)
+        step, steps = begun._step, []
+
+        def interrupted(*arguments, step=step, steps=steps, stop=stop):
+            if len(steps) == stop:
+                raise KeyboardInterrupt
+            steps.append(1)
+            step(*arguments)
+
+        begun._step = interrupted
+        with pytest.raises(KeyboardInterrupt):
+            begun.fit(IMAGES)
+        resumed = make_trainer(folder, epochs=4, epoch_images=20)
+        resumed.fit(IMAGES, resume=True)
+        assert torch.equal(weights(resumed), weights(whole))
+
+
 def test_resume_in_the_middle_of_an_epoch_gives_the_same_bits(tmp_path, monkeypatch):
     """Checkpoints within an epoch hold the running sums too."""
     whole = make_trainer()

@@ -27,6 +27,7 @@ PNG_SOFTWARE = "clusterloom"
 _FOLDER_MARKS = {
     "model": ("config.json", {"format_version", "settings"}),
     "export": ("export.json", {"clusterloom_export"}),
+    "predictions": ("manifest.json", {"clusterloom_predictions"}),
 }
 _SCRATCH = r"\.(?P<target>{})\.(?P<old>old\.)?[0-9a-f]{{8}}"
 _FRESH_SECONDS = 5  # a scratch file may be there for a moment before its owner has locked it
@@ -167,7 +168,7 @@ def sweep_all_stale(folder: Path) -> None:
 
 
 def folder_kind(folder: Path) -> str | None:
-    """What a folder is if clusterloom made it: "model" or "export", whole or damaged; None for any other one."""
+    """What a folder is if clusterloom made it, whole or damaged: "model", "export", "predictions"; else None."""
     for kind, (file, names) in _FOLDER_MARKS.items():
         if names <= json_keys(folder / file):
             return kind

@@ -1,5 +1,6 @@
 """Applying a network to many images: fixed batches, split over processes, results in input order."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -13,6 +14,24 @@ from clusterloom.device import Compute, memory_errors_named, products_by_onednn
 # One size for every batch, the last one filled up: matrix kernels round differently for different batch sizes, and
 # the answer for an image must not depend on the images that it came with.
 BATCH_SIZE = 256
+_BLOCK_BYTES = 1 << 24  # of pixels
+
+
+def block_size(image_shape: tuple[int, int, int], n_processes: int = 1) -> int:
+    """Images to be read and predicted at once where there may be very many: 16 batches, fewer of large images.
+
+    Blocks of whole batches for each process are computed as all images at once would be.
+
+    Args:
+        image_shape: Height, width and channels.
+        n_processes: Among which a block is split.
+
+    Example:
+        >>> block_size((28, 28, 1)), block_size((64, 64, 3)), block_size((512, 512, 3))
+        (4096, 1280, 256)
+    """
+    batches = _BLOCK_BYTES // (BATCH_SIZE * math.prod(image_shape))
+    return BATCH_SIZE * min(max(batches, 1), 16) * n_processes
 
 
 def apply_in_batches(
@@ -42,22 +61,22 @@ def apply_in_batches(
         TrainingError: out of memory.
     """
 
-    def apply(images: np.ndarray, beside: np.ndarray | None) -> tuple[np.ndarray, ...]:
-        return _apply(function, images, beside, compute, lambda done: progress(what, done, len(images)))
+    def apply(share: range) -> tuple[np.ndarray, ...]:
+        return _apply(function, images, share, beside, compute, lambda done: progress(what, done, len(share)))
 
     state = compute.processes()
     if state.num_processes == 1:
-        return apply(images, beside)
+        return apply(range(len(images)))
     n, rank, processes = len(images), state.process_index, state.num_processes
-    share = slice(n * rank // processes, n * (rank + 1) // processes)
-    own = images[share]
-    parts = gather_object([apply(own, None if beside is None else beside[share]) if len(own) else None])
+    share = range(n * rank // processes, n * (rank + 1) // processes)
+    parts = gather_object([apply(share) if len(share) else None])
     return tuple(np.concatenate(arrays) for arrays in zip(*(part for part in parts if part), strict=True))
 
 
 def _apply(
     function: Callable[..., tuple[Tensor, ...]],
     images: np.ndarray,
+    share: range,
     beside: np.ndarray | None,
     compute: Compute,
     tell: Callable[[int], None],
@@ -70,16 +89,18 @@ def _apply(
         products_by_onednn(),
         memory_errors_named(),
     ):
-        for start in range(0, len(images), BATCH_SIZE):
-            batch = images[start : start + BATCH_SIZE]
+        for start in range(share.start, share.stop, BATCH_SIZE):
+            rows = slice(start, min(start + BATCH_SIZE, share.stop))
+            batch = images[rows]
             used = len(batch)
-            more = [] if beside is None else [compute.on_device(_filled_up(beside[start : start + BATCH_SIZE]))]
+            more = [] if beside is None else [compute.on_device(_filled_up(beside[rows]))]
             outputs = function(compute.batch(_filled_up(batch)), *more)
             if results is None:
-                results = tuple(np.empty((len(images), *o.shape[1:]), np.float32) for o in outputs)
+                results = tuple(np.empty((len(share), *o.shape[1:]), np.float32) for o in outputs)
+            done = start - share.start
             for result, output in zip(results, outputs, strict=True):
-                result[start : start + used] = output[:used].float().cpu().numpy()
-            tell(start + used)
+                result[done : done + used] = output[:used].float().cpu().numpy()
+            tell(done + used)
     assert results is not None, "callers check that there are images"
     return results
 

@@ -270,11 +270,20 @@ def sampled_silhouette_score(
     Returns:
         Between -1 and 1; None where fewer than two clusters, or only clusters of one image, were drawn.
     """
-    rows = np.random.default_rng(seed).permutation(len(latents))[:max_images]
-    n_labels = len(np.unique(labels_pred[rows]))
-    if not 2 <= n_labels < len(rows):
+    rows = silhouette_sample(len(latents), max_images, seed)
+    return silhouette_of(latents[rows], labels_pred[rows])
+
+
+def silhouette_sample(n: int, max_images: int = 5000, seed: int = 0) -> np.ndarray:
+    """Rows of the images that `sampled_silhouette_score` draws of `n`."""
+    return np.random.default_rng(seed).permutation(n)[:max_images]
+
+
+def silhouette_of(latents: np.ndarray, labels_pred: np.ndarray) -> float | None:
+    """Mean silhouette coefficient of some images, see `sampled_silhouette_score`."""
+    if not 2 <= len(np.unique(labels_pred)) < len(labels_pred):
         return None
-    return float(silhouette_score(latents[rows], labels_pred[rows]))
+    return float(silhouette_score(latents, labels_pred))
 
 
 def _contingency(labels_true: np.ndarray, labels_pred: np.ndarray) -> np.ndarray:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _VERSION = 5  # part of every key: raise it when the map is laid out in another way
 _LEAST_VARIANCE = 1e-12
 _CATEGORY_WEIGHT = 0.5  # beside latents at 1: clusters lie apart, but not further than their images do
+MOST_SHOWN = 200_000  # of more images, reports and pages show a sample
+_BLOCK = 1 << 16  # images whose probabilities are in memory at once, where only totals are kept
 _MOST_BYTES = 2 << 30  # of all predictions in the cache
 
 
@@ -70,6 +72,10 @@ class Predictions:
     def sizes(self) -> np.ndarray:
         """Images of each cluster, shape (K,), int64."""
         return np.bincount(self.labels, minlength=self.n_clusters)
+
+    def confidence_of(self, cluster: int) -> float | None:
+        """Mean probability of a cluster's images; None where it is empty."""
+        return float(self.confidence[self.labels == cluster].mean()) if self.sizes[cluster] else None
 
     @cached_property
     def middles(self) -> np.ndarray:
@@ -180,6 +186,73 @@ class Predictions:
     @cached_property
     def _members(self) -> list[np.ndarray]:
         return [np.flatnonzero(self.labels == k) for k in range(self.n_clusters)]
+
+
+@dataclass(frozen=True, eq=False)
+class Totals:
+    """What a model says of every image of a set, as far as that fits into memory for ten million of them.
+
+    Attributes:
+        labels: Most likely cluster of each image, shape (N,), int32.
+        confidence: Its probability, shape (N,), float32.
+        score: How well the model explains each image, nats, shape (N,), float32.
+        outlier: Whether the score is below the model's threshold, shape (N,), bool.
+        n_clusters: Number of clusters, K.
+        latents: Posterior means of the images that were asked for, shape (M, D), float32.
+    """
+
+    labels: np.ndarray
+    confidence: np.ndarray
+    score: np.ndarray
+    outlier: np.ndarray
+    n_clusters: int
+    latents: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @cached_property
+    def sizes(self) -> np.ndarray:
+        """Images of each cluster, shape (K,), int64."""
+        return np.bincount(self.labels, minlength=self.n_clusters)
+
+    def confidence_of(self, cluster: int) -> float | None:
+        """Mean probability of a cluster's images; None where it is empty."""
+        members = self.confidence[self.labels == cluster]
+        return float(members.mean()) if len(members) else None
+
+
+def predict_totals(
+    model: ImageClusterer, images: ImageSet, latents_of: np.ndarray, progress: ProgressReport = no_progress
+) -> Totals:
+    """What a model says of every image, block by block: 13 bytes are kept of each.
+
+    Args:
+        model: Any fitted estimator.
+        images: Images of the shape that it was trained on, N of them.
+        latents_of: Rows, in any order, of the images whose latents are wanted.
+        progress: Told how far it is.
+
+    Raises:
+        DataError: the images do not have the shape of the training images.
+    """
+    n, done = len(images), 0
+    labels, outlier = np.empty(n, np.int32), np.empty(n, bool)
+    confidence, score = np.empty(n, np.float32), np.empty(n, np.float32)
+    order = np.argsort(latents_of, kind="stable")
+    ascending = latents_of[order]
+    latents: list[np.ndarray] = []
+    for block in images.blocks(_BLOCK):
+        said = model.predictions(block)
+        rows = slice(done, done + len(block))
+        labels[rows], confidence[rows] = said["proba"].argmax(1), said["proba"].max(1)
+        score[rows], outlier[rows] = said["score"], said["outlier"]
+        first, last = np.searchsorted(ascending, [rows.start, rows.stop])
+        latents.append(said["latents"][ascending[first:last] - done])
+        done += len(block)
+        progress("applying the model", done, n)
+    kept = np.concatenate(latents)
+    return Totals(labels, confidence, score, outlier, said["proba"].shape[1], kept[np.argsort(order)])
 
 
 def predict_images(model: ImageClusterer, images: ImageSet, progress: ProgressReport = no_progress) -> Predictions:

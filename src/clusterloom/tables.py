@@ -201,7 +201,8 @@ def _parquet_writer(file: IO[bytes]) -> Iterator[Callable[[Mapping[str, Any]], N
             waiting.clear()
 
     def write(columns: Mapping[str, Any]) -> None:
-        text = {k: list(map(_formatter(k, v), v)) for k, v in columns.items() if not isinstance(v, np.ndarray)}
+        texts = {k: map(_formatter(k, v), v) for k, v in columns.items() if not isinstance(v, np.ndarray)}
+        text = {name: pyarrow.array(list(values), pyarrow.string()) for name, values in texts.items()}
         waiting.append(pyarrow.table({**columns, **text}))
         if sum(map(len, waiting)) >= _ROWS_PER_WRITE:
             flush()

@@ -10,6 +10,8 @@ import re
 import sys
 
 _GOES_ON = {"fit": ("--resume goes on with it",), "sweep": ("the same command goes on with it",)}
+# What gloo and NCCL say of a process that is gone.
+_LOST_PROCESS = re.compile(r"gloo|NCCL|[Cc]onnection (closed|reset|refused)|[Tt]imed out", re.ASCII)
 # How a user of the command line says what Python's parameters say, unless what was typed is quoted.
 _UNQUOTED = r"(?<!--set )(?<!--vary )\b"
 _OPTION_WORDS = (
@@ -50,6 +52,13 @@ def exit_status(error: BaseException, command: str) -> int:
         if isinstance(error, ClusterloomError):
             # Data errors quote names of files, which are nobody's options.
             return _said(str(error) if isinstance(error, DataError) else in_option_words(str(error)), 2)
+    if (
+        isinstance(error, RuntimeError)
+        and _LOST_PROCESS.search(str(error))
+        and int(os.environ.get("WORLD_SIZE", "1")) > 1
+    ):
+        hint = _GOES_ON.get(command, ("run it again",))
+        return _said("; ".join(["another process of this run has ended, or cannot be reached", *hint]), 1)
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         hints = ["free some space", *_GOES_ON.get(command, ("run it again",))] if error.errno == errno.ENOSPC else []

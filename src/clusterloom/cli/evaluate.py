@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from clusterloom.console import Output
     from clusterloom.corrections.assignment import Assignment
+    from clusterloom.predictions import Totals
 
 
 @grouped
@@ -27,10 +28,13 @@ def evaluate(
 
     Sizes and confidence of the clusters; where labels exist also accuracy, purity, NMI, ARI and a table per class.
     """
+    import numpy as np
+
     from clusterloom.console import is_main_process
     from clusterloom.corrections.read import read_assignment
     from clusterloom.estimators.methods import load_model
-    from clusterloom.metrics import label_scores, per_class_table
+    from clusterloom.metrics import label_scores, per_class_table, silhouette_of, silhouette_sample
+    from clusterloom.predictions import predict_totals
     from clusterloom.report.origin import disclosure
     from clusterloom.tables import read_labels
 
@@ -38,21 +42,21 @@ def evaluate(
     with talk.output() as output:
         images = reading.load(data, output, like=fitted)
         labels_true, names = (images.labels, images.class_names) if labels is None else read_labels(labels, images.ids)
-        predicted = fitted.predictions(images, progress=output.progress)
+        sampled = silhouette_sample(len(images))
+        totals = predict_totals(fitted, images, sampled, output.progress)
         if not is_main_process():
             return
-        result = _unsupervised_scores(predicted)
+        result = _unsupervised_scores(totals, silhouette_of(totals.latents, totals.labels[sampled]))
         if note := disclosure(fitted):
             result["note"] = note
         if labels_true is not None:
-            labels_pred = predicted["proba"].argmax(1)
-            result |= label_scores(labels_true, labels_pred)
-            rows = per_class_table(labels_true, labels_pred)
+            result |= label_scores(labels_true, totals.labels)
+            rows = per_class_table(labels_true, totals.labels)
             result["classes"] = [{**vars(row), "name": names[row.label]} for row in rows]
         if corrections:
-            assignment = read_assignment(model, images, predicted["proba"].argmax(1), fitted.n_clusters_)
+            assignment = read_assignment(model, images, totals.labels.astype(np.int64), fitted.n_clusters_)
             if assignment is not None:
-                result["corrected"] = _corrected_scores(assignment, predicted["proba"].argmax(1), labels_true)
+                result["corrected"] = _corrected_scores(assignment, totals.labels, labels_true)
         if as_json:
             output.json(result)
         else:
@@ -78,25 +82,17 @@ def _corrected_scores(
     return result
 
 
-def _unsupervised_scores(predicted: Mapping[str, "np.ndarray"]) -> dict[str, Any]:
-    from clusterloom.metrics import sampled_silhouette_score
-
-    proba = predicted["proba"]
-    labels, confidence = proba.argmax(1), proba.max(1)
-    score = float(predicted["score"].mean())
+def _unsupervised_scores(totals: "Totals", silhouette: float | None) -> dict[str, Any]:
+    score = float(totals.score.mean())
     return {
-        "images": len(proba),
-        "silhouette": sampled_silhouette_score(predicted["latents"], labels),
-        "confidence": float(confidence.mean()),
+        "images": len(totals),
+        "silhouette": silhouette,
+        "confidence": float(totals.confidence.mean()),
         "score": score if math.isfinite(score) else None,  # JSON has no infinity
-        "outliers": int(predicted["outlier"].sum()),
+        "outliers": int(totals.outlier.sum()),
         "clusters": [
-            {
-                "cluster": k,
-                "images": int((labels == k).sum()),
-                "confidence": float(confidence[labels == k].mean()) if (labels == k).any() else None,
-            }
-            for k in range(proba.shape[1])
+            {"cluster": k, "images": int(totals.sizes[k]), "confidence": totals.confidence_of(k)}
+            for k in range(totals.n_clusters)
         ],
     }
 

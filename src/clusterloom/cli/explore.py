@@ -36,6 +36,7 @@ def explore(
     from clusterloom.errors import SettingsError
     from clusterloom.estimators.methods import load_model
     from clusterloom.explore.server import explore as serve
+    from clusterloom.predictions import MOST_SHOWN
 
     if labels is not None and data is None:
         raise SettingsError("--labels says what images show; name the images as DATA too")
@@ -43,7 +44,13 @@ def explore(
     with talk.output() as output:
         # The page itself shows how far reading is.
         def load(fitted: "ImageClusterer", progress: "ProgressReport") -> "ImageSet":
-            return reading.load(str(data), output, like=fitted, progress=progress)
+            images = reading.load(str(data), output, like=fitted, progress=progress)
+            if len(images) > MOST_SHOWN:
+                output.say(
+                    f"the page shows {MOST_SHOWN:,} of them, chosen at random (seeded, without a look at labels); "
+                    "clusterloom evaluate and report have the totals of all"
+                )
+            return images
 
         serve(
             load_model(model),

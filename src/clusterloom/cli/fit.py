@@ -1,7 +1,10 @@
 """`clusterloom fit`: train on images and write a model directory with pictures of every cluster."""
 
+import os
 import shlex
 import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +23,7 @@ from clusterloom.cli.options import (
     grouped,
     knob_values,
     owning,
+    tell_of,
 )
 
 if TYPE_CHECKING:
@@ -49,6 +53,10 @@ def fit(
     seed: Annotated[int, typer.Option(help="Fixes initial weights, order and noise.", min=0, max=MAX_SEED)] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     knobs: Knobs = None,
+    checkpoints: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Keep the unfinished run there, for --resume on any machine."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run of the same --out.")] = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
@@ -67,19 +75,19 @@ def fit(
     parameters = knob_values(estimator_class.Settings, clusters, [*(knobs or ()), *_knob("backbone", backbone)])
     check_target(out, overwrite)
     target = out.resolve()  # a link to a folder means that folder
-    run_dir = target.with_name(target.name + ".partial")
+    run_dir = checkpoints or str(target.with_name(target.name + ".partial"))
     estimator = estimator_class(
         **parameters,
         random_state=seed,
         device=device,
-        run_dir=str(run_dir),
+        run_dir=run_dir,
         resume=resume,
         verbose=0 if talk.quiet else 2 if talk.verbose else 1,
     )
     estimator.check_parameters()  # reading images may take hours
-    with talk.output() as output, owning(target):
+    with talk.output() as output, owning(target), ExitStack() as stack:
         _check_run_dir(run_dir, out, resume, overwrite)
-        images = reading.load(data, output)
+        images = stack.enter_context(_images(reading, data, estimator, output))
         diverged: DivergedError | None = None
         try:
             estimator.fit(images)
@@ -108,11 +116,35 @@ def _knob(name: str, value: str | None) -> list[str]:
     return [] if value is None else [f"{name}={value}"]
 
 
-def _check_run_dir(run_dir: Path, out: Path, resume: bool, overwrite: bool) -> None:
-    from clusterloom.errors import SettingsError, printable
-    from clusterloom.training.run import CHECKPOINTS
+@contextmanager
+def _images(reading: Reading, data: str, estimator: Any, output: "Output") -> "Iterator[ImageSet]":
+    """The images. Of shards no more are read than are visited, by all processes together, each its share."""
+    from clusterloom.data import BUILTIN, load_images, parts_in, some_shards
+    from clusterloom.training.divided_reading import read_divided
 
-    if any(run_dir.glob(CHECKPOINTS)) and not (resume or overwrite):
+    parts = parts_in(data) if reading.limit is None and data not in BUILTIN else None
+    if parts is None or not all(getattr(part, "is_shard", False) for part in parts.parts()):
+        yield reading.load(data, output)
+        return
+    if most := estimator.most_visited():
+        parts = some_shards(parts, most)
+    wanted = reading.wanted(data, None)
+    with ExitStack() as stack:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            state = estimator.compute().processes()
+            images = stack.enter_context(read_divided(parts, wanted, state, output.progress))
+        else:
+            images = load_images(parts, **wanted, progress=output.progress)
+        tell_of(images.name, len(images), images.image_shape, images.notes, output)
+        yield images
+
+
+def _check_run_dir(run_dir: str, out: Path, resume: bool, overwrite: bool) -> None:
+    from clusterloom.console import is_main_process
+    from clusterloom.errors import SettingsError, printable
+    from clusterloom.training.run_folder import checkpoints_in
+
+    if is_main_process() and not (resume or overwrite) and checkpoints_in(run_dir):
         raise SettingsError(
             f"an unfinished run of {printable(str(out))} is there; --resume goes on with it (same settings and "
             "images), --overwrite begins again"
@@ -127,10 +159,15 @@ def _origin(images: "ImageSet", command: str) -> dict[str, str]:
     return {"data": printable(images.name), "data_sha256": images.fingerprint(), "command": command}
 
 
-def _remove_run(run_dir: Path) -> None:
+def _remove_run(place: str) -> None:
     """Remove what only an unfinished run needs; a tracker's logs stay."""
-    from clusterloom.training.run import CHECKPOINTS
+    from clusterloom.data.addresses import is_address
+    from clusterloom.training.run_folder import CHECKPOINTS, remove_checkpoints
 
+    if is_address(place):
+        remove_checkpoints(place)
+        return
+    run_dir = Path(place)
     unfinished = run_dir.glob(f".{CHECKPOINTS}.*")  # by a process that was killed a moment ago
     for path in (*run_dir.glob(CHECKPOINTS), *unfinished, run_dir / "metrics.jsonl"):
         path.unlink(missing_ok=True)
@@ -151,6 +188,8 @@ def _found(estimator: Any, out: Path) -> dict[str, Any]:
             {"cluster": k, "images": int(size), "confidence": mean, "doubtful": int((confidence < _SURE).sum())}
         )
     found = {"model": str(out), "clusters": rows, "seconds": estimator.about_["training_seconds"]}
+    if estimator.labelled_rows_ is not None:
+        found["of_a_sample"] = len(estimator.labelled_rows_)
     if evidence := evidence_of(estimator):
         found["number_of_clusters"] = {"best": best_counts(evidence), "doubt": doubt_about(evidence)}
     return {**found, "note": note} if (note := disclosure(estimator)) else found
@@ -165,7 +204,10 @@ def _tell(estimator: Any, out: Path, source: list[str], output: "Output") -> Non
     from clusterloom.report.origin import recipe_of
 
     found = _found(estimator, out)
-    table = Table("cluster", "images", "mean probability", f"doubtful (below {_SURE:.0%})", caption=found.get("note"))
+    sampled = found.get("of_a_sample")
+    captions = [f"of {sampled:,} images chosen at random" if sampled else None, found.get("note")]
+    caption = "; ".join(filter(None, captions)) or None
+    table = Table("cluster", "images", "mean probability", f"doubtful (below {_SURE:.0%})", caption=caption)
     for row in found["clusters"]:
         mean = "" if row["confidence"] is None else f"{row['confidence']:.3f}"
         table.add_row(str(row["cluster"]), f"{row['images']:,}", mean, f"{row['doubtful']:,}")

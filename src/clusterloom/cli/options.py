@@ -102,10 +102,10 @@ class Reading:
         """
         from clusterloom.data import load_images
 
-        images = load_images(source, **self._wanted(source, like), progress=progress or output.progress)
+        images = load_images(source, **self.wanted(source, like), progress=progress or output.progress)
         if like is not None and self.show_channels is not None:
             like.reading_ = {**like.reading_, "shown": images.reading["shown"]}  # for the images that it makes
-        _tell_of(images.name, len(images), images.image_shape, images.notes, output)
+        tell_of(images.name, len(images), images.image_shape, images.notes, output)
         return images
 
     def stream(self, source: str, output: "Output", like: Any, size: int) -> "Iterator[ImageSet]":
@@ -123,7 +123,7 @@ class Reading:
         from clusterloom.data import stream_images
         from clusterloom.data.stream import blocks_ahead
 
-        stream = stream_images(source, like.image_shape_, **self._wanted(source, like))
+        stream = stream_images(source, like.image_shape_, **self.wanted(source, like))
         if stream is None:
             yield from blocks_ahead(self.load(source, output, like), size)
             return
@@ -131,9 +131,9 @@ class Reading:
         for block in stream.blocks(size):
             shape = block.image_shape
             yield block
-        _tell_of(stream.name, stream.n_images, shape, stream.notes, output)
+        tell_of(stream.name, stream.n_images, shape, stream.notes, output)
 
-    def _wanted(self, source: str, like: Any) -> dict[str, Any]:
+    def wanted(self, source: str, like: Any) -> dict[str, Any]:
         """Arguments of `load_images`: what was asked for, and what a fitted estimator wants where nothing was."""
         from clusterloom.data import holds_pictures
 
@@ -196,9 +196,10 @@ def _channel_numbers(option: str, text: str, expected: str) -> tuple[int, ...]:
     return numbers
 
 
-def _tell_of(
+def tell_of(
     name: str, n_images: int, image_shape: tuple[int, int, int], notes: Sequence[str], output: "Output"
 ) -> None:
+    """Say what images were read, and what conversion did to them."""
     from clusterloom.errors import printable
 
     height, width, channels = image_shape

@@ -1,5 +1,6 @@
 """`clusterloom predict`: the cluster of each image, as a table or as sorted folders."""
 
+import os
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from clusterloom.estimators.base import ImageClusterer
     from clusterloom.export.cluster_folders import ClusterFolders
 
+_SHOWN = 5  # problems with shards
+
 
 @grouped
 def predict(
@@ -34,8 +37,20 @@ def predict(
     data: DataArgument,
     reading: Reading,
     talk: Talk,
+    out_folder: Annotated[
+        str | None,
+        typer.Argument(metavar="[OUT_FOLDER]", help="Folder or address for a table of each shard of DATA."),
+    ] = None,
     out: Annotated[
         str | None, typer.Option("-o", "--out", help="Table, NAME.csv or NAME.parquet; - (the default) for the screen.")
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="With OUT_FOLDER, do share I of N, from 0: 0/8 is the first of eight."),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS|auto", help="With OUT_FOLDER, use a Ray cluster; auto starts one if needed."),
     ] = None,
     sort_into: Annotated[
         Path | None, typer.Option(help="Also put the images into FOLDER, a folder per cluster.", metavar="FOLDER")
@@ -45,9 +60,10 @@ def predict(
     corrections: Corrections = False,
     as_json: Json = False,
 ) -> None:
-    """Assign images to clusters: a table, or sorted folders.
+    """Assign images to clusters: a table, sorted folders, or a table for each shard.
 
-    The table has one row per image: id, cluster, probability, runner-up, score and outlier flag.
+    A table has one row per image: id, cluster, probability, runner-up, score and outlier flag. With OUT_FOLDER, the
+    same command again makes only the tables that are missing.
     """
     from clusterloom.console import is_main_process
     from clusterloom.data import source_folder
@@ -56,6 +72,13 @@ def predict(
     from clusterloom.export.cluster_folders import check_sort_target
     from clusterloom.tables import check_table_target
 
+    if out_folder is not None:
+        if out is not None or sort_into is not None or corrections or overwrite or reading.limit is not None:
+            raise SettingsError("OUT_FOLDER does without --out, --sort-into, --corrections, --overwrite and --limit")
+        _predict_shards(model, data, out_folder, reading, talk, shard, ray, as_json)
+        return
+    if shard is not None or ray is not None:
+        raise SettingsError("--shard and --ray need OUT_FOLDER, which a table for each shard goes to")
     if out is None and sort_into is None and not as_json:
         out = "-"
     if out is not None:
@@ -98,6 +121,53 @@ def predict(
             )
 
 
+def _predict_shards(
+    model: Path,
+    data: str,
+    out_folder: str,
+    reading: Reading,
+    talk: Talk,
+    shard: str | None,
+    ray: str | None,
+    as_json: bool,
+) -> None:
+    """A table for each shard that has none yet."""
+    from clusterloom.batch_inference.run import Outcome, predict_units
+    from clusterloom.batch_inference.tables_folder import TablesFolder
+    from clusterloom.batch_inference.units import read_share
+    from clusterloom.data import parts_in
+    from clusterloom.errors import DataError, SettingsError, printable
+    from clusterloom.estimators.methods import load_model
+    from clusterloom.tables import require_pyarrow
+
+    share = (0, 1) if shard is None else read_share(shard)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise SettingsError("OUT_FOLDER is not for several processes of torchrun; start each by --shard I/N")
+    require_pyarrow("tables of shards are parquet: pip install 'clusterloom[parquet]'")
+    parts, folder = parts_in(data), TablesFolder(out_folder)
+    if parts is None:
+        raise DataError(
+            f"{printable(data)} has no shards: OUT_FOLDER is for .parquet and .tar files in a folder or at an address, "
+            "and for lists of addresses; for other images use --out TABLE"
+        )
+    wanted = reading.wanted(data, load_model(model))
+    with talk.output() as output:
+
+        def tell(outcome: Outcome) -> None:
+            output.progress(f"{outcome.done:,} tables, {outcome.images:,} images", outcome.done, 0)
+
+        outcome = predict_units(model, data, parts, wanted, folder, share, ray, tell)
+        output.say(
+            f"{outcome.done:,} tables with {outcome.images:,} images: {folder} ({outcome.outliers:,} flagged as "
+            f"outliers); {outcome.there_already:,} tables were there already"
+        )
+        if as_json:
+            output.json({**vars(outcome), "out": str(folder)})
+    if outcome.problems:
+        more = [f"and {len(outcome.problems) - _SHOWN} more"] if len(outcome.problems) > _SHOWN else []
+        raise DataError(f"without a table: {'; '.join([*outcome.problems[:_SHOWN], *more])}")
+
+
 def _corrected(model: Path, images: "ImageSet", predicted: dict[str, "np.ndarray"], output: "Output") -> "Assignment":
     """The clusters as they were corrected; where nothing was, the table has the columns of corrections all the same."""
     from clusterloom.corrections.assignment import Assignment
@@ -111,10 +181,9 @@ def _corrected(model: Path, images: "ImageSet", predicted: dict[str, "np.ndarray
 
 
 def _block_size(fitted: "ImageClusterer") -> int:
-    """A batch for each process: blocks of whole batches are computed as all images at once would be."""
-    from clusterloom.inference import BATCH_SIZE
+    from clusterloom.inference import block_size
 
-    return BATCH_SIZE * fitted.compute().processes().num_processes
+    return block_size(fitted.image_shape_, fitted.compute().processes().num_processes)
 
 
 class _Results(ExitStack):

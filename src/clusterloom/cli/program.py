@@ -78,6 +78,10 @@ def run(arguments: list[str]) -> int:
         with command.make_context("clusterloom", list(arguments), obj=arguments) as context:
             command.invoke(context)
         sys.stdout.flush()
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            from clusterloom.training.processes import leave_together
+
+            leave_together()
     except (Exception, KeyboardInterrupt) as error:
         return exit_status(error, arguments[0] if arguments else "")
     return 0

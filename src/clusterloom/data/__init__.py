@@ -4,5 +4,17 @@ from clusterloom.data.arrays import arrange
 from clusterloom.data.builtin import BUILTIN, fetch
 from clusterloom.data.images import ImageSet
 from clusterloom.data.load import holds_pictures, load_images, source_folder, stream_images
+from clusterloom.data.shards import parts_in, some_shards
 
-__all__ = ["BUILTIN", "ImageSet", "arrange", "fetch", "holds_pictures", "load_images", "source_folder", "stream_images"]
+__all__ = [
+    "BUILTIN",
+    "ImageSet",
+    "arrange",
+    "fetch",
+    "holds_pictures",
+    "load_images",
+    "parts_in",
+    "some_shards",
+    "source_folder",
+    "stream_images",
+]

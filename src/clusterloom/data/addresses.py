@@ -130,6 +130,62 @@ def list_address(address: Address) -> list[Listed]:
     return sorted(listed)
 
 
+def names_below(address: Address) -> set[str]:
+    """Paths of all files below an address, as it is now; none where there is nothing yet.
+
+    Raises:
+        DataError: it cannot be listed.
+        MissingPackageError: as `open_address`.
+    """
+    system, root = _system(address)
+    try:
+        system.invalidate_cache()
+        found = system.find(root)
+    except FileNotFoundError:
+        return set()
+    except Exception as error:
+        raise DataError(_refusal(address, error)) from None
+    return {path.removeprefix(root.rstrip("/")).lstrip("/") for path in found}
+
+
+def write_address(address: Address, content: IO[bytes]) -> None:
+    """Write a file at an address: it appears whole or not at all, in place of one that is there.
+
+    Object stores put whole objects; elsewhere fsspec writes under another name and renames.
+
+    Args:
+        address: Where to.
+        content: Read from where it stands to its end.
+
+    Raises:
+        DataError: it cannot be written; the text names it.
+        MissingPackageError: as `open_address`.
+    """
+    system, path = _system(address)
+    try:
+        system.makedirs(system._parent(path), exist_ok=True)
+        with system.transaction, system.open(path, "wb") as file:
+            shutil.copyfileobj(content, file, _COPY_BYTES)
+    except Exception as error:
+        raise DataError(f"{address} cannot be written: {reason(error)}") from None
+
+
+def remove_address(address: Address) -> None:
+    """Remove a file at an address; nothing is done where there is none.
+
+    Raises:
+        DataError: it cannot be removed.
+        MissingPackageError: as `open_address`.
+    """
+    system, path = _system(address)
+    try:
+        system.rm_file(path)
+    except FileNotFoundError:
+        return
+    except Exception as error:
+        raise DataError(f"{address} cannot be removed: {reason(error)}") from None
+
+
 def fetched(address: Address, stamp: list[str]) -> Path:
     """A copy of a file at an address in the cache, made where there is none of that version.
 

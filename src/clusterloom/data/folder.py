@@ -53,9 +53,9 @@ def read_folder(folder: Path, name: str, options: ReadOptions) -> ImageSet:
     """Read all pictures in a folder and its sub-folders, in the order of their paths.
 
     Files count as pictures by their suffix (`SUFFIXES`, in any case); hidden files and folders and all other files
-    are ignored and counted in the notes. So is what clusterloom itself made: sub-folders that are models or exports,
-    and pictures that it wrote. Links are followed, each folder being read once. How a picture becomes pixels is
-    `clusterloom.data.convert.convert`'s to say, and its size `clusterloom.data.pictures.choose_size`'s.
+    are ignored and counted in the notes. So is what clusterloom itself made: sub-folders that are models, exports or
+    tables of shards, and pictures that it wrote. Links are followed, each folder being read once. How a picture becomes
+    pixels is `clusterloom.data.convert.convert`'s to say, and its size `clusterloom.data.pictures.choose_size`'s.
     If all pictures lie in sub-folders, at least two of them, the names of these become the classes.
 
     Converted images are cached under the paths, sizes and times of the files, so that a second call is instant.
@@ -137,10 +137,10 @@ def stream_folder(folder: Path, name: str, problems: list[Problem]) -> Iterator[
     return (Picture(identifier, str(folder / identifier)) for identifier, _ in every)
 
 
-def holds_shards_alone(folder: Path) -> bool:
-    """Whether a folder has no pictures but files that may hold some."""
+def shards_below(folder: Path) -> list[str]:
+    """Files of a folder that may hold pictures, by their paths inside it; none where it has pictures of its own."""
     listing = _Listing()
-    return next(_walk(folder, listing), None) is None and bool(listing.shards)
+    return [] if next(_walk(folder, listing), None) is not None else listing.shards
 
 
 def _walk(folder: Path, listing: _Listing) -> Iterator[tuple[str, os.stat_result]]:
@@ -174,7 +174,7 @@ def _list_level(
             return
         seen.add((status.st_dev, status.st_ino))
         if prefix and folder_kind(folder) is not None:
-            listing.ignored["model or export of clusterloom"] += 1
+            listing.ignored["folder that clusterloom made"] += 1
             return
         with os.scandir(folder) as entries:
             for entry in entries:

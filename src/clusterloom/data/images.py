@@ -148,6 +148,25 @@ class ImageSet:
         return digest.hexdigest()
 
 
+class ImageRows:
+    """Some rows of an image array, which may be memory-mapped, read when they are asked for.
+
+    Args:
+        images: Shape (N, ...).
+        rows: Row numbers.
+    """
+
+    def __init__(self, images: NDArray[Any], rows: NDArray[np.int64]) -> None:
+        self._images, self._rows = images, rows
+        self.shape, self.dtype = (len(rows), *images.shape[1:]), images.dtype
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, at: Any) -> NDArray[Any]:
+        return self._images[self._rows[at]]
+
+
 PixelRange = tuple[float | tuple[float, ...], float | tuple[float, ...]]
 """What becomes 0, and what becomes 255: two numbers, or two tuples with a number for each channel."""
 

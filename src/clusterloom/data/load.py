@@ -10,13 +10,13 @@ from clusterloom.data import fits, tiff
 from clusterloom.data.addresses import Address, fetched, is_address, list_address, shown_address
 from clusterloom.data.boundary import only_data_errors
 from clusterloom.data.builtin import BUILTIN, load_builtin
-from clusterloom.data.folder import SHARD_SUFFIXES, SUFFIXES, NoPicturesError, holds_shards_alone, read_folder
+from clusterloom.data.folder import SHARD_SUFFIXES, SUFFIXES, NoPicturesError, read_folder, shards_below
 from clusterloom.data.idx import read_idx
 from clusterloom.data.images import ImageSet, PixelRange, contrast_note
 from clusterloom.data.npy import read_npy, read_npz
 from clusterloom.data.options import ReadOptions, check_shown
 from clusterloom.data.parquet import read_parquet
-from clusterloom.data.shards import is_array_address, is_list, parts_of, read_parts, shards_in_folder
+from clusterloom.data.shards import Parts, is_array_address, is_list, parts_of, read_parts, shards_in_folder
 from clusterloom.data.stack import read_stack
 from clusterloom.data.stream import ImageStream, stream_pictures
 from clusterloom.errors import DataError, printable
@@ -34,7 +34,7 @@ _ACCEPTED = (
 
 
 def load_images(
-    source: str | Path,
+    source: str | Path | Parts,
     *,
     image_size: tuple[int, int] | int | None = None,
     channels: int | Sequence[int] | None = None,
@@ -52,7 +52,7 @@ def load_images(
     name. The format of a file is told by its first bytes, not by its name.
 
     Args:
-        source: A name of `BUILTIN`, the path of a folder or file, or an address.
+        source: A name of `BUILTIN`, the path of a folder or file, or an address; or some parts of a source.
         image_size: Height and width of the result in pixels, or one number for both. Pictures in folders and
             parquet files are scaled to it; arrays and built-in data sets must have it already.
         channels: 1 for grey or 3 for RGB, likewise; or the numbers of the channels that are wanted, from 0, such as
@@ -91,7 +91,7 @@ def load_images(
 
 
 def stream_images(
-    source: str | Path,
+    source: str | Path | Parts,
     image_shape: tuple[int, int, int],
     *,
     image_size: tuple[int, int] | None = None,
@@ -105,7 +105,7 @@ def stream_images(
     """Pictures of a source one block at a time, so that memory does not grow with their number; see `load_images`.
 
     Args:
-        source: As for `load_images`, and so are all that follow.
+        source: As for `load_images`, and so are all that follow; or some parts of a source.
         image_shape: Height, width and channels that pictures are brought to, where no others are asked for.
 
     Returns:
@@ -121,7 +121,9 @@ def _tuple(values: Sequence[int] | None) -> tuple[int, ...] | None:
     return None if values is None else tuple(values)
 
 
-def _read(source: str | Path, options: ReadOptions) -> ImageSet:
+def _read(source: str | Path | Parts, options: ReadOptions) -> ImageSet:
+    if isinstance(source, Parts):
+        return read_parts(source, options)
     if isinstance(source, str) and source in BUILTIN:
         if options.picks is not None:
             raise DataError(f"the images of {source} are grey; no channels can be picked from them")
@@ -163,7 +165,7 @@ def source_folder(source: str | Path) -> Path | None:
     path = Path(source)
     if is_address(source) or not path.is_dir() or (isinstance(source, str) and source in BUILTIN):
         return None
-    return None if holds_shards_alone(path) else path
+    return None if shards_below(path) else path
 
 
 def holds_pictures(source: str | Path) -> bool:

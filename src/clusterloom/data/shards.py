@@ -15,7 +15,7 @@ from clusterloom.data.addresses import Address, fetched, is_address, list_addres
 from clusterloom.data.boundary import is_our_defect, only_data_errors, reason
 from clusterloom.data.cache import entry_folder, file_stamp
 from clusterloom.data.convert import Source
-from clusterloom.data.folder import SHARD_SUFFIXES
+from clusterloom.data.folder import SHARD_SUFFIXES, shards_below
 from clusterloom.data.folder import SUFFIXES as PICTURES
 from clusterloom.data.images import ImageSet, encode_labels, limit_note, limited_rows
 from clusterloom.data.options import ReadOptions
@@ -199,6 +199,43 @@ def parts_of(source: "str | Path", name: str) -> "Parts | None":
     if _has_suffix(path.name, webdataset.SUFFIXES):
         return single_tar(path, name)
     return listed_addresses(path, name) if is_list(path) else None
+
+
+def parts_in(source: "str | Path") -> "Parts | None":
+    """The parts of a source whose pictures lie in many places: as `parts_of`, and of a folder that holds shards.
+
+    Raises:
+        DataError: as `parts_of`.
+    """
+    name, path = shown_address(str(source)), Path(source)
+    with only_data_errors(name):
+        if not is_address(source) and path.is_dir() and str(source):
+            shards = shards_below(path)
+            return shards_in_folder(path, shards, f"folder {printable(path.resolve().name)}") if shards else None
+        return None if is_array_address(source) else parts_of(source, name)
+
+
+def some_shards(parts: Parts, most: int) -> Parts:
+    """Whole shards, chosen at random (seeded, without a look at labels), that hold at least so many pictures together.
+
+    They keep their order. All shards are taken where they hold no more than that, or where only reading all of them
+    would tell how many they hold.
+
+    Args:
+        parts: Shards.
+        most: Pictures that are wanted.
+    """
+    if parts.n_pictures() <= most:
+        return parts
+    every = list(parts.parts())
+    chosen, n_pictures = [], 0
+    for row in np.random.default_rng(0).permutation(len(every)).tolist():
+        if n_pictures < most:
+            chosen.append(row)
+            n_pictures += _count([every[row]])
+    some = [every[row] for row in sorted(chosen)]
+    name = f"{parts.name}: {len(some)} of its {len(every)} shards, chosen at random"
+    return Parts(name, lambda: iter(some), [*parts.stamp, "some", most], len(some))
 
 
 def is_array_address(source: "str | Path") -> bool:

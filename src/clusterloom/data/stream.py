@@ -110,11 +110,13 @@ class ImageStream:
         return ImageSet(images, ids, None, (), self.name, (), self.options.pixel_range, self.options.reading)
 
 
-def stream_pictures(source: str | Path, image_shape: tuple[int, int, int], options: ReadOptions) -> ImageStream | None:
+def stream_pictures(
+    source: str | Path | Parts, image_shape: tuple[int, int, int], options: ReadOptions
+) -> ImageStream | None:
     """Pictures of a source, to be read block by block into a shape and a range that are known.
 
     Args:
-        source: As for `clusterloom.data.load_images`.
+        source: As for `clusterloom.data.load_images`, or some parts of a source.
         image_shape: Height, width and channels that pictures are brought to, where the options name no others.
         options: How pictures are read.
 
@@ -126,11 +128,13 @@ def stream_pictures(source: str | Path, image_shape: tuple[int, int, int], optio
         return None
     size = options.image_size or image_shape[:2]
     channels = len(options.picks) if options.picks else options.kind or image_shape[2]
+    name = source.name if isinstance(source, Parts) else shown_address(str(source))
     if options.pixel_range is not None:
-        check_range_fits(options.pixel_range, channels, shown_address(str(source)))
+        check_range_fits(options.pixel_range, channels, name)
     check_shown(options.show, channels)
     target = Target(*size, channels, options.pixel_range or SIXTEEN_BITS, options.picks)
-    name = shown_address(str(source))
+    if isinstance(source, Parts):
+        return ImageStream(name, source.pictures(), target, options, [], True)
     path = Path(source)
     if not is_address(source) and path.is_dir() and str(source):
         name, problems = f"folder {printable(path.resolve().name)}", list[Problem]()

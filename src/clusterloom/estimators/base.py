@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from clusterloom.console import ProgressReport, no_progress
-from clusterloom.data.images import PixelRange
+from clusterloom.data.images import ImageRows, PixelRange
 from clusterloom.device import Compute, memory_errors_named
 from clusterloom.errors import DataError, SettingsError
 from clusterloom.estimators.outliers import fit_pixel_variances, outlier_threshold
@@ -67,6 +67,8 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         labels_: Clusters of the training images, shape (N,): `predict` of them.
         confidences_: Probability of that cluster for each training image, shape (N,).
         cluster_sizes_: Training images per cluster, shape (K,).
+        labelled_rows_: Where not all images were visited, the rows of the sample of a million that the three above are
+            of; else None. Not kept in model directories.
         history_: One record per epoch: loss and its terms in nats per image, clusters in use, speed, time.
         about_: Seed, device, time and versions of the run, and what the method decided from the images.
         outlier_threshold_: Scores below it are flagged by `predictions`, in nats.
@@ -88,6 +90,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
     labels_: np.ndarray
     confidences_: np.ndarray
     cluster_sizes_: np.ndarray
+    labelled_rows_: np.ndarray | None
     history_: list[dict[str, Any]]
     about_: dict[str, Any]
     outlier_threshold_: float
@@ -126,6 +129,10 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
     def cluster_range(self) -> tuple[int, int]:
         """The smallest and the largest number of clusters that the model may come to have."""
         return self.settings.n_clusters, self.settings.n_clusters
+
+    def most_visited(self) -> int | None:
+        """How many different images `fit` visits at most; None for all, however many there are."""
+        return None
 
     def check_parameters(self, image_shape: tuple[int, int, int] | None = None) -> None:
         """Refuse parameters that `fit` would refuse, as far as that can be seen without images; draws no random number.
@@ -183,7 +190,10 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
                     raise
                 diverged, history, recipe = error, error.history, {}
             self.network_, self.history_ = network, history
-            self._describe_training(images, compute, session.run.progress)
+            rows = plan.rows_described(len(images))
+            described: Any = images if rows is None else ImageRows(images, rows)
+            self.labelled_rows_ = rows
+            self._describe_training(described, compute, session.run.progress)
             self.about_ = {**session.about(), **({"recipe": recipe} if recipe else {})}
         if diverged is not None:
             raise diverged
@@ -191,7 +201,8 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
 
     def fit_predict(self, X: Any, y: None = None) -> np.ndarray:
         """`fit`, then the clusters of the training images, shape (N,)."""
-        return self.fit(X).labels_
+        self.fit(X)
+        return self.labels_ if self.labelled_rows_ is None else self.predict(X)
 
     @property
     def refines(self) -> bool:

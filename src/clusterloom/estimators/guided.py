@@ -12,7 +12,14 @@ from clusterloom.errors import SettingsError
 from clusterloom.estimators.variational import VariationalClusterer
 from clusterloom.networks.backbone import Backbone, check_available
 from clusterloom.networks.vae import ClusterVAE, ConvNetworkSettings
-from clusterloom.recipe.guided import Colours, automatic_batch_size, automatic_epochs, train_guided
+from clusterloom.recipe.guided import (
+    MAX_VISITED,
+    Colours,
+    automatic_batch_size,
+    automatic_epochs,
+    most_visited,
+    train_guided,
+)
 from clusterloom.recipe.refine import refine_epochs
 from clusterloom.settings import CommonSettings, Count, Rate, Weight, parameters_of
 from clusterloom.training.plan import TrainingPlan
@@ -35,7 +42,7 @@ class GuidedSettings(ConvNetworkSettings, CommonSettings):
     """Whether colours tell kinds apart: use, ignore, or auto, which finds it out from the images."""
     epochs: Annotated[int, Ge(3)] | Literal["auto"] = "auto"
     """Passes over the images, over all stages but the last, refine; auto is 16 for 70,000 images, 24 for 10,000, 34 for
-    1,800."""
+    1,800, and 10 for a million. Of more than that, auto visits a million in each of ten epochs, others each time."""
     batch_size: Count | Literal["auto"] = "auto"
     """Images per step; auto is 512 from some 60,000 images on, and less for fewer."""
     learning_rate: Rate = 3e-3
@@ -84,6 +91,10 @@ class GuidedClusterer(VariationalClusterer):
             raise SettingsError(f"n_clusters must be a range that rises from 2 or more; got {fewest} to {most}")
         return fewest, most
 
+    def most_visited(self) -> int | None:
+        """See `ImageClusterer.most_visited`."""
+        return most_visited() if isinstance(self.settings.epochs, str) else None
+
     def check_parameters(self, image_shape: tuple[int, int, int] | None = None) -> None:
         """See `ImageClusterer.check_parameters`; a backbone's weights must be there, too."""
         super().check_parameters(image_shape)
@@ -109,7 +120,9 @@ class GuidedClusterer(VariationalClusterer):
     def _plan(self, settings: GuidedSettings, n_images: int, seed: int) -> TrainingPlan:
         epochs = _other_epochs(settings, n_images)
         batch_size = automatic_batch_size(n_images) if isinstance(settings.batch_size, str) else settings.batch_size
-        return TrainingPlan(epochs + _refine_epochs(settings, n_images), batch_size, settings.learning_rate, seed)
+        budget = MAX_VISITED if isinstance(settings.epochs, str) and n_images > MAX_VISITED else None
+        epochs += _refine_epochs(settings, n_images)
+        return TrainingPlan(epochs, batch_size, settings.learning_rate, seed, epoch_images=budget)
 
     def _train_stages(
         self, settings: GuidedSettings, network: ClusterVAE, run: Run, images: np.ndarray, plan: TrainingPlan

@@ -6,15 +6,17 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from clusterloom.corrections.journal import Journal
 from clusterloom.corrections.read import journal_path, weights_sha256
-from clusterloom.data.images import ImageSet
+from clusterloom.data.images import ImageSet, limited_rows
 from clusterloom.errors import ClusterloomError
 from clusterloom.explore.collection import Collection
-from clusterloom.tables import labels_of
+from clusterloom.predictions import MOST_SHOWN
+from clusterloom.tables import Labels, labels_of
 
 if TYPE_CHECKING:
     from clusterloom.console import ProgressReport
@@ -144,9 +146,11 @@ class Session:
     def _prepare(self, load: Load, failed: Callable[[], None]) -> None:
         try:
             images = load(self.model, self._report)
+            labels = labels_of(images, self._labels_file)
             if images.reading.get("tile"):
                 self.source = None  # tiles have no files of their own
-            labels = labels_of(images, self._labels_file)
+            if len(images) > MOST_SHOWN:
+                images, labels = _sample(images, labels)
             self.data_key = images.fingerprint(self._report)
             journal = Journal(self.journal_path, self.model_sha256, self.data_key)
             self._collection = Collection.prepare(self.model, images, journal, self._report, labels)
@@ -170,6 +174,14 @@ class Session:
     def seconds(self) -> int:
         """Since the start."""
         return int(time.monotonic() - self._began)
+
+
+def _sample(images: ImageSet, labels: Labels | None) -> tuple[ImageSet, Labels | None]:
+    """The images that the page shows of very many, the same ones every time, and their labels."""
+    name = f"{images.name}, a sample of its {len(images):,} images"
+    rows = limited_rows(len(images), MOST_SHOWN)
+    shown = replace(images.head(MOST_SHOWN), name=name)
+    return shown, None if labels is None else Labels(labels.numbers[rows], labels.names)
 
 
 def about(model: ImageClusterer) -> dict[str, Any]:

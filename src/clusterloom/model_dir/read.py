@@ -96,6 +96,15 @@ def read_model(path: Path) -> ModelContents:
     return ModelContents(config.settings, config.about, tensors, history)
 
 
+def model_sha256(path: Path) -> str:
+    """What a model directory says is the SHA-256 of its weights, fitted arrays and settings; `read_model` checks it.
+
+    Raises:
+        ModelError: there is no model, or its configuration cannot be read.
+    """
+    return _read_config(path / CONFIG).sha256["model.safetensors"]
+
+
 def _read_config(path: Path) -> _Config:
     shown = printable(str(path))
     try:

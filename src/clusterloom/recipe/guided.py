@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clusterloom.data.images import ImageRows
 from clusterloom.inference import apply_in_batches
 from clusterloom.networks.vae import ClusterVAE
 from clusterloom.recipe.augment import choose_views, recolouring, two_views, widened
@@ -41,6 +42,7 @@ from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.randomness import fresh_weights, numpy_generator, torch_generator
 from clusterloom.training.run import Run
 
+MAX_VISITED = 1_000_000  # of more images an epoch visits so many, so that the cost grows no further
 MAX_EMBEDDED = 100_000  # of more images a sample gets pseudo-labels: neighbours cost the square of their number
 _LAYOUTS = 2  # of each space: one alone leaves more to chance
 _COLOURS_COUNT = 0.5  # adjusted Rand index with clusters of colours from which on colours tell the kinds apart
@@ -84,8 +86,8 @@ def train_guided(
         network: Fresh, on the device.
         run: Keeps what is needed to resume, and the history.
         images: Shape (N, H, W, C).
-        plan: Batch size, learning rate and seed; its epochs, at least 3 beside those that refine, are divided over
-            the stages.
+        plan: Batch size, learning rate, seed and how many images an epoch visits; its epochs, at least 3 beside those
+            that refine, are divided over the stages.
         fewest_clusters: The number of clusters is found between this one and the network's own.
         colours: Whether colours tell kinds apart.
         refine_epochs: How many of the epochs train a second decoder; 0 leaves it out.
@@ -97,12 +99,18 @@ def train_guided(
     plan = replace(plan, schedule="one-cycle", weight_decay=1e-4)
     views = choose_views(images, seed)
 
-    # 0. Frozen features.
-    frozen = frozen_features(network.backbone, run, images, seed)  # (N, E), no columns without a backbone
-
-    # 1. Represent. Where there is a texture, images show the same at every place.
     rows = _sampled_rows(len(images), seed)
     sample: Any = images if len(rows) == len(images) else ImageRows(images, rows)
+    # Of very many images not all are visited: those that the last stage visits, and the sample.
+    last_plan = replace(plan, epochs=epochs.second_fit)
+    visited = np.union1d(last_plan.rows_seen(len(images), "visited"), rows)
+    known: Any = images if len(visited) == len(images) else ImageRows(images, visited)
+    sampled = np.searchsorted(visited, rows)
+
+    # 0. Frozen features.
+    frozen = frozen_features(network.backbone, run, known, seed)  # (M, E), no columns without a backbone
+
+    # 1. Represent. Where there is a texture, images show the same at every place.
     plain = run.cached("spaces", lambda: plain_spaces(sample, seed))
     of_light = replace(views, colourless=colours != "use")
     of_stage = replace(plan, epochs=epochs.represent)
@@ -110,7 +118,7 @@ def train_guided(
 
     # 2. First pseudo-labels.
     left_out = _OF_COLOURS if colours == "ignore" else ()
-    spaces = _learned_spaces(representation, sample, run) | ({BACKBONE: frozen[rows]} if frozen.shape[1] else {})
+    spaces = _learned_spaces(representation, sample, run) | ({BACKBONE: frozen[sampled]} if frozen.shape[1] else {})
     view_pairs = _learned_views(representation, sample, run, seed)
     spaces |= {name: plain[name] for name in sorted(plain) if name not in left_out}
     layouts = _layouts(spaces, run, seed)
@@ -130,7 +138,7 @@ def train_guided(
     # 3. First fit. The pseudo-labels are doubted, and the model is to find what its clusters have in common under
     # changes of all sorts.
     first_plan = replace(plan, epochs=epochs.first_fit)
-    fit(network, run, sample, first_plan, widened(views), "fit-1", first.q, frozen[rows], label_smoothing=0.1)
+    fit(network, run, sample, first_plan, widened(views), "fit-1", first.q, frozen[sampled], label_smoothing=0.1)
 
     # 4. Second pseudo-labels.
     hidden, own_q = _of_all(network.category_hidden, sample, run), _of_all(network.assign, sample, run)
@@ -147,39 +155,25 @@ def train_guided(
     # 5. Second fit.
     targets = second["q"]
     if sample is not images:  # the layout knows the sample alone; of the other images the model must judge
-        targets = _of_all(network.assign, images, run)
-        targets[rows] = second["q"]
-    last_plan = replace(plan, epochs=epochs.second_fit)
-    fit(network, run, images, last_plan, views, "fit-2", targets, frozen, as_it_is=True)
+        targets = _of_all(network.assign, known, run)
+        targets[sampled] = second["q"]
+    fit(network, run, known, last_plan, views, "fit-2", targets, frozen, as_it_is=True)
 
     # 6. Confidence and classes.
     logits = _of_all(network.logits, sample, run)
     calibrate(network, logits, expected_accuracy(logits.argmax(1), first.guides))
-    latents = _refit_classes(network, images, run)
+    described: Any = images if known is images else sample
+    latents = _refit_classes(network, described, run)
 
     # 7. Refine.
     if refine_epochs:
-        refine(network, run, images, replace(plan, epochs=refine_epochs), *latents)
+        refine(network, run, described, replace(plan, epochs=refine_epochs), *latents)
     return {
         "views": vars(views),
         "spaces": {name: round(value, 3) for name, value in first.follows.items()},
         **({"count_evidence": [vars(e) for e in evidence], "count_advice": advice_on(evidence)} if evidence else {}),
         "stage_seconds": {stage: round(seconds, 1) for stage, seconds in run.stage_seconds.items()},
     }
-
-
-class ImageRows:
-    """Some rows of an image array, which may be memory-mapped, read when they are asked for."""
-
-    def __init__(self, images: np.ndarray, rows: np.ndarray) -> None:
-        self._images, self._rows = images, rows
-        self.shape, self.dtype = (len(rows), *images.shape[1:]), images.dtype
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, at: Any) -> np.ndarray:
-        return self._images[self._rows[at]]
 
 
 def _sampled_rows(n: int, seed: int) -> np.ndarray:
@@ -275,14 +269,24 @@ def _refit_classes(network: ClusterVAE, images: np.ndarray, run: Run) -> tuple[n
     return found
 
 
-def automatic_epochs(n_images: int) -> int:
-    """16 for 70,000 images, and more or fewer with the fifth root of how many there are; 8 to 120.
+def most_visited() -> int:
+    """So many different images are visited at most where epochs and their images are automatic.
 
     Example:
-        >>> [automatic_epochs(n) for n in (300, 10_000, 70_000, 1_000_000)]
-        [48, 24, 16, 10]
+        >>> most_visited()
+        6000000
     """
-    return min(120, max(8, math.ceil(16 * (70_000 / n_images) ** 0.2)))
+    return Epochs.split(automatic_epochs(MAX_VISITED)).represent * MAX_VISITED
+
+
+def automatic_epochs(n_images: int) -> int:
+    """16 for 70,000 images, more or fewer with the fifth root of how many there are: 120 at most, 10 from a million on.
+
+    Example:
+        >>> [automatic_epochs(n) for n in (300, 10_000, 70_000, 1_000_000, 10_000_000)]
+        [48, 24, 16, 10, 10]
+    """
+    return min(120, math.ceil(16 * (70_000 / min(n_images, MAX_VISITED)) ** 0.2))
 
 
 def automatic_batch_size(n_images: int) -> int:

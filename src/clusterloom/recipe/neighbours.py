@@ -21,6 +21,7 @@ _EQUAL_SHARE = 0.05  # of points that have an equal one, from which on the layou
 _GRAPH_NEIGHBOURS = 15
 _EPOCHS = 100  # of the layout; UMAP itself takes 500 for up to 10,000 points and 200 for more
 _BLOCK_NUMBERS = 2**22  # distances in memory at once, 16 MiB: what the cache keeps until the smallest are found
+_CHUNK = 4096  # points that are centred and squared at once
 _GROUP = 16  # distances whose smallest one stands for them
 _FEWEST_TO_GROUP = 4096
 
@@ -44,8 +45,8 @@ def nearest_neighbours(
         [[0, 1], [1, 0], [2, 1]]
     """
     centre = points.mean(0, dtype=np.float64)  # squares of small numbers cancel less
-    reference = torch.from_numpy((points - centre).astype(np.float32))
-    asked = reference if queries is None else torch.from_numpy((queries - centre).astype(np.float32))
+    reference = _centred(points, centre)
+    asked = reference if queries is None else _centred(queries, centre)
     padded, squares = _padded(reference)
     rows = np.empty((len(asked), k), np.int64)
     distances = np.empty((len(asked), k), np.float32)
@@ -71,8 +72,16 @@ def nearest_neighbours(
 def _padded(points: Tensor) -> tuple[Tensor, Tensor]:
     """The points (N, D) and more up to whole groups, and all squared lengths: those of the added ones are infinite."""
     missing = -len(points) % _GROUP
-    squares = points.square().sum(1)
-    return F.pad(points, (0, 0, 0, missing)), F.pad(squares, (0, missing), value=torch.inf)
+    squares = torch.cat([some.square().sum(1) for some in points.split(_CHUNK)])
+    return F.pad(points, (0, 0, 0, missing)) if missing else points, F.pad(squares, (0, missing), value=torch.inf)
+
+
+def _centred(points: np.ndarray, centre: np.ndarray) -> Tensor:
+    """Points less their centre in float64, as float32; of 100,000 with 784 numbers float64 would be 627 MB."""
+    result = np.empty(points.shape, np.float32)
+    for start in range(0, len(points), _CHUNK):
+        result[start : start + _CHUNK] = points[start : start + _CHUNK] - centre
+    return torch.from_numpy(result)
 
 
 def _smallest(numbers: Tensor, k: int) -> Tensor:

@@ -12,7 +12,7 @@ from clusterloom.corrections.assignment import Assignment
 from clusterloom.data.images import ImageSet
 from clusterloom.errors import printable
 from clusterloom.palette import Style
-from clusterloom.predictions import Predictions
+from clusterloom.predictions import Predictions, Totals
 from clusterloom.report.map_picture import MapPicture, Spot
 from clusterloom.report.numbers import percent
 from clusterloom.report.thumbnails import thumbnail
@@ -39,6 +39,8 @@ class Seen:
         labels: True labels, or None.
         corrections: The clusters as they were corrected, or None.
         uncorrected: What the model itself says, where that is not the same.
+        totals: What it says of all images, where these are a sample of them and nothing was corrected; else None.
+        all_labels: True labels of all images, or None.
     """
 
     images: ImageSet
@@ -46,6 +48,13 @@ class Seen:
     labels: Labels | None = None
     corrections: Assignment | None = None
     uncorrected: Predictions | None = None
+    totals: Totals | None = None
+    all_labels: Labels | None = None
+
+    @property
+    def counted(self) -> Predictions | Totals:
+        """What the page's numbers are of: all images, or those that are shown."""
+        return self.predictions if self.totals is None else self.totals
 
     @property
     def own(self) -> Predictions:
@@ -109,7 +118,7 @@ def clusters(model: ImageClusterer, seen: Seen | None, styles: Sequence[Style]) 
         seen: The images, if there are any.
         styles: How each cluster is drawn.
     """
-    sizes = model.cluster_sizes_ if seen is None else seen.predictions.sizes
+    sizes = model.cluster_sizes_ if seen is None else seen.counted.sizes
     shares = (sizes / max(sizes.sum(), 1)).tolist()
     members = [{}] * len(styles) if seen is None else _members(seen)
     corrected = None if seen is None else seen.corrections
@@ -167,7 +176,7 @@ def _members(seen: Seen) -> list[dict[str, Any]]:
     n = _number_shown(said.n_clusters)
     return [
         {
-            "confidence": float(said.confidence[said.labels == k].mean()) if said.sizes[k] else None,
+            "confidence": seen.counted.confidence_of(k),
             "next": nearest if nearest >= 0 else None,
             "classes": _classes(said.labels == k, seen.labels),
             "typical": [_shown(seen, row) for row in said.typical(k, n).tolist()],

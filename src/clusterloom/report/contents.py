@@ -11,7 +11,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from clusterloom.corrections.apply import cluster_places
 from clusterloom.metrics import sampled_silhouette_score
 from clusterloom.palette import styles
-from clusterloom.predictions import Predictions
 from clusterloom.report import charts
 from clusterloom.report.clusters import Cluster, Seen, Shown, clusters, outliers, spots
 from clusterloom.report.evaluation import Evaluation, evaluation
@@ -56,7 +55,9 @@ class Contents:
     generates: bool
     refines: bool
     clusters: list[Cluster]
-    predictions: Predictions | None
+    n_pictured: int
+    mean_probability: float | None
+    n_outliers: int
     map: MapPicture | None
     spots: list[tuple[Spot, str]]
     silhouette: float | None
@@ -92,18 +93,20 @@ def contents(subject: Subject) -> Contents:
     return Contents(
         data=str(model.about_.get("data", "an array of images")) if seen is None else seen.images.name,
         method=METHODS[type(model).__name__],
-        n_images=int(model.about_["images"]) if said is None else len(said),
+        n_images=int(model.about_["images"]) if seen is None else len(seen.counted),
         pixelated=max(model.image_shape_[:2]) <= _PIXELATED,
         generates=model.generates,
         refines=model.refines,
         clusters=clusters(model, seen, shown),
-        predictions=said,
+        n_pictured=0 if said is None else len(said),
+        mean_probability=None if seen is None else float(seen.counted.confidence.mean()),
+        n_outliers=0 if seen is None else int(seen.counted.outlier.sum()),
         map=drawn,
         spots=[] if seen is None or drawn is None else spots(seen, drawn),
         silhouette=None if said is None else sampled_silhouette_score(said.latents, said.labels),
         outliers=[] if seen is None else outliers(seen),
         places=None if seen is None else places(seen, shown),
-        evaluation=None if seen is None or seen.labels is None else evaluation(seen.predictions, seen.own, seen.labels),
+        evaluation=None if seen is None else evaluation(seen),
         panels=charts.loss_panels(model.history_),
         stages=charts.stage_rows(model.history_),
         evidence=charts.evidence_panels(evidence_of(model)),

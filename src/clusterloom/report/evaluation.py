@@ -14,8 +14,8 @@ from clusterloom.metrics import (
     per_class_table,
 )
 from clusterloom.predictions import Predictions
+from clusterloom.report.clusters import Seen
 from clusterloom.report.numbers import percent
-from clusterloom.tables import Labels
 
 _SURE = 0.9
 
@@ -43,24 +43,31 @@ class Evaluation:
     worth: str
 
 
-def evaluation(predictions: Predictions, own: Predictions, labels: Labels) -> Evaluation:
-    """Compare what is said of images with their labels.
+def evaluation(seen: Seen) -> Evaluation | None:
+    """Compare what is said of images with their labels; None where there are none.
+
+    Scores and the table are of all images, what is said of probabilities is of those that are shown.
 
     Args:
-        predictions: With the corrections of a user, if there are any.
-        own: What the model itself says: its probabilities are held against the labels.
-        labels: The true ones.
+        seen: The images, with the corrections of a user, if there are any; the model's own probabilities are held
+            against the labels.
     """
-    true, names, pred = labels.numbers, labels.names, predictions.labels
-    counts = np.zeros((len(names), predictions.n_clusters), np.int64)
+    if seen.labels is None:
+        return None
+    said, own, labels = seen.counted, seen.own, seen.labels if seen.totals is None else seen.all_labels
+    assert labels is not None, "all images have labels where those that are shown have"
+    true, names, pred = labels.numbers, labels.names, said.labels
+    counts = np.zeros((len(names), said.n_clusters), np.int64)
     np.add.at(counts, (true, pred), 1)
     matched = {row.label: row.cluster for row in per_class_table(true, pred)}
     columns = [cluster for cluster in matched.values() if cluster is not None]
-    there = range(predictions.n_clusters) if predictions is own else np.flatnonzero(predictions.sizes).tolist()
+    there = np.flatnonzero(said.sizes).tolist() if seen.corrections is not None else range(said.n_clusters)
     columns += [k for k in there if k not in columns]
+    scores = label_scores(true, pred)
+    true = seen.labels.numbers
     return Evaluation(
-        scores=label_scores(true, pred),
-        own_scores=label_scores(true, own.labels),
+        scores=scores,
+        own_scores=label_scores(true, own.labels) if seen.totals is None else scores,
         calibration_error=expected_calibration_error(true, own.proba),
         columns=columns,
         rows=[

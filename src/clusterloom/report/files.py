@@ -14,15 +14,15 @@ from clusterloom.console import ProgressReport, is_main_process, no_progress
 from clusterloom.corrections.apply import corrected_probabilities
 from clusterloom.corrections.assignment import OUTLIER
 from clusterloom.corrections.read import read_assignment
-from clusterloom.data.images import ImageSet
+from clusterloom.data.images import ImageSet, limited_rows
 from clusterloom.errors import DataError, printable
 from clusterloom.files import write_atomically
 from clusterloom.pictures import image_grid, png_bytes
-from clusterloom.predictions import predict_images
+from clusterloom.predictions import MOST_SHOWN, predict_images, predict_totals
 from clusterloom.report.clusters import Seen, new_images
 from clusterloom.report.contents import Contents, Subject, contents, render
 from clusterloom.report.map_picture import with_labels
-from clusterloom.tables import labels_of
+from clusterloom.tables import Labels, labels_of
 
 if TYPE_CHECKING:
     from clusterloom.estimators.base import ImageClusterer
@@ -105,6 +105,8 @@ def _seen(
     progress: ProgressReport,
 ) -> Seen:
     labels = labels_of(images, labels_file)
+    if len(images) > MOST_SHOWN:
+        return _sample_seen(model, images, labels, progress)
     own = predict_images(model, images, progress)
     assignment = None
     if corrections_of is not None:
@@ -118,6 +120,16 @@ def _seen(
         assigned=assignment.labels,
     )
     return Seen(images, corrected, labels, assignment, own)
+
+
+def _sample_seen(model: ImageClusterer, images: ImageSet, labels: Labels | None, progress: ProgressReport) -> Seen:
+    """A sample of very many images, with the totals of all; corrections are those of whole sets, and left out."""
+    shown, rows = images.head(MOST_SHOWN), limited_rows(len(images), MOST_SHOWN)
+    note = "sizes, mean probabilities, outliers and scores against labels are of all images; all else is of these"
+    shown = replace(shown, notes=(*shown.notes, note))
+    totals = predict_totals(model, images, rows[:0], progress)
+    of_shown = None if labels is None else Labels(labels.numbers[rows], labels.names)
+    return Seen(shown, predict_images(model, shown, progress), of_shown, totals=totals, all_labels=labels)
 
 
 def _write_pictures(folder: Path, subject: Subject, content: Contents) -> None:

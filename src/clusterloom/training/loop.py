@@ -101,6 +101,7 @@ class Trainer:
         run_id: Identifies settings and data in the checkpoint.
         observers: Told about progress, on the main process only.
         stage: Name of the stage of a run; order and noise are its own.
+        keep: Called with the checkpoint's path whenever it was written; None calls nothing.
     """
 
     def __init__(
@@ -113,7 +114,9 @@ class Trainer:
         run_id: str = "",
         observers: Sequence[Observer] = (),
         stage: str = "",
+        keep: Callable[[Path], None] | None = None,
     ) -> None:
+        self._keep = keep
         self.model, self.plan, self.compute, self.accelerator = model, plan, compute, accelerator
         self.checkpoint, self.run_id, self.stage = checkpoint, run_id, stage
         self.observers = observers if accelerator.is_main_process else ()
@@ -157,7 +160,8 @@ class Trainer:
                 position.epoch, position.batch, position.epoch_seconds = position.epoch + 1, 0, 0.0
                 sums = Sums()
                 self._save(position, sums)
-                self._warn_of_collapse(record, position.epoch * math.ceil(len(images) / self.plan.batch_size))
+                visits = min(len(images), self.plan.epoch_images or len(images))
+                self._warn_of_collapse(record, position.epoch * math.ceil(visits / self.plan.batch_size))
                 for observer in self.observers:
                     observer.on_epoch(record)
         self.model.eval()
@@ -201,8 +205,8 @@ class Trainer:
         self, images: np.ndarray, targets: np.ndarray | None, position: Position, sums: Sums, clock: Clock
     ) -> dict[str, Any]:
         """Complete the current epoch from `position.batch` on; the record of the epoch."""
-        order = epoch_order(len(images), self.plan.seed, position.epoch, self.stage)
-        bounds = batch_bounds(len(images), self.plan.batch_size, self._least_images)
+        order = epoch_order(len(images), self.plan.seed, position.epoch, self.stage, self.plan.epoch_images)
+        bounds = batch_bounds(len(order), self.plan.batch_size, self._least_images)
         shown = saved = time.perf_counter()
         for batch in range(position.batch, len(bounds)):
             self._set_learning_rate((position.epoch + batch / len(bounds)) / self.plan.epochs)
@@ -306,6 +310,8 @@ class Trainer:
     def _save(self, position: Position, sums: Sums) -> None:
         if self.checkpoint is not None and self.accelerator.is_main_process:
             save_checkpoint(self.checkpoint, self.model, self.optimizer, sums.values, position, self.run_id)
+            if self._keep is not None:
+                self._keep(self.checkpoint)
         self.accelerator.wait_for_everyone()
 
     def _warn_of_collapse(self, record: Mapping[str, Any], steps: int) -> None:

@@ -12,6 +12,9 @@ from clusterloom.errors import SettingsError
 from clusterloom.settings import TrainingSettings
 from clusterloom.training.randomness import numpy_generator
 
+_BLOCK = 1024  # neighbours that are visited together where an epoch does not visit all images
+_GROUP = 256  # blocks that are shuffled together
+
 
 @dataclass(frozen=True)
 class TrainingPlan:
@@ -26,6 +29,7 @@ class TrainingPlan:
         min_improvement: Share of the best loss that counts as an improvement.
         schedule: "constant" learning rate, or "one-cycle", see `one_cycle`.
         weight_decay: Decoupled from the gradient, as in AdamW; 0 makes it Adam.
+        epoch_images: Images that an epoch visits, see `epoch_order`; None for all of them.
     """
 
     epochs: int
@@ -36,6 +40,7 @@ class TrainingPlan:
     min_improvement: float = 1e-3
     schedule: Literal["constant", "one-cycle"] = "constant"
     weight_decay: float = 0.0
+    epoch_images: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
@@ -50,6 +55,23 @@ class TrainingPlan:
     def of(cls, settings: TrainingSettings, seed: int) -> "TrainingPlan":
         """The plan of a method that trains in one stage."""
         return cls(settings.epochs, settings.batch_size, settings.learning_rate, seed, settings.patience_epochs)
+
+    def sees_all(self, n_images: int) -> bool:
+        """Whether every epoch visits all of so many images."""
+        return self.epoch_images is None or n_images <= self.epoch_images
+
+    def rows_seen(self, n_images: int, stage: str) -> np.ndarray:
+        """Rows, ascending, of as many of the images as all epochs together visit: all, or a seeded choice of them."""
+        most = n_images if self.epoch_images is None else self.epochs * self.epoch_images
+        if self.sees_all(n_images) or n_images <= most:
+            return np.arange(n_images)
+        return np.sort(epoch_order(n_images, self.seed, 0, stage, most))
+
+    def rows_described(self, n_images: int) -> np.ndarray | None:
+        """Rows, ascending, of a sample as large as an epoch, where epochs do not visit all images; else None."""
+        if self.sees_all(n_images):
+            return None
+        return np.sort(epoch_order(n_images, self.seed, 0, "described", self.epoch_images))
 
     def learning_rate_at(self, progress: float) -> float:
         """The learning rate when so much of the training is done, 0 to 1."""
@@ -87,14 +109,52 @@ def one_cycle(progress: float) -> float:
     return (1 + math.cos(math.pi * (progress - rise) / (1 - rise))) / 2
 
 
-def epoch_order(n: int, seed: int, epoch: int, stage: str = "") -> np.ndarray:
-    """The order of `n` images in an epoch: a permutation, shape (n,).
+def epoch_order(n: int, seed: int, epoch: int, stage: str = "", visits: int | None = None) -> np.ndarray:
+    """The order in which an epoch visits images.
+
+    Without `visits`, or where there are no more images than that, it is a permutation of all. Otherwise passes over all
+    images go on from epoch to epoch: 256 blocks of 1,024 neighbours each, chosen at random, are shuffled together, then
+    the next 256. So a disk reads them in pieces, and no number that is kept grows with that of the images but one for
+    each block.
+
+    Args:
+        n: Images.
+        seed: Of the run.
+        epoch: Counted from 0.
+        stage: Name of the stage of the run.
+        visits: Images of an epoch; None for all.
+
+    Returns:
+        Row numbers, shape (n,) or (visits,).
 
     Example:
         >>> sorted(epoch_order(5, seed=0, epoch=0).tolist())
         [0, 1, 2, 3, 4]
+        >>> len(epoch_order(5, 0, 0, visits=2)), len({*epoch_order(5, 0, 0, visits=2), *epoch_order(5, 0, 1, visits=2)})
+        (2, 4)
     """
-    return numpy_generator(seed, "order", stage, epoch).permutation(n)
+    if visits is None or visits >= n:
+        return numpy_generator(seed, "order", stage, epoch).permutation(n)
+    first, last = epoch * visits, (epoch + 1) * visits
+    passes = range(first // n, -(-last // n))
+    parts = [_part_of_pass(n, seed, stage, p, max(first - p * n, 0), min(last - p * n, n)) for p in passes]
+    return np.concatenate(parts)
+
+
+def _part_of_pass(n: int, seed: int, stage: str, number: int, start: int, stop: int) -> np.ndarray:
+    """What one pass over `n` images visits between two of its steps."""
+    blocks = numpy_generator(seed, "order", f"{stage} blocks", number).permutation(-(-n // _BLOCK))
+    sizes = np.minimum(_BLOCK, n - blocks * _BLOCK)  # the last block may be smaller
+    groups = range(0, len(blocks), _GROUP)
+    ends = np.cumsum([int(sizes[g : g + _GROUP].sum()) for g in groups])
+    visited = []
+    for index, (g, end) in enumerate(zip(groups, ends.tolist(), strict=True)):
+        begin = end - int(sizes[g : g + _GROUP].sum())
+        if begin < stop and end > start:
+            rows = np.concatenate([np.arange(b * _BLOCK, min(n, (b + 1) * _BLOCK)) for b in blocks[g : g + _GROUP]])
+            numpy_generator(seed, "order", f"{stage} groups", number, index).shuffle(rows)
+            visited.append(rows[max(start - begin, 0) : stop - begin])
+    return np.concatenate(visited)
 
 
 def batch_bounds(n: int, batch_size: int, least: int = 1) -> list[tuple[int, int]]:

@@ -3,10 +3,22 @@
 from collections.abc import Callable
 from typing import TypeVar
 
+import torch.distributed
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 T = TypeVar("T")
+
+
+def leave_together() -> None:
+    """Wait for the other processes of a launch, and end what they share.
+
+    Left to the end of the interpreter, gloo's threads now and then abort a process whose neighbour was faster: its
+    files are whole by then, but the launcher reports a failure.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
 
 
 def from_main(accelerator: Accelerator, compute: Callable[[], T]) -> T:

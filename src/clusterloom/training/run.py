@@ -19,8 +19,8 @@ from clusterloom.training.loop import DivergedError, Observer, Targets, Trainer
 from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.processes import from_main
 from clusterloom.training.progress import describe
+from clusterloom.training.run_folder import CHECKPOINTS
 
-CHECKPOINTS = "*.safetensors"  # pattern of the names of all files that only an unfinished run needs
 _SECONDS = "_seconds"  # beside the arrays of a cached stage: how long they took
 
 
@@ -37,6 +37,7 @@ class Run:
         observers: Told about all stages as one run.
         progress: Told about work between epochs.
         tell: Takes a line on what was found, and one on every finished stage; None says nothing.
+        keep: Called with every file that was written to `folder`; None calls nothing.
 
     Attributes:
         history: One record for every epoch of all stages; its "seconds" are those of the run up to there.
@@ -54,7 +55,9 @@ class Run:
         observers: Sequence[Observer] = (),
         progress: ProgressReport = no_progress,
         tell: Callable[[str], None] | None = None,
+        keep: Callable[[Path], None] | None = None,
     ) -> None:
+        self._keep = keep
         self.compute, self.accelerator, self.folder, self.resume = compute, accelerator, folder, resume
         self.observers, self.progress, self._tell = observers, progress, tell
         self.history: list[dict[str, Any]] = []
@@ -101,7 +104,15 @@ class Run:
         free = ("patience_epochs", "min_improvement", *(("epochs",) if may_grow else ()))
         identity = sha256(_as_json([self._identity, {k: v for k, v in asdict(plan).items() if k not in free}]))
         trainer = Trainer(
-            model, plan, self.compute, self.accelerator, checkpoint, identity.hexdigest(), observers, stage or ""
+            model,
+            plan,
+            self.compute,
+            self.accelerator,
+            checkpoint,
+            identity.hexdigest(),
+            observers,
+            stage or "",
+            self._keep,
         )
         try:
             records = trainer.fit(images, self.resume, targets)
@@ -137,6 +148,8 @@ class Run:
         path = self._file(name)
         if path is not None and self.accelerator.is_main_process:
             save_arrays(path, arrays, f"{self._identity}-{name}")
+            if self._keep is not None:
+                self._keep(path)
         self.accelerator.wait_for_everyone()
 
     def stored(self, name: str) -> dict[str, np.ndarray] | None:

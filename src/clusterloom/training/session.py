@@ -7,7 +7,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,13 +14,15 @@ import torch
 from accelerate import Accelerator
 
 from clusterloom.console import Output
+from clusterloom.data.addresses import is_address
 from clusterloom.device import Compute, freed_memory_reused, memory_errors_named, products_by_onednn
 from clusterloom.errors import SettingsError
 from clusterloom.settings import CommonSettings
 from clusterloom.training.loop import Observer
 from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.progress import EpochLines, MetricsFile, TrackerLog, TrainingProgress
-from clusterloom.training.run import CHECKPOINTS, Run
+from clusterloom.training.run import Run
+from clusterloom.training.run_folder import CHECKPOINTS, run_folder
 
 _PACKAGES = ("clusterloom", "torch", "numpy", "scikit-learn", "fastumap", "umap-learn", "accelerate", "safetensors")
 
@@ -77,17 +78,19 @@ def training_session(
         TrainingError: out of memory.
     """
     check_tracker(settings.tracker, settings.run_dir)
-    run_dir = None if settings.run_dir is None else Path(settings.run_dir)
-    if run_dir is not None:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        if settings.resume and settings.random_state is None and any(run_dir.glob(CHECKPOINTS)):
-            raise SettingsError("resume needs random_state, the seed that the run began with")
-    # One process needs no word about the device, and after a fit on another one Accelerate would refuse it.
-    on_cpu = compute.device.type == "cpu" and compute.processes().num_processes > 1
-    accelerator = Accelerator(device_placement=False, cpu=on_cpu, log_with=settings.tracker, project_dir=run_dir)
     with ExitStack() as stack, memory_errors_named(plan.batch_size), freed_memory_reused(), products_by_onednn():
+        run_dir, keep = None, None
+        if settings.run_dir is not None:
+            folder = run_folder(settings.run_dir, compute.processes().is_main_process, settings.resume)
+            run_dir, keep = stack.enter_context(folder)
+            if settings.resume and settings.random_state is None and any(run_dir.glob(CHECKPOINTS)):
+                raise SettingsError("resume needs random_state, the seed that the run began with")
+        # One process needs no word about the device, and after a fit on another one Accelerate would refuse it.
+        on_cpu = compute.device.type == "cpu" and compute.processes().num_processes > 1
+        accelerator = Accelerator(device_placement=False, cpu=on_cpu, log_with=settings.tracker, project_dir=run_dir)
         output = stack.enter_context(Output(quiet=not settings.verbose))
-        observers: list[Observer] = [TrainingProgress(output.progress, len(images), plan.epochs)]
+        visits = min(len(images), plan.epoch_images or len(images))
+        observers: list[Observer] = [TrainingProgress(output.progress, visits, plan.epochs)]
         if run_dir is not None and accelerator.is_main_process:
             observers.append(MetricsFile(run_dir / "metrics.jsonl"))
         if settings.verbose > 1:
@@ -105,6 +108,7 @@ def training_session(
             observers,
             output.progress,
             output.say,
+            keep,
         )
         yield Session(run, plan, compute, len(images), time.perf_counter())
 
@@ -119,6 +123,8 @@ def check_tracker(name: str | None, run_dir: str | None) -> None:
         raise SettingsError(f"tracker {name} is not installed: pip install 'clusterloom[{name}]'")
     if name is not None and run_dir is None:
         raise SettingsError("a tracker needs run_dir, the folder to write to")
+    if name is not None and run_dir is not None and is_address(run_dir):
+        raise SettingsError("a tracker writes to a folder of this machine, and run_dir is an address")
 
 
 def _versions() -> dict[str, str]:
