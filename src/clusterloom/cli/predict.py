@@ -60,7 +60,7 @@ def predict(
     corrections: Corrections = False,
     as_json: Json = False,
 ) -> None:
-    """Assign images to clusters: a table, sorted folders, or a table for each shard.
+    """Assign images to clusters: tables, or sorted folders.
 
     A table has one row per image: id, cluster, probability, runner-up, score and outlier flag. With OUT_FOLDER, the
     same command again makes only the tables that are missing.
