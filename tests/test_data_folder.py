@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from clusterloom.data import load_images
-from clusterloom.data.convert import Target, convert, read_picture
+from clusterloom.data.convert import convert
+from clusterloom.data.one_picture import Target, read_picture
 from clusterloom.errors import DataError, SettingsError
 from clusterloom.figures import cluster_count_plot
 from clusterloom.pictures import png_bytes
@@ -662,7 +663,7 @@ def test_models_and_exports_among_the_pictures_are_not_read(tmp_path):
     os.mkfifo(tmp_path / "web" / "export.json")
     images = load_images(tmp_path)
     assert images.ids == ["a.png", "web/b.png"]
-    assert any("2 model or export of clusterloom" in note for note in images.notes)
+    assert any("2 folder that clusterloom made" in note for note in images.notes)
     assert len(load_images(tmp_path / "model")) == 2  # who names it gets it
 
 
@@ -709,7 +710,7 @@ def test_small_pictures_are_opened_once(tmp_path, monkeypatch):
 
 def test_only_so_many_pictures_are_kept(tmp_path, monkeypatch):
     monkeypatch.setattr("clusterloom.data.pictures._KEPT_BYTES", 1)
-    monkeypatch.setattr("clusterloom.data.pictures._BLOCK", 2)
+    monkeypatch.setattr("clusterloom.data.decoding._BLOCK", 2)
     pixels = [random_pixels(8, 8, seed=i) for i in range(6)]
     for i, picture in enumerate(pixels):
         save(tmp_path, f"{i}.png", picture)
@@ -730,7 +731,7 @@ class Bar:
 
 
 def test_reading_tells_how_far_it_is(tmp_path, monkeypatch):
-    monkeypatch.setattr("clusterloom.data.pictures._BLOCK", 2)
+    monkeypatch.setattr("clusterloom.data.decoding._BLOCK", 2)
     for i in range(5):
         save(tmp_path, f"{i}.png", random_pixels(8, 8, seed=i))
     bar = Bar()

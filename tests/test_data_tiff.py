@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from clusterloom.data import load_images
-from clusterloom.data.convert import Target, read_header, read_picture, read_values
+from clusterloom.data.one_picture import Target, read_header, read_picture, read_values
 from clusterloom.errors import DataError, MissingPackageError, SettingsError
 
 tifffile = pytest.importorskip("tifffile")

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from clusterloom.data.pictures import Problem
+from clusterloom.data.decoding import Problem
 from clusterloom.data.shards import Part, Parts
 from clusterloom.errors import DataError, SettingsError, printable
 

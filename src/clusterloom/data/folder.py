@@ -16,9 +16,10 @@ from clusterloom.console import ProgressReport
 from clusterloom.data import fits, tiff
 from clusterloom.data.boundary import only_data_errors, reason
 from clusterloom.data.cache import entry_folder
+from clusterloom.data.decoding import Picture, Problem
 from clusterloom.data.images import ImageSet, limit_note, limited_rows
 from clusterloom.data.options import ReadOptions
-from clusterloom.data.pictures import Picture, Problem, read_pictures
+from clusterloom.data.pictures import read_pictures
 from clusterloom.errors import DataError, printable
 from clusterloom.files import folder_kind
 

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from clusterloom.data.boundary import only_data_errors
 from clusterloom.data.cache import entry_folder, file_stamp
-from clusterloom.data.convert import Source
+from clusterloom.data.decoding import Picture
 from clusterloom.data.ids import RowIds, parse_tile
 from clusterloom.data.images import ImageSet, encode_labels, limit_note, limited_rows
+from clusterloom.data.one_picture import Source
 from clusterloom.data.options import ReadOptions
-from clusterloom.data.pictures import Picture, read_pictures
+from clusterloom.data.pictures import read_pictures
 from clusterloom.errors import DataError, MissingPackageError, printable
 
 LABEL_NAMES = ("label", "labels")

@@ -14,12 +14,13 @@ from clusterloom.data import parquet, webdataset
 from clusterloom.data.addresses import Address, fetched, is_address, list_address, open_address, shown_address
 from clusterloom.data.boundary import is_our_defect, only_data_errors, reason
 from clusterloom.data.cache import entry_folder, file_stamp
-from clusterloom.data.convert import Source
+from clusterloom.data.decoding import Picture, Problem
 from clusterloom.data.folder import SHARD_SUFFIXES, shards_below
 from clusterloom.data.folder import SUFFIXES as PICTURES
 from clusterloom.data.images import ImageSet, encode_labels, limit_note, limited_rows
+from clusterloom.data.one_picture import Source
 from clusterloom.data.options import ReadOptions
-from clusterloom.data.pictures import Picture, Problem, read_pictures
+from clusterloom.data.pictures import read_pictures
 from clusterloom.errors import DataError, MissingPackageError, printable
 
 LIST_SUFFIXES = (".txt", ".list")

@@ -4,10 +4,11 @@ from pathlib import Path
 
 from clusterloom.data.boundary import only_data_errors
 from clusterloom.data.cache import entry_folder, file_stamp
-from clusterloom.data.convert import Frame, frames_in
+from clusterloom.data.decoding import Picture
 from clusterloom.data.images import ImageSet, limit_note, limited_rows
+from clusterloom.data.one_picture import Frame, frames_in
 from clusterloom.data.options import ReadOptions
-from clusterloom.data.pictures import Picture, read_pictures
+from clusterloom.data.pictures import read_pictures
 from clusterloom.errors import DataError, printable
 
 

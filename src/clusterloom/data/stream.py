@@ -12,11 +12,12 @@ import numpy as np
 from clusterloom.data.addresses import is_address, shown_address
 from clusterloom.data.boundary import only_data_errors
 from clusterloom.data.builtin import BUILTIN
-from clusterloom.data.convert import SIXTEEN_BITS, Read, Target, read_picture
+from clusterloom.data.convert import SIXTEEN_BITS
+from clusterloom.data.decoding import Picture, Problem, Tally, check_found, decoded, in_threads, notes_on, quiet_pillow
 from clusterloom.data.folder import NoPicturesError, stream_folder
 from clusterloom.data.images import ImageSet
+from clusterloom.data.one_picture import Read, Target, read_picture
 from clusterloom.data.options import ReadOptions, check_shown
-from clusterloom.data.pictures import Picture, Problem, Tally, check_found, decoded, in_threads, notes_on, quiet_pillow
 from clusterloom.data.planes import check_range_fits
 from clusterloom.data.shards import Parts, is_array_address, parts_of, shards_in_folder
 from clusterloom.errors import DataError, printable

@@ -6,8 +6,8 @@ import tarfile
 from collections.abc import Iterator
 from typing import IO, Any
 
+from clusterloom.data.decoding import Picture, Problem
 from clusterloom.data.folder import SUFFIXES as PICTURES
-from clusterloom.data.pictures import Picture, Problem
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
 _MAX_PICTURE_BYTES = 1 << 30

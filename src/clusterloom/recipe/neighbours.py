@@ -72,7 +72,7 @@ def nearest_neighbours(
 def _padded(points: Tensor) -> tuple[Tensor, Tensor]:
     """The points (N, D) and more up to whole groups, and all squared lengths: those of the added ones are infinite."""
     missing = -len(points) % _GROUP
-    squares = torch.cat([some.square().sum(1) for some in points.split(_CHUNK)])
+    squares = torch.cat([some.square().sum(1) for some in torch.split(points, _CHUNK)])
     return F.pad(points, (0, 0, 0, missing)) if missing else points, F.pad(squares, (0, missing), value=torch.inf)
 
 

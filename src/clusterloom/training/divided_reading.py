@@ -19,8 +19,8 @@ from accelerate.utils import broadcast_object_list, gather_object
 from clusterloom.console import ProgressReport, no_progress
 from clusterloom.data import ImageSet, load_images, stream_images
 from clusterloom.data.cache import cache_root
+from clusterloom.data.decoding import Problem
 from clusterloom.data.ids import RowIds
-from clusterloom.data.pictures import Problem
 from clusterloom.data.shards import Part, Parts
 from clusterloom.errors import ClusterloomError, DataError, printable
 

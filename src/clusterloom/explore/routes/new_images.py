@@ -9,7 +9,8 @@ from starlette.responses import JSONResponse, Response
 
 from clusterloom.corrections.forms import ClusterNumber
 from clusterloom.data.boundary import reason
-from clusterloom.data.convert import SIXTEEN_BITS, Target, read_picture
+from clusterloom.data.convert import SIXTEEN_BITS
+from clusterloom.data.one_picture import Target, read_picture
 from clusterloom.errors import DataError
 from clusterloom.explore.latent_space import decode, deviations, new_images, place, predictions, walked
 from clusterloom.explore.requests import From, NewCount, Offsets, Seed, Spread, Steps, To
