@@ -699,7 +699,7 @@ def test_small_pictures_are_opened_once(tmp_path, monkeypatch):
         asked.append(1)
         return open(*args)
 
-    for module in ("pictures", "convert"):
+    for module in ("pictures", "one_picture"):
         monkeypatch.setattr(f"clusterloom.data.{module}.open", counted, raising=False)
     once = load_images(tmp_path).images
     assert len(asked) == 5
