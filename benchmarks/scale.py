@@ -4,6 +4,7 @@
     python benchmarks/scale.py --images 1000000 10000000        # hours; 9 GB of disk
     python benchmarks/scale.py --images 10000000 --commands predict --model MODEL
     python benchmarks/scale.py --images 100000 --commands shards ray    # PNG in parquet shards, one process and Ray
+    python benchmarks/scale.py --images 100000 1000000 --commands fit --budget 20000    # does the cost stay?
     python benchmarks/scale.py --smoke                          # 2,000 images, nothing written
 
 The images are made from MNIST's 70,000: one of them chosen at random, turned, scaled, sheared and shifted a little, and
@@ -49,6 +50,16 @@ from paper.records import Records
 COMMANDS = ("fit", "predict", "shards", "ray")
 SIZES = (100_000, 1_000_000, 10_000_000)
 _BLOCK = 10_000
+_BUDGETED = """
+import sys
+from clusterloom.cli.program import run
+from clusterloom.estimators import guided as estimator
+from clusterloom.recipe import guided as recipe
+
+recipe.MAX_VISITED = estimator.MAX_VISITED = {0}
+recipe.MAX_EMBEDDED = {0} // 10
+sys.exit(run(sys.argv[1:]))
+"""
 _POLL_SECONDS = 0.2
 
 
@@ -92,10 +103,10 @@ def make(folder, n_images):
     return images, labels
 
 
-def measured(arguments):
+def measured(arguments, program=("-m", "clusterloom")):
     """Run a command; its seconds, the processor seconds of all its processes, and the anonymous MB of the largest."""
     start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "clusterloom", *map(str, arguments)])
+    process = subprocess.Popen([sys.executable, *program, *map(str, arguments)])
     cpu, anonymous = {}, [0]
     while process.poll() is None:
         look(process.pid, cpu, anonymous)
@@ -149,8 +160,10 @@ def accuracy_of(table, labels):
     return round(label_scores(np.load(labels).astype(np.int64), found)["accuracy"], 5)
 
 
-def fit(model, images, labels, n_images):
-    facts = measured(["fit", images, "-o", model, "-k", "10", "--overwrite"])
+def fit(model, images, labels, n_images, budget):
+    program = ("-c", _BUDGETED.format(budget)) if budget else ("-m", "clusterloom")
+    facts = measured(["fit", images, "-o", model, "-k", "10", "--overwrite"], program)
+    facts |= {"budget": budget} if budget else {}
     fitted, true = load_model(model), np.load(labels).astype(np.int64)
     known = len(fitted.labels_) == n_images
     accuracy = round(label_scores(true, fitted.labels_)["accuracy"], 5) if known else None
@@ -202,6 +215,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, nargs="+", default=SIZES, metavar="N")
     parser.add_argument("--commands", nargs="+", choices=COMMANDS, default=COMMANDS[:2])
+    parser.add_argument("--budget", type=int, help="fit with a budget of so many images an epoch in place of a million")
     parser.add_argument("--model", type=Path, help="what predict uses; by default what fit made of as many images")
     parser.add_argument("--folder", type=Path, help="where images and models stay; by default they are removed")
     parser.add_argument("--smoke", action="store_true", help="2,000 images, nothing written")
@@ -216,14 +230,15 @@ def main():
             for command in options.commands:
                 before = provenance()  # with the load of other work
                 if command == "fit":
-                    result = fit(model, images, labels, n_images)
+                    result = fit(model, images, labels, n_images, options.budget)
                 elif command == "predict":
                     result = predict(model, images, labels, n_images, folder)
                 else:
                     result = predict_shards(model, images, labels, n_images, folder, command == "ray")
                 result["images_per_second"] = math.floor(n_images / result["seconds"])
                 result = {"workers": 1, **result, **{k: v for k, v in before.items() if k != "command"}}
-                result["repeat"] = f"python benchmarks/scale.py --images {n_images} --commands {command}"
+                budget = f" --budget {options.budget}" if options.budget else ""
+                result["repeat"] = f"python benchmarks/scale.py --images {n_images} --commands {command}{budget}"
                 print(json.dumps(result), flush=True)
                 if not options.smoke:
                     Records(RESULTS / "scale.jsonl").add(result)

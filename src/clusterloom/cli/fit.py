@@ -119,10 +119,10 @@ def _knob(name: str, value: str | None) -> list[str]:
 @contextmanager
 def _images(reading: Reading, data: str, estimator: Any, output: "Output") -> "Iterator[ImageSet]":
     """The images. Of shards no more are read than are visited, by all processes together, each its share."""
-    from clusterloom.data import BUILTIN, load_images, parts_in, some_shards
+    from clusterloom.data import load_images, parts_in, some_shards
     from clusterloom.training.divided_reading import read_divided
 
-    parts = parts_in(data) if reading.limit is None and data not in BUILTIN else None
+    parts = parts_in(data) if reading.limit is None else None
     if parts is None or not all(getattr(part, "is_shard", False) for part in parts.parts()):
         yield reading.load(data, output)
         return

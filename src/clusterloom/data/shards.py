@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from clusterloom.data import parquet, webdataset
 from clusterloom.data.addresses import Address, fetched, is_address, list_address, open_address, shown_address
 from clusterloom.data.boundary import is_our_defect, only_data_errors, reason
+from clusterloom.data.builtin import BUILTIN
 from clusterloom.data.cache import entry_folder, file_stamp
 from clusterloom.data.decoding import Picture, Problem
 from clusterloom.data.folder import SHARD_SUFFIXES, shards_below
@@ -209,6 +210,8 @@ def parts_in(source: "str | Path") -> "Parts | None":
         DataError: as `parts_of`.
     """
     name, path = shown_address(str(source)), Path(source)
+    if isinstance(source, str) and source in BUILTIN:
+        return None
     with only_data_errors(name):
         if not is_address(source) and path.is_dir() and str(source):
             shards = shards_below(path)
