@@ -24,7 +24,7 @@ PARTS = {"developing": False, "held-out": True}
 def tables(records, sets, state=None):
     """Markdown by the name of its place on the page.
 
-    Of each method only runs of one state of the code count: `state`, or the one that was run last.
+    Of each method on each set only runs of one state of the code count: `state`, or the one that was run last.
     """
     runs = grouped(of_one_state(records, state))
     made = {}
@@ -59,9 +59,10 @@ def filled(page, records, sets, state=None):
 
 def of_one_state(records, state=None):
     records = list(records)
-    last = {r["method"]: r.get("state") for r in records}
-    there = {(r["method"], r.get("state")) for r in records}
-    return [r for r in records if r.get("state") == (state if (r["method"], state) in there else last[r["method"]])]
+    last = {(r["dataset"], r["method"]): r.get("state") for r in records}
+    if state is not None:
+        last |= {(r["dataset"], r["method"]): state for r in records if r.get("state") == state}
+    return [r for r in records if r.get("state") == last[r["dataset"], r["method"]]]
 
 
 def grouped(records):
@@ -205,14 +206,15 @@ def how_made(runs):
         return "Nothing has been run yet."
     rows = []
     for method in dict.fromkeys([*ORDER, *OURS, "umap-learn-gmm"]):
-        its = [run for run in shown if run["method"] == method]
-        if its:
+        of_method = [run for run in shown if run["method"] == method]
+        for state in dict.fromkeys(run.get("state") for run in of_method):
+            its = [run for run in of_method if run.get("state") == state]
             days = sorted({run["date"] for run in its})
-            state = its[0].get("state") or ""
-            rows.append((method, len(its), " to ".join(dict.fromkeys([days[0], days[-1]])), state))
+            sets = "all" if len(its) == len(of_method) else ", ".join(dict.fromkeys(run["dataset"] for run in its))
+            rows.append((method, len(its), " to ".join(dict.fromkeys([days[0], days[-1]])), state or "", sets))
     versions = sorted({f"{name} {v}" for run in shown for name, v in run["versions"].items() if v})
     machines = sorted({f"{run['cores']} cores with {run['cpu']}" for run in shown})
-    table = markdown(("method", "runs", "days", "state of the code"), rows)
+    table = markdown(("method", "runs", "days", "state of the code", "sets"), rows)
     return f"{table}\n\nMachines: {'; '.join(machines)}.\nVersions: {', '.join(versions)}."
 
 

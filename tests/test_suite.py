@@ -158,6 +158,12 @@ def test_runs_of_other_states_of_the_code_are_left_out():
     assert cells(suite_page.tables(records, TWO_SETS)["scores-developing"], "hues") == ["**90.0**", "70.0"]
     before = suite_page.tables(records, TWO_SETS, state="before")
     assert cells(before["scores-developing"], "hues") == ["50.0", "**70.0**"]
+    # What was run again on some of the sets alone does not hide the others, and the page says so.
+    records.append(record("guided", 0.6, dataset="digits", state="before"))
+    made = suite_page.tables(records, {name: SETS[name] for name in ("digits", "hues")})
+    assert cells(made["scores-developing"], "digits")[0] == "**60.0**"
+    assert cells(made["scores-developing"], "hues")[0] == "**90.0**"
+    assert "| after " in made["made"] and "| before " in made["made"]
 
 
 def test_probabilities_and_the_number_of_clusters_have_their_tables():
