@@ -223,6 +223,8 @@ def test_samples(fitted):
     ("arguments", "text"),
     [
         ({"cluster": 10}, "no cluster 10; the clusters are 0 to 9"),
+        ({"n_samples": 2, "cluster": np.array([9, -1])}, "no cluster -1; the clusters are 0 to 9"),
+        ({"n_samples": 2, "cluster": np.array([9])}, r"one cluster is wanted, or 2; got shape \(1,\)"),
         ({"n_samples": 0}, "n_samples must be at least 1"),
         ({"spread": -1.0}, "spread must not be negative"),
     ],

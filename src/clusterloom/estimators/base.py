@@ -274,7 +274,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
     def sample(
         self,
         n_samples: int = 1,
-        cluster: int | None = None,
+        cluster: int | np.ndarray | None = None,
         spread: float = 1.0,
         random_state: int | None = None,
         checked: bool = True,

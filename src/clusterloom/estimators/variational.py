@@ -38,7 +38,7 @@ class VariationalClusterer(ImageClusterer):
     def sample(
         self,
         n_samples: int = 1,
-        cluster: int | None = None,
+        cluster: int | np.ndarray | None = None,
         spread: float = 1.0,
         random_state: int | None = None,
         checked: bool = True,
@@ -51,7 +51,8 @@ class VariationalClusterer(ImageClusterer):
 
         Args:
             n_samples: How many.
-            cluster: Of which cluster; None draws clusters by their share of the training images.
+            cluster: Of which cluster, or one for each image, shape (n_samples,); None draws clusters by their share of
+                the training images.
             spread: Factor on the deviations from the class mean; 0 gives the cluster's mean image. Below 1 it is also
                 one on the noise that images are refined from.
             random_state: Seed; None differs every time.
@@ -70,13 +71,15 @@ class VariationalClusterer(ImageClusterer):
             raise SettingsError(f"n_samples must be at least 1, got {n_samples}")
         if not spread >= 0:
             raise SettingsError(f"spread must not be negative, got {spread}")
-        if cluster is not None and not 0 <= cluster < self.n_clusters_:
-            raise SettingsError(f"there is no cluster {cluster}; the clusters are 0 to {self.n_clusters_ - 1}")
         generator = np.random.default_rng(random_state)
         if cluster is None:
             clusters = generator.choice(self.n_clusters_, n_samples, p=self.cluster_sizes_ / self.cluster_sizes_.sum())
         else:
-            clusters = np.full(n_samples, cluster)
+            if np.shape(cluster) not in ((), (n_samples,)):
+                raise SettingsError(f"one cluster is wanted, or {n_samples}; got shape {np.shape(cluster)}")
+            clusters = np.broadcast_to(np.asarray(cluster), (n_samples,))
+            for wrong in clusters[(clusters < 0) | (clusters >= self.n_clusters_)][:1]:
+                raise SettingsError(f"there is no cluster {wrong}; the clusters are 0 to {self.n_clusters_ - 1}")
         latents = self.sample_latents(clusters, spread, generator, checked)
         if plain or not self.refines:
             return self.decode(latents)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from clusterloom.console import ProgressReport, no_progress
 from clusterloom.data.images import ImageSet
 from clusterloom.figures import cluster_count_plot
@@ -39,7 +41,9 @@ def model_pictures(model: ImageClusterer, images: ImageSet, progress: ProgressRe
     sizes = [f"cluster {k}\n{model.cluster_sizes_[k]:,}" for k in clusters]
     pictures = {"clusters.png": png_bytes(image_grid(members, sizes, "the most typical images of each cluster"))}
     if model.generates:
-        new = [model.shown(model.to_unit(model.sample(_SHOWN, k, random_state=k))) for k in clusters]
+        of_each = np.repeat(clusters, _SHOWN)
+        made = model.shown(model.to_unit(model.sample(len(of_each), of_each, random_state=0)))
+        new = np.split(made, len(clusters))
         names = [f"cluster {k}" for k in clusters]
         refined = " and refined" if model.refines else ""
         pictures["generated.png"] = png_bytes(
