@@ -192,7 +192,8 @@ def drawn(records):
             points = [(n, means(records, dataset, strategy, n, "others_after")) for n in CORRECTIONS[1:]]
             start = means(records, dataset, STRATEGIES[0], 0, "others_before")
             points = [(3, start), *points]
-            if all(value is not None for _, value in points):
+            points = [(n, value) for n, value in points if value is not None]
+            if len(points) > 1:
                 x, y = zip(*points, strict=True)
                 axis.plot(x, [100 * v for v in y], "o-", color=COLOURS[strategy], markersize=4, label=strategy)
         axis.set_xscale("log")

@@ -212,6 +212,7 @@ class Session:
                 self.source = None  # tiles have no files of their own
             if len(images) > MOST_SHOWN:
                 images, labels = _sample(images, labels)
+                self._refit_command = None  # it would read all of them, and corrections are those of the sample
             self.data_key = images.fingerprint(self._report)
             journal = Journal(self.journal_path, self.model_sha256, self.data_key)
             self._collection = Collection.prepare(self.model, images, journal, self._report, labels)
