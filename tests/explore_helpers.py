@@ -11,7 +11,9 @@ import torch
 import uvicorn
 from PIL import Image
 
-from clusterloom import ConvVAEClusterer, load_model
+from clusterloom import ConvVAEClusterer, GuidedClusterer, load_model
+from clusterloom.cli.explore import _refit_command
+from clusterloom.cli.options import Reading
 from clusterloom.data import load_images
 from clusterloom.device import threads_kept
 from clusterloom.explore.app import build_app
@@ -145,3 +147,21 @@ def wait_until(condition, seconds=30):
     while not condition():
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.05)
+
+
+def guided_session(tmp_path, refit_command=None):
+    """A small guided model of the folder of `make_folder`, with two clusters for three kinds."""
+    folder = make_folder(tmp_path / "pictures")
+    model = GuidedClusterer(2, hidden_dim=32, epochs=8, random_state=0).fit(load_images(folder))
+    model.save(tmp_path / "model")
+    session = Session(
+        load_model(tmp_path / "model"),
+        tmp_path / "model",
+        lambda model, progress: load_images(folder),
+        source=folder,
+        refit_command=refit_command or (lambda old, new: _refit_command(old, str(folder), new, Reading())),
+    )
+    session.start(lambda: None)
+    assert session.wait(120)
+    assert session.error is None, session.error
+    return session

@@ -159,6 +159,7 @@ def test_map_data_are_the_predictions(client, session):
     np.testing.assert_array_equal(column("position").reshape(-1, 2), predictions.position)
     np.testing.assert_array_equal(column("confidence"), predictions.confidence)
     np.testing.assert_array_equal(column("doubtful").argsort(), predictions.by_doubt)
+    assert column("question").tolist() == session.collection.question_ranks.tolist()
     for k in range(3):
         members = np.flatnonzero(predictions.labels == k)
         np.testing.assert_array_equal(members[column("typical")[members].argsort()], predictions.typical(k))

@@ -53,6 +53,11 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.proba)
 
+    def of(self, rows: np.ndarray) -> Predictions:
+        """What is said of some of the images."""
+        arrays = {name: array[rows] for name, array in vars(self).items() if name in _ARRAYS and array is not None}
+        return Predictions(**arrays)
+
     @property
     def n_clusters(self) -> int:
         """Number of clusters, K."""
@@ -188,6 +193,9 @@ class Predictions:
         return [np.flatnonzero(self.labels == k) for k in range(self.n_clusters)]
 
 
+_ARRAYS = frozenset(f.name for f in fields(Predictions))
+
+
 @dataclass(frozen=True, eq=False)
 class Totals:
     """What a model says of every image of a set, as far as that fits into memory for ten million of them.
@@ -215,6 +223,11 @@ class Totals:
     def sizes(self) -> np.ndarray:
         """Images of each cluster, shape (K,), int64."""
         return np.bincount(self.labels, minlength=self.n_clusters)
+
+    def of(self, rows: np.ndarray) -> Totals:
+        """What is said of some of the images; latents stay those that were asked for."""
+        said = (self.labels[rows], self.confidence[rows], self.score[rows], self.outlier[rows])
+        return Totals(*said, self.n_clusters, self.latents)
 
     def confidence_of(self, cluster: int) -> float | None:
         """Mean probability of a cluster's images; None where it is empty."""

@@ -41,21 +41,27 @@ def labels_of(images: ImageSet, file: Path | None) -> Labels | None:
     return None if images.labels is None else Labels(images.labels, images.class_names)
 
 
-def prediction_columns(ids: Sequence[str], predicted: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def prediction_columns(
+    ids: Sequence[str], predicted: Mapping[str, np.ndarray], names: Sequence[str] = ()
+) -> dict[str, Any]:
     """One row per image, by column.
 
     Args:
         ids: Id of each image.
         predicted: What `ImageClusterer.predictions` returns.
+        names: What the clusters are called, if they are called anything.
 
     Returns:
-        id, cluster, probability, runner_up, runner_up_probability, score (nats), outlier; the runner-up is empty
-        (-1, 0) where there is one cluster only.
+        id, cluster, name if there are any, probability, runner_up, runner_up_probability, score (nats), outlier; the
+        runner-up is empty (-1, 0) where there is one cluster only.
     """
     proba = predicted["proba"]
     rows = np.arange(len(proba))
     cluster = proba.argmax(1)
-    columns: dict[str, Any] = {"id": ids, "cluster": cluster, "probability": proba[rows, cluster]}
+    columns: dict[str, Any] = {"id": ids, "cluster": cluster}
+    if any(names):
+        columns["name"] = [names[k] for k in cluster.tolist()]
+    columns["probability"] = proba[rows, cluster]
     if proba.shape[1] > 1:
         others = proba.copy()
         others[rows, cluster] = -1

@@ -9,7 +9,11 @@ import os
 import re
 import sys
 
-_GOES_ON = {"fit": ("--resume goes on with it",), "sweep": ("the same command goes on with it",)}
+_GOES_ON = {
+    "fit": ("--resume goes on with it",),
+    "refit": ("--resume goes on with it",),
+    "sweep": ("the same command goes on with it",),
+}
 # What gloo and NCCL say of a process that is gone.
 _LOST_PROCESS = re.compile(r"gloo|NCCL|[Cc]onnection (closed|reset|refused)|[Tt]imed out", re.ASCII)
 # How a user of the command line says what Python's parameters say, unless what was typed is quoted.

@@ -35,7 +35,7 @@ def evaluate(
     from clusterloom.estimators.methods import load_model
     from clusterloom.metrics import label_scores, per_class_table, silhouette_of, silhouette_sample
     from clusterloom.predictions import predict_totals
-    from clusterloom.report.origin import disclosure
+    from clusterloom.report.origin import disclosure, scored_rows
     from clusterloom.tables import read_labels
 
     fitted = load_model(model)
@@ -46,7 +46,13 @@ def evaluate(
         totals = predict_totals(fitted, images, sampled, output.progress)
         if not is_main_process():
             return
-        result = _unsupervised_scores(totals, silhouette_of(totals.latents, totals.labels[sampled]))
+        everywhere, scored, labels_of_all = totals.labels.astype(np.int64), scored_rows(fitted, images), labels_true
+        silhouette = silhouette_of(totals.latents, totals.labels[sampled])
+        if len(scored) < len(images):
+            totals, labels_true = totals.of(scored), None if labels_true is None else labels_true[scored]
+        result = _unsupervised_scores(totals, silhouette)
+        if len(scored) < len(images):
+            result["left_out"] = len(images) - len(scored)
         if note := disclosure(fitted):
             result["note"] = note
         if labels_true is not None:
@@ -54,9 +60,9 @@ def evaluate(
             rows = per_class_table(labels_true, totals.labels)
             result["classes"] = [{**vars(row), "name": names[row.label]} for row in rows]
         if corrections:
-            assignment = read_assignment(model, images, totals.labels.astype(np.int64), fitted.n_clusters_)
+            assignment = read_assignment(model, images, everywhere, fitted.n_clusters_, fitted.cluster_names_)
             if assignment is not None:
-                result["corrected"] = _corrected_scores(assignment, totals.labels, labels_true)
+                result["corrected"] = _corrected_scores(assignment, everywhere, labels_of_all)
         if as_json:
             output.json(result)
         else:
@@ -117,7 +123,8 @@ def _print(result: Mapping[str, Any], output: "Output") -> None:
             names = [Text(printable(name)) for name in (row["name"], confused)]  # plain strings would be markup
             classes.add_row(names[0], f"{row['images']:,}", cluster, *numbers, names[1])
         output.result(classes)
-    note = "".join(f", {text}" for text in [result.get("note")] if text)
+    left_out = f"without the {result['left_out']:,} that were corrected" if "left_out" in result else ""
+    note = "".join(f", {text}" for text in [left_out, result.get("note")] if text)
     corrected = result.get("corrected", {})
     columns = ("score", "value", "as corrected") if corrected else ("score", "value")
     scores = Table(*columns, title=f"{result['images']:,} images{note}")

@@ -1,5 +1,6 @@
 """`clusterloom explore`: the local page."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -63,4 +64,11 @@ def explore(
             source=source,
             export_dir=export_dir,
             labels_file=labels,
+            refit_command=None if data is None else lambda old, new: _refit_command(old, data, new, reading),
         )
+
+
+def _refit_command(model: Path, data: str, out: Path, reading: Reading) -> list[str]:
+    """What fits a model again with the images that the page shows; an unfinished run of a killed one begins anew."""
+    options = [*reading.arguments(), "--overwrite", "--out", str(out)]
+    return [sys.executable, "-m", "clusterloom", "refit", *options, "--", str(model), data]

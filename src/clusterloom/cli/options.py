@@ -162,6 +162,14 @@ class Reading:
             return None
         return _channel_numbers("--show-channels", self.show_channels, "one or three channels from 0, such as 3,0,1")
 
+    def arguments(self) -> list[str]:
+        """The options, as they would be typed, that read the same images."""
+        named = {f"--{field.name.replace('_', '-')}": getattr(self, field.name) for field in fields(self)}
+        given = {option: value for option, value in named.items() if value not in (None, False)}
+        return [
+            text for option, value in given.items() for text in ([option] if value is True else [option, str(value)])
+        ]
+
     def wanted_channels(self) -> int | tuple[int, ...] | None:
         """A number of channels, or those to be picked, as they were asked for."""
         if self.channels is None:

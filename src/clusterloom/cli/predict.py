@@ -93,11 +93,11 @@ def predict(
     fitted = load_model(model)
     table = None if out in (None, "-") else Path(out)
     with talk.output() as output, owning(table, sort_into):
-        with _Results(out, sort_into, source, link, overwrite) as results:
+        with _Results(out, sort_into, source, link, overwrite, fitted.cluster_names_) as results:
             if corrections:  # they are those of a whole set, so that all of it is read at once
                 images = reading.load(data, output, like=fitted)
                 predicted = fitted.predictions(images, progress=output.progress)
-                results.add(images, predicted, _corrected(model, images, predicted, output))
+                results.add(images, predicted, _corrected(model, fitted, images, predicted, output))
             else:
                 for block in reading.stream(data, output, fitted, _block_size(fitted)):
                     results.add(block, fitted.predictions(block))
@@ -168,13 +168,19 @@ def _predict_shards(
         raise DataError(f"without a table: {'; '.join([*outcome.problems[:_SHOWN], *more])}")
 
 
-def _corrected(model: Path, images: "ImageSet", predicted: dict[str, "np.ndarray"], output: "Output") -> "Assignment":
+def _corrected(
+    model: Path,
+    fitted: "ImageClusterer",
+    images: "ImageSet",
+    predicted: dict[str, "np.ndarray"],
+    output: "Output",
+) -> "Assignment":
     """The clusters as they were corrected; where nothing was, the table has the columns of corrections all the same."""
     from clusterloom.corrections.assignment import Assignment
     from clusterloom.corrections.read import read_assignment
 
     labels, n_clusters = predicted["proba"].argmax(1), predicted["proba"].shape[1]
-    found = read_assignment(model, images, labels, n_clusters, output.progress)
+    found = read_assignment(model, images, labels, n_clusters, fitted.cluster_names_, output.progress)
     if found is None:
         output.say("nothing has been corrected on the local page of these images")
     return found or Assignment(labels, n_clusters)
@@ -195,9 +201,16 @@ class _Results(ExitStack):
     """
 
     def __init__(
-        self, out: str | None, sort_into: Path | None, source: Path | None, link: bool, overwrite: bool
+        self,
+        out: str | None,
+        sort_into: Path | None,
+        source: Path | None,
+        link: bool,
+        overwrite: bool,
+        names: tuple[str, ...],
     ) -> None:
         super().__init__()
+        self._names = names
         self.images = self.outliers = 0
         self._out, self._sort_into, self._source, self._link, self._overwrite = out, sort_into, source, link, overwrite
         self._write: Any = None
@@ -230,7 +243,7 @@ class _Results(ExitStack):
 
         self.images += len(images)
         self.outliers += int(predicted["outlier"].sum())
-        columns = prediction_columns(images.ids, predicted)
+        columns = prediction_columns(images.ids, predicted, self._names if corrected is None else ())
         if corrected is not None:
             columns = corrected_columns(columns, corrected)
         if self._write is not None:

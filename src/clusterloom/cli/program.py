@@ -9,7 +9,20 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from clusterloom.cli import data, describe, evaluate, explore, export, fit, generate, methods, predict, report, sweep
+from clusterloom.cli import (
+    data,
+    describe,
+    evaluate,
+    explore,
+    export,
+    fit,
+    generate,
+    methods,
+    predict,
+    refit,
+    report,
+    sweep,
+)
 from clusterloom.cli.errors import exit_status, show_warning
 
 app = typer.Typer(
@@ -25,6 +38,7 @@ app.command()(generate.generate)
 app.command()(evaluate.evaluate)
 app.command()(report.report)
 app.command()(explore.explore)
+app.command()(refit.refit)
 app.command()(export.export)
 app.command()(sweep.sweep)
 app.command()(describe.describe)

@@ -35,10 +35,7 @@ def corrected_columns(columns: Mapping[str, Any], assignment: Assignment) -> dic
 
 
 def corrected_probabilities(proba: np.ndarray, assignment: Assignment) -> np.ndarray:
-    """Probabilities of the clusters that there are now.
-
-    That of a merged cluster goes to the one that took its images. That of the model's cluster goes to the one in which
-    a user has put an image by splitting; an image that the user has placed or confirmed is there for certain.
+    """Probabilities of the clusters that there are now, as `probabilities_of`, and certainty where a user has answered.
 
     Args:
         proba: Of the model's clusters, shape (N, K).
@@ -46,6 +43,26 @@ def corrected_probabilities(proba: np.ndarray, assignment: Assignment) -> np.nda
 
     Returns:
         Shape (N, M), float32, M one more than the largest number that a cluster has had; rows sum to 1.
+    """
+    result = probabilities_of(proba, assignment)
+    sure = np.flatnonzero(assignment.marks == CONFIRMED)
+    result[sure] = 0
+    result[sure, assignment.labels[sure]] = 1
+    return result
+
+
+def probabilities_of(proba: np.ndarray, assignment: Assignment) -> np.ndarray:
+    """What the model says of the clusters that there are now.
+
+    The probability of a merged cluster goes to the one that took its images. That of the model's cluster goes to the
+    one in which a user has put an image by splitting. What a user has said of single images is left out.
+
+    Args:
+        proba: Of the model's clusters, shape (N, K).
+        assignment: Of the same images.
+
+    Returns:
+        As `corrected_probabilities`.
     """
     result = np.zeros((len(proba), assignment.next_number), np.float32)
     for k in range(proba.shape[1]):
@@ -58,9 +75,6 @@ def corrected_probabilities(proba: np.ndarray, assignment: Assignment) -> np.nda
         best = result[rows].argmax(1)
         result[rows, k] += np.where(best == k, 0, result[rows, best])
         result[rows[best != k], best[best != k]] = 0
-    sure = np.flatnonzero(assignment.marks == CONFIRMED)
-    result[sure] = 0
-    result[sure, assignment.labels[sure]] = 1
     return result
 
 

@@ -20,6 +20,7 @@ class Assignment:
     Args:
         labels: Cluster of each image as the model says, shape (N,).
         n_clusters: The model's number of clusters, K; they are numbered from 0.
+        names: What they are called to begin with; none, or K.
 
     Attributes:
         labels: Cluster of each image now, shape (N,), int64.
@@ -31,10 +32,10 @@ class Assignment:
         next_number: What the next new cluster will be called.
     """
 
-    def __init__(self, labels: np.ndarray, n_clusters: int) -> None:
+    def __init__(self, labels: np.ndarray, n_clusters: int, names: Sequence[str] = ()) -> None:
         self.labels = labels.astype(np.int64)
         self.marks = np.full(len(labels), UNSEEN, np.uint8)
-        self.names = dict.fromkeys(range(n_clusters), "")
+        self.names = dict(enumerate(names or [""] * n_clusters))
         self.founders: dict[int, np.ndarray] = {}
         self.merged_into: dict[int, int] = {}
         self.next_number = n_clusters

@@ -1,6 +1,7 @@
 """Edits with undo and redo, kept in a journal, and safe from several pages at once."""
 
 import threading
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -23,6 +24,7 @@ class Editor:
         labels: Cluster of each image as the model says, shape (N,).
         n_clusters: The model's number of clusters.
         journal: Where edits are kept; what is in it is taken at once.
+        names: What the clusters are called in the model itself; none, or one for each.
 
     Attributes:
         assignment: The clusters as they are now.
@@ -34,11 +36,11 @@ class Editor:
         OSError: it cannot be read.
     """
 
-    def __init__(self, labels: np.ndarray, n_clusters: int, journal: Journal) -> None:
-        self._labels, self._n_clusters, self._journal = labels, n_clusters, journal
+    def __init__(self, labels: np.ndarray, n_clusters: int, journal: Journal, names: Sequence[str] = ()) -> None:
+        self._start, self._journal = Assignment(labels, n_clusters, names), journal
         self._lock = threading.Lock()
         self.history = History()
-        self.assignment = Assignment(labels, n_clusters)
+        self.assignment = self._start.copy()
         self.revision = 0
         self.refresh()
 
@@ -87,7 +89,7 @@ class Editor:
         if len(history.done) > len(self.history.done):
             assignment, edits = self.assignment.copy(), history.done[-1:]
         else:
-            assignment, edits = Assignment(self._labels, self._n_clusters), history.done
+            assignment, edits = self._start.copy(), history.done
         for edit in edits:
             assignment.apply(edit)
         return history, assignment

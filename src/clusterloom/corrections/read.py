@@ -1,6 +1,7 @@
 """The corrections of one model's clusters of a set of images, from the journal beside the model."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,12 @@ def weights_sha256(model_path: Path) -> str:
 
 
 def read_assignment(
-    model_path: Path, images: ImageSet, labels: np.ndarray, n_clusters: int, progress: ProgressReport = no_progress
+    model_path: Path,
+    images: ImageSet,
+    labels: np.ndarray,
+    n_clusters: int,
+    names: Sequence[str] = (),
+    progress: ProgressReport = no_progress,
 ) -> Assignment | None:
     """The clusters as a user has corrected them.
 
@@ -32,20 +38,19 @@ def read_assignment(
         images: The images, N of them.
         labels: Cluster of each image as the model says, shape (N,).
         n_clusters: The model's number of clusters.
+        names: What they are called in the model itself; none, or one for each.
         progress: Told how far it is.
 
     Returns:
-        None where nobody has corrected anything.
+        None where nobody has corrected or named anything.
 
     Raises:
         DataError: the journal cannot be used.
         OSError: it cannot be read.
     """
     path = journal_path(model_path)
-    if not path.exists():
-        return None
-    edits = corrections(path, weights_sha256(model_path), images.fingerprint(progress))
-    assignment = Assignment(labels, n_clusters)
+    edits = corrections(path, weights_sha256(model_path), images.fingerprint(progress)) if path.exists() else []
+    assignment = Assignment(labels, n_clusters, names)
     for edit in edits:
         assignment.apply(edit)
-    return assignment if edits else None
+    return assignment if edits or any(names) else None

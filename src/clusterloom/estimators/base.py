@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
@@ -69,6 +70,8 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         cluster_sizes_: Training images per cluster, shape (K,).
         labelled_rows_: Where not all images were visited, the rows of the sample of a million that the three above are
             of; else None. Not kept in model directories.
+        cluster_names_: What a user calls each cluster, "" where nobody has named it; see `GuidedClusterer.refit`.
+        corrected_: Ascending rows of the training images of which a user has said where they belong, shape (n,).
         history_: One record per epoch: loss and its terms in nats per image, clusters in use, speed, time.
         about_: Seed, device, time and versions of the run, and what the method decided from the images.
         outlier_threshold_: Scores below it are flagged by `predictions`, in nats.
@@ -91,6 +94,8 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
     confidences_: np.ndarray
     cluster_sizes_: np.ndarray
     labelled_rows_: np.ndarray | None
+    cluster_names_: tuple[str, ...]
+    corrected_: np.ndarray
     history_: list[dict[str, Any]]
     about_: dict[str, Any]
     outlier_threshold_: float
@@ -179,11 +184,35 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         plan = self._plan(settings, len(images), seed_of(settings))
         compute = self.compute()
         network = self._initialised_network(most, plan.seed).to(compute.device)
+        self._train(images, network, plan, compute, {}, partial(self._train_stages, settings, network))
+        return self
+
+    def _train(
+        self,
+        images: np.ndarray,
+        network: nn.Module,
+        plan: TrainingPlan,
+        compute: Compute,
+        more_identity: Mapping[str, Any],
+        stages: Callable[[Run, np.ndarray, TrainingPlan], dict[str, Any]],
+    ) -> None:
+        """Train a network in one run, and set what is known of it afterwards.
+
+        Args:
+            images: Shape (N, H, W, C).
+            network: On the device.
+            plan: How long and how.
+            compute: Device and precision.
+            more_identity: What tells the run from others, besides images, settings and plan.
+            stages: Trains the network in place; what was decided on the way, as JSON values.
+        """
+        settings = self.settings
         diverged: DivergedError | None = None
-        identity = {"method": self.method, "parameters": {k: v for k, v in vars(settings).items() if k not in _FREE}}
+        parameters = {k: v for k, v in vars(settings).items() if k not in _FREE}
+        identity = {"method": self.method, "parameters": parameters, **more_identity}
         with training_session(settings, images, plan, identity, compute) as session:
             try:
-                recipe = self._train_stages(settings, network, session.run, images, plan)
+                recipe = stages(session.run, images, plan)
                 history = session.run.history
             except DivergedError as error:
                 if not error.history:
@@ -193,11 +222,12 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
             rows = plan.rows_described(len(images))
             described: Any = images if rows is None else ImageRows(images, rows)
             self.labelled_rows_ = rows
+            self.cluster_names_ = ("",) * self.n_clusters_
+            self.corrected_ = np.empty(0, np.int64)
             self._describe_training(described, compute, session.run.progress)
             self.about_ = {**session.about(), **({"recipe": recipe} if recipe else {})}
         if diverged is not None:
             raise diverged
-        return self
 
     def fit_predict(self, X: Any, y: None = None) -> np.ndarray:
         """`fit`, then the clusters of the training images, shape (N,)."""

@@ -19,7 +19,7 @@ from starlette.routing import Route
 from clusterloom.corrections.editor import StaleError
 from clusterloom.errors import ClusterloomError, DataError, printable
 from clusterloom.explore.collection import NotFoundError
-from clusterloom.explore.routes import edits, exports, images, new_images, state
+from clusterloom.explore.routes import edits, exports, images, new_images, refit, state
 from clusterloom.explore.security import BodyTooLargeError, Guard
 from clusterloom.explore.session import NotReadyError, Session, about
 
@@ -41,12 +41,16 @@ _GET: Mapping[str, Answer] = {
     "/api/history": edits.history,
     "/api/images/{row}": images.details,
     "/api/find": images.find,
+    "/api/refit": refit.refit_state,
 }
 _POST: Mapping[str, Answer] = {
     "/api/briefs": images.briefs,
     "/api/similar": images.similar,
     "/api/edit": edits.edit,
     "/api/split": edits.split_preview,
+    "/api/refit/start": refit.start_refit,
+    "/api/refit/cancel": refit.cancel_refit,
+    "/api/refit/open": refit.open_refitted,
     "/api/save/labels": exports.save_labels,
     "/api/save/images": exports.save_images,
     "/api/save/generated": exports.save_generated,
@@ -61,15 +65,15 @@ def build_app(session: Session, port: int) -> Guard:
     """The whole application, guarded.
 
     Args:
-        session: What it shows.
+        session: What it shows; after a refit its latest.
         port: Where it will listen.
     """
 
     async def page(request: Request) -> Response:
-        return HTMLResponse(html)
+        return HTMLResponse(_page(session.latest, guard.token))
 
     async def upload(request: Request) -> Response:
-        return await run_in_threadpool(new_images.drop, session, await request.body())
+        return await run_in_threadpool(new_images.drop, session.latest, await request.body())
 
     app = Starlette(
         routes=[
@@ -82,7 +86,6 @@ def build_app(session: Session, port: int) -> Guard:
         exception_handlers={ClusterloomError: _refused, HTTPException: _http_error, OSError: _failed},
     )
     guard = Guard(app, port, _UPLOAD)
-    html = _page(session, guard.token)
     return guard
 
 
@@ -117,7 +120,7 @@ def _post(session: Session, answer: Answer) -> Endpoint:
 
 async def _answered(request: Request, answer: Answer, session: Session, values: dict[str, Any]) -> Response:
     try:
-        return await run_in_threadpool(lambda: answer(session, **values))
+        return await run_in_threadpool(lambda: answer(session.latest, **values))
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         text = printable(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")[:_MOST_TEXT]

@@ -14,6 +14,7 @@ from clusterloom.corrections.apply import cluster_places
 from clusterloom.corrections.assignment import Assignment
 from clusterloom.corrections.editor import Editor
 from clusterloom.corrections.journal import Journal
+from clusterloom.corrections.questions import question_order
 from clusterloom.data.images import ImageSet
 from clusterloom.errors import ClusterloomError, printable
 from clusterloom.explore.appearance import Appearance
@@ -70,7 +71,12 @@ class Collection:
         journal.read()  # one that cannot be used is refused before a minute's work
         predictions = predict_images(model, images, progress)
         progress("putting images in order", 0, 0)
-        new = cls(images, predictions, Editor(predictions.labels, predictions.n_clusters, journal), labels)
+        new = cls(
+            images,
+            predictions,
+            Editor(predictions.labels, predictions.n_clusters, journal, model.cluster_names_),
+            labels,
+        )
         _ = new.ranks, new.searchable_ids, new.score_ranks
         predictions.similar(np.zeros(1, np.int64), 1)
         return new
@@ -118,6 +124,11 @@ class Collection:
         for rows in map(self.predictions.typical, range(self.predictions.n_clusters)):
             typical[rows] = np.arange(len(rows)) / max(len(rows) - 1, 1)
         return {"typical": typical, "doubtful": _ranks(self.predictions.by_doubt)}
+
+    @cached_property
+    def question_ranks(self) -> np.ndarray:
+        """Place of each image in the queue of doubt, from 0 for the first to 1 for the last, shape (N,), float32."""
+        return _ranks(question_order(self.predictions.features, 1 - self.predictions.confidence))
 
     @cached_property
     def score_ranks(self) -> np.ndarray:

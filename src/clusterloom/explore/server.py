@@ -17,7 +17,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from clusterloom.errors import SettingsError, printable
 from clusterloom.explore.app import build_app
-from clusterloom.explore.session import Load, Session
+from clusterloom.explore.session import Load, RefitCommand, Session
 
 if TYPE_CHECKING:
     from clusterloom.estimators.base import ImageClusterer
@@ -39,6 +39,7 @@ def explore(
     source: Path | None = None,
     export_dir: Path | None = None,
     labels_file: Path | None = None,
+    refit_command: RefitCommand | None = None,
 ) -> None:
     """Serve a page that shows a model and images, until it is interrupted.
 
@@ -53,12 +54,13 @@ def explore(
         source: The folder that the images come from; None where they come from elsewhere.
         export_dir: Where exports go; None for `MODEL.exports` beside the model.
         labels_file: File of true labels, in place of the data's own.
+        refit_command: See `Session`.
 
     Raises:
         ClusterloomError: the images, the journal or the port cannot be used.
     """
     with _listen(port) as listener:
-        session = Session(model, model_path, load, source, export_dir, labels_file)
+        session = Session(model, model_path, load, source, export_dir, labels_file, refit_command)
         port = listener.getsockname()[1]
         app = build_app(session, port)
         server = uvicorn.Server(_config(app))
@@ -76,7 +78,9 @@ def explore(
                 tell("ended")
     if session.error is not None:
         raise session.error
-    if not session.wait(0):
+    if session.latest.refitting is not None:
+        session.latest.refitting.cancel()
+    if not session.latest.wait(0):
         # Python would wait for what PyTorch and OpenMP do in the background, or crash into it.
         sys.stdout.flush()
         sys.stderr.flush()

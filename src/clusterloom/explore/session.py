@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from clusterloom.corrections.journal import Journal
 from clusterloom.corrections.read import journal_path, weights_sha256
 from clusterloom.data.images import ImageSet, limited_rows
-from clusterloom.errors import ClusterloomError
+from clusterloom.errors import ClusterloomError, DataError
+from clusterloom.estimators.methods import load_model
 from clusterloom.explore.collection import Collection
+from clusterloom.explore.refitting import Refitting, free_name
 from clusterloom.predictions import MOST_SHOWN
 from clusterloom.tables import Labels, labels_of
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 
 Load: TypeAlias = "Callable[[ImageClusterer, ProgressReport], ImageSet]"
+RefitCommand: TypeAlias = Callable[[Path, Path], list[str]]
 
 # Steps of the preparation, and between which shares of it they lie: as at a first start with 70,000 images.
 _STEPS = (
@@ -56,6 +59,8 @@ class Session:
         source: The folder that the images come from; None where they come from elsewhere.
         export_dir: Where exports go; None for `MODEL.exports` beside the model.
         labels_file: File of true labels, in place of the data's own; see `clusterloom.tables.read_labels`.
+        refit_command: What fits a model (the first path) again, to a new one (the second), with the images that `load`
+            reads; None where that cannot be done.
 
     Attributes:
         data_key: Tells this set of images from others, once it has been read.
@@ -63,6 +68,7 @@ class Session:
         progress: What is being done before the collection is ready.
         share: How much of that is done, from 0 to 1, by the time that each step usually takes.
         error: Why it never will be.
+        refitting: The last refit that was begun on the page, if any.
 
     Raises:
         OSError: the model directory is not there.
@@ -76,6 +82,7 @@ class Session:
         source: Path | None = None,
         export_dir: Path | None = None,
         labels_file: Path | None = None,
+        refit_command: RefitCommand | None = None,
     ) -> None:
         self.path = path.absolute()
         self.model = model
@@ -89,7 +96,11 @@ class Session:
         self.share = 0.0
         self.error: Exception | None = None
         self._began, self._step = time.monotonic(), 0
-        self._load, self._labels_file = load, labels_file
+        self._load, self._labels_file, self._refit_command = load, labels_file, refit_command
+        self._export_dir, self._source = export_dir, source
+        self._starting = threading.Lock()
+        self._successor: Session | None = None
+        self.refitting: Refitting | None = None
         self._collection: Collection | None = None
         self._finished = threading.Event()
 
@@ -128,6 +139,56 @@ class Session:
             return ""
         return "DEC moves its encoder away from its decoder, so that what it decodes is no image any more."
 
+    @property
+    def refits(self) -> bool:
+        """Whether the model can be fitted again with these images."""
+        return self.has_data and self._refit_command is not None and self.model.method == "guided"
+
+    def refit(self) -> None:
+        """Begin to fit again, in a process of its own.
+
+        Raises:
+            DataError: that is being done already.
+            OSError: the process cannot be started.
+        """
+        assert self._refit_command is not None, "callers ask whether it `refits`"
+        with self._starting:
+            if self.refitting is not None and self.refitting.running:
+                raise DataError("the model is being fitted again already")
+            out = free_name(self.path)
+            self.refitting = Refitting(self._refit_command(self.path, out), out)
+
+    @property
+    def latest(self) -> Session:
+        """The session that pages see: this one, or that of a model that was fitted again and opened."""
+        return self if self._successor is None else self._successor.latest
+
+    def open_refitted(self) -> Session:
+        """Begin to show the model that the last refit has made; if its images cannot be read, this one comes back.
+
+        Raises:
+            ModelError: the new model cannot be used.
+        """
+        assert self.refitting is not None, "callers look whether there is one"
+        with self._starting:
+            if self._successor is None:
+                path = self.refitting.out
+                new = Session(
+                    load_model(path),
+                    path,
+                    self._load,
+                    self._source,
+                    self._export_dir,
+                    self._labels_file,
+                    self._refit_command,
+                )
+                self._successor = new
+                new.start(failed=self._come_back)
+        return self.latest
+
+    def _come_back(self) -> None:
+        self._successor = None
+
     def start(self, failed: Callable[[], None]) -> None:
         """Begin to read in the background.
 
@@ -151,6 +212,7 @@ class Session:
                 self.source = None  # tiles have no files of their own
             if len(images) > MOST_SHOWN:
                 images, labels = _sample(images, labels)
+                self._refit_command = None  # it would read all of them, and corrections are those of the sample
             self.data_key = images.fingerprint(self._report)
             journal = Journal(self.journal_path, self.model_sha256, self.data_key)
             self._collection = Collection.prepare(self.model, images, journal, self._report, labels)

@@ -70,7 +70,9 @@ def write_export(
     if is_main_process():
         corrections = None
         if corrections_of is not None:
-            corrections = read_assignment(corrections_of, images, predictions.labels, model.n_clusters_, progress)
+            corrections = read_assignment(
+                corrections_of, images, predictions.labels, model.n_clusters_, model.cluster_names_, progress
+            )
         _write(to, out, model, images, predictions, corrections, progress)
         if to == "tensorboard" and len(images) > projector.MOST_ROWS:
             tell(f"{projector.MOST_ROWS:,} of the images, chosen at random: the projector shows no more")

@@ -20,9 +20,11 @@ def model_card(contents: ModelContents, pictures: Sequence[str]) -> str:
     """
     settings, about, history = contents.settings, contents.about, contents.history
     height, width, channels = settings["image_shape"]
-    cluster_sizes = np.bincount(contents.tensors["labels"], minlength=settings["n_clusters"])
-    sums = np.bincount(contents.tensors["labels"], contents.tensors["confidences"], settings["n_clusters"])
-    confidences = sums / np.maximum(cluster_sizes, 1)
+    labels, names = contents.tensors["labels"], settings.get("cluster_names", [""] * settings["n_clusters"])
+    cluster_sizes = np.bincount(labels, minlength=settings["n_clusters"])
+    scored = np.setdiff1d(np.arange(len(labels)), contents.tensors.get("corrected", []))
+    sums = np.bincount(labels[scored], contents.tensors["confidences"][scored], settings["n_clusters"])
+    confidences = sums / np.maximum(np.bincount(labels[scored], minlength=settings["n_clusters"]), 1)
     last = next((record for record in reversed(history) if record.get("stage") != "refine"), history[-1])
     data = about.get("data", "images given as an array")
     commands = ["clusterloom predict THIS_FOLDER IMAGES --out clusters.csv"]
@@ -50,14 +52,15 @@ def model_card(contents: ModelContents, pictures: Sequence[str]) -> str:
             ],
             ("", ""),
         ),
+        *_correction_sections(about.get("recipe", {}).get("corrections")),
         *_backbone_sections(about.get("recipe", {}).get("backbone")),
         *_count_sections(about.get("recipe", {}), settings["n_clusters"]),
         *_refine_sections(contents),
         "## Clusters",
         _table(
             [
-                (k, f"{size:,}", f"{size / max(cluster_sizes.sum(), 1):.1%}", f"{confidence:.3f}")
-                for k, (size, confidence) in enumerate(zip(cluster_sizes, confidences, strict=True))
+                (f"{k} {name}".strip(), f"{size:,}", f"{size / max(cluster_sizes.sum(), 1):.1%}", f"{confidence:.3f}")
+                for k, (size, confidence, name) in enumerate(zip(cluster_sizes, confidences, names, strict=True))
             ],
             ("cluster", "training images", "share", "mean probability"),
         ),
@@ -85,6 +88,35 @@ def _recipe_rows(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
         *((f"- {stage}, seconds", f"{seconds:,.1f}") for stage, seconds in recipe["stage_seconds"].items()),
         ("views, chosen from the images", views),
         *([(FOLLOWED, ", ".join(f"{name} {alike:.2f}" for name, alike in spaces))] if spaces else []),
+    ]
+
+
+def corrections_text(corrections: Mapping[str, int] | None) -> str:
+    """How much a model has heard from a user, in words; "" where nothing.
+
+    Example:
+        >>> corrections_text({"images": 90, "outliers": 0, "merged": 1, "made": 1, "named": 3})
+        '90 images kept or moved, 1 cluster merged, 1 cluster made, 3 clusters named'
+    """
+    words = {
+        "images": ("image kept or moved", "images kept or moved"),
+        "outliers": ("image marked as an outlier", "images marked as outliers"),
+        "merged": ("cluster merged", "clusters merged"),
+        "made": ("cluster made", "clusters made"),
+        "named": ("cluster named", "clusters named"),
+    }
+    counts = {name: (corrections or {}).get(name, 0) for name in words}
+    return ", ".join(f"{n:,} {words[name][n != 1]}" for name, n in counts.items() if n)
+
+
+def _correction_sections(corrections: Mapping[str, int] | None) -> list[str]:
+    """What the model has heard from a user, if anything."""
+    if not corrections:
+        return []
+    return [
+        "## Corrections",
+        f"Fitted again to what a user said: **{corrections_text(corrections)}**. Mean probabilities below, and the "
+        "scores that `evaluate` and `report` give on these images, are of those that were not corrected.",
     ]
 
 

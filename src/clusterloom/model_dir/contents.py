@@ -12,7 +12,7 @@ from torch import nn
 
 from clusterloom.data.images import as_range
 from clusterloom.data.options import ReadOptions, check_shown
-from clusterloom.errors import ClusterloomError, ModelError
+from clusterloom.errors import ClusterloomError, ModelError, printable
 
 # Where and in what company a model was made has no place in it: another machine may load it.
 _NOT_SAVED = {"run_dir": None, "resume": False, "tracker": None, "verbose": 0, "device": "auto"}
@@ -27,7 +27,7 @@ class ModelContents:
 
     Attributes:
         settings: What rebuilds the estimator, JSON values: its method and parameters, image_shape, n_clusters,
-            pixel_range, reading and n_features_in.
+            pixel_range, reading and n_features_in, and cluster_names where clusters have names.
         about: Versions, data, time and device of the run, for people and reports.
         tensors: Weights and fitted arrays.
         history: Records of metrics.jsonl.
@@ -52,12 +52,16 @@ def contents_of(estimator: Any) -> ModelContents:
         "reading": estimator.reading_,
         "n_features_in": estimator.n_features_in_,
     }
+    if any(estimator.cluster_names_):
+        settings["cluster_names"] = estimator.cluster_names_
     tensors = {f"network.{k}": v.detach().cpu().numpy() for k, v in estimator.network_.state_dict().items()}
     tensors |= {
         "labels": estimator.labels_.astype(np.int32),
         "confidences": estimator.confidences_,
         "outlier_threshold": np.array(estimator.outlier_threshold_, np.float32),
     }
+    if len(estimator.corrected_):
+        tensors["corrected"] = estimator.corrected_.astype(np.int32)
     # As they will be when read back: tuples are lists.
     return ModelContents(json.loads(json.dumps(settings)), estimator.about_, tensors, estimator.history_)
 
@@ -97,6 +101,8 @@ def restored(cls: type[Estimator], contents: ModelContents, path: Path) -> Estim
         estimator.confidences_ = contents.tensors["confidences"]
         estimator.cluster_sizes_ = np.bincount(estimator.labels_, minlength=n_clusters)
         estimator.outlier_threshold_ = float(contents.tensors["outlier_threshold"])
+        estimator.cluster_names_ = _names(settings.get("cluster_names", [""] * n_clusters), n_clusters)
+        estimator.corrected_ = _rows(contents.tensors.get("corrected"), len(estimator.labels_))
         estimator.history_, estimator.about_ = contents.history, contents.about
         estimator.network_.to(estimator.compute().device)
     except (ClusterloomError, KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -113,6 +119,20 @@ def _reading(known: Any, n_channels: int) -> dict[str, Any]:
     channels, shown = (None if known.get(name) is None else tuple(known[name]) for name in ("channels", "shown"))
     check_shown(shown, n_channels)
     return ReadOptions(channels=channels, tile=known.get("tile"), show=shown).reading
+
+
+def _names(names: Any, n_clusters: int) -> tuple[str, ...]:
+    if not isinstance(names, list) or len(names) != n_clusters or not all(isinstance(name, str) for name in names):
+        raise ValueError("cluster_names does not hold a name for each cluster")
+    return tuple(printable(name) for name in names)
+
+
+def _rows(rows: np.ndarray | None, n: int) -> np.ndarray:
+    """Row numbers of images, ascending."""
+    found = np.empty(0, np.int64) if rows is None else rows.astype(np.int64)
+    if found.ndim != 1 or (np.diff(found) <= 0).any() or (len(found) and not 0 <= found[0] <= found[-1] < n):
+        raise ValueError("corrected does not hold rows of training images")
+    return found
 
 
 def _whole_numbers(values: Any) -> tuple[int, ...]:

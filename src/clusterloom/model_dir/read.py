@@ -36,6 +36,7 @@ class _Recipe(BaseModel):
     count_evidence: list[dict[str, float]] | None = None
     count_advice: str | None = None
     backbone: _Backbone | None = None
+    corrections: dict[str, int] | None = None
 
 
 class _About(BaseModel):

@@ -163,7 +163,7 @@ def train_guided(
     logits = _of_all(network.logits, sample, run)
     calibrate(network, logits, expected_accuracy(logits.argmax(1), first.guides))
     described: Any = images if known is images else sample
-    latents = _refit_classes(network, described, run)
+    latents = refit_classes(network, described, run)
 
     # 7. Refine.
     if refine_epochs:
@@ -256,8 +256,18 @@ def _choose_count(
     return evidence
 
 
-def _refit_classes(network: ClusterVAE, images: np.ndarray, run: Run) -> tuple[np.ndarray, ...]:
-    """Set class means and covariances; q (N, K), posterior means and log-variances (N, D) of all images."""
+def refit_classes(network: ClusterVAE, images: Any, run: Run, q: np.ndarray | None = None) -> tuple[np.ndarray, ...]:
+    """Set class means and covariances to those of the latents of images; every process calls it.
+
+    Args:
+        network: The model; changed in place.
+        images: Shape (N, H, W, C).
+        run: Knows the device.
+        q: Soft assignments, shape (N, K); None for the model's own.
+
+    Returns:
+        The model's q (N, K), posterior means and log-variances (N, D) of the images.
+    """
 
     def latents(x: Tensor) -> tuple[Tensor, ...]:
         features = network.features(x)
@@ -265,7 +275,8 @@ def _refit_classes(network: ClusterVAE, images: np.ndarray, run: Run) -> tuple[n
         return network.category_logits(features, posterior.mu).softmax(1), posterior.mu, posterior.log_var
 
     found = apply_in_batches(latents, images, run.compute)
-    network.refit_classes(*map(torch.from_numpy, found))
+    own_q, *posteriors = map(torch.from_numpy, found)
+    network.refit_classes(own_q if q is None else torch.from_numpy(q), *posteriors)
     return found
 
 

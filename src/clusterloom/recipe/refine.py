@@ -42,7 +42,7 @@ def refine(
     mu: np.ndarray,
     log_var: np.ndarray,
 ) -> None:
-    """Give the network a `Refiner` and train it; nothing else of the network changes.
+    """Give the network a `Refiner` and train it, from the weights of one that it has; nothing else of it changes.
 
     Args:
         network: With its final clusters and class covariances.
@@ -55,6 +55,9 @@ def refine(
     """
     with fresh_weights(plan.seed, "refine"):
         refiner = Refiner(network.image_shape, network.latent_dim, network.n_clusters)
+    if network.refiner is not None:  # of the same network before it was fitted again, with other clusters
+        state = network.refiner.state_dict()
+        refiner.load_state_dict({k: v for k, v in state.items() if not k.startswith("latents.")}, strict=False)
     refiner.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.refiner = refiner.to(run.compute.device)
     posteriors = np.hstack([mu, log_var])

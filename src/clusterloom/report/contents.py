@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,10 +23,12 @@ from clusterloom.report.origin import (
     evidence_of,
     python_call,
     recipe_of,
+    scored_rows,
     settings_rows,
 )
 from clusterloom.report.places import Places, places
 from clusterloom.report.thumbnails import photograph, raster
+from clusterloom.tables import Labels
 
 if TYPE_CHECKING:
     from clusterloom.estimators.base import ImageClusterer
@@ -106,7 +108,7 @@ def contents(subject: Subject) -> Contents:
         silhouette=None if said is None else sampled_silhouette_score(said.latents, said.labels),
         outliers=[] if seen is None else outliers(seen),
         places=None if seen is None else places(seen, shown),
-        evaluation=None if seen is None else evaluation(seen),
+        evaluation=None if seen is None else evaluation(_scored(model, seen)),
         panels=charts.loss_panels(model.history_),
         stages=charts.stage_rows(model.history_),
         evidence=charts.evidence_panels(evidence_of(model)),
@@ -132,12 +134,24 @@ def _places(model: ImageClusterer, seen: Seen | None) -> np.ndarray:
     return cluster_places(seen.own.middles, seen.own.position, seen.corrections)
 
 
+def _scored(model: ImageClusterer, seen: Seen) -> Seen:
+    """What scores against labels are of: the images that the model has heard no correction about."""
+    rows = scored_rows(model, seen.images)
+    if seen.labels is None or seen.totals is not None or len(rows) == len(seen.images):
+        return seen
+    uncorrected = None if seen.uncorrected is None else seen.uncorrected.of(rows)
+    labels = Labels(seen.labels.numbers[rows], seen.labels.names)
+    return replace(seen, predictions=seen.predictions.of(rows), uncorrected=uncorrected, labels=labels)
+
+
 def _corrected(seen: Seen) -> str:
     """What a user has corrected, in words; "" where nothing."""
     if seen.corrections is None:
         return ""
     moved = int((seen.corrections.labels != seen.own.labels).sum())
     looked_at = int((seen.corrections.marks > 0).sum())
+    if not moved and not looked_at:  # they are named alone
+        return ""
     return f"Corrected by hand: {moved:,} images are in another cluster than the model's, {looked_at:,} were looked at."
 
 

@@ -110,7 +110,7 @@ def _seen(
     own = predict_images(model, images, progress)
     assignment = None
     if corrections_of is not None:
-        assignment = read_assignment(corrections_of, images, own.labels, own.n_clusters, progress)
+        assignment = read_assignment(corrections_of, images, own.labels, own.n_clusters, model.cluster_names_, progress)
     if assignment is None:
         return Seen(images, own, labels)
     corrected = replace(

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from clusterloom.errors import printable
+from clusterloom.model_dir.card import corrections_text
 from clusterloom.networks.backbone import DISCLOSURE
 from clusterloom.recipe.cluster_count import Evidence
 from clusterloom.report.numbers import duration, plain
 
 if TYPE_CHECKING:
+    from clusterloom.data.images import ImageSet
     from clusterloom.estimators.base import ImageClusterer
 
 METHODS = {
@@ -36,6 +40,8 @@ def evidence_of(model: ImageClusterer) -> list[Evidence]:
 
 def python_call(model: ImageClusterer) -> str:
     """What makes the model again in Python: the parameters that are not the defaults, and the seed."""
+    if len(model.corrected_):
+        return "model.refit(images, answers)"
     defaults = type(model)().get_params()
     changed = {k: v for k, v in model.get_params().items() if k not in _NOT_SETTINGS and v != defaults[k]}
     changed |= {"random_state": model.about_["seed"]}
@@ -64,6 +70,7 @@ def about_rows(model: ImageClusterer) -> list[tuple[str, str]]:
         "device": f"{about['device']}, {about['precision']}, {threads}",
         "processes": str(about["processes"]),
         "new images": "refined by a second decoder" if model.refines else "",
+        "corrections": corrections_text(recipe.get("corrections")),
         "pretrained backbone": _backbone_text(recipe.get("backbone")),
         "views, chosen from the images": ", ".join(views),
         "spaces that the first clusters follow": ", ".join(f"{name} {alike:.2f}" for name, alike in spaces),
@@ -73,9 +80,19 @@ def about_rows(model: ImageClusterer) -> list[tuple[str, str]]:
 
 
 def disclosure(model: ImageClusterer) -> str:
-    """What to say beside every result of a model with a pretrained backbone; nothing for others."""
-    name = getattr(model, "backbone", None)
-    return "" if name is None else f"with the pretrained backbone {printable(name)}: {DISCLOSURE}"
+    """What to say beside every result of a model that knows more than its images told it; nothing for others."""
+    name, corrected = getattr(model, "backbone", None), len(model.corrected_)
+    backbone = "" if name is None else f"with the pretrained backbone {printable(name)}: {DISCLOSURE}"
+    return "; ".join(filter(None, [backbone, f"fitted to {corrected:,} images corrected by hand" if corrected else ""]))
+
+
+def scored_rows(model: ImageClusterer, images: ImageSet) -> np.ndarray:
+    """Rows of the images that a model's scores are of: those that it has heard no correction about, ascending."""
+    rows = np.arange(len(images))
+    if not len(model.corrected_) or model.about_.get("data_sha256") != images.fingerprint():
+        return rows
+    others = np.setdiff1d(rows, model.corrected_)
+    return others if len(others) else rows
 
 
 def _backbone_text(backbone: dict[str, Any] | None) -> str:

@@ -9,7 +9,7 @@ const STRIP = 16;
 const MOST_PARTS = 8;
 const ZOOM = 1.5;
 
-function open(title, ...contents) {
+export function openDialog(title, ...contents) {
   const dialog = byId("dialog");
   dialog.replaceChildren(h("h2", { id: "dialog-title", tabindex: "-1" }, title), ...contents);
   if (!dialog.open) dialog.showModal();
@@ -29,7 +29,7 @@ function taking(label, act, props = {}) {
   return button;
 }
 
-const leaving = (text = "Leave it") => h("button", { type: "button", onclick: close }, text);
+export const leaving = (text = "Leave it") => h("button", { type: "button", onclick: close }, text);
 
 /** Show a cluster beside another one, at first the nearest, and merge them if the user says so. */
 export function openMerge(cluster, other = cluster.next) {
@@ -49,7 +49,7 @@ export function openMerge(cluster, other = cluster.next) {
     await store.edit({ op: "merge", clusters: [cluster.number, k], into: cluster.number }, `${title} is now part of ${cluster.title}`, revision);
   };
   const nearest = cluster.next === null ? "" : `The nearest is ${store.title(cluster.next)}: images of ${cluster.title} have ${chance(cluster.next_share)} for it on average.`;
-  open(`Merge another cluster into ${cluster.title}?`,
+  openDialog(`Merge another cluster into ${cluster.title}?`,
     h("p", { class: "quiet" }, nearest),
     h("label", { class: "field" }, "Merge with", choice),
     sides,
@@ -83,7 +83,7 @@ export async function openSplit(cluster) {
   };
   parts.addEventListener("input", look);
   if (!(await look())) return;
-  open(`Split ${cluster.title}?`,
+  openDialog(`Split ${cluster.title}?`,
     h("p", { class: "quiet" }, "A mixture of normal distributions on its latents. The most typical images of each part:"),
     h("label", { class: "field" }, "Parts", parts),
     preview,
@@ -100,7 +100,7 @@ export async function openHistory() {
     await store.edit({ op, times }, text, revision);
   };
   const item = (text, button) => h("li", {}, h("span", {}, text), button);
-  open("Edits",
+  openDialog("Edits",
     h("p", { class: "quiet" }, total ? `${count(total, "edit")}, the last one first${total > done.length ? `; the last ${number(done.length)} of them` : ""}. They are kept in ${store.state.journal}.` : "Nothing has been edited yet."),
     h("ol", { class: "history" },
       undone.map((text, i) => h("li", { class: "quiet" }, h("span", {}, `taken back: ${text}`), h("button", { type: "button", onclick: back(i + 1, "redo", `Done again, up to: ${text}`) }, "Do again up to here"))).reverse(),
@@ -128,7 +128,7 @@ export function openLarge(row, title) {
     if (event.key === "+" || event.key === "=") set(zoom * ZOOM);
     else if (event.key === "-") set(zoom / ZOOM);
   });
-  open(title, frame,
+  openDialog(title, frame,
     h("div", { class: "row end" }, figure,
       h("button", { type: "button", "aria-label": "Zoom in", onclick: () => set(zoom * ZOOM) }, "+"),
       h("button", { type: "button", "aria-label": "Zoom out", onclick: () => set(zoom / ZOOM) }, "−"),

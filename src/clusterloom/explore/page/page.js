@@ -11,6 +11,7 @@ import { GalleryView } from "./gallery.js";
 import { Dimensions, NewImages, Walk } from "./generate.js";
 import { LabelsView } from "./labels.js";
 import { MapView } from "./map/view.js";
+import { Refit } from "./refit.js";
 import { ReviewView } from "./review.js";
 import { store } from "./store.js";
 
@@ -24,6 +25,7 @@ const gallery = new GalleryView();
 const makers = { "new-images": new NewImages(), walk: new Walk(), dimensions: new Dimensions() };
 const views = { gallery, review: new ReviewView(), labels: new LabelsView() };
 new FilterBar();
+new Refit();
 new Drop(() => openView("try"), (brought) => {
   openView("map");
   map.showBrought(brought);

@@ -1,4 +1,4 @@
-// The queue of doubt: one image after the other, the most doubtful first, and a key for what to do with each.
+// The queue of doubt: one image after the other, those whose answer tells most first, and a key for what to do with each.
 
 import { attempt, getJson, imageUrl, postJson } from "./api.js";
 import { dot } from "./colours.js";
@@ -23,13 +23,14 @@ export class ReviewView {
     return document.body.dataset.view === "review" && store.ready;
   }
 
-  /** Show the most doubtful image that nobody has looked at. */
+  /** Show the next image that nobody has looked at. */
   async show() {
-    if (!this.#isOpen) return;
+    if (this.#isOpen) await attempt(() => store.need("question"));
+    if (!this.#isOpen || !store.columns.question) return;
     if (this.labels !== store.labels) this.known.clear();
     if (this.cluster !== store.cluster || this.visible !== store.visible) this.skipped.clear();
     Object.assign(this, { labels: store.labels, cluster: store.cluster, visible: store.visible });
-    const queue = store.inOrder(store.cluster, "doubtful");
+    const queue = store.inOrder(store.cluster, "question");
     const open = queue.filter((row) => store.marks[row] === 0 && !this.skipped.has(row));
     const [row, next] = open;
     this.row = row ?? null;
@@ -57,8 +58,7 @@ export class ReviewView {
 
   #draw({ details, runnerUp, own, others }, queue, open) {
     const marked = queue.reduce((count, row) => count + (store.marks[row] ? 1 : 0), 0);
-    const sure = open.findIndex((row) => store.columns.confidence[row] >= SURE); // they are in the order of doubt
-    const doubts = sure < 0 ? open.length : sure;
+    const doubts = open.reduce((count, row) => count + (store.columns.confidence[row] < SURE ? 1 : 0), 0);
     const key = (text, name, act, props = {}) => h("button", { type: "button", "aria-keyshortcuts": name, onclick: act, ...props }, text, h("kbd", { "aria-hidden": "true" }, name));
     const to = h("select", { id: "review-to", "aria-label": "Move to another cluster", onchange: () => to.value !== "" && this.#move(to.value === "new" ? store.state.next_number : Number(to.value)) },
       h("option", { value: "" }, "Move to…"),

@@ -108,6 +108,11 @@ class Store extends EventTarget {
     this.selected = new Uint8Array(images);
   }
 
+  /** Have an order that is not there from the start: it takes the server a moment to make. */
+  async need(order) {
+    this.columns[order] ??= new Float32Array(await getBytes(`/api/columns/${order}`));
+  }
+
   async #newLabels(revision) {
     const bytes = await getBytes("/api/labels");
     this.#labelsRevision = revision; // they may be newer already; the next state asks for them again
@@ -173,7 +178,7 @@ class Store extends EventTarget {
     return count;
   }
 
-  /** The same rows, in an order: "typical", "doubtful", "score" or "data". */
+  /** The same rows, in an order: "typical", "doubtful", "question", "score" or "data". */
   inOrder(cluster, order) {
     if (!this.columns[order]) return Uint32Array.from(this.rowsOf(cluster));
     return this.#sorted(order).filter((row) => (cluster === null || this.labels[row] === cluster) && this.isVisible(row));

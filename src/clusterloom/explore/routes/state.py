@@ -16,7 +16,9 @@ from clusterloom.palette import Style, styles
 _STRIP = 16  # typical images beside each cluster
 _HAS_PYARROW = importlib.util.find_spec("pyarrow") is not None
 
-Column: TypeAlias = Literal["position", "confidence", "typical", "doubtful", "score", "outlier", "model", "class"]
+Column: TypeAlias = Literal[
+    "position", "confidence", "typical", "doubtful", "question", "score", "outlier", "model", "class"
+]
 
 # Little-endian. Of the orders and of the score the place from 0 to 1; of an image without a score nan.
 _COLUMNS: Mapping[str, tuple[str, Callable[[Collection], np.ndarray]]] = {
@@ -24,6 +26,7 @@ _COLUMNS: Mapping[str, tuple[str, Callable[[Collection], np.ndarray]]] = {
     "confidence": ("<f4", lambda collection: collection.predictions.confidence),
     "typical": ("<f4", lambda collection: collection.ranks["typical"]),
     "doubtful": ("<f4", lambda collection: collection.ranks["doubtful"]),
+    "question": ("<f4", lambda collection: collection.question_ranks),
     "score": ("<f4", lambda collection: collection.score_ranks),
     "outlier": ("u1", lambda collection: collection.predictions.outlier),
     "model": ("<u2", lambda collection: collection.predictions.labels),

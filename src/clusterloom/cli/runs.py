@@ -1,0 +1,110 @@
+"""What `fit` and `refit` share: the folder of an unfinished run, and what is said of a model that is finished."""
+
+import shlex
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from clusterloom.console import Output
+    from clusterloom.data import ImageSet
+
+_SURE = 0.8  # a probability below it is counted as doubtful
+
+
+def check_run_dir(run_dir: str, out: Path, resume: bool, overwrite: bool) -> None:
+    """Refuse to begin where an unfinished run would be lost.
+
+    Raises:
+        SettingsError: one is there, and it is neither to be taken up nor to go.
+    """
+    from clusterloom.console import is_main_process
+    from clusterloom.errors import SettingsError, printable
+    from clusterloom.training.run_folder import checkpoints_in
+
+    if is_main_process() and not (resume or overwrite) and checkpoints_in(run_dir):
+        raise SettingsError(
+            f"an unfinished run of {printable(str(out))} is there; --resume goes on with it (same settings and "
+            "images), --overwrite begins again"
+        )
+
+
+def origin(images: "ImageSet", command: str) -> dict[str, str]:
+    """What a model says of the images and of the command that made it."""
+    from clusterloom.data.boundary import without_secrets
+    from clusterloom.errors import printable
+
+    command = without_secrets(command)
+    return {"data": printable(images.name), "data_sha256": images.fingerprint(), "command": command}
+
+
+def remove_run(place: str) -> None:
+    """Remove what only an unfinished run needs; a tracker's logs stay."""
+    from clusterloom.data.addresses import is_address
+    from clusterloom.training.run_folder import CHECKPOINTS, remove_checkpoints
+
+    if is_address(place):
+        remove_checkpoints(place)
+        return
+    run_dir = Path(place)
+    unfinished = run_dir.glob(f".{CHECKPOINTS}.*")  # by a process that was killed a moment ago
+    for path in (*run_dir.glob(CHECKPOINTS), *unfinished, run_dir / "metrics.jsonl"):
+        path.unlink(missing_ok=True)
+    if run_dir.is_dir() and not any(run_dir.iterdir()):
+        shutil.rmtree(run_dir)
+
+
+def found(estimator: Any, out: Path) -> dict[str, Any]:
+    """The clusters that were found, as JSON values."""
+    import numpy as np
+
+    from clusterloom.recipe.cluster_count import best_counts, doubt_about
+    from clusterloom.report.origin import disclosure, evidence_of
+
+    rows: list[dict[str, Any]] = []
+    scored = np.ones(len(estimator.labels_), bool)
+    scored[estimator.corrected_] = False
+    for k, size in enumerate(estimator.cluster_sizes_):
+        confidence = estimator.confidences_[scored & (estimator.labels_ == k)]
+        mean = float(confidence.mean()) if len(confidence) else None
+        rows.append(
+            {"cluster": k, "images": int(size), "confidence": mean, "doubtful": int((confidence < _SURE).sum())}
+        )
+        if name := estimator.cluster_names_[k]:
+            rows[-1]["name"] = name
+    result: dict[str, Any] = {"model": str(out), "clusters": rows, "seconds": estimator.about_["training_seconds"]}
+    if estimator.labelled_rows_ is not None:
+        result["of_a_sample"] = len(estimator.labelled_rows_)
+    if evidence := evidence_of(estimator):
+        result["number_of_clusters"] = {"best": best_counts(evidence), "doubt": doubt_about(evidence)}
+    return {**result, "note": note} if (note := disclosure(estimator)) else result
+
+
+def tell(estimator: Any, out: Path, source: list[str], output: "Output") -> None:
+    """The clusters that were found, and what to type next."""
+    from rich.table import Table
+
+    from clusterloom.data.boundary import without_secrets
+    from clusterloom.errors import printable
+    from clusterloom.report.origin import recipe_of
+
+    about = found(estimator, out)
+    sampled = about.get("of_a_sample")
+    captions = [f"of {sampled:,} images chosen at random" if sampled else None, about.get("note")]
+    caption = "; ".join(filter(None, captions)) or None
+    table = Table("cluster", "images", "mean probability", f"doubtful (below {_SURE:.0%})", caption=caption)
+    for row in about["clusters"]:
+        mean = "" if row["confidence"] is None else f"{row['confidence']:.3f}"
+        table.add_row(
+            printable(f"{row['cluster']} {row.get('name', '')}".strip()),
+            f"{row['images']:,}",
+            mean,
+            f"{row['doubtful']:,}",
+        )
+    output.table(table)
+    if advice := recipe_of(estimator).get("count_advice"):
+        output.say(advice)
+    output.say(f"model: {printable(str(out))} (members of every cluster: clusters.png)")
+    output.say("next:")
+    for command in (["predict", str(out), *source, "--out", "clusters.csv"], ["explore", str(out), *source]):
+        output.say(f"  {printable(without_secrets(shlex.join(['clusterloom', *command])))}")

@@ -1,0 +1,98 @@
+"""A refit in a process of its own, which the page can watch and cancel."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from clusterloom.errors import printable
+
+_SHARE = re.compile(r"\((\d{1,3})%\)")
+_ERROR = "clusterloom: error: "
+
+
+class Refitting:
+    """`clusterloom refit` as it runs.
+
+    Args:
+        command: What to run; what it says of its progress goes to its standard error, line by line.
+        out: The model directory that it writes.
+
+    Attributes:
+        out: See above.
+        text: The last line that it said.
+        cancelled: Whether `cancel` has been called.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+
+    def __init__(self, command: Sequence[str], out: Path) -> None:
+        self.out = out
+        self.text = "starting"
+        self.cancelled = False
+        self._share = 0.0
+        self._began, self._ended = time.monotonic(), 0.0
+        self._process = subprocess.Popen(
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+        )
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._listener.is_alive()
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the new model is there."""
+        return not self.running and self._process.returncode == 0
+
+    @property
+    def share(self) -> float | None:
+        """How much of the training is done, from 0 to 1; None before it begins."""
+        return self._share or None
+
+    @property
+    def seconds(self) -> int:
+        """How long it has run."""
+        return int((self._ended or time.monotonic()) - self._began)
+
+    def cancel(self) -> None:
+        """End it; no model is written."""
+        if self.running:
+            self.cancelled = True
+            self._process.send_signal(signal.SIGTERM if sys.platform == "win32" else signal.SIGINT)
+
+    def _listen(self) -> None:
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            if line.strip():
+                self.text = printable(line.strip().removeprefix(_ERROR))
+                if line.startswith("refit, ") and (share := _SHARE.search(line)):
+                    self._share = int(share[1]) / 100
+        self._process.wait()
+        self._ended = time.monotonic()
+
+
+def free_name(model: Path) -> Path:
+    """Where the next model goes: MODEL-2 beside MODEL, MODEL-3 beside MODEL-2, the first that is not taken."""
+    counted = re.fullmatch(r"(.+)-(\d{1,6})", model.name)
+    name, number = (counted[1], int(counted[2])) if counted else (model.name, 1)
+    while True:
+        number += 1
+        path = model.with_name(f"{name}-{number}")
+        if not path.exists() and not path.with_name(path.name + ".partial").exists():
+            return path
