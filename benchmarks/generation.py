@@ -47,8 +47,8 @@ from clusterloom import ConvVAEClusterer, GuidedClusterer, VAEClusterer, load_mo
 from clusterloom.data import load_images
 from clusterloom.networks.refiner import Refiner
 from clusterloom.recipe import guided
-from clusterloom.recipe.guided import automatic_batch_size, automatic_epochs
-from clusterloom.recipe.refine import FlowObjective, refine_epochs
+from clusterloom.recipe.budget import automatic_batch_size, automatic_epochs, refine_epochs
+from clusterloom.recipe.refine import FlowObjective
 from clusterloom.training.loop import Trainer
 from clusterloom.training.plan import TrainingPlan
 from paper.classifier import Classifier, trained_classifier

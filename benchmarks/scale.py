@@ -53,11 +53,9 @@ _BLOCK = 10_000
 _BUDGETED = """
 import sys
 from clusterloom.cli.program import run
-from clusterloom.estimators import guided as estimator
-from clusterloom.recipe import guided as recipe
+from clusterloom.recipe import budget
 
-recipe.MAX_VISITED = estimator.MAX_VISITED = {0}
-recipe.MAX_EMBEDDED = {0} // 10
+budget.MAX_VISITED, budget.MAX_EMBEDDED = {0}, {0} // 10
 sys.exit(run(sys.argv[1:]))
 """
 _POLL_SECONDS = 0.2

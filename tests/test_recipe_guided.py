@@ -9,6 +9,7 @@ from sklearn.datasets import load_digits
 from clusterloom import GuidedClusterer, ModelError, SettingsError
 from clusterloom.device import Compute
 from clusterloom.metrics import clustering_accuracy_score
+from clusterloom.recipe import budget as budgets
 from clusterloom.recipe import guided
 from clusterloom.training.loop import DivergedError, Trainer
 from clusterloom.training.plan import one_cycle
@@ -51,7 +52,7 @@ def test_work_between_epochs_tells_how_far_it_is(monkeypatch):
 
 @pytest.mark.parametrize("total", [3, 4, 5, 6, 16, 24, 41])
 def test_epochs_are_divided_without_a_remainder_and_every_stage_has_one(total):
-    epochs = guided.Epochs.split(total)
+    epochs = budgets.Epochs.split(total)
     parts = epochs.represent, epochs.first_fit, epochs.second_fit
     assert sum(parts) == total
     assert min(parts) >= 1
@@ -144,7 +145,7 @@ def test_divergence_without_clusters_keeps_nothing_and_later_keeps_the_last_epoc
 
 def test_of_large_sets_a_sample_gets_pseudo_labels(monkeypatch, tmp_path):
     """The images are read from the disk, where they are."""
-    monkeypatch.setattr(guided, "MAX_EMBEDDED", 250)
+    monkeypatch.setattr(budgets, "MAX_EMBEDDED", 250)
     images, labels = quarters(400)
     np.save(tmp_path / "images.npy", images)
     on_disk = np.load(tmp_path / "images.npy", mmap_mode="r")
@@ -163,9 +164,8 @@ def test_of_large_sets_a_sample_gets_pseudo_labels(monkeypatch, tmp_path):
 @pytest.fixture
 def budget(monkeypatch):
     """As for very many images, with 400: 100 guide, and an epoch visits 120."""
-    monkeypatch.setattr(guided, "MAX_EMBEDDED", 100)
-    monkeypatch.setattr(guided, "MAX_VISITED", 120)
-    monkeypatch.setattr("clusterloom.estimators.guided.MAX_VISITED", 120)
+    monkeypatch.setattr(budgets, "MAX_EMBEDDED", 100)
+    monkeypatch.setattr(budgets, "MAX_VISITED", 120)
     monkeypatch.setattr("clusterloom.training.plan._BLOCK", 8)
     monkeypatch.setattr("clusterloom.training.plan._GROUP", 4)
 

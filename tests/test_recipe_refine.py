@@ -8,7 +8,8 @@ from test_recipe_objectives import small_vae
 
 from clusterloom import GuidedClusterer, load_model
 from clusterloom.networks.refiner import Refiner
-from clusterloom.recipe.refine import FlowObjective, refine_epochs
+from clusterloom.recipe.budget import refine_epochs
+from clusterloom.recipe.refine import FlowObjective
 from clusterloom.training.loop import Trainer
 
 

@@ -17,15 +17,8 @@ from clusterloom.estimators.variational import VariationalClusterer
 from clusterloom.networks.backbone import Backbone, check_available
 from clusterloom.networks.vae import ClusterVAE, ConvNetworkSettings
 from clusterloom.recipe.augment import choose_views, recolouring
-from clusterloom.recipe.guided import (
-    MAX_VISITED,
-    Colours,
-    automatic_batch_size,
-    automatic_epochs,
-    most_visited,
-    train_guided,
-)
-from clusterloom.recipe.refine import refine_epochs
+from clusterloom.recipe.budget import automatic_batch_size, automatic_epochs, epoch_images, most_visited, refine_epochs
+from clusterloom.recipe.guided import Colours, train_guided
 from clusterloom.recipe.refit import NOBODY, Answers, refit_plan, train_again
 from clusterloom.settings import CommonSettings, Count, Rate, Weight, parameters_of
 from clusterloom.training.plan import TrainingPlan
@@ -126,7 +119,7 @@ class GuidedClusterer(VariationalClusterer):
     def _plan(self, settings: GuidedSettings, n_images: int, seed: int) -> TrainingPlan:
         epochs = _other_epochs(settings, n_images)
         batch_size = automatic_batch_size(n_images) if isinstance(settings.batch_size, str) else settings.batch_size
-        budget = MAX_VISITED if isinstance(settings.epochs, str) and n_images > MAX_VISITED else None
+        budget = epoch_images(n_images) if isinstance(settings.epochs, str) else None
         epochs += _refine_epochs(settings, n_images)
         return TrainingPlan(epochs, batch_size, settings.learning_rate, seed, epoch_images=budget)
 

@@ -16,9 +16,8 @@
 What each part is worth is written down in docs/guided.md.
 """
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -29,6 +28,7 @@ from clusterloom.data.images import ImageRows
 from clusterloom.inference import apply_in_batches
 from clusterloom.networks.vae import ClusterVAE
 from clusterloom.recipe.augment import choose_views, recolouring, two_views, widened
+from clusterloom.recipe.budget import Epochs, sampled_rows
 from clusterloom.recipe.cluster_count import Evidence, advice_on, best_count, best_counts, cluster_count_evidence
 from clusterloom.recipe.confidence import calibrate, expected_accuracy
 from clusterloom.recipe.fit import fit
@@ -42,8 +42,6 @@ from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.randomness import fresh_weights, numpy_generator, torch_generator
 from clusterloom.training.run import Run
 
-MAX_VISITED = 1_000_000  # of more images an epoch visits so many, so that the cost grows no further
-MAX_EMBEDDED = 100_000  # of more images a sample gets pseudo-labels: neighbours cost the square of their number
 _LAYOUTS = 2  # of each space: one alone leaves more to chance
 _COLOURS_COUNT = 0.5  # adjusted Rand index with clusters of colours from which on colours tell the kinds apart
 _OF_COLOURS = ("colours", "pixels")  # spaces that show them
@@ -54,21 +52,6 @@ _COUNTS = {"hidden": 2.0, TEXTURE: 3.0, BACKBONE: 3.0}
 _VIEWED = 5000  # images of which two views are looked at
 
 Colours: TypeAlias = Literal["auto", "use", "ignore"]
-
-
-@dataclass(frozen=True)
-class Epochs:
-    """Passes over the images in each training stage."""
-
-    represent: int
-    first_fit: int
-    second_fit: int
-
-    @classmethod
-    def split(cls, total: int) -> "Epochs":
-        """Divide a run's epochs, at least 3: half to represent, a quarter to each fit."""
-        fit = round(total / 4)
-        return cls(total - 2 * fit, fit, fit)
 
 
 def train_guided(
@@ -99,7 +82,7 @@ def train_guided(
     plan = replace(plan, schedule="one-cycle", weight_decay=1e-4)
     views = choose_views(images, seed)
 
-    rows = _sampled_rows(len(images), seed)
+    rows = sampled_rows(len(images), seed)
     sample: Any = images if len(rows) == len(images) else ImageRows(images, rows)
     # Of very many images not all are visited: those that the last stage visits, and the sample.
     last_plan = replace(plan, epochs=epochs.second_fit)
@@ -174,12 +157,6 @@ def train_guided(
         **({"count_evidence": [vars(e) for e in evidence], "count_advice": advice_on(evidence)} if evidence else {}),
         "stage_seconds": {stage: round(seconds, 1) for stage, seconds in run.stage_seconds.items()},
     }
-
-
-def _sampled_rows(n: int, seed: int) -> np.ndarray:
-    if n <= MAX_EMBEDDED:
-        return np.arange(n)
-    return np.sort(numpy_generator(seed, "sample", "embedding").permutation(n)[:MAX_EMBEDDED])
 
 
 def _of_all(function: Callable[[Tensor], Tensor], images: Any, run: Run) -> np.ndarray:
@@ -278,33 +255,3 @@ def refit_classes(network: ClusterVAE, images: Any, run: Run, q: np.ndarray | No
     own_q, *posteriors = map(torch.from_numpy, found)
     network.refit_classes(own_q if q is None else torch.from_numpy(q), *posteriors)
     return found
-
-
-def most_visited() -> int:
-    """So many different images are visited at most where epochs and their images are automatic.
-
-    Example:
-        >>> most_visited()
-        6000000
-    """
-    return Epochs.split(automatic_epochs(MAX_VISITED)).represent * MAX_VISITED
-
-
-def automatic_epochs(n_images: int) -> int:
-    """16 for 70,000 images, more or fewer with the fifth root of how many there are: 120 at most, 10 from a million on.
-
-    Example:
-        >>> [automatic_epochs(n) for n in (300, 10_000, 70_000, 1_000_000, 10_000_000)]
-        [48, 24, 16, 10, 10]
-    """
-    return min(120, math.ceil(16 * (70_000 / min(n_images, MAX_VISITED)) ** 0.2))
-
-
-def automatic_batch_size(n_images: int) -> int:
-    """The power of two from 32 to 512 that comes closest to 2,200 steps in all: small sets need steps, not big batches.
-
-    Example:
-        >>> [automatic_batch_size(n) for n in (300, 10_000, 70_000, 1_000_000)]
-        [32, 128, 512, 512]
-    """
-    return min(512, max(32, 2 ** round(math.log2(n_images * automatic_epochs(n_images) / 2200))))

@@ -15,22 +15,11 @@ from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.randomness import fresh_weights, numpy_generator, seed_for
 from clusterloom.training.run import Run
 
-_SHARE = 6  # of the epochs of the other stages one comes here
 _LARGEST_BATCH = 64  # steps count for more than images do
 _LEARNING_RATE = 2e-3
 _POINTS = 10  # latents for each dimension that a Gaussian needs
 _SAMPLE = 10_000  # images that say how far decoded ones are from real ones
 _EVEN = 0.05  # share of that error which is taken to be the same at every pixel: where none was seen some may come
-
-
-def refine_epochs(epochs: int) -> int:
-    """How many epochs the stage takes beside so many of the others: a sixth.
-
-    Example:
-        >>> [refine_epochs(epochs) for epochs in (3, 16, 24, 34)]
-        [1, 3, 4, 6]
-    """
-    return max(1, round(epochs / _SHARE))
 
 
 def refine(

@@ -20,9 +20,10 @@ from clusterloom.data.images import ImageRows
 from clusterloom.inference import apply_in_batches
 from clusterloom.networks.vae import ClusterVAE
 from clusterloom.recipe.augment import ViewSettings
+from clusterloom.recipe.budget import MAX_EMBEDDED, Epochs
 from clusterloom.recipe.confidence import calibrate
 from clusterloom.recipe.fit import fit
-from clusterloom.recipe.guided import MAX_EMBEDDED, Epochs, refit_classes
+from clusterloom.recipe.guided import refit_classes
 from clusterloom.recipe.neighbours import nearest_neighbours
 from clusterloom.recipe.refine import refine
 from clusterloom.training.plan import TrainingPlan
