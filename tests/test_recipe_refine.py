@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from recipe_helpers import QUICK, digits, textures
+from recipe_helpers import QUICK, digits, hues, textures
 from test_recipe_objectives import small_vae
 
 from clusterloom import GuidedClusterer, load_model
 from clusterloom.networks.refiner import Refiner
 from clusterloom.recipe.budget import refine_epochs
-from clusterloom.recipe.refine import FlowObjective
+from clusterloom.recipe.refine import FlowObjective, _contrasts
 from clusterloom.training.loop import Trainer
 
 
@@ -167,3 +167,24 @@ def test_a_spread_of_zero_is_one_image_and_more_is_more_varied(fitted):
     assert np.ptp(fitted.sample(3, 2, spread=0.0, random_state=0), axis=0).max() == 0
     spreads = [fitted.sample(64, 2, spread, random_state=0, checked=False).std(0).mean() for spread in (0.3, 1.0)]
     assert spreads[0] < spreads[1]
+
+
+def test_where_it_would_leave_grain_the_decoder_is_left_alone(tmp_path):
+    """Smooth pictures in many colours, too few to learn from."""
+    images, _ = hues(90)
+    model = GuidedClusterer(3, epochs=8, random_state=0).fit(images)
+    assert not model.refines
+    assert np.array_equal(model.sample(6, random_state=0), model.sample(6, random_state=0, plain=True))
+    model.save(tmp_path / "m")
+    loaded = load_model(tmp_path / "m")
+    assert not loaded.refines
+    assert np.array_equal(loaded.sample(6, random_state=1), model.sample(6, random_state=1))
+    assert "New images are soft" in (tmp_path / "m" / "README.md").read_text()
+    model.network_.refiner.helps.fill_(True)  # as it would be otherwise
+    grain = sharpness(model.sample(60, random_state=0)) / sharpness(model.sample(60, random_state=0, plain=True))
+    assert grain > 2
+
+
+def test_contrasts_are_those_of_neighbours():
+    assert _contrasts(torch.ones(1, 2, 3, 3)).sum() == 0
+    assert _contrasts(torch.tensor([0.0, 1.0, 0.0]).view(1, 1, 1, 3)).tolist() == [[1, 2, 1]]

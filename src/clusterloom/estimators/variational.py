@@ -29,7 +29,7 @@ class VariationalClusterer(ImageClusterer):
     @property
     def refines(self) -> bool:
         """Whether new images are refined by a second decoder."""
-        return self.network_.refiner is not None
+        return self.network_.refines
 
     def new_network(self, image_shape: tuple[int, int, int], n_clusters: int) -> ClusterVAE:
         """A fresh network of these settings."""

@@ -134,8 +134,14 @@ def _backbone_sections(backbone: Mapping[str, Any] | None) -> list[str]:
 
 def _refine_sections(contents: ModelContents) -> list[str]:
     """What new images are, where a second decoder makes them."""
-    if "network.refiner.deviations" not in contents.tensors:
+    if "network.refiner.helps" not in contents.tensors:
         return []
+    if not contents.tensors["network.refiner.helps"]:
+        return [
+            "## New images",
+            "New images are soft, as the decoder makes them: the second one has learned too little from these images, "
+            "and what it makes would be grainy.",
+        ]
     losses = [f"{record['loss']:,.1f}" for record in contents.history if record.get("stage") == "refine"]
     return [
         "## New images",

@@ -41,8 +41,13 @@ class Refiner(nn.Module):
         >>> decoded, z, noise = torch.rand(3, 1, 28, 28), torch.zeros(3, 16), torch.randn(3, 1, 28, 28)
         >>> refiner.refine(decoded, z, noise).shape
         torch.Size([3, 1, 28, 28])
+
+    Attributes:
+        helps: Whether what it makes is more like real images than what the first decoder makes; of few images it learns
+            too little and leaves grain. Otherwise only its latents are of use.
     """
 
+    helps: Tensor
     deviations: Tensor
     latent_deviations: Tensor
 
@@ -71,6 +76,7 @@ class Refiner(nn.Module):
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
         self.latents = LatentMixtures(n_clusters, latent_dim)
+        self.register_buffer("helps", torch.tensor(True))
         self.register_buffer("deviations", torch.ones(channels, height, width))
         self.register_buffer("latent_deviations", torch.ones(latent_dim))
 

@@ -256,13 +256,18 @@ class ClusterVAE(nn.Module):
         decoded = unflatten_channels_last(self.decoder(z), self._decoded_shape)
         return torch.sigmoid(as_float32(decoded if self.transposed is None else self.transposed(F.relu(decoded))))
 
+    @property
+    def refines(self) -> bool:
+        """Whether there is a second decoder that helps."""
+        return self.refiner is not None and bool(self.refiner.helps)
+
     def refined(self, z: Tensor, noise: Tensor) -> Tensor:
         """Sharp images (B, C, H, W) in [0, 1] of latents (B, D), for normal noise (B, C, H, W).
 
-        Without a refiner they are those of `decode`.
+        Without a refiner that helps they are those of `decode`.
         """
         decoded = self.decode(z)
-        return decoded if self.refiner is None else self.refiner.refine(decoded, z, noise)
+        return decoded if self.refiner is None or not self.refines else self.refiner.refine(decoded, z, noise)
 
     def assign(self, x: Tensor) -> Tensor:
         """Soft assignments (B, K) of images (B, C, H, W), at the posterior mean; nothing else is computed."""
