@@ -7,7 +7,8 @@ from starlette.responses import JSONResponse, Response
 
 from clusterloom.corrections.forms import ClusterNumber, Row, Rows
 from clusterloom.data.boundary import reason
-from clusterloom.data.convert import SIXTEEN_BITS, Target, read_header, read_picture
+from clusterloom.data.convert import SIXTEEN_BITS
+from clusterloom.data.one_picture import Target, read_header, read_picture
 from clusterloom.errors import DataError
 from clusterloom.explore.collection import NotFoundError
 from clusterloom.explore.requests import Count, FewRows, RowText, SearchText
