@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from explore_browser import CONTRAST, needs_chromium, said, until, wait_for_map
-from explore_helpers import served
+from explore_helpers import folder_session, served
 from PIL import Image
 
 pytest_plugins = ("explore_browser",)
@@ -446,6 +446,37 @@ def test_an_image_is_enlarged_and_tiles_too(open_page):
     page.locator("#tile-size").fill("200")
     assert page.locator("#gallery .tile").first.bounding_box()["width"] > 2 * small
     page.locator("#tile-size").fill("76")
+
+
+@every_width
+def test_the_large_view_shows_the_file_and_what_the_model_sees(browser, tmp_path, width):
+    session = folder_session(tmp_path)
+    model, collection = session.model, session.collection
+    name = collection.images.ids[50]
+    Image.new("RGB", (300, 200), (10, 120, 250)).save(session.source / name)  # larger by now than what was read
+    with served(session) as client:
+        page = browser.new_context(viewport=SIZES[width]).new_page()
+        page.goto(client.address)
+        page.wait_for_selector("html[data-started]")
+        look_at(page, session, name.rpartition("/")[2])
+        if not page.locator("#enlarge").is_visible():
+            page.get_by_role("button", name="Image", exact=True).click()
+        page.click("#enlarge")
+        until(page, "document.querySelector('dialog .zoomed img').naturalWidth === 300")
+        assert page.evaluate("document.querySelector('dialog').getBoundingClientRect().right") <= width
+        page.click("#as-seen")
+        until(page, f"document.querySelector('dialog .zoomed img').naturalWidth === {model.image_shape_[1]}")
+        assert page.locator("#as-seen").get_attribute("aria-pressed") == "true"
+        page.click("#as-seen")
+        until(page, "document.querySelector('dialog .zoomed img').naturalWidth === 300")
+        page.context.close()
+        (session.source / name).write_bytes(b"no picture")
+        status, _, body = client.get("/original/50.png")
+        assert (status, b"cannot be read" in body) == (400, True)
+        (session.source / name).unlink()
+        assert client.get("/original/50.png")[0] == 404
+        assert client.get("/original/90.png")[0] == 404
+        assert client.get("/original/..%2F50.png")[0] == 404
 
 
 # The server

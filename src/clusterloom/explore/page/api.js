@@ -44,6 +44,7 @@ export const upload = async (file) => {
   return (await ask("/api/drop", { method: "POST", headers, body: file })).json();
 };
 
+export const originalUrl = (row) => `/original/${row}.png?v=${start.version}`;
 export const imageUrl = (row) => `/image/${row}.png?v=${start.version}`;
 /** The picture that a tile was cut from, as it is coloured after an edit. */
 export const placeUrl = (row, revision) => `/place/${row}.png?r=${revision}`;

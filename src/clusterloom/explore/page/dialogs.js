@@ -1,6 +1,6 @@
 // What is asked before a cluster is merged or split, the list of edits, and an image in large.
 
-import { attempt, getJson, imageUrl, postJson, spriteUrl } from "./api.js";
+import { attempt, getJson, imageUrl, originalUrl, postJson, spriteUrl } from "./api.js";
 import { dot } from "./colours.js";
 import { byId, chance, count, fillClusters, h, number } from "./dom.js";
 import { store } from "./store.js";
@@ -109,9 +109,18 @@ export async function openHistory() {
   byId("dialog-title").focus();
 }
 
-/** An image as large as the window, to look into. */
+/** An image as large as the window, to look into: its file where there is one, and what the model sees of it. */
 export function openLarge(row, title) {
-  const image = h("img", { src: imageUrl(row), alt: `image ${title}` });
+  const hasFile = store.state.data?.linkable ?? false;
+  const image = h("img", { alt: `image ${title}`, onerror: () => show(false) }); // the file may be gone
+  const sees = h("button", { type: "button", id: "as-seen", hidden: !hasFile, onclick: () => show(sees.getAttribute("aria-pressed") === "true") }, "As the model sees it");
+  const show = (original) => {
+    image.classList.toggle("original", original);
+    sees.setAttribute("aria-pressed", !original);
+    const url = original ? originalUrl(row) : imageUrl(row);
+    if (image.getAttribute("src") !== url) image.src = url;
+  };
+  show(hasFile);
   const frame = h("div", { class: "zoomed", tabindex: "0", "aria-label": "The image; plus and minus zoom, arrow keys move" }, image);
   let zoom = 1;
   const set = (next) => {
@@ -129,7 +138,7 @@ export function openLarge(row, title) {
     else if (event.key === "-") set(zoom / ZOOM);
   });
   openDialog(title, frame,
-    h("div", { class: "row end" }, figure,
+    h("div", { class: "row end" }, sees, figure,
       h("button", { type: "button", "aria-label": "Zoom in", onclick: () => set(zoom * ZOOM) }, "+"),
       h("button", { type: "button", "aria-label": "Zoom out", onclick: () => set(zoom / ZOOM) }, "−"),
       leaving("Close")));

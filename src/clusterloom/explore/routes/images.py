@@ -1,9 +1,15 @@
 """Images that are there: one by one, on sheets, by their rows, found by their ids or by likeness."""
 
+import threading
+
 import numpy as np
 from starlette.responses import JSONResponse, Response
 
 from clusterloom.corrections.forms import ClusterNumber, Row, Rows
+from clusterloom.data.boundary import reason
+from clusterloom.data.convert import SIXTEEN_BITS
+from clusterloom.data.one_picture import Target, read_header, read_picture
+from clusterloom.errors import DataError
 from clusterloom.explore.collection import NotFoundError
 from clusterloom.explore.requests import Count, FewRows, RowText, SearchText
 from clusterloom.explore.session import Session
@@ -12,12 +18,40 @@ from clusterloom.mosaics import assembled, outlined, tinted
 from clusterloom.pictures import to_picture
 
 _TOP = 5
+_ORIGINAL_PIXELS = 2048  # of the longer side
+_ONE_FILE = threading.Lock()  # a picture of the largest size allowed takes hundreds of megabytes
 _PLACE_PIXELS = 288  # of the longer side: what the panel has room for
 
 
 def image(session: Session, row: Row, v: str = "") -> Response:
     """One image as the model sees it."""
     return _kept(session, v, png_response(to_picture(session.collection.pixels([row])[0])))
+
+
+def original(session: Session, row: Row, v: str = "") -> Response:
+    """The file that an image was read from, in its own size up to 2,048 pixels a side, and in its own colours."""
+    collection, model = session.collection, session.model
+    collection.check(row)
+    path = None if session.source is None else session.source / collection.images.ids[row]
+    if path is None or not path.is_file():  # an id is what the reader found in the folder; a page sends its number
+        raise NotFoundError(f"image {row} has no file of its own")
+    own_range, picks, channels = model.pixel_range_, model.reading_.get("channels"), model.image_shape_[2]
+    try:
+        with _ONE_FILE:
+            header = read_header(str(path))
+            scale = min(1.0, _ORIGINAL_PIXELS / max(header.height, header.width))
+            target = Target(
+                max(1, round(scale * header.height)),
+                max(1, round(scale * header.width)),
+                3 if picks is None and channels in (1, 3) else channels,
+                SIXTEEN_BITS if own_range == (0.0, 1.0) else own_range,
+                None if picks is None else tuple(picks),
+            )
+            pixels = read_picture(str(path), target).pixels[0, 0]
+    except Exception as error:  # decoders raise nearly anything on a file that has been damaged since
+        raise DataError(f"this picture cannot be read: {reason(error)}") from error
+    shown = pixels if pixels.shape[-1] in (1, 3) and picks is None else model.shown(pixels)
+    return _kept(session, v, png_response(to_picture(shown)))
 
 
 def sprites(session: Session, rows: RowText, v: str = "") -> Response:
