@@ -24,7 +24,7 @@ frequent class it is.
 
 `copied_share` is the share of new images that lie nearer to a training image, in pixels, than 99 of 100 real ones that
 are held out; a perfect model has .01. `sharpness_ratio` is the mean squared Laplacian over that of real images. Seconds
-are the processor's.
+are the processor's; of a fit that was interrupted they are not known.
 """
 
 import argparse
@@ -184,13 +184,15 @@ def fitted(dataset, method, seed, data, models, epochs):
         watched(*arguments)
         spent.append(time.process_time() - started)
 
+    taken_up = Path(f"{path}.run").exists()
     guided.refine = watch
     started = time.process_time()
     try:
         model.fit(data.train)
     finally:
         guided.refine = watched
-    model.about_["seconds_fit"] = round(time.process_time() - started, 1)
+    # What an earlier session of the run took is not known.
+    model.about_["seconds_fit"] = None if taken_up else round(time.process_time() - started, 1)
     model.about_["seconds_refine"] = round(sum(spent), 1)
     model.save(path)
     return model

@@ -1,48 +1,65 @@
 """Pictures of new images for README and docs: for each cluster real members above, new ones below.
 
     clusterloom fit fashion-mnist --limit 10000 -k 10 --out fashion-model
-    python docs/new_images.py fashion-model fashion-mnist --limit 10000
+    python docs/new_images.py fashion-model fashion-mnist --limit 10000               # new-images-fashion-mnist.png
+    python docs/new_images.py mnist-model mnist --limit 10000 --beside                # clusters-mnist.png
 
-Members are drawn at random, as new images are; neither is chosen by how it looks. Writes new-images-NAME.png, and
-clusters-NAME.png with the most typical members beside new images.
+Members are drawn at random, as new images are; neither is chosen by how it looks. With --beside the most typical
+members stand on the left and new images on the right.
 """
 
 import argparse
 from pathlib import Path
 
 import numpy as np
-from screenshots import IMAGES, clusters_and_new_images
 
 from clusterloom import load_images, load_model
-from clusterloom.pictures import image_grid, to_uint8
+from clusterloom.pictures import image_grid, side_by_side, to_uint8
+from clusterloom.predictions import Predictions
 
-COLUMNS = 20
+IMAGES = Path(__file__).parent / "images"
+COLUMNS, BESIDE_COLUMNS = 20, 6
 
 
-def real_above_new(model, data, limit, name):
-    fitted = load_model(model)
-    images = load_images(data, limit=limit)
-    labels, rng = fitted.predict(images), np.random.default_rng(0)
+def new(model, cluster, n):
+    """New images (n, H, W, C), uint8."""
+    return to_uint8(model.shown(model.to_unit(model.sample(n, cluster, random_state=cluster))))
+
+
+def real_above_new(model, images):
+    """Two rows for each cluster."""
+    labels, rng = model.predict(images), np.random.default_rng(0)
     rows, names = [], []
-    for k in np.flatnonzero(fitted.cluster_sizes_):
+    for k in np.flatnonzero(model.cluster_sizes_).tolist():
         members = rng.permutation(np.flatnonzero(labels == k))[:COLUMNS]
-        rows += [
-            images.shown(np.sort(members)),
-            to_uint8(fitted.shown(fitted.to_unit(fitted.sample(COLUMNS, k, random_state=k)))),
-        ]
+        rows += [images.shown(np.sort(members)), new(model, k, COLUMNS)]
         names += [f"{k} real", "new"]
-    image_grid(rows, names).save(IMAGES / f"{name}.png", optimize=True)
+    return image_grid(rows, names)
+
+
+def typical_beside_new(model, images):
+    """A row for each cluster."""
+    predictions = Predictions(**model.predictions(images))
+    clusters = range(model.n_clusters_)
+    typical = [images.shown(predictions.typical(k, BESIDE_COLUMNS)) for k in clusters]
+    halves = {
+        "the most typical images of each cluster": image_grid(typical, [f"cluster {k}" for k in clusters], smallest=56),
+        "new images of the same cluster": image_grid([new(model, k, BESIDE_COLUMNS) for k in clusters], smallest=56),
+    }
+    return side_by_side(halves)
 
 
 def main():
+    """Draw one of them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model")
     parser.add_argument("data")
     parser.add_argument("--limit", type=int)
+    parser.add_argument("--beside", action="store_true", help="the most typical members on the left, new on the right")
     options = parser.parse_args()
-    name = Path(options.data).stem
-    real_above_new(options.model, options.data, options.limit, f"new-images-{name}")
-    clusters_and_new_images(options.model, options.data, options.limit, f"clusters-{name}")
+    model, images = load_model(options.model), load_images(options.data, limit=options.limit)
+    kind, draw = ("clusters", typical_beside_new) if options.beside else ("new-images", real_above_new)
+    draw(model, images).save(IMAGES / f"{kind}-{Path(options.data).stem}.png", optimize=True)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""The pictures of docs/images that need a model of Fashion-MNIST, taken anew: local page, report, clusters.
+"""The pictures of docs/images that need a model of Fashion-MNIST, taken anew: local page and report.
 
     clusterloom fit fashion-mnist --limit 10000 -k 10 --out fashion-model
-    python docs/screenshots.py fashion-model fashion-mnist --limit 10000
+    python docs/screenshots.py fashion-model fashion-mnist
 
-`--limit` is that of the fit; page and report show all images. Cluster 7 was ankle boots, cluster 0 pullovers and coats.
-Needs Playwright (a test dependency) and Debian's `chromium`. The tutorial's pictures are made by docs/tutorial.py.
+Page and report show all images. Cluster 7 was ankle boots, cluster 0 pullovers and coats. Needs Playwright (a test
+dependency) and Debian's `chromium`. docs/tutorial.py makes the pictures of the tutorial, docs/new_images.py those
+of new images.
 """
 
 import argparse
@@ -18,10 +19,6 @@ import tempfile
 from pathlib import Path
 
 from PIL import Image
-
-from clusterloom import load_images, load_model
-from clusterloom.pictures import image_grid, side_by_side
-from clusterloom.predictions import Predictions
 
 IMAGES = Path(__file__).parent / "images"
 # The page prefers a plain canvas to WebGL in software; the pictures show what most people see.
@@ -125,29 +122,12 @@ def take_report(page, model, data, name):
         take(page, name)
 
 
-def clusters_and_new_images(model, data, limit, name, columns=6):
-    """A row for each cluster: its most typical images, and new ones."""
-    fitted = load_model(model)
-    images = load_images(data, limit=limit)
-    predictions = Predictions(**fitted.predictions(images))
-    clusters = range(fitted.n_clusters_)
-    typical = [images.images[predictions.typical(k, columns)] for k in clusters]
-    new = [fitted.to_unit(fitted.sample(columns, k, random_state=k)) for k in clusters]
-    halves = {
-        "the most typical images of each cluster": image_grid(typical, [f"cluster {k}" for k in clusters], smallest=56),
-        "new images of the same cluster": image_grid(new, smallest=56),
-    }
-    side_by_side(halves).save(IMAGES / f"{name}.png", optimize=True)
-
-
 def main():
     """Take them all."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model")
     parser.add_argument("data")
-    parser.add_argument("--limit", type=int)
     options = parser.parse_args()
-    clusters_and_new_images(options.model, options.data, options.limit, f"clusters-{options.data}")
     with browser_page() as page:
         take_report(page, options.model, options.data, "report")
         with served(options.model, options.data) as address:
