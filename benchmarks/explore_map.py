@@ -104,6 +104,8 @@ def made_up(model_path, n):
     journal = Journal(model_path.with_name("made-up.sqlite"), session.model_sha256, "made up")
     session._collection = Collection(images, said, Editor(said.labels, k, journal))
     session._finished.set()
+    # What a first request would otherwise wait for.
+    _ = session.collection.ranks, session.collection.score_ranks, session.collection.styles
     with _listen(0) as listener:
         port = listener.getsockname()[1]
         app = build_app(session, port)
@@ -263,6 +265,7 @@ def spread(values):
 
 def measure(browser, address, positions, webgl, steps):
     page = browser.new_page(viewport=WINDOW)
+    page.set_default_timeout(120_000)
     if webgl:
         page.add_init_script(ANY_WEBGL)
     page.goto(address)
