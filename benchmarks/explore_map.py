@@ -1,9 +1,13 @@
 """Is the local page's map of 100,000 images smooth: moved, zoomed, pointed at, and drawn around?
 
     python benchmarks/explore_map.py --keep FOLDER    # some minutes, most of them for the model; or --smoke
+    python benchmarks/explore_map.py --points 1000000 # so many made-up points, and none of the images
 
 Needs Playwright (a test dependency) and Debian's `chromium`. The images are MNIST's 70,000 and the first 30,000 of
 Fashion-MNIST, the model a short fit of 20 clusters on 20,000 of them; both are made in FOLDER, or found there.
+
+`--points` draws clusters of points at random, and has the map show all of them: the page itself shows a sample of more
+than 200,000 images. There the model is a fit of two epochs on digits, for the map does not ask it anything.
 
 A browser without a window goes through gestures as a user makes them: drags with the mouse, turns the wheel from the
 whole map to thumbnails and back, points at images, draws a lasso around a fifth of all. Chromium's own trace then says
@@ -29,16 +33,29 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import uvicorn
 from explore import Page
 from playwright.sync_api import sync_playwright
 from provenance import RESULTS, provenance
 from rich.console import Console
 from rich.table import Table
 
+from clusterloom import load_model
+from clusterloom.corrections.editor import Editor
+from clusterloom.corrections.journal import Journal
 from clusterloom.data import load_images
+from clusterloom.data.ids import RowIds
+from clusterloom.data.images import ImageSet
+from clusterloom.explore.app import build_app
+from clusterloom.explore.collection import Collection
+from clusterloom.explore.server import _config, _listen
+from clusterloom.explore.session import Session
+from clusterloom.predictions import Predictions
 from paper.records import Records
 
 WINDOW = {"width": 1400, "height": 900}
@@ -67,6 +84,49 @@ def images_and_model(folder, smoke):
         fit += ["--limit", "600", "--set", "epochs=2"] if smoke else ["--limit", "20000", "--set", "epochs=4"]
         subprocess.run([sys.executable, "-m", "clusterloom", *fit], check=True)
     return data, model
+
+
+@contextmanager
+def made_up(model_path, n):
+    """A server in this process whose page has n made-up points; its address and their places."""
+    model, rng = load_model(model_path), np.random.default_rng(0)
+    k, dim = model.n_clusters_, model.network_.latent_dim
+    labels = rng.integers(0, k, n)
+    places = rng.uniform(0.1, 0.9, (k, 2))[labels] + rng.normal(0, 0.04, (n, 2))
+    position = np.clip(places, 0, 1).astype(np.float32)
+    proba = rng.dirichlet(np.full(k, 0.2), n).astype(np.float32) / 2
+    proba[np.arange(n), labels] += 0.5
+    latents, score = rng.standard_normal((n, dim), np.float32), rng.standard_normal(n, np.float32)
+    said = Predictions(proba, latents, score, score < -4, position)
+    pixels = np.broadcast_to(rng.integers(0, 255, model.image_shape_, np.uint8), (n, *model.image_shape_))
+    images = ImageSet(pixels, RowIds(range(n)), None, (), "made up", ())
+    session = Session(model, model_path, lambda model, progress: images)
+    journal = Journal(model_path.with_name("made-up.sqlite"), session.model_sha256, "made up")
+    session._collection = Collection(images, said, Editor(said.labels, k, journal))
+    session._finished.set()
+    # What a first request would otherwise wait for.
+    _ = session.collection.ranks, session.collection.score_ranks, session.collection.styles
+    with _listen(0) as listener:
+        port = listener.getsockname()[1]
+        app = build_app(session, port)
+        server = uvicorn.Server(_config(app))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{port}/?key={app.key}", position
+        finally:
+            server.should_exit = True
+            thread.join(20)
+
+
+@contextmanager
+def explored(data, model):
+    """A server as users start it; its address and the places of the images."""
+    server = Page(str(model), str(data), dict(os.environ))
+    try:
+        yield server.address, np.frombuffer(server.ask("GET", "/api/columns/position"), "<f4").reshape(-1, 2)
+    finally:
+        server.close()
 
 
 class Map:
@@ -205,6 +265,7 @@ def spread(values):
 
 def measure(browser, address, positions, webgl, steps):
     page = browser.new_page(viewport=WINDOW)
+    page.set_default_timeout(120_000)
     if webgl:
         page.add_init_script(ANY_WEBGL)
     page.goto(address)
@@ -224,6 +285,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--keep", type=Path, help="folder for images and model; by default a temporary one")
     parser.add_argument("--note", default="", help="words to keep with the result")
+    parser.add_argument("--points", type=int, metavar="N", help="made-up points in place of images")
+    parser.add_argument("--steps", type=int, default=120, help="of each gesture")
     parser.add_argument("--smoke", action="store_true", help="1,797 images and short gestures, nothing written")
     options = parser.parse_args()
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -232,26 +295,23 @@ def main():
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.keep or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
-        data, model = images_and_model(folder, options.smoke)
-        server = Page(str(model), str(data), dict(os.environ))
-        positions = np.frombuffer(server.ask("GET", "/api/columns/position"), "<f4").reshape(-1, 2)
+        data, model = images_and_model(folder, options.smoke or options.points)
+        server = made_up(model, options.points) if options.points else explored(data, model)
         kinds = {}
-        try:
-            with sync_playwright() as playwright:
-                for kind, arguments in KINDS.items():
-                    browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", *arguments])
-                    steps = 6 if options.smoke else 120
-                    kinds[kind] = measure(browser, server.address, positions, kind == "webgl", steps)
-                    version = browser.version
-                    browser.close()
-        finally:
-            server.close()
+        with server as (address, positions), sync_playwright() as playwright:
+            for kind, arguments in KINDS.items():
+                browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", *arguments])
+                steps = 6 if options.smoke else options.steps
+                kinds[kind] = measure(browser, address, positions, kind == "webgl", steps)
+                version = browser.version
+                browser.close()
     result = {
         "images": len(positions),
         "gestures": kinds,
         "note": options.note,
         **provenance(),
-        "command": "python benchmarks/explore_map.py",  # without the folder
+        "command": "python benchmarks/explore_map.py" + (f" --points {options.points}" if options.points else ""),
+        "steps": options.steps,
         "chromium": version,
     }
     columns = ("drawn by", "gesture", "frames", "frame", "main", "script", "longest", "> 50")

@@ -14,11 +14,17 @@ from PIL import Image
 from clusterloom import ConvVAEClusterer, GuidedClusterer, load_model
 from clusterloom.cli.explore import _refit_command
 from clusterloom.cli.options import Reading
+from clusterloom.corrections.editor import Editor
+from clusterloom.corrections.journal import Journal
 from clusterloom.data import load_images
+from clusterloom.data.ids import RowIds
+from clusterloom.data.images import ImageSet
 from clusterloom.device import threads_kept
 from clusterloom.explore.app import build_app
+from clusterloom.explore.collection import Collection
 from clusterloom.explore.server import _config, _listen
 from clusterloom.explore.session import Session
+from clusterloom.predictions import Predictions
 
 HOSTILE = ["<img src=x onerror=alert(1)>.png", '" onload="alert(2).png', "&amp;{{7*7}}.png"]
 
@@ -164,4 +170,22 @@ def guided_session(tmp_path, refit_command=None):
     session.start(lambda: None)
     assert session.wait(120)
     assert session.error is None, session.error
+    return session
+
+
+def points_session(tmp_path, position, n_clusters=3):
+    """A session whose map has images at these places, shape (N, 2); all images are the same."""
+    folder = make_folder(tmp_path / "few")
+    fit_small(load_images(folder), n_clusters).save(tmp_path / "model")
+    model, n = load_model(tmp_path / "model"), len(position)
+    proba = np.full((n, n_clusters), 0.1, np.float32)
+    proba[np.arange(n), np.arange(n) % n_clusters] = 1 - 0.1 * (n_clusters - 1)
+    latents, score = np.zeros((n, model.network_.latent_dim), np.float32), np.zeros(n, np.float32)
+    said = Predictions(proba, latents, score, np.zeros(n, bool), np.asarray(position, np.float32))
+    pixels = np.broadcast_to(np.zeros(model.image_shape_, np.uint8), (n, *model.image_shape_))
+    images = ImageSet(pixels, RowIds(range(n)), None, (), "points", ())
+    session = Session(model, tmp_path / "model", lambda model, progress: images)
+    journal = Journal(tmp_path / "points.sqlite", session.model_sha256, "points")
+    session._collection = Collection(images, said, Editor(said.labels, n_clusters, journal))
+    session._finished.set()
     return session

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from explore_browser import CONTRAST, NARROW, WIDE, labels_of, needs_chromium, said, until, wait_for_map
-from explore_helpers import HOSTILE, served
+from explore_browser import ANY_WEBGL, CONTRAST, NARROW, WIDE, labels_of, needs_chromium, said, until, wait_for_map
+from explore_helpers import HOSTILE, points_session, served
 
 from clusterloom.explore.session import Session
 
@@ -203,6 +203,71 @@ def test_without_webgl_the_map_is_drawn_all_the_same(open_page):
     wait_for_map(page)
     assert page.evaluate("document.querySelector('#map .points').getContext('2d') !== null")
     assert is_drawn(page)
+
+
+@pytest.fixture(scope="module")
+def many_points(tmp_path_factory):
+    """A server of 420,000 points, most of them in one spot, and a thousand far apart; and where those are."""
+    rng = np.random.default_rng(0)
+    position = 0.5 + rng.normal(0, 0.003, (420_000, 2))
+    apart = np.sort(rng.permutation(len(position))[:1000])
+    position[apart] = np.stack(np.divmod(np.arange(1000), 32), 1) / 31
+    with served(points_session(tmp_path_factory.mktemp("points"), position)) as client:
+        yield client, position[apart]
+
+
+def test_of_very_many_points_all_are_drawn_once_the_map_rests(browser, many_points):
+    client, places = many_points
+    page = browser.new_context(viewport=WIDE).new_page()
+    page.goto(client.address)
+    page.wait_for_selector("#cluster-list .figure")
+    page.click("#as-images")
+    missing = """(places) => {
+      const canvas = document.querySelector("#map .points");
+      const [w, h] = [canvas.width, canvas.height];
+      const scale = Math.min(w - 56, h - 84);
+      const [left, top] = [(w - scale) / 2, 56 + (h - 84 - scale) / 2];
+      const { data } = canvas.getContext("2d").getImageData(0, 0, w, h);
+      return places.filter(([x, y]) => {
+        const [px, py] = [Math.round(left + x * scale), Math.round(top + (1 - y) * scale)];
+        const near = [-2, -1, 0, 1, 2];
+        return near.every((i) => near.every((j) => !data[4 * ((py + j) * w + px + i) + 3]));
+      }).length;
+    }"""
+    until(page, f"({missing})({places.tolist()}) === 0")
+    page.mouse.move(600, 450)
+    page.mouse.down()
+    page.mouse.move(640, 450, steps=4)
+    page.mouse.move(600, 450, steps=4)
+    page.mouse.up()
+    until(page, f"({missing})({places.tolist()}) === 0")
+    page.context.close()
+
+
+def test_a_graphics_processor_draws_a_sample_while_the_map_moves(browser, many_points):
+    client, _ = many_points
+    page = browser.new_context(viewport=WIDE).new_page()
+    page.add_init_script(ANY_WEBGL)
+    page.add_init_script("""{
+      const { prototype } = WebGL2RenderingContext;
+      const draw = prototype.drawArrays;
+      window.counts = [];
+      prototype.drawArrays = function (kind, from, n) {
+        window.counts.push(n, this.getError());
+        return draw.call(this, kind, from, n);
+      };
+    }""")
+    page.goto(client.address)
+    page.wait_for_selector("#cluster-list .figure")
+    until(page, "window.counts.at(-2) === 420000")
+    page.mouse.move(600, 450)
+    page.mouse.down()
+    page.mouse.move(640, 470, steps=3)
+    until(page, "window.counts.at(-2) === 210000")
+    page.mouse.up()
+    until(page, "window.counts.at(-2) === 420000")
+    assert page.evaluate("window.counts.filter((_, i) => i % 2).every((error) => error === 0)")
+    page.context.close()
 
 
 def test_gallery_scrolls_names_merges_and_splits(open_page, client, session):

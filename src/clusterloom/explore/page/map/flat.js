@@ -4,6 +4,7 @@
 import { doubtColour, palette } from "../colours.js";
 import { MARKED } from "./points.js";
 
+const AT_ONCE = 150_000; // points drawn in one frame
 const SHADES = 32; // of doubt
 const FAINT = 33; // opacity, of 255, of what is dimmed
 const HIDDEN = 13; // of what the filter does not let through
@@ -18,6 +19,7 @@ export class FlatPoints {
     this.context = canvas.getContext("2d");
     this.data = null;
     this.image = null;
+    this.most = AT_ONCE; // points that can be drawn in each frame of a movement
   }
 
   setData(data) {
@@ -30,6 +32,7 @@ export class FlatPoints {
   setStanding() {}
 
   draw(toScreen, options) {
+    cancelAnimationFrame(this.next);
     const { canvas, context } = this;
     const { width, height } = canvas;
     if (this.image?.width !== width || this.image.height !== height) {
@@ -37,16 +40,25 @@ export class FlatPoints {
       this.pixels = new Uint32Array(this.image.data.buffer);
     }
     this.pixels.fill(0);
-    if (this.data) {
-      const dims = options.anySelected || options.highlight !== null || options.filtered;
-      if (dims) this.#pass(toScreen, options, false, FAINT);
-      this.#pass(toScreen, options, true, dims ? SOLID : Math.round(255 * options.alpha));
-    }
-    context.putImageData(this.image, 0, 0);
+    const dims = options.anySelected || options.highlight !== null || options.filtered;
+    const passes = dims ? [[false, FAINT], [true, SOLID]] : [[true, Math.round(255 * options.alpha)]];
+    const count = this.data?.labels.length ?? 0;
+    const parts = Math.max(Math.ceil(count / options.step / AT_ONCE), 1);
+    const rows = Math.ceil(count / parts / options.step) * options.step; // of a part
+    const work = passes.flatMap(([front, opacity]) => Array.from({ length: parts }, (_, part) => () => this.#pass(toScreen, options, front, opacity, rows * part, Math.min(rows * (part + 1), count))));
+    // Very many are drawn over several frames and shown when all are there, so that no frame takes long.
+    const go = () => {
+      work.shift()();
+      if (work.length === 0) context.putImageData(this.image, 0, 0);
+      else if (parts === 1) go();
+      else this.next = requestAnimationFrame(go);
+    };
+    if (count) go();
+    else context.putImageData(this.image, 0, 0);
   }
 
-  /** Draw the rows that stand out, or the others. */
-  #pass({ scale, left, top }, { ratio, size, highlight, doubt, anySelected, step }, front, opacity) {
+  /** Draw the rows from one to another that stand out, or the others. */
+  #pass({ scale, left, top }, { ratio, size, highlight, doubt, anySelected, step }, front, opacity, from, to) {
     const { positions, labels, grouping, confidences, standing } = this.data;
     const { width, height } = this.canvas;
     const colours = doubt ? DOUBT_SHADES : this.colours;
@@ -54,7 +66,7 @@ export class FlatPoints {
     const factor = scale * ratio;
     const shapes = side < MARKED ? [runs(0, side)] : Array.from({ length: MARKS }, (_, marker) => runs(marker, side));
     const [x0, y0] = [left * ratio - side / 2, (top + scale) * ratio - side / 2];
-    for (let row = 0; row < labels.length; row += step) {
+    for (let row = from; row < to; row += step) {
       const hidden = standing[row] >= 2;
       const stands = !hidden && (anySelected ? standing[row] === 1 : highlight === null || labels[row] === highlight);
       if (stands !== front) continue;

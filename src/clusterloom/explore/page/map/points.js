@@ -4,6 +4,7 @@
 import { DOUBT_COLOURS, palette } from "../colours.js";
 
 const PALETTE = 256; // colours in a row of the texture
+const MOST_STEP = 31; // WebGL takes no stride beyond 255 bytes, and a place has 8
 export const MARKED = 6; // pixels from which on a dot has a marker that can be seen
 
 const VERTEX = `#version 300 es
@@ -86,6 +87,7 @@ export class WebGLPoints {
     this.canvas = canvas;
     this.gl = gl;
     this.data = null;
+    this.most = 400_000; // points that can be drawn in each frame of a movement
     this.#setUp();
     canvas.addEventListener("webglcontextlost", (event) => event.preventDefault());
     canvas.addEventListener("webglcontextrestored", () => {
@@ -115,6 +117,7 @@ export class WebGLPoints {
       this.uniforms[name] = gl.getUniformLocation(program, name);
     }
     this.buffers = {};
+    this.attributes = {};
     gl.bindTexture(gl.TEXTURE_2D, gl.createTexture());
     gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.NEAREST);
     gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MAG_FILTER, gl.NEAREST);
@@ -155,10 +158,23 @@ export class WebGLPoints {
     gl.bufferData(gl.ARRAY_BUFFER, array, gl.DYNAMIC_DRAW);
     gl.enableVertexAttribArray(at);
     gl.vertexAttribPointer(at, size, type, normalised, 0, 0);
+    this.attributes[name] = { at, size, type, normalised, bytes: size * array.BYTES_PER_ELEMENT };
+    this.step = null;
   }
 
-  /** Draw all points; `toScreen` has the factor `scale` and the offsets `left` and `top`, in CSS pixels. */
-  draw(toScreen, { width, height, ratio, size, alpha, highlight, doubt, anySelected, filtered }) {
+  /** Have only every so manieth point drawn. */
+  #takeEvery(step) {
+    if (this.step === step) return;
+    const { gl } = this;
+    for (const [name, { at, size, type, normalised, bytes }] of Object.entries(this.attributes)) {
+      gl.bindBuffer(gl.ARRAY_BUFFER, this.buffers[name]);
+      gl.vertexAttribPointer(at, size, type, normalised, step * bytes, 0);
+    }
+    this.step = step;
+  }
+
+  /** Draw all points, or every so manieth for a `step`; `toScreen` has the factor `scale` and the offsets `left` and `top`, in CSS pixels. */
+  draw(toScreen, { width, height, ratio, size, alpha, highlight, doubt, anySelected, filtered, step }) {
     const { gl, uniforms } = this;
     gl.viewport(0, 0, this.canvas.width, this.canvas.height);
     gl.clearColor(0, 0, 0, 0);
@@ -177,10 +193,11 @@ export class WebGLPoints {
     gl.uniform1f(uniforms.filtered, filtered ? 1 : 0);
     gl.uniform3f(uniforms.sureColour, ...DOUBT_COLOURS.sure.map((v) => v / 255));
     gl.uniform3f(uniforms.doubtfulColour, ...DOUBT_COLOURS.doubtful.map((v) => v / 255));
+    this.#takeEvery(Math.min(step, MOST_STEP));
     const dims = anySelected || highlight !== null || filtered;
     for (const front of dims ? [0, 1] : [0]) {
       gl.uniform1f(uniforms.front, front);
-      gl.drawArrays(gl.POINTS, 0, this.length);
+      gl.drawArrays(gl.POINTS, 0, Math.ceil(this.length / this.step));
     }
   }
 }

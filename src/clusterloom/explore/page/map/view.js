@@ -22,7 +22,7 @@ const GAP = 2; // between thumbnails, CSS pixels
 const TINY = Math.max(start.model.width, start.model.height) <= 48; // pixels that are meant to be seen
 const LEGEND = 16; // labels that a legend names
 const REACH = 14; // how far from a point the pointer may be, CSS pixels
-const WHILE_MOVING = 150_000; // points drawn on a plain canvas in one frame of a movement
+const DENSE = 200_000; // points from which on they become fainter the more they are, so that density shows
 const NEAREST = 400; // times as near as the whole map
 const STEP = 80;
 const ABOVE = 14; // how far over its images a cluster's name stands, CSS pixels
@@ -386,8 +386,9 @@ export class MapView {
     const root = Math.sqrt(store.labels.length);
     const size = Math.min(Math.max(Math.max(2.6, 130 / root) * near, 1.3), 9);
     // So many points would cover each other: let them show where they are dense.
-    const alpha = Math.min(Math.max(Math.max(0.4, 60 / root) * near, 0.3), 0.9);
-    const options = { width, height, ratio, size, alpha, highlight: store.cluster, doubt, anySelected: store.selectedCount > 0, filtered: store.visible !== null, step: this.isMoving ? Math.ceil(store.count / WHILE_MOVING) : 1 };
+    const faintest = 0.3 * Math.min(1, Math.sqrt(DENSE) / root);
+    const alpha = Math.min(Math.max(Math.max(0.4 * Math.min(1, Math.sqrt(DENSE) / root), 60 / root) * near, faintest), 0.9);
+    const options = { width, height, ratio, size, alpha, highlight: store.cluster, doubt, anySelected: store.selectedCount > 0, filtered: store.visible !== null, step: this.isMoving ? Math.ceil(store.count / this.points.most) : 1 };
     const view = JSON.stringify([this.toScreen, options]);
     if (view === this.view) return; // the pointer alone has moved: a hundred thousand points stay as they are
     this.view = view;
