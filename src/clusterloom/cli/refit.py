@@ -26,7 +26,7 @@ def refit(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Fit MODEL again, to what you have corrected on the local page of DATA.
+    """Fit MODEL again, to what you have corrected about DATA.
 
     Corrected, merged and split clusters are where the new model begins; it keeps their names. MODEL stays as it is.
     """

@@ -26,9 +26,9 @@ def question_order(features: np.ndarray, doubt: np.ndarray) -> np.ndarray:
         Shape (N,), int64.
 
     Example:
-        >>> places, doubt = np.array([[0.0], [0.1], [5.0], [9.0]]), np.array([0.4, 0.4, 0.0, 0.5])
+        >>> places, doubt = np.array([[0.0], [0.2], [5.0], [9.0]]), np.array([0.4, 0.3, 0.0, 0.5])
         >>> question_order(places, doubt).tolist()
-        [2, 3, 0, 1]
+        [2, 0, 1, 3]
     """
     asked: list[int] = []
     groups = [np.arange(len(doubt))]
@@ -60,6 +60,7 @@ def _divided(rows: np.ndarray, features: np.ndarray, doubt: np.ndarray) -> list[
     points, weights = features[rows].astype(np.float64), doubt[rows].astype(np.float64)
     points -= np.average(points, axis=0, weights=weights)
     direction = np.linalg.eigh((points * weights[:, None]).T @ points)[1][:, -1]
+    direction *= np.sign(direction[np.abs(direction).argmax()])  # either sign is right, and machines differ in it
     side = points @ direction > 0
     doubtful = side[weights > 0]
     return [rows[~side], rows[side]] if doubtful.any() and not doubtful.all() else []
