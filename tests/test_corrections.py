@@ -5,23 +5,14 @@ import json
 
 import numpy as np
 import pytest
+from corrections_helpers import PROBA, assigned
 from explore_helpers import folder_session
 
 from clusterloom.cli.program import run
 from clusterloom.corrections.apply import cluster_places, corrected_columns, corrected_probabilities
-from clusterloom.corrections.assignment import Assignment
 from clusterloom.corrections.edits import ENTRY
 from clusterloom.corrections.read import read_assignment
 from clusterloom.tables import prediction_columns
-
-PROBA = np.array([[0.6, 0.3, 0.1], [0.5, 0.1, 0.4], [0.2, 0.7, 0.1], [0.1, 0.3, 0.6]], np.float32)
-
-
-def assigned(*edits):
-    assignment = Assignment(PROBA.argmax(1), 3)
-    for edit in edits:
-        assignment.apply(ENTRY.validate_python(edit))
-    return assignment
 
 
 def test_probabilities_go_where_their_clusters_went():

@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+from corrections_helpers import PROBA, assigned
 from PIL import Image
 from recipe_helpers import QUICK, digits, quarters
 
@@ -21,16 +22,6 @@ from clusterloom.data import load_images
 from clusterloom.errors import DataError
 from clusterloom.recipe.refit import NOBODY, Answers, affinities, pseudo_labels
 from clusterloom.training.loop import Trainer
-
-PROBA = np.array([[0.6, 0.3, 0.1], [0.5, 0.1, 0.4], [0.2, 0.7, 0.1], [0.1, 0.3, 0.6]], np.float32)
-
-
-def assigned(*edits):
-    assignment = Assignment(PROBA.argmax(1), 3)
-    for edit in edits:
-        assignment.apply(ENTRY.validate_python(edit))
-    return assignment
-
 
 # What answers make of probabilities.
 
