@@ -16,8 +16,8 @@ import pytest
 from data_helpers import random_pixels
 from sklearn.datasets import load_digits
 
-from clusterloom.data import BUILTIN, builtin, fetch, load_images
-from clusterloom.data.builtin import IDX_NAMES, Arrays, Source
+from clusterloom.data import BUILTIN, builtin, downloads, fetch, load_images
+from clusterloom.data.downloads import IDX_NAMES, Arrays, Source
 from clusterloom.errors import DataError
 
 
@@ -35,9 +35,10 @@ def small(monkeypatch):
     arrays = Arrays(images[:6], labels[:6], images[6:], labels[6:])
     hashes = tuple(hashlib.sha256(array.tobytes()).hexdigest() for array in arrays)
     monkeypatch.setattr(builtin, "HASHES", {"mnist": hashes, "fashion-mnist": hashes})
-    monkeypatch.setattr(builtin, "N_TRAIN", 6)
-    monkeypatch.setattr(builtin, "N_TEST", 2)
-    monkeypatch.setattr(builtin, "_DEBIAN_FOLDER", Path("/nowhere"))
+    for module in (builtin, downloads):
+        monkeypatch.setattr(module, "N_TRAIN", 6)
+    monkeypatch.setattr(downloads, "N_TEST", 2)
+    monkeypatch.setattr(downloads, "_DEBIAN_FOLDER", Path("/nowhere"))
     return arrays
 
 
@@ -164,15 +165,15 @@ def test_damaged_sets_are_not_loaded_and_can_be_fetched_again(monkeypatch, small
 
 @pytest.mark.parametrize("packed", [True, False])
 def test_files_placed_by_hand_come_first(monkeypatch, small, cache, packed):
-    monkeypatch.setattr(builtin, "_from_mirror", lambda *_: pytest.fail("asked a mirror"))
+    monkeypatch.setattr(downloads, "_from_mirror", lambda *_: pytest.fail("asked a mirror"))
     write_idx_files(cache / "datasets" / "mnist-files", small, packed)
     fetch("mnist")
     assert load_images("mnist").labels.tolist() == [5, 0, 4, 1, 9, 2, 7, 2]
 
 
 def test_files_of_the_debian_package_are_used_where_they_are(monkeypatch, small, tmp_path):
-    monkeypatch.setattr(builtin, "_from_mirror", lambda *_: pytest.fail("asked a mirror"))
-    monkeypatch.setattr(builtin, "_DEBIAN_FOLDER", tmp_path / "debian")
+    monkeypatch.setattr(downloads, "_from_mirror", lambda *_: pytest.fail("asked a mirror"))
+    monkeypatch.setattr(downloads, "_DEBIAN_FOLDER", tmp_path / "debian")
     write_idx_files(tmp_path / "debian", small)
     fetch("fashion-mnist")
     assert len(load_images("fashion-mnist")) == 8
@@ -181,7 +182,7 @@ def test_files_of_the_debian_package_are_used_where_they_are(monkeypatch, small,
 def test_mirrors_are_downloaded(monkeypatch, small, tmp_path):
     write_idx_files(tmp_path / "mirror", small)
     with served(tmp_path) as address:
-        monkeypatch.setitem(builtin._MIRRORS, "mnist", (f"{address}/none/", f"{address}/mirror/"))
+        monkeypatch.setitem(downloads._MIRRORS, "mnist", (f"{address}/none/", f"{address}/mirror/"))
         lines, seen = [], []
         fetch("mnist", tell=lines.append, progress=lambda what, done, total: seen.append((what, done, total)))
     assert any("404" in line for line in lines)
@@ -192,16 +193,16 @@ def test_mirrors_are_downloaded(monkeypatch, small, tmp_path):
 
 def test_downloads_have_a_bound(monkeypatch, small, tmp_path):
     write_idx_files(tmp_path / "mirror", small)
-    monkeypatch.setattr(builtin, "_MAX_DOWNLOAD_BYTES", 1000)
+    monkeypatch.setattr(downloads, "_MAX_DOWNLOAD_BYTES", 1000)
     with served(tmp_path) as address, pytest.raises(DataError, match="too slow or too large"):
-        builtin._from_mirror(f"{address}/mirror/")
+        downloads._from_mirror(f"{address}/mirror/")
 
 
 def test_a_wheel_with_another_pickle_is_refused_before_it_is_read(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.whl", "w") as archive:
         archive.writestr("mnist/data/mnist.pkl.gz", gzip.compress(pickle.dumps([1])))
     with pytest.raises(DataError, match="another SHA-256"):
-        builtin._read_mnist_wheel(tmp_path / "a.whl")
+        downloads._read_mnist_wheel(tmp_path / "a.whl")
 
 
 def test_wheel_of_float_pixels(monkeypatch, tmp_path):
@@ -210,11 +211,11 @@ def test_wheel_of_float_pixels(monkeypatch, tmp_path):
     flat = (pixels.reshape(30, -1) / 256).astype(np.float32)
     pairs = tuple((flat[rows], labels[rows]) for rows in (slice(0, 10), slice(10, 20), slice(20, 30)))
     packed = gzip.compress(pickle.dumps(pairs, 3))
-    monkeypatch.setattr(builtin, "_PICKLE_SHA256", hashlib.sha256(packed).hexdigest())
-    monkeypatch.setattr(builtin, "_LEAST_BODY", 80)
+    monkeypatch.setattr(downloads, "_PICKLE_SHA256", hashlib.sha256(packed).hexdigest())
+    monkeypatch.setattr(downloads, "_LEAST_BODY", 80)
     with zipfile.ZipFile(tmp_path / "a.whl", "w") as archive:
         archive.writestr("mnist/data/mnist.pkl.gz", packed)
-    arrays = builtin._read_mnist_wheel(tmp_path / "a.whl")
+    arrays = downloads._read_mnist_wheel(tmp_path / "a.whl")
     np.testing.assert_array_equal(arrays.train_images, pixels[:20])
     np.testing.assert_array_equal(arrays.test_images, pixels[20:])
     assert (arrays.train_labels.tolist(), arrays.test_labels.tolist()) == ([*range(10)] * 2, [*range(10)])
@@ -228,16 +229,16 @@ def test_the_pickle_in_the_wheel_is_not_run(monkeypatch, tmp_path):
             return exec, ("raise SystemExit('a pickle ran')",)
 
     packed = gzip.compress(pickle.dumps([Explosive()] * 3))
-    monkeypatch.setattr(builtin, "_PICKLE_SHA256", hashlib.sha256(packed).hexdigest())
+    monkeypatch.setattr(downloads, "_PICKLE_SHA256", hashlib.sha256(packed).hexdigest())
     with zipfile.ZipFile(tmp_path / "a.whl", "w") as archive:
         archive.writestr("mnist/data/mnist.pkl.gz", packed)
     with pytest.raises(ValueError, match="need at least one array"):
-        builtin._read_mnist_wheel(tmp_path / "a.whl")
+        downloads._read_mnist_wheel(tmp_path / "a.whl")
 
 
 def test_failing_commands_are_reported_by_their_last_line(tmp_path):
     with pytest.raises(DataError, match="sh: E: no such package"):
-        builtin._run(["sh", "-c", "echo warning >&2; echo 'E: no such package' >&2; exit 1"], str(tmp_path))
+        downloads._run(["sh", "-c", "echo warning >&2; echo 'E: no such package' >&2; exit 1"], str(tmp_path))
 
 
 @pytest.mark.network
@@ -256,9 +257,9 @@ def test_the_real_sets(name, pixel_mean, first_labels):
 
 @pytest.mark.network
 @pytest.mark.parametrize(
-    ("dataset", "get"), [("mnist", builtin._from_python_package), ("fashion-mnist", builtin._from_debian_package)]
+    ("dataset", "get"), [("mnist", downloads._from_python_package), ("fashion-mnist", downloads._from_debian_package)]
 )
 def test_the_packages_alone(dataset, get):
-    if dataset == "fashion-mnist" and not builtin.shutil.which("apt-get"):
+    if dataset == "fashion-mnist" and not downloads.shutil.which("apt-get"):
         pytest.skip("not a Debian system")
     builtin._check_hashes(get(), builtin.HASHES[dataset])
