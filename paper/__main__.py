@@ -18,7 +18,7 @@ from rich.table import Table
 from clusterloom.cli.errors import exit_status, show_warning
 from clusterloom.console import Output
 from clusterloom.files import write_atomically
-from paper import ablations, baselines, figures, table1
+from paper import ablations, baselines, figures, systems, table1
 from paper.models import Reading
 from paper.page import page
 from paper.records import Records
@@ -74,6 +74,13 @@ def _baselines(options: argparse.Namespace, experiment: Experiment, _: Path) -> 
     yield baselines.table(some, experiment)
 
 
+def _systems(options: argparse.Namespace, experiment: Experiment, _: Path) -> Iterator[Table]:
+    some = list(systems.systems(options.datasets))
+    if not options.show:
+        systems.run(some, experiment)
+    yield systems.table(some, options.results.parent, experiment)
+
+
 def _ablations(options: argparse.Namespace, experiment: Experiment, _: Path) -> Iterator[Table | str]:
     studies = [ablations.STUDIES[name] for name in options.studies]
     if not options.show:
@@ -120,6 +127,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--methods", type=_names_of(baselines.METHODS), default=baselines.METHODS, help=", ".join(baselines.METHODS))
     add("--datasets", type=_names_of(DATASETS), default=DATASETS, help="mnist, fashion-mnist; both")
     add("--grid", action="store_true", help="also the plain VAE around the paper's peak")
+
+    about = "lead the networks of the paper's best rows by the guided recipe, and set all its systems side by side"
+    add = _experiment_command(commands, "systems", _systems, about)
+    add("--datasets", type=_names_of(DATASETS), default=DATASETS, help="mnist, fashion-mnist; both")
 
     about = "change one part of the model at a time, and answer the paper's claims"
     add = _experiment_command(commands, "ablations", _ablations, about, epochs=ablations.EPOCHS)

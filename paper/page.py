@@ -11,11 +11,12 @@ from typing import Any, TypeAlias
 from jinja2 import Environment, StrictUndefined
 from rich.table import Table
 
-from paper import ablations, baselines, figures, table1
+from paper import ablations, baselines, figures, systems, table1
 from paper.models import Reading
 from paper.records import Records, count, spread
 from paper.runs import Experiment
 
+_FILES = ("table1", "baselines", "systems", "figures", "ablations")
 _EPOCHS = 50  # the paper's
 _CHOICES = tuple(field.name for field in fields(Reading))
 _WORDS = {"latent": "q(y|z)", "features": "q(y|x)", "relu": "ReLU", "none": "linear", "torch": "PyTorch"}
@@ -31,10 +32,12 @@ def page(results: Path) -> str:
     Args:
         results: Folder of the files of finished runs.
     """
-    records = {name: Records(results / f"{name}.jsonl") for name in ("table1", "baselines", "figures", "ablations")}
+    records = {name: Records(results / f"{name}.jsonl") for name in _FILES}
     environment = Environment(undefined=StrictUndefined, trim_blocks=True)
     template = environment.from_string(Path(__file__).with_name("page.md").read_text("utf-8"))
     text = template.render(
+        systems=systems_table(results),
+        guided=_made(list(records["systems"])),
         table1=_table1(records["table1"]),
         miss=table1.MISS,
         readings=_readings(records["table1"]),
@@ -44,6 +47,11 @@ def page(results: Path) -> str:
         ablations=_ablations(records["ablations"]),
     )
     return text.rstrip("\n") + "\n"
+
+
+def systems_table(results: Path) -> str:
+    """What each system of the paper reaches, for README too; `results` is the folder of finished runs."""
+    return _markdown(systems.table(systems.systems(), results, Experiment(Records(results / "systems.jsonl"))))
 
 
 def _table1(records: Records) -> list[Part]:

@@ -12,7 +12,8 @@ import numpy as np
 from clusterloom.data import ImageSet, load_images
 from clusterloom.device import Compute
 from clusterloom.estimators.base import ImageClusterer
-from clusterloom.estimators.variational import VariationalClusterer
+from clusterloom.estimators.convvae import ConvVAEClusterer
+from clusterloom.estimators.vae import VAEClusterer
 from clusterloom.metrics import label_scores
 from paper.models import mean_loss
 from paper.records import Records
@@ -86,7 +87,7 @@ class Experiment:
         model.set_params(run_dir=str(scratch), resume=True, verbose=1).fit(parts["train"])
         result: dict[str, Any] = {"loss_last_epoch": round(model.history_[-1]["loss"], 3)}
         for part, images in parts.items():
-            if isinstance(model, VariationalClusterer):
+            if isinstance(model, ConvVAEClusterer | VAEClusterer):
                 result[f"loss_{part}"] = round(mean_loss(model, images.images), 4)
             result |= scores(images, model.predict(images), part)
         result |= also(model) if also else {}

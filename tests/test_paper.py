@@ -11,11 +11,11 @@ from PIL import Image
 
 from clusterloom import AutoencoderClusterer, ConvVAEClusterer, DataError, load_images
 from clusterloom.data import ImageSet
-from paper import ablations, baselines, figures, models, new_images, runs, table1
+from paper import ablations, baselines, figures, models, new_images, runs, systems, table1
 from paper.__main__ import main
 from paper.ablations import Setting
 from paper.models import Reading
-from paper.page import page
+from paper.page import page, systems_table
 from paper.records import Records
 from paper.runs import Experiment
 from paper.table1 import ROWS
@@ -311,6 +311,23 @@ def test_answers_follow_the_runs(study, better, verdict, tmp_path):
     assert f" {verdict} (at least 2 seeds each): " in answer
 
 
+def test_systems_are_guided_with_their_own_networks(small_sets, tmp_path):
+    best, vae, dec = systems.systems(("mnist",))
+    assert best.of is ROWS[5]
+    assert (best.printed, vae.printed, dec.printed) == (94.42, 75.0, 84.3)
+    assert vae.guided is None
+    assert dec.guided is None
+    tiny = dataclasses.replace(best, of=dataclasses.replace(best.of, latent_dim=4, hidden_dim=16))
+    experiment = Experiment(Records(tmp_path / "systems.jsonl"), limit=60)
+    systems.run([tiny, vae, dec], experiment)
+    (run,) = Records(tmp_path / "systems.jsonl")
+    assert run["latent_dim"] == 4
+    assert 0.1 <= run["accuracy_test"] <= 1
+    assert "loss_test" not in run
+    shown = systems.table([tiny], tmp_path, experiment)
+    assert [next(iter(column.cells)) for column in shown.columns][-1] == "1"
+
+
 def test_the_page_is_what_the_results_say(tmp_path):
     root = Path(__file__).parent.parent
     assert (root / "docs" / "reproduction.md").read_text() == page(root / "benchmarks" / "results"), (
@@ -318,6 +335,8 @@ def test_the_page_is_what_the_results_say(tmp_path):
     )
     empty = page(tmp_path)
     assert empty.count("run yet") == 4
+    assert "| DEC | 84.3 |  | not run |  |  |" in empty
+    assert systems_table(root / "benchmarks" / "results") in (root / "README.md").read_text(), "copy it from the page"
     records = Records(tmp_path / "table1.jsonl")
     scores = {f"{name}_{part}": 0.5 for name in ("accuracy", "purity", "loss") for part in ("train", "test")}
     how = {
