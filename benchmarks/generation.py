@@ -16,6 +16,7 @@ for new ones of a perfect model (`frechet_real`).
 | decoder | of the same model, `generate --plain` |
 | gaussian | of the same recipe without the refining stage, `--set refine=false` |
 | convvae, vae | of the paper's model and of the plain VAE, 20 epochs |
+| members | none: real images that were trained on, of the same clusters. What is wrong with them is the clusters' |
 | flow | of the refining stage's network alone, from noise, without latents and clusters, four times as long |
 
 Features are the 128 of a small network trained on the true labels of all images (paper/classifier.py), for this purpose
@@ -56,7 +57,7 @@ from paper.records import Records
 from paper.sample_metrics import coverage, frechet_distance, vendi_score
 
 DATASETS = {"mnist-10000": 10_000, "fashion-mnist-10000": 10_000, "mnist": 60_000, "fashion-mnist": 60_000}
-METHODS = ("guided", "decoder", "gaussian", "convvae", "vae", "flow")
+METHODS = ("guided", "decoder", "members", "gaussian", "convvae", "vae", "flow")
 MOST = 5000  # images on each side of a comparison
 NEAR = 2000  # of which all distances are looked at
 OF_CLASS = 500
@@ -167,7 +168,7 @@ def records_of(data, new, clusters, majority):
 
 def fitted(dataset, method, seed, data, models, epochs):
     """A model, from `models` if it is there, and the processor's seconds that it took."""
-    kind = "guided" if method == "decoder" else method
+    kind = "guided" if method in ("decoder", "members") else method
     path = models / f"{dataset}-{kind}-{seed}"
     if path.exists():
         return load_model(path)
@@ -201,8 +202,8 @@ def fitted(dataset, method, seed, data, models, epochs):
 def by_model(dataset, method, seed, data, models, epochs):
     """New images of a model, (n, H, W, C) in [0, 1], their clusters, and how long it took."""
     model = fitted(dataset, method, seed, data, models, epochs)
-    counts = np.zeros((model.n_clusters_, data.n_classes), int)
-    np.add.at(counts, (model.predict(data.train), data.labels), 1)
+    counts, found = np.zeros((model.n_clusters_, data.n_classes), int), model.predict(data.train)
+    np.add.at(counts, (found, data.labels), 1)
     sizes = model.cluster_sizes_
     n = min(MOST, len(data.held) // 2)
     clusters = np.random.default_rng(seed).choice(len(sizes), n, p=sizes / sizes.sum())
@@ -210,6 +211,10 @@ def by_model(dataset, method, seed, data, models, epochs):
     started = time.process_time()
     for k in np.unique(clusters):
         rows = clusters == k
+        if method == "members":
+            chosen = np.random.default_rng([seed, k]).choice(np.flatnonzero(found == k), rows.sum())
+            new[rows] = unit(data.train[chosen])
+            continue
         new[rows] = model.sample(int(rows.sum()), int(k), random_state=seed, plain=method == "decoder")
     seconds = (time.process_time() - started) / n
     times = {name: model.about_.get(name) for name in ("seconds_fit", "seconds_refine")}

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from clusterloom.networks.precision import as_float32
 
-STEPS = 12  # of the flow, when it draws
+STEPS = 24  # of the flow, when it draws
 COMPONENTS = 5  # Gaussians for each cluster, at most
 _LARGEST_GRID = 16  # places along a side that the network's first layer sees
 _WIDTHS = (32, 64)  # channels at that grid and at half of it

@@ -37,7 +37,11 @@ class AdamW:
     @torch.no_grad()
     def step(self) -> None:
         """Change every parameter that has a gradient."""
-        gradients: dict[Tensor, Tensor] = {p: p.grad for p in self.parameters if p.grad is not None}
+        self.adapt(self.parameters)
+
+    def adapt(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Change those of `parameters` that have a gradient; under `torch.no_grad`."""
+        gradients: dict[Tensor, Tensor] = {p: p.grad for p in parameters if p.grad is not None}
         if not gradients:
             return
         for parameter in gradients:

@@ -24,6 +24,7 @@ from clusterloom.device import Compute
 from clusterloom.errors import CollapseWarning, SettingsError, TrainingError
 from clusterloom.training.adamw import AdamW
 from clusterloom.training.checkpoint import read_checkpoint, restore, save_checkpoint
+from clusterloom.training.muon import Muon
 from clusterloom.training.plan import TrainingPlan, batch_bounds, epoch_order
 from clusterloom.training.processes import from_main
 from clusterloom.training.randomness import torch_generator
@@ -121,7 +122,7 @@ class Trainer:
         self.checkpoint, self.run_id, self.stage = checkpoint, run_id, stage
         self.observers = observers if accelerator.is_main_process else ()
         trained = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = AdamW(trained, plan.learning_rate, plan.weight_decay)
+        self.optimizer = {"adamw": AdamW, "muon": Muon}[plan.optimizer](trained, plan.learning_rate, plan.weight_decay)
         self._step_model: nn.Module = accelerator.prepare(model) if accelerator.num_processes > 1 else model
         has_batch_norm = any(isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) for m in model.modules())
         # Batch norm cannot divide by the deviation of one image: every process needs two of every batch.

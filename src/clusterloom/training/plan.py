@@ -23,13 +23,14 @@ class TrainingPlan:
     Attributes:
         epochs: Passes over the images, at most.
         batch_size: Images per step, over all processes together.
-        learning_rate: Of Adam; the highest one of a one-cycle schedule.
+        learning_rate: Of the optimiser; the highest one of a one-cycle schedule.
         seed: Fixes order and noise; initial weights are the caller's.
         patience_epochs: Stop when the training loss has not improved for so many epochs; None never does.
         min_improvement: Share of the best loss that counts as an improvement.
         schedule: "constant" learning rate, or "one-cycle", see `one_cycle`.
         weight_decay: Decoupled from the gradient, as in AdamW; 0 makes it Adam.
         epoch_images: Images that an epoch visits, see `epoch_order`; None for all of them.
+        optimizer: "adamw", or "muon", see `clusterloom.training.muon`.
     """
 
     epochs: int
@@ -41,6 +42,7 @@ class TrainingPlan:
     schedule: Literal["constant", "one-cycle"] = "constant"
     weight_decay: float = 0.0
     epoch_images: int | None = None
+    optimizer: Literal["adamw", "muon"] = "adamw"
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
