@@ -1,7 +1,7 @@
 """Pictures of new images for README and docs: for each cluster real members above, new ones below.
 
-    clusterloom fit fashion-mnist --limit 10000 -k 10 --out fashion-model
-    python docs/new_images.py fashion-model fashion-mnist --limit 10000               # new-images-fashion-mnist.png
+    clusterloom fit fashion-mnist:train -k 10 --out fashion-model
+    python docs/new_images.py fashion-model fashion-mnist:train                       # new-images-fashion-mnist.png
     python docs/new_images.py mnist-model mnist --limit 10000 --beside                # clusters-mnist.png
 
 Members are drawn at random, as new images are; neither is chosen by how it looks. With --beside the most typical
@@ -59,7 +59,7 @@ def main():
     options = parser.parse_args()
     model, images = load_model(options.model), load_images(options.data, limit=options.limit)
     kind, draw = ("clusters", typical_beside_new) if options.beside else ("new-images", real_above_new)
-    draw(model, images).save(IMAGES / f"{kind}-{Path(options.data).stem}.png", optimize=True)
+    draw(model, images).save(IMAGES / f"{kind}-{Path(options.data).stem.partition(':')[0]}.png", optimize=True)
 
 
 if __name__ == "__main__":
