@@ -202,7 +202,7 @@ def runs_wanted(options, records):
     seeds = options.seeds
     if options.smoke:
         methods, sets, seeds = options.methods or METHODS, ["digits"], [0]
-    finished = {(r["dataset"], r["method"], r["seed"], r["state"]) for r in of_these_images(records)}
+    finished = {(r["dataset"], r["method"], r["seed"], r.get("state")) for r in of_these_images(records)}
     absent = {method: why for method in methods if (why := missing(method))}
     for method, why in absent.items():
         print(f"{method:18} left out: {why}", flush=True)

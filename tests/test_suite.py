@@ -195,6 +195,7 @@ def test_what_is_on_file_is_not_run_again(tmp_path, monkeypatch):
     left = [("hues", "kmeans", 0), ("digits", "kmeans", 0), ("digits", "kmeans", 1)]
     assert suite.runs_wanted(options, records) == left
     records.add(record("kmeans", 0.7, seed=0, sha256="of other images"))
+    records.add({k: v for k, v in record("vade", 0.7).items() if k != "state"})  # older runs name none
     assert suite.runs_wanted(options, records) == left
     options.state = "after"
     assert len(suite.runs_wanted(options, records)) == 4
