@@ -34,11 +34,14 @@ class Muon(AdamW):
     def step(self) -> None:
         """Change every parameter that has a gradient."""
         rate = self.learning_rate
-        for kernel in (p for p in self.parameters if p.ndim == 4 and p.grad is not None):
+        for kernel in self.parameters:
+            gradient = kernel.grad
+            if kernel.ndim != 4 or gradient is None:
+                continue
             if kernel not in self.state:
                 self.state[kernel] = {"exp_avg": torch.zeros_like(kernel)}
-            momentum = self.state[kernel]["exp_avg"].lerp_(kernel.grad, 1 - _MOMENTUM)
-            step = orthogonal(torch.lerp(kernel.grad, momentum, _MOMENTUM).flatten(1))
+            moment = self.state[kernel]["exp_avg"].lerp_(gradient, 1 - _MOMENTUM)
+            step = orthogonal(torch.lerp(gradient, moment, _MOMENTUM).flatten(1))
             kernel.mul_(1 - rate * self.weight_decay)
             kernel.sub_(rate * _STEP * math.sqrt(max(step.shape)) * step.view(kernel.shape))
         self.adapt(p for p in self.parameters if p.ndim != 4)
