@@ -95,10 +95,10 @@ def _figures(options: argparse.Namespace, experiment: Experiment, scratch: Path)
     folder = scratch if options.smoke else options.out  # a later run must not take models of one epoch
     sizes = {"plain": {"latent_dim": options.latent_dim, "hidden_dim": options.hidden_dim}}
     sizes["ours"] = {**sizes["plain"], "conv_depth": options.conv_depth}
-    given = {kind: figures.given_model(path) for kind in sizes if (path := getattr(options, kind))}
+    given = {kind: figures.given_model(path) for kind in (*sizes, "guided") if (path := getattr(options, kind))}
     options.out.mkdir(parents=True, exist_ok=True)
     models = {kind: given.get(kind) or figures.trained_model(kind, folder, sizes[kind], experiment) for kind in sizes}
-    yield figures.table(figures.draw(options.out, models["plain"], models["ours"], experiment))
+    yield figures.table(figures.draw(options.out, models | given, experiment))
 
 
 def _page(options: argparse.Namespace, *_: Any) -> Iterable[str]:
@@ -143,6 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", type=_folder, required=True, metavar="FOLDER", help="for pictures and models")
     add("--plain", type=Path, metavar="MODEL", help="a plain VAE's model directory, in place of training one")
     add("--ours", type=Path, metavar="MODEL", help="a convolutional model, in place of training one")
+    add("--guided", type=Path, metavar="MODEL", help="a model of `clusterloom fit`, for a third column")
     add("--latent-dim", type=_from_one, default=60, help="the paper's s; 60")
     add("--conv-depth", type=_from_one, default=5, help="the paper's n; 5")
     add("--hidden-dim", type=_from_one, default=512, help="the paper's m; 512")

@@ -26,6 +26,7 @@ from paper.runs import Experiment, labels
 
 DATASET = "fashion-mnist"
 SHOWN = {"Bag": 2, "T-shirt/top": 3, "Ankle boot": 4}  # classes, and the figures that show them
+_NAMES = {"plain": "plain VAE", "ours": "with conv networks", "guided": "guided recipe"}
 _SHOWN_SIDE = 6
 # What the table calls a score, and its name on record.
 _COLUMNS = {
@@ -71,27 +72,26 @@ def given_model(path: Path) -> VAE:
     return model
 
 
-def draw(folder: Path, plain: VAE, ours: VAE, experiment: Experiment) -> list[dict[str, Any]]:
+def draw(folder: Path, models: Mapping[str, VAE], experiment: Experiment) -> list[dict[str, Any]]:
     """Write the figures, measure the new images of every class, and put the numbers on record.
 
     Args:
         folder: Where the pictures go.
-        plain: The plain VAE.
-        ours: The convolutional model.
+        models: The "plain" VAE, "ours", the convolutional one, and, if there is one, a "guided" model.
         experiment: How many images, and where the numbers go.
 
     Returns:
         The numbers: one record for each class and model, and for real images in their place.
     """
-    models = {"plain": plain, "ours": ours}
     train, test = experiment.parts(DATASET).values()
     classifier, accuracy = trained_classifier(train.images, labels(train))
     groups = {name: clusters_of_classes(model, train) for name, model in models.items()}
     title = "Figure 1: the convolutional model, drawn from its network"
-    write_atomically(folder / "figure-1.png", network_figure(describe(ours.network_), title))
+    write_atomically(folder / "figure-1.png", network_figure(describe(models["ours"].network_), title))
     found = []
     for label, name in enumerate(train.class_names):
-        new = {kind: new_images(model, groups[kind][label], seed=label) for kind, model in models.items()}
+        # As the paper draws them, unchecked; of the guided recipe as it draws them.
+        new = {kind: new_images(m, groups[kind][label], label, kind == "guided") for kind, m in models.items()}
         if name in SHOWN:
             write_atomically(folder / f"figure-{SHOWN[name]}.png", png_bytes(_beside(new)))
         for kind, images in {"real": images_of(test, label), **new}.items():
@@ -125,9 +125,10 @@ def _described(model: VAE) -> dict[str, Any]:
 
 
 def _beside(new: Mapping[str, np.ndarray]) -> Image.Image:
-    """New images of the plain VAE on the left, ours on the right, as in the paper's figures."""
+    """New images of the plain VAE on the left and ours on the right, as in the paper's figures, then guided ones."""
     grids = {}
-    for kind, name in (("plain", "plain VAE"), ("ours", "with conv networks")):
+    for kind in new:
+        name = _NAMES[kind]
         title = name if len(new[kind]) else f"{name}: no cluster of this class"
         blank = np.ones((_SHOWN_SIDE**2, *new[kind].shape[1:]), np.float32)
         shown = np.concatenate([new[kind], blank])[: _SHOWN_SIDE**2]

@@ -27,13 +27,13 @@ def clusters_of_classes(model: VAE, images: ImageSet) -> list[list[int]]:
     return [np.flatnonzero(majority == label).tolist() for label in range(counts.shape[1])]
 
 
-def new_images(model: VAE, clusters: list[int], seed: int) -> np.ndarray:
-    """New images of some clusters by their sizes, as the paper draws them: unchecked. Empty without clusters."""
+def new_images(model: VAE, clusters: list[int], seed: int, checked: bool = False) -> np.ndarray:
+    """New images of some clusters by their sizes, as `sample` draws them. Empty without clusters."""
     if not clusters:
         return np.empty((0, *model.image_shape_), np.float32)
     rng, sizes = np.random.default_rng(seed), model.cluster_sizes_[clusters]
     shares = dict(zip(clusters, rng.multinomial(SAMPLES, sizes / sizes.sum()).tolist(), strict=True))
-    drawn = [model.sample(n, cluster, random_state=seed, checked=False) for cluster, n in shares.items() if n]
+    drawn = [model.sample(n, cluster, random_state=seed, checked=checked) for cluster, n in shares.items() if n]
     return rng.permutation(np.concatenate(drawn))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clusterloom import AutoencoderClusterer, ConvVAEClusterer, DataError, load_images
+from clusterloom import AutoencoderClusterer, ConvVAEClusterer, DataError, GuidedClusterer, load_images
 from clusterloom.data import ImageSet
 from paper import ablations, baselines, figures, models, new_images, runs, systems, table1
 from paper.__main__ import main
@@ -237,6 +237,13 @@ def test_figures_and_numbers_for_every_class(small_sets, tmp_path, capsys, monke
     for option, value in (("--epochs", "4"), ("--seed", "1"), ("--limit", "99"), ("--conv-depth", "2")):
         with pytest.raises(pytest.fail.Exception, match="trained again"):
             main([*command, option, value])
+    # A guided model makes a third column.
+    settings = {"latent_dim": 4, "hidden_dim": 16, "epochs": 3, "refine": False, "random_state": 0}
+    GuidedClusterer(10, **settings).fit(runs.load_images("fashion-mnist:train", limit=200)).save(tmp_path / "guided")
+    main([*command, "--guided", str(tmp_path / "guided")])
+    assert len(path.read_text().splitlines()) == 40
+    with Image.open(tmp_path / "f" / "figure-2.png") as picture:
+        assert picture.width > 1050
 
 
 def test_figures_refuse_a_model_that_makes_no_new_images(tmp_path, capsys):
