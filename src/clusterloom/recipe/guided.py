@@ -148,9 +148,10 @@ def train_guided(
     described: Any = images if known is images else sample
     latents = refit_classes(network, described, run)
 
-    # 7. Refine.
+    # 7. Refine. A sample says enough of what decoded images lack.
     if refine_epochs:
-        refine(network, run, described, replace(plan, epochs=refine_epochs), *latents)
+        of_sample = latents if described is sample else tuple(part[sampled] for part in latents)
+        refine(network, run, sample, replace(plan, epochs=refine_epochs), *of_sample)
     return {
         "views": vars(views),
         "spaces": {name: round(value, 3) for name, value in first.follows.items()},
