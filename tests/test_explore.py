@@ -291,6 +291,7 @@ def test_names_are_each_clusters_own_and_no_formulas(client):
         ("boots", "another cluster is called 'boots' already"),
         ("Cluster 2", "another cluster"),
         ("=1+1", "formula"),
+        ("\uff1d1+1", "formula"),
     ):
         edit = {"op": "name", "cluster": 1, "name": name_}
         assert text in client.refused("/api/edit", {"edit": edit, "revision": revision})

@@ -72,6 +72,8 @@ def test_a_button_can_be_read_while_it_is_pointed_at_or_pressed(open_page, schem
     page.evaluate("location.hash = '/map'")
     page.click("#lasso")
     for width in at_every_width(page):
+        if width == 390:
+            page.get_by_role("button", name="1 selected").click()
         for selector in ("#lasso", "#zoom-in", "#move", "#history", "#views a[aria-current=page]", "#cluster-0"):
             page.hover(selector, force=True)
             assert page.evaluate(CONTRAST) == [], (selector, "pointed at", width)
@@ -168,6 +170,15 @@ def test_the_queue_of_doubt_is_answered_by_keys_and_undone(open_page, client, se
     page.get_by_role("button", name="Take back all from here").last.click()
     said(page, "Taken back, from: 1 image kept")
     assert not session.collection.assignment.marks.any()
+
+
+def test_the_queue_says_that_it_is_being_made(open_page):
+    page, asked = open_page("gallery/0"), []
+    page.route("**/api/columns/question", lambda route: asked.append(route))
+    page.evaluate("location.hash = '/review'")
+    page.wait_for_selector("#review [role=status]:has-text('Working out what to ask first')")
+    asked[0].continue_()
+    page.wait_for_selector("#review-keep")
 
 
 @every_width
@@ -534,6 +545,18 @@ def test_forced_colours_show_what_is_current(open_page):
             assert page.locator(selector).first.is_visible()
             style = page.evaluate("(s) => getComputedStyle(document.querySelector(s)).outlineStyle", selector)
             assert style == "solid", selector
+
+
+def test_a_sheet_makes_way_for_another_view(open_page, session):
+    page = open_page("gallery/0", SIZES[390], has_touch=True, is_mobile=True)
+    look_at_first_of(page, session, 0, "#choose-image[data-row='{row}']")
+    page.tap("#more-like-this")
+    page.wait_for_selector("#found .tile")
+    page.tap("#to-map")  # what was found is lit up there
+    page.wait_for_selector("body[data-view=map]")
+    assert not page.locator("#found .tile").first.is_visible()
+    page.get_by_role("button", name="Found", exact=True).tap()
+    assert page.locator("#found .tile").first.is_visible()
 
 
 # Pictures of the user's own
