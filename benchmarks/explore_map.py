@@ -305,13 +305,13 @@ def main():
                 kinds[kind] = measure(browser, address, positions, kind == "webgl", steps)
                 version = browser.version
                 browser.close()
+    points = f"--points {options.points} " if options.points else ""
     result = {
         "images": len(positions),
         "gestures": kinds,
         "note": options.note,
         **provenance(),
-        "command": "python benchmarks/explore_map.py" + (f" --points {options.points}" if options.points else ""),
-        "steps": options.steps,
+        "command": f"python benchmarks/explore_map.py {points}--steps {options.steps}",
         "chromium": version,
     }
     columns = ("drawn by", "gesture", "frames", "frame", "main", "script", "longest", "> 50")

@@ -3,7 +3,7 @@
     clusterloom fit fashion-mnist --limit 10000 -k 10 --out fashion-model
     python docs/screenshots.py fashion-model fashion-mnist
 
-Page and report show all images. Cluster 7 was ankle boots, cluster 0 pullovers and coats. Needs Playwright (a test
+Page and report show all images. Cluster 1 was ankle boots, cluster 0 pullovers and coats. Needs Playwright (a test
 dependency) and Debian's `chromium`. docs/tutorial.py makes the pictures of the tutorial, docs/new_images.py those
 of new images.
 """
@@ -94,6 +94,8 @@ def take_explore(page):
     take(page, "explore-gallery")
     page.click("#clear-selection")
     show(page, "review")
+    page.wait_for_selector("#review-keep", timeout=60_000)
+    page.wait_for_timeout(1500)
     take(page, "explore-review")
     show(page, "labels")
     take(page, "explore-labels")
@@ -102,7 +104,7 @@ def take_explore(page):
     page.get_by_role("button", name="On the map").click()
     page.wait_for_timeout(2500)
     take(page, "explore-close")
-    show(page, "generate/7")
+    show(page, "generate/1")
     page.click("#tab-dimensions")
     page.wait_for_timeout(2000)
     page.locator("#dimensions input[type=range]").nth(1).fill("1.5")

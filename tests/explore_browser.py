@@ -14,6 +14,8 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path")
 
 WIDE, NARROW = {"width": 1400, "height": 900}, {"width": 390, "height": 844}
+SIZES = {width: {"width": width, "height": 844} for width in (1600, 1024, 920, 390)}
+every_width = pytest.mark.parametrize("width", SIZES)
 ARGUMENTS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 # The page prefers a plain canvas to WebGL in software, which is what there is here.
 ANY_WEBGL = """{
@@ -95,6 +97,13 @@ def open_page(browser, client):
     assert requests
     hosts = {urlsplit(url).netloc for url in requests if not url.startswith(("data:", "blob:"))}
     assert hosts == {client.host}
+
+
+def at_every_width(page):
+    """Width after width of an open page: a window is made narrower by hand, and nothing is loaded anew."""
+    for width, size in SIZES.items():
+        page.set_viewport_size(size)
+        yield width
 
 
 def until(page, expression, arg=None):

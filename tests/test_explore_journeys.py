@@ -1,20 +1,28 @@
-"""Paths that a user takes from one view of the local page to another, at several widths."""
+"""Paths that a user takes from one view of the local page to another, at several widths.
 
+Where a path is short, one window takes it at every width, as `at_every_width` makes it narrower.
+"""
+
+import contextlib
+import csv
 import io
+import socket
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
-from explore_browser import CONTRAST, needs_chromium, said, until, wait_for_map
+from explore_browser import CONTRAST, SIZES, at_every_width, every_width, needs_chromium, said, until, wait_for_map
 from explore_helpers import folder_session, served
 from PIL import Image
 
+from clusterloom.corrections.read import read_assignment
+from clusterloom.data import load_images
+from clusterloom.explore.session import Session
+
 pytest_plugins = ("explore_browser",)
 pytestmark = needs_chromium
-
-SIZES = {width: {"width": width, "height": 844} for width in (1600, 1024, 920, 390)}
-every_width = pytest.mark.parametrize("width", SIZES)
 
 
 def look_at(page, session, name):
@@ -57,42 +65,64 @@ def test_on_the_map_shows_the_image_in_the_middle_from_every_view(open_page, ses
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_button_can_be_read_while_it_is_pointed_at(open_page, scheme):
+def test_a_button_can_be_read_while_it_is_pointed_at_or_pressed(open_page, scheme):
     page = open_page("gallery/0", color_scheme=scheme)
     page.locator("#gallery .tile .tick").first.click()
     page.wait_for_selector("#move")
     page.evaluate("location.hash = '/map'")
     page.click("#lasso")
-    for selector in ("#lasso", "#zoom-in", "#move", "#undo", "#views a[aria-current=page]", "#cluster-0", "summary"):
-        page.hover(selector, force=True)
-        assert page.evaluate(CONTRAST) == [], selector
+    for width in at_every_width(page):
+        if width == 390:
+            page.get_by_role("button", name="1 selected").click()
+        for selector in ("#lasso", "#zoom-in", "#move", "#history", "#views a[aria-current=page]", "#cluster-0"):
+            page.hover(selector, force=True)
+            assert page.evaluate(CONTRAST) == [], (selector, "pointed at", width)
+            page.mouse.down()
+            assert page.evaluate(CONTRAST) == [], (selector, "pressed", width)
+            page.mouse.move(0, 0)  # let go elsewhere, it does nothing
+            page.mouse.up()
+    assert page.locator("#lasso").get_attribute("aria-pressed") == "true"
+
+
+def test_a_button_can_be_read_after_it_was_touched(open_page):
+    page = open_page("map", SIZES[390], has_touch=True, is_mobile=True)
+    assert page.evaluate("matchMedia('(hover: none)').matches")
+    for width in at_every_width(page):
+        for selector in ("#lasso", "#lasso", "#as-images", "#to-map"):
+            page.tap(selector)
+            assert page.evaluate(CONTRAST) == [], (selector, width)
+
+
+def look_at_first_of(page, session, cluster, where):
+    """Look at the first image of a cluster in its gallery; its row. `where` tells that its details are there."""
+    row = int(np.flatnonzero(session.collection.predictions.labels == cluster)[0])
+    page.evaluate(f"location.hash = '/gallery/{cluster}'")
+    page.locator(f"#gallery .tile[data-row='{row}']").click()
+    page.wait_for_selector(where.format(row=row))
+    return row
 
 
 def test_walk_from_here_is_kept_while_another_cluster_is_opened(open_page, session):
-    labels = session.collection.predictions.labels
-    first, last = (int(np.flatnonzero(labels == k)[0]) for k in (2, 0))
     page = open_page("map")
     page.click("#to-generate")
     page.click("#tab-walk")
     page.wait_for_selector("#walk .film canvas")
-    page.evaluate("location.hash = '/gallery/2'")
-    page.locator(f"#gallery .tile[data-row='{first}']").click()
-    page.wait_for_selector(f"#choose-image[data-row='{first}']")
-    page.click("#image-walk-from")
-    page.wait_for_selector("#walk .end img")
-    page.evaluate("location.hash = '/gallery/0'")
-    page.locator(f"#gallery .tile[data-row='{last}']").click()
-    page.wait_for_selector(f"#choose-image[data-row='{last}']")  # the details are those of the image before until then
-    with page.expect_request(lambda r: r.url.endswith("/api/walk")) as asked:
-        page.click("#image-walk-to")
-    assert asked.value.post_data_json["from"] == {"row": first}
-    assert asked.value.post_data_json["to"] == {"row": last}
-    ends = page.locator("#walk .walk-end")
-    assert "an image of cluster 2" in ends.nth(0).inner_text()
-    assert "an image of cluster 0" in ends.nth(1).inner_text()
-    assert not page.locator("#walk-from").is_visible()
-    page.locator("#walk").get_by_role("button", name="use a cluster instead").first.click()
-    assert page.locator("#walk-from").is_visible()
+    for _ in at_every_width(page):
+        first = look_at_first_of(page, session, 2, "#choose-image[data-row='{row}']")
+        page.click("#image-walk-from")
+        page.wait_for_selector("#walk .end img")
+        last = look_at_first_of(page, session, 0, "#choose-image[data-row='{row}']")
+        with page.expect_request(lambda r: r.url.endswith("/api/walk")) as asked:
+            page.click("#image-walk-to")
+        assert asked.value.post_data_json["from"] == {"row": first}
+        assert asked.value.post_data_json["to"] == {"row": last}
+        ends = page.locator("#walk .walk-end")
+        assert "an image of cluster 2" in ends.nth(0).inner_text()
+        assert "an image of cluster 0" in ends.nth(1).inner_text()
+        assert not page.locator("#walk-from").is_visible()
+        for _ in range(2):
+            page.locator("#walk").get_by_role("button", name="use a cluster instead").first.click()
+        assert page.locator("#walk-from").is_visible()
 
 
 # Corrections
@@ -142,6 +172,15 @@ def test_the_queue_of_doubt_is_answered_by_keys_and_undone(open_page, client, se
     assert not session.collection.assignment.marks.any()
 
 
+def test_the_queue_says_that_it_is_being_made(open_page):
+    page, asked = open_page("gallery/0"), []
+    page.route("**/api/columns/question", lambda route: asked.append(route))
+    page.evaluate("location.hash = '/review'")
+    page.wait_for_selector("#review [role=status]:has-text('Working out what to ask first')")
+    asked[0].continue_()
+    page.wait_for_selector("#review-keep")
+
+
 @every_width
 def test_merging_offers_the_nearest_cluster_and_a_double_click_merges_once(open_page, client, session, tidy, width):
     state = client.get_json("/api/state")
@@ -163,48 +202,154 @@ def test_merging_offers_the_nearest_cluster_and_a_double_click_merges_once(open_
     said(page, f"Undone: cluster {nearest} merged into cluster 1")
 
 
-def test_a_cluster_is_split_into_three_after_a_look(open_page, session, tidy):
+def test_a_cluster_is_split_into_three_after_a_look_and_its_parts_are_told_apart(open_page, session, tidy):
     page = open_page("gallery/0")
-    page.click("#split")
-    page.wait_for_selector("dialog[open] .halves section")
-    page.fill("#split-parts", "3")
-    until(page, "document.querySelectorAll('dialog .halves section').length === 3")
-    page.click("#split-take")
-    said(page, "clusters 3, 4 are new")
-    assert sorted(session.collection.assignment.names) == [0, 1, 2, 3, 4]
+    for _ in at_every_width(page):
+        page.click("#split")
+        page.wait_for_selector("dialog[open] .halves section")
+        page.fill("#split-parts", "3")
+        until(page, "document.querySelectorAll('dialog .halves section').length === 3")
+        page.click("#split-take")
+        said(page, "clusters 3, 4 are new")
+        assert sorted(session.collection.assignment.names) == [0, 1, 2, 3, 4]
+        until(page, "document.querySelectorAll('#cluster-list a .dot[data-marker]').length === 5")
+        colours = "[...document.querySelectorAll('#cluster-list a .dot[data-marker]')].map((dot) => dot.style.color)"
+        assert len(set(page.evaluate(colours))) == 5
+        page.click("#undo")
+        said(page, "Undone")
 
 
 def test_what_was_edited_is_seen_everywhere(open_page, client, session, tidy):
-    """A merged cluster is in no bars, an emptied one in no list, and all probabilities are written alike."""
+    """A merged cluster is in no bars, an emptied one in no list."""
     labels = session.collection.predictions.labels
     client.edit({"op": "merge", "clusters": [0, 1], "into": 1})
     row = int(np.flatnonzero(labels == 0)[0])
     page = open_page("gallery/1")
     page.click(f"#gallery .tile[data-row='{row}']")
     page.wait_for_selector("#image-details .bars")
-    assert "cluster 0" not in page.locator("#image-details .bars").inner_text()
+    for _ in at_every_width(page):
+        assert not page.locator("#cluster-0").is_visible()
+        assert "cluster 0" not in page.locator("#image-details .bars").inner_text()
+        assert "cluster 1" in page.locator("#image-details .bars").inner_text()
     client.edit({"op": "move", "rows": np.flatnonzero(labels == 2).tolist(), "to": 1})
     until(page, "document.getElementById('cluster-2') === null")
 
 
 @pytest.mark.parametrize(("probability", "text"), [(1.0, "> 99.9 %"), (0.99996, "> 99.9 %"), (0.9931, "99.3 %")])
 def test_a_probability_is_written_alike_everywhere(open_page, client, session, monkeypatch, probability, text):
-    said_of, row = session.collection.predictions, 0
-    cluster = int(said_of.labels[row])
+    said_of = session.collection.predictions
+    cluster = int(said_of.labels[0])
     proba = np.full((90, 3), (1 - probability) / 2, np.float32)
     proba[np.arange(90), said_of.labels] = probability
     sure = replace(said_of, proba=proba)
     monkeypatch.setattr(session, "_collection", replace(session.collection, predictions=sure, kept={}))
     page = open_page("gallery")
     page.click("summary:has-text('Clusters at a glance')")
-    assert f"mean probability {text}" in page.locator(f"#card-{cluster}").inner_text()
-    page.click(f"#gallery .tile[data-row='{row}']")
-    page.wait_for_selector("#image-details .bars")
-    assert page.locator("#image-details .bars .figure").first.inner_text() == text
-    assert page.locator(f"#gallery .tile[data-row='{row}']").get_attribute("aria-label").endswith(text)
-    page.evaluate("location.hash = '/review'")
-    page.wait_for_selector("#review .bars")
-    assert page.locator("#review .bars .figure").first.inner_text() == text
+    for width in at_every_width(page):
+        page.evaluate("location.hash = '/gallery'")
+        page.wait_for_selector(f"#card-{cluster}:has-text('mean probability {text}')")
+        page.click("#gallery .tile[data-row='0']")
+        page.wait_for_selector("#choose-image[data-row='0']")
+        assert page.locator("#image-details .bars .figure").first.inner_text() == text
+        assert page.locator("#gallery .tile[data-row='0']").get_attribute("aria-label").endswith(text)
+        if width == 390:
+            page.get_by_label("Close the details").click()
+        page.evaluate("location.hash = '/review'")
+        page.wait_for_selector("#review .bars")
+        assert page.locator("#review .bars .figure").first.inner_text() == text
+
+
+def test_no_image_is_among_the_most_typical_and_the_most_doubtful(open_page, session):
+    page = open_page("gallery/0")
+    shown = "[...document.querySelectorAll('#gallery .tile')].map((t) => Number(t.dataset.row))"
+    said_of = session.collection.predictions
+    for _ in at_every_width(page):
+        rows = {}
+        for order, expected in (("doubtful", said_of.doubtful(0)), ("typical", said_of.typical(0))):
+            page.select_option("#order", order)
+            until(page, f"(rows) => ({shown}).join() === rows.join()", expected.tolist())
+            rows[order] = expected[: len(expected) // 2].tolist()
+        assert not set(rows["typical"]) & set(rows["doubtful"])
+
+
+def test_what_is_corrected_on_the_page_is_read_by_everything_else(open_page, session, tidy):
+    """By its own export, and by what `report`, `predict`, `export`, `evaluate` and `refit` read it with."""
+    page, images, said_of = open_page("gallery/0"), session.collection.images, session.collection.predictions
+    moved = []
+    for width in at_every_width(page):
+        page.evaluate("location.hash = '/gallery/0'")
+        row = int(np.flatnonzero(session.collection.assignment.labels == 0)[0])
+        page.hover(f"#gallery .tile[data-row='{row}']")
+        page.locator(f"#gallery .tile[data-row='{row}'] .tick").click()
+        page.wait_for_selector("#move")
+        page.select_option("#move-to", "2")
+        page.click("#move")
+        said(page, "1 image moved to cluster 2")
+        moved.append(row)
+        if width == 390:
+            page.get_by_label("Close the details").click()
+        page.click("summary:has-text('Export')")
+        page.click("[data-save=csv]")
+        said(page, "Labels of 90 images in")
+        path = page.locator("#status").inner_text().split(" in ", 1)[1]
+        with Path(path).open(newline="") as file:
+            lines = list(csv.DictReader(file))
+        assert {i for i, line in enumerate(lines) if line["changed"] == "true"} == set(moved)
+        read = read_assignment(session.path, images, said_of.labels, 3)
+        assert np.flatnonzero(read.labels != said_of.labels).tolist() == sorted(moved)
+
+
+def test_other_images_of_the_same_model_have_edits_of_their_own(browser, session, client, tidy):
+    """Fewer of the images, as `--limit` reads them, are another set: both are edited, and neither sees the other's."""
+    fewer = Session(session.model, session.path, lambda model, progress: load_images(session.source, limit=60))
+    fewer.start(lambda: None)
+    assert fewer.wait(60)
+    with served(fewer) as other:
+        pages = [browser.new_context(viewport=SIZES[1600]).new_page() for _ in range(2)]
+        for page, of, n in zip(pages, (client, other), (90, 60), strict=True):
+            page.goto(f"{of.address}#/gallery/0")
+            page.wait_for_selector(f"#subtitle:has-text('{n} images')")
+        for width in SIZES:
+            for page, n in zip(pages, (90, 60), strict=True):
+                page.set_viewport_size(SIZES[width])
+                page.evaluate("location.hash = '/gallery/0'")
+                page.fill("#cluster-name", f"{n} at {width}")
+                page.click("text=Rename")
+                said(page, f"is called “{n} at {width}”")
+        for of, n in ((client, 90), (other, 60)):
+            assert of.get_json("/api/state")["clusters"][0]["name"] == f"{n} at 390"
+        for page in pages:
+            page.context.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("Things", "another cluster is called"), ("=1+1", "formula"), ("@sum", "formula")]
+)
+def test_a_name_is_one_clusters_alone_and_no_formula(open_page, client, tidy, name, text):
+    client.edit({"op": "name", "cluster": 1, "name": "things"})
+    page = open_page("gallery/0")
+    revision = client.get_json("/api/state")["revision"]
+    for _ in at_every_width(page):
+        page.evaluate("document.getElementById('status').textContent = ''")
+        page.fill("#cluster-name", name)
+        page.click("text=Rename")
+        said(page, text)
+        assert page.locator("#cluster-0 .title").inner_text() == "cluster 0"
+    assert client.get_json("/api/state")["revision"] == revision
+
+
+def test_a_journal_that_was_mended_is_used_at_once(open_page, client, session, tidy):
+    client.edit({"op": "name", "cluster": 1, "name": "things"})
+    page = open_page("gallery/0")
+    for width in at_every_width(page):
+        good = session.journal_path.read_bytes()
+        session.journal_path.write_bytes(b"garbage")
+        page.fill("#cluster-name", f"at {width}")
+        page.click("text=Rename")
+        said(page, "damaged, or no journal")
+        session.journal_path.write_bytes(good)
+        page.click("text=Rename")
+        said(page, f"is called “at {width}”")
 
 
 # Filters and the selection
@@ -273,39 +418,59 @@ def test_a_selection_is_inverted_narrowed_shown_and_marked(open_page, client, se
 def test_keys_choose_in_a_gallery(open_page, session):
     page = open_page("gallery/0")
     page.wait_for_selector("#gallery .tile")
-    page.focus("#gallery .tile[tabindex='0']")
     selected = "document.querySelectorAll('#gallery [aria-selected=true]').length"
-    page.keyboard.press("Shift+ArrowRight")
-    page.keyboard.press("Shift+ArrowRight")
-    until(page, f"{selected} === 3")
-    page.keyboard.press("Escape")
-    until(page, f"{selected} === 0")
-    page.keyboard.press("Control+a")
     size = int(session.collection.predictions.sizes[0])
-    page.wait_for_selector(f"#selection h2:has-text('{size} images selected')")
-    page.keyboard.press("Escape")
-    page.wait_for_selector("#selection h2:has-text('Nothing selected')")
+    for _ in at_every_width(page):
+        page.focus("#gallery .tile[tabindex='0']")
+        page.keyboard.press("Home")
+        page.keyboard.press("Shift+ArrowRight")
+        page.keyboard.press("Shift+ArrowRight")
+        until(page, f"{selected} === 3")
+        page.keyboard.press("Escape")
+        until(page, f"{selected} === 0")
+        page.keyboard.press("Control+a")
+        page.wait_for_selector(f"#selection h2:has-text('{size} images selected')", state="attached")
+        page.keyboard.press("Escape")
+        page.wait_for_selector("#selection h2:has-text('Nothing selected')", state="attached")
 
 
 def test_going_back_finds_the_gallery_where_it_was(open_page, client, tidy):
     client.edit({"op": "merge", "clusters": [0, 1, 2], "into": 0})
-    for size in ({"width": 1000, "height": 400}, {"width": 390, "height": 500}):
-        page = open_page("gallery/0", size)
-        page.wait_for_selector("#gallery .tile")
-        scroller = "document.getElementById('main')" if size["width"] > 900 else "document.scrollingElement"
+    page = open_page("gallery/0")
+    page.wait_for_selector("#gallery .tile")
+    for width in SIZES:
+        page.set_viewport_size({"width": width, "height": 500 if width == 390 else 300})
+        scroller = "document.getElementById('main')" if width > 900 else "document.scrollingElement"
         page.locator(".sentinel").scroll_into_view_if_needed()
         page.wait_for_selector("text=90 of 90 images shown")
-        page.evaluate(f"{scroller}.scrollTop = 450")
+        page.evaluate(f"{scroller}.scrollTop = 250")
         page.click("#to-map")
         page.wait_for_selector("body[data-view=map]")
         page.go_back()
         page.wait_for_selector("body[data-view=gallery]")
-        until(page, f"Math.abs({scroller}.scrollTop - 450) < 2")
+        until(page, f"Math.abs({scroller}.scrollTop - 250) < 2")
         page.evaluate("location.hash = '/gallery'")
         page.wait_for_selector("h2:has-text('All clusters')")
         page.go_back()
         page.wait_for_selector("#gallery h2:has-text('cluster 0')")
-        until(page, f"Math.abs({scroller}.scrollTop - 450) < 2")
+        until(page, f"Math.abs({scroller}.scrollTop - 250) < 2")
+
+
+def test_select_these_has_the_image_that_was_asked_about(open_page, session):
+    page = open_page("gallery/0")
+    for width in at_every_width(page):
+        row = look_at_first_of(page, session, 0, "#choose-image[data-row='{row}']")
+        page.click("#more-like-this")
+        page.wait_for_selector("#found .tile")
+        page.click("#select-found")
+        until(page, f"document.querySelector('#found [data-row=\"{row}\"]').ariaSelected === 'true'")
+        page.wait_for_selector("#selection h2:has-text('90 images selected')", state="attached")
+        if width == 390:
+            page.get_by_role("button", name="90 selected").click()
+        page.click("#clear-selection")
+        page.wait_for_selector("#selection h2:has-text('Nothing selected')", state="attached")
+        if width == 390:
+            page.get_by_label("Close the details").click()
 
 
 # What is looked at stays in sight
@@ -336,7 +501,7 @@ def test_a_found_image_is_looked_at_where_it_can_be_seen(open_page, session, wid
     assert all(below[0] >= above[1] - 0.5 for above, below in pairwise(tops))
 
 
-@pytest.mark.parametrize("width", [901, 920, 1024, 1100, 390])
+@pytest.mark.parametrize("width", [1600, 1100, 1024, 920, 901, 390])
 def test_latent_dimensions_fit_at_every_width(open_page, width):
     page = open_page("generate/0", {"width": width, "height": 844})
     page.click("#tab-dimensions")
@@ -354,27 +519,44 @@ def test_latent_dimensions_fit_at_every_width(open_page, width):
 
 def test_the_maps_colours_have_legends_and_change_thumbnails_too(open_page):
     page = open_page("map")
-    wait_for_map(page)
     overlay = "document.querySelector('#map .overlay').toDataURL()"
-    shown = {"cluster": page.evaluate(overlay)}
-    for by, text in (("doubt", "unsure, 45 % or less"), ("label", "kind 1")):
-        page.select_option("#colour-by", by)
-        page.wait_for_selector(f"#map-legend:has-text('{text}')")
-        until(page, f"(before) => {overlay} !== before", page.evaluate("(x) => x", next(reversed(shown.values()))))
-        shown[by] = page.evaluate(overlay)
-    page.select_option("#colour-by", "cluster")
-    assert not page.locator("#map-legend").is_visible()
-    assert len(set(shown.values())) == 3
+    for width in at_every_width(page):
+        wait_for_map(page)
+        page.wait_for_timeout(300)
+        shown = {"cluster": page.evaluate(overlay)}
+        for by, text in (("doubt", "unsure, 45 % or less"), ("label", "kind 1")):
+            page.select_option("#colour-by", by)
+            page.wait_for_selector(f"#map-legend:has-text('{text}')")
+            until(page, f"(before) => {overlay} !== before", next(reversed(shown.values())))
+            shown[by] = page.evaluate(overlay)
+            legend = page.locator("#map-legend").bounding_box()
+            assert 0 <= legend["x"] <= legend["x"] + legend["width"] <= width
+        page.select_option("#colour-by", "cluster")
+        assert not page.locator("#map-legend").is_visible()
+        assert len(set(shown.values())) == 3
 
 
 def test_forced_colours_show_what_is_current(open_page):
     page = open_page("gallery/0", forced_colors="active")
     page.locator("#gallery .tile").nth(1).click()
     page.locator("#gallery .tile .tick").nth(3).click()
-    for selector in ("#to-gallery", "#cluster-0", "#gallery .tile.current", "#gallery [aria-selected=true]"):
-        assert page.evaluate("(s) => getComputedStyle(document.querySelector(s)).outlineStyle", selector) == "solid", (
-            selector
-        )
+    for _ in at_every_width(page):
+        for selector in ("#to-gallery", "#cluster-0", "#gallery .tile.current", "#gallery [aria-selected=true]"):
+            assert page.locator(selector).first.is_visible()
+            style = page.evaluate("(s) => getComputedStyle(document.querySelector(s)).outlineStyle", selector)
+            assert style == "solid", selector
+
+
+def test_a_sheet_makes_way_for_another_view(open_page, session):
+    page = open_page("gallery/0", SIZES[390], has_touch=True, is_mobile=True)
+    look_at_first_of(page, session, 0, "#choose-image[data-row='{row}']")
+    page.tap("#more-like-this")
+    page.wait_for_selector("#found .tile")
+    page.tap("#to-map")  # what was found is lit up there
+    page.wait_for_selector("body[data-view=map]")
+    assert not page.locator("#found .tile").first.is_visible()
+    page.get_by_role("button", name="Found", exact=True).tap()
+    assert page.locator("#found .tile").first.is_visible()
 
 
 # Pictures of the user's own
@@ -448,27 +630,28 @@ def test_an_image_is_enlarged_and_tiles_too(open_page):
     page.locator("#tile-size").fill("76")
 
 
-@every_width
-def test_the_large_view_shows_the_file_and_what_the_model_sees(browser, tmp_path, width):
+def test_the_large_view_shows_the_file_and_what_the_model_sees(browser, tmp_path):
     session = folder_session(tmp_path)
     model, collection = session.model, session.collection
     name = collection.images.ids[50]
     Image.new("RGB", (300, 200), (10, 120, 250)).save(session.source / name)  # larger by now than what was read
     with served(session) as client:
-        page = browser.new_context(viewport=SIZES[width]).new_page()
+        page = browser.new_context(viewport=SIZES[1600]).new_page()
         page.goto(client.address)
         page.wait_for_selector("html[data-started]")
         look_at(page, session, name.rpartition("/")[2])
-        if not page.locator("#enlarge").is_visible():
-            page.get_by_role("button", name="Image", exact=True).click()
-        page.click("#enlarge")
-        until(page, "document.querySelector('dialog .zoomed img').naturalWidth === 300")
-        assert page.evaluate("document.querySelector('dialog').getBoundingClientRect().right") <= width
-        page.click("#as-seen")
-        until(page, f"document.querySelector('dialog .zoomed img').naturalWidth === {model.image_shape_[1]}")
-        assert page.locator("#as-seen").get_attribute("aria-pressed") == "true"
-        page.click("#as-seen")
-        until(page, "document.querySelector('dialog .zoomed img').naturalWidth === 300")
+        for width in at_every_width(page):
+            if not page.locator("#enlarge").is_visible():
+                page.get_by_role("button", name="Image", exact=True).click()
+            page.click("#enlarge")
+            until(page, "document.querySelector('dialog .zoomed img').naturalWidth === 300")
+            assert page.evaluate("document.querySelector('dialog').getBoundingClientRect().right") <= width
+            page.click("#as-seen")
+            until(page, f"document.querySelector('dialog .zoomed img').naturalWidth === {model.image_shape_[1]}")
+            assert page.locator("#as-seen").get_attribute("aria-pressed") == "true"
+            page.click("#as-seen")
+            until(page, "document.querySelector('dialog .zoomed img').naturalWidth === 300")
+            page.keyboard.press("Escape")
         page.context.close()
         (session.source / name).write_bytes(b"no picture")
         status, _, body = client.get("/original/50.png")
@@ -493,6 +676,10 @@ def test_an_old_tab_says_what_happened_and_goes_on_by_itself(browser, session):
         session.version = "of another start"
         with served(session, first.port) as second:
             said(old, "explore has been started anew")
+            for width in at_every_width(old):
+                line = old.locator("#status").bounding_box()
+                assert 0 <= line["x"] <= line["x"] + line["width"] <= width
+                assert 0 <= line["y"] <= line["y"] + line["height"] <= 844
             old.evaluate("document.documentElement.dataset.old = 'yes'")
             new = context.new_page()
             new.goto(second.address)
@@ -510,8 +697,20 @@ def test_the_table_is_only_offered_where_it_can_be_written(open_page, client, mo
     monkeypatch.setattr(state, "_HAS_PYARROW", False)
     page = open_page("gallery/0")
     page.click("summary:has-text('Export')")
-    assert page.locator("[data-save=csv]").is_visible()
-    assert not page.locator("[data-save=parquet]").is_visible()
+    for _ in at_every_width(page):
+        assert page.locator("[data-save=csv]").is_visible()
+        assert not page.locator("[data-save=parquet]").is_visible()
+
+
+def test_a_hundred_half_open_connections_are_no_hindrance(open_page, client):
+    page = open_page("gallery/0")
+    with contextlib.ExitStack() as stack:
+        for _ in range(100):
+            stack.enter_context(socket.create_connection(("127.0.0.1", client.port)))
+        for _ in at_every_width(page):
+            page.reload()
+            page.wait_for_selector("html[data-started]")
+            page.wait_for_selector("#gallery .tile")
 
 
 def test_all_clusters_at_once_and_a_spread_of_nothing(open_page):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from explore_browser import CONTRAST, needs_chromium, said, until
+from explore_browser import CONTRAST, SIZES, every_width, needs_chromium, said, until
 from explore_helpers import guided_session, served, wait_until
 
 from clusterloom import load_model
@@ -93,10 +93,10 @@ def test_without_corrections_or_a_second_time_nothing_begins(client, session, ti
 
 
 @needs_chromium
-@pytest.mark.parametrize("width", [1600, 1024, 920, 390])
+@every_width
 def test_a_refit_is_watched_cancelled_and_told_about(open_page, session, client, tidy, monkeypatch, width):
     monkeypatch.setattr(session, "_refit_command", command(SLOW))
-    page = open_page("review", {"width": width, "height": 844})
+    page = open_page("review", SIZES[width])
     page.click("#review-keep")
     until(page, "document.getElementById('review-progress')?.textContent.startsWith('1 of 90')")
     page.click("#refit")

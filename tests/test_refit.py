@@ -33,7 +33,7 @@ def test_an_answer_reaches_those_that_lie_near_and_no_others():
     q = np.tile(np.array([0.9, 0.1, 0.0], np.float32), (120, 1))  # the model takes all three for one
     confirmed = np.full(120, NOBODY)
     confirmed[[45, 50]] = 2
-    found = pseudo_labels([points], q, confirmed)
+    found, _ = pseudo_labels([points], q, confirmed)
     np.testing.assert_allclose(found.sum(1), 1, atol=1e-6)
     np.testing.assert_array_equal(found.argmax(1), np.where(kinds == 1, 2, 0))
     np.testing.assert_array_equal(found[45], [0, 0, 1])
@@ -45,7 +45,7 @@ def test_answers_that_say_what_the_model_says_change_nothing():
     q = np.tile(np.array([1.0, 0.0], np.float32), (60, 1))
     confirmed = np.full(60, NOBODY)
     confirmed[:5] = 0
-    np.testing.assert_allclose(pseudo_labels([points], q, confirmed), q, atol=1e-6)
+    np.testing.assert_allclose(pseudo_labels([points], q, confirmed)[0], q, atol=1e-6)
 
 
 def test_one_doubtful_answer_does_not_outweigh_a_cluster():
@@ -54,9 +54,29 @@ def test_one_doubtful_answer_does_not_outweigh_a_cluster():
     q = np.tile(np.array([0.9, 0.1], np.float32), (400, 1))
     confirmed = np.full(400, NOBODY)
     confirmed[0] = 1
-    found = pseudo_labels([points], q, confirmed)
+    found, _ = pseudo_labels([points], q, confirmed)
     assert found[1:4].argmax(1).all()
     assert not found[100:].argmax(1).any()
+
+
+@pytest.mark.parametrize("strangers", [0.0, 0.25])
+def test_probabilities_are_as_sure_as_answers_bear_out(strangers):
+    """A model that is 70 % sure: it is too little where answers always follow their neighbours, and right elsewhere."""
+    rng = np.random.default_rng(0)
+    kinds = np.arange(600) % 3
+    points = 9 * np.eye(3)[kinds] + rng.standard_normal((600, 3))
+    q = np.full((600, 3), 0.15, np.float32)
+    q[np.arange(600), kinds] = 0.7
+    truth = np.where(rng.uniform(size=600) < strangers, (kinds + 1) % 3, kinds)
+    confirmed = np.full(600, NOBODY)
+    _, before = pseudo_labels([points], q, confirmed)
+    assert before == pytest.approx(0.7, abs=0.01)  # without an answer as sure as it was
+    confirmed[:200] = truth[:200]
+    found, sure = pseudo_labels([points], q, confirmed)
+    right = np.mean(found[200:].argmax(1) == truth[200:])
+    assert sure == pytest.approx(right, abs=0.07)
+    confirmed[:] = truth
+    assert pseudo_labels([points], q, confirmed)[1] == 1
 
 
 def test_affinities_are_symmetric_and_never_grow():

@@ -1,5 +1,6 @@
 """Which cluster each image is in, and what the clusters are called, after a user's edits."""
 
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
@@ -104,7 +105,7 @@ class Assignment:
         name = " ".join(name.split())
         if len(name) > MAX_NAME or not name.isprintable():
             raise DataError(f"a name has at most {MAX_NAME} characters, all of them printable")
-        if name.startswith(_FORMULA):
+        if unicodedata.normalize("NFKC", name).startswith(_FORMULA):  # wide signs are signs too, in some spreadsheets
             raise DataError(f"a name cannot begin with {name[0]}: a spreadsheet would take it for a formula")
         others = {self.title(k).casefold() for k in self.names if k != cluster}
         if name.casefold() in others:

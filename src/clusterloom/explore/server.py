@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _HOST = "127.0.0.1"
 _HEAD_SECONDS = 10.0  # in which a connection has to say what it wants
+_MOST_CONNECTIONS = 200  # some systems let a process have 256 open files
 _FAST_SECONDS = 1.5  # images that are read by then, or refused, are so before the page is announced
 
 
@@ -129,7 +130,7 @@ def _config(app: Any) -> uvicorn.Config:
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        limit_concurrency=100,
+        limit_concurrency=_MOST_CONNECTIONS,
         timeout_graceful_shutdown=2,
     )
 

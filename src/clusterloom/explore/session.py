@@ -222,6 +222,8 @@ class Session:
             failed()
         finally:
             self._finished.set()
+        if self._collection is not None:
+            _ = self._collection.question_ranks  # whoever opens the queue first would wait for it
 
     def _report(self, what: str, done: int, total: int) -> None:
         shown = _WORDS.get(what, what)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.sparse import csr_array, diags_array
+from scipy.sparse import csr_array, diags_array, eye_array
 from torch import Tensor
 
 from clusterloom.data.images import ImageRows
@@ -21,7 +21,7 @@ from clusterloom.inference import apply_in_batches
 from clusterloom.networks.vae import ClusterVAE
 from clusterloom.recipe.augment import ViewSettings
 from clusterloom.recipe.budget import MAX_EMBEDDED, Epochs
-from clusterloom.recipe.confidence import calibrate
+from clusterloom.recipe.confidence import calibrate, temperature_for
 from clusterloom.recipe.fit import fit
 from clusterloom.recipe.guided import refit_classes
 from clusterloom.recipe.neighbours import nearest_neighbours
@@ -43,6 +43,10 @@ _RIDGE = 0.01  # of the mean square of the hidden layer's units
 _SHOWN_SHARE = 0.1  # of an epoch, for images with an answer
 _CATEGORY_HIDDEN = 1  # its place among `_spaces`
 _MOST_TIMES = 10  # that one of them is shown in an epoch
+_FOLDS = 5
+_SLIPS = 0.01  # of all answers: one alone that surprises says little
+_TEMPERATURES = np.geomspace(0.05, 5, 81)
+_TEMPERATURE_SPREAD = 0.5  # standard deviation of its logarithm before anything has been answered
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,8 @@ def train_again(
     spaces, frozen = _spaces(network, sample, run)
     confirmed = answers.confirmed[rows]
     run.note(f"pseudo-labels: what {(confirmed != NOBODY).sum():,} answers say of {len(rows):,} images")
-    targets = run.cached("answers", lambda: {"q": pseudo_labels(spaces, answers.q[rows], confirmed)})["q"]
+    heard = run.cached("answers", lambda: _heard(spaces, answers.q[rows], confirmed))
+    targets = heard["q"]
 
     # The fit begins where the clusters are: random weights would cost it half of its epochs.
     _set_clusters(network, spaces[_CATEGORY_HIDDEN], targets, plan.seed)
@@ -124,7 +129,7 @@ def train_again(
     (logits,) = apply_in_batches(lambda x: (network.logits(x),), sample, run.compute)
     others = confirmed == NOBODY
     if others.any():
-        calibrate(network, logits[others], float(targets[others].max(1).mean()))
+        calibrate(network, logits[others], heard["confidence"].item())
     latents = refit_classes(network, sample, run)
     if refine_epochs:
         refine(network, run, sample, replace(plan, epochs=refine_epochs), *latents)
@@ -134,7 +139,12 @@ def train_again(
     }
 
 
-def pseudo_labels(spaces: Sequence[np.ndarray], q: np.ndarray, confirmed: np.ndarray) -> np.ndarray:
+def _heard(spaces: Sequence[np.ndarray], q: np.ndarray, confirmed: np.ndarray) -> dict[str, np.ndarray]:
+    targets, confidence = pseudo_labels(spaces, q, confirmed)
+    return {"q": targets, "confidence": np.array(confidence)}
+
+
+def pseudo_labels(spaces: Sequence[np.ndarray], q: np.ndarray, confirmed: np.ndarray) -> tuple[np.ndarray, float]:
     """What answers make of probabilities.
 
     With the graph's matrix S of symmetric, normalised affinities, a = 0.8 and F(Y) = (1 - a) sum_t a^t S^t Y::
@@ -149,23 +159,59 @@ def pseudo_labels(spaces: Sequence[np.ndarray], q: np.ndarray, confirmed: np.nda
         confirmed: As in `Answers`.
 
     Returns:
-        Soft assignments, shape (N, M), float32.
+        Soft assignments t, shape (N, M), float32; and how sure one may be of an image without an answer, on average:
+        the mean of its largest t, once t has the temperature with which it foretells answers best (`_temperature`).
     """
-    if len(q) < 3:
-        spread = q.astype(np.float64)
-    else:
-        graph = csr_array(sum(affinities(points) for points in spaces) / len(spaces))
-        answered = np.flatnonzero(confirmed != NOBODY)
-        wrong, reached = np.zeros_like(q, np.float64), np.zeros((len(q), 1))
-        wrong[answered] = np.eye(q.shape[1])[confirmed[answered]] - q[answered]
-        reached[answered] = 1
-        found = _spread(graph, np.hstack([q, wrong, reached]))
-        spread, wrong, reached = np.split(found, [q.shape[1], 2 * q.shape[1]], axis=1)
-        spread = np.maximum(spread + wrong / (reached + _DISTRUST), 0) + 1e-9
-    spread /= spread.sum(1, keepdims=True)
+    graph = csr_array(sum(affinities(points) for points in spaces) / len(spaces) if len(q) > 2 else eye_array(len(q)))
+    smooth = _spread(graph, q)
+    found = _followed(graph, smooth, q, confirmed)
     said = confirmed != NOBODY
-    spread[said] = np.eye(q.shape[1])[confirmed[said]]
-    return spread.astype(np.float32)
+    confidence = 1.0
+    if not said.all():
+        # Spread, the model's probabilities are nearer to each other. Without answers they are as sure as before.
+        before = temperature_for(np.log(found[~said]), float(q[~said].max(1).mean()))
+        temperature = _temperature(graph, smooth, q, confirmed, min(before, 1.0))
+        confidence = float(_at_temperature(found[~said], temperature).max(1).mean())
+    found[said] = np.eye(q.shape[1])[confirmed[said]]
+    return found.astype(np.float32), confidence
+
+
+def _followed(graph: csr_array, smooth: np.ndarray, q: np.ndarray, confirmed: np.ndarray) -> np.ndarray:
+    """t of `pseudo_labels`, from F(q) (N, M), before answered images have their answers."""
+    answered = np.flatnonzero(confirmed != NOBODY)
+    wrong = np.zeros((len(q), q.shape[1] + 1))
+    wrong[answered, :-1] = np.eye(q.shape[1])[confirmed[answered]] - q[answered]
+    wrong[answered, -1] = 1
+    arrived = _spread(graph, wrong)
+    found = np.maximum(smooth + arrived[:, :-1] / (arrived[:, -1:] + _DISTRUST), 0) + 1e-9
+    return found / found.sum(1, keepdims=True)
+
+
+def _temperature(graph: csr_array, smooth: np.ndarray, q: np.ndarray, confirmed: np.ndarray, usual: float) -> float:
+    """The temperature of t that makes answers likeliest, each fifth of them foretold from the others.
+
+    Which images a user is asked about hangs on where they lie, so what is found there holds for others. `usual` is what
+    it would be without an answer: ln T is normally distributed around its logarithm.
+    """
+    answered = np.flatnonzero(confirmed != NOBODY)
+    foretold = np.empty((len(answered), q.shape[1]))
+    for fold in range(min(_FOLDS, len(answered))):
+        others = confirmed.copy()
+        others[answered[fold::_FOLDS]] = NOBODY
+        foretold[fold::_FOLDS] = _followed(graph, smooth, q, others)[answered[fold::_FOLDS]]
+
+    def plausible(temperature: float) -> float:
+        of_answers = _at_temperature(foretold, temperature)[np.arange(len(answered)), confirmed[answered]]
+        likelihood = np.log((1 - _SLIPS) * of_answers + _SLIPS / q.shape[1]).sum()
+        return float(likelihood - (np.log(temperature / usual) / _TEMPERATURE_SPREAD) ** 2 / 2)
+
+    return float(max([usual, *_TEMPERATURES], key=plausible))
+
+
+def _at_temperature(q: np.ndarray, temperature: float) -> np.ndarray:
+    """Probabilities (N, M) to the power of 1 / temperature, with sums of 1."""
+    raised = (q / q.max(1, keepdims=True)) ** (1 / temperature)
+    return raised / raised.sum(1, keepdims=True)
 
 
 def affinities(points: np.ndarray) -> csr_array:

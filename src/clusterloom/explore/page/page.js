@@ -30,7 +30,7 @@ new Drop(() => openView("try"), (brought) => {
   openView("map");
   map.showBrought(brought);
 });
-new Details({
+const details = new Details({
   goTo: (row) => {
     openView("map");
     map.goTo(row);
@@ -81,7 +81,10 @@ function showView(isOther) {
   showProgress();
   showChosen();
   byId("filters").hidden = !OF_IMAGES.includes(view) || !store.ready;
-  if (isOther) scroller().scrollTop = 0;
+  if (isOther) {
+    scroller().scrollTop = 0;
+    details.sheet.open(""); // it would cover what was asked for
+  }
   views[view]?.show();
   if (view === "gallery") gallery.comeBack(scroller());
   if (isOther && view === "generate") showMaker();

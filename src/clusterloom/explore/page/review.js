@@ -25,7 +25,10 @@ export class ReviewView {
 
   /** Show the next image that nobody has looked at. */
   async show() {
-    if (this.#isOpen) await attempt(() => store.need("question"));
+    if (this.#isOpen && !store.columns.question) {
+      refill(this.box, h("p", { class: "quiet", role: "status" }, "Working out what to ask first…"));
+      await attempt(() => store.need("question"));
+    }
     if (!this.#isOpen || !store.columns.question) return;
     if (this.labels !== store.labels) this.known.clear();
     if (this.cluster !== store.cluster || this.visible !== store.visible) this.skipped.clear();

@@ -18,6 +18,7 @@ const MARGIN = 28; // CSS pixels around the whole map
 const TOOLS = 56; // room for the buttons at the top
 const CELL = 38; // side of a thumbnail's cell, CSS pixels, when its zoom level begins; twice that when it ends
 const CROWD = 4; // points for each cell in view up to which thumbnails are shown: more would hide each other
+const FIELDS = 48; // of the whole map, to each side, of which it is known how many points they have
 const GAP = 2; // between thumbnails, CSS pixels
 const TINY = Math.max(start.model.width, start.model.height) <= 48; // pixels that are meant to be seen
 const LEGEND = 16; // labels that a legend names
@@ -88,6 +89,7 @@ export class MapView {
       this.index = new KDBush(labels.length, 64, Float32Array);
       for (let row = 0; row < labels.length; row++) this.index.add(positions[2 * row], positions[2 * row + 1]);
       this.index.finish();
+      this.fields = counted(positions);
       this.box.setAttribute("aria-label", `Map of ${count(labels.length, "image")}`);
       this.colourBy.querySelector("[value=label]").hidden = this.colourBy.querySelector("[value=label]").disabled = !columns.class;
     }
@@ -398,7 +400,7 @@ export class MapView {
   #drawThumbnails(k) {
     this.drawn = [];
     const few = this.#few();
-    const rows = this.showsImages && !(this.#showsEverything() && store.visibleCount > few) ? this.#rowsInView() : [];
+    const rows = this.showsImages && !(this.#showsEverything() && store.visibleCount > few) && !this.#isCrowded(few) ? this.#rowsInView() : [];
     if (rows.length === 0 || rows.length > few) return;
     const level = Math.floor(Math.log2(k));
     const side = CELL * (k / 2 ** level); // from one to two cells, as the zoom goes from level to level
@@ -424,6 +426,18 @@ export class MapView {
   #showsEverything() {
     const { scale, left, top } = this.toScreen;
     return left >= 0 && top >= 0 && left + scale <= this.width && top + scale <= this.height;
+  }
+
+  /** Whether more points than so many are surely in view: to list a million of them in each frame would be slow. */
+  #isCrowded(few) {
+    if (store.visible !== null) return false;
+    const { scale, left, top } = this.toScreen;
+    const inside = (low, high) => [Math.max(Math.ceil(low * FIELDS), 0), Math.min(Math.floor(high * FIELDS), FIELDS)];
+    const [x0, x1] = inside(-left / scale, (this.width - left) / scale);
+    const [y0, y1] = inside(1 - (this.height - top) / scale, 1 + top / scale);
+    let count = 0;
+    for (let y = y0; y < y1; y++) for (let x = x0; x < x1; x++) count += this.fields[y * FIELDS + x];
+    return count > few;
   }
 
   #rowsInView() {
@@ -585,6 +599,14 @@ export class MapView {
       pen.setLineDash([]);
     }
   }
+}
+
+/** How many points each field of the map has, line after line from below. */
+function counted(positions) {
+  const fields = new Uint32Array(FIELDS * FIELDS);
+  const at = (place) => Math.min(Math.floor(place * FIELDS), FIELDS - 1);
+  for (let i = 0; i < positions.length; i += 2) fields[at(positions[i + 1]) * FIELDS + at(positions[i])] += 1;
+  return fields;
 }
 
 /** Where to write a cluster's name: at the upper edge of its images, above the one nearest to the median of their places. */
