@@ -95,6 +95,7 @@ class VariationalClusterer(ImageClusterer):
             latents[:, None, None],
             self.compute(),
             beside=noise.reshape(len(noise), -1),
+            fill=False,
         )
         return images
 
