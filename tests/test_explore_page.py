@@ -263,7 +263,7 @@ def test_a_graphics_processor_draws_a_sample_while_the_map_moves(browser, many_p
     page.mouse.move(600, 450)
     page.mouse.down()
     page.mouse.move(640, 470, steps=3)
-    until(page, "window.counts.at(-2) === 210000")
+    until(page, "window.counts.includes(210000)")  # the map rests soon: it may be whole again by now
     page.mouse.up()
     until(page, "window.counts.at(-2) === 420000")
     assert page.evaluate("window.counts.filter((_, i) => i % 2).every((error) => error === 0)")
