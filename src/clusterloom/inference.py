@@ -86,6 +86,7 @@ def _apply(
     tell: Callable[[int], None],
 ) -> tuple[np.ndarray, ...]:
     results: tuple[np.ndarray, ...] | None = None
+    whole = _filled_up if fill else np.asarray
     with (
         torch.inference_mode(),
         compute.autocast(),
@@ -97,7 +98,6 @@ def _apply(
             rows = slice(start, min(start + BATCH_SIZE, share.stop))
             batch = images[rows]
             used = len(batch)
-            whole = _filled_up if fill else np.asarray
             more = [] if beside is None else [compute.on_device(whole(beside[rows]))]
             outputs = function(compute.batch(whole(batch)), *more)
             if results is None:
