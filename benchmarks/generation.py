@@ -48,7 +48,7 @@ from clusterloom import ConvVAEClusterer, GuidedClusterer, VAEClusterer, load_mo
 from clusterloom.data import load_images
 from clusterloom.networks.refiner import Refiner
 from clusterloom.recipe import guided
-from clusterloom.recipe.budget import automatic_batch_size, automatic_epochs, refine_epochs
+from clusterloom.recipe.budget import Epochs, automatic_batch_size, automatic_epochs
 from clusterloom.recipe.refine import FlowObjective
 from clusterloom.training.loop import Trainer
 from clusterloom.training.plan import TrainingPlan
@@ -229,7 +229,8 @@ def by_flow(seed, data, epochs):
     middle = torch.from_numpy(unit(data.train).mean(0)).permute(2, 0, 1)
     network.deviations.fill_(float(unit(data.train).std()))
     nothing = SimpleNamespace(latent_dim=1, decode=lambda z: middle.expand(len(z), -1, -1, -1))
-    times = refine_epochs(automatic_epochs(len(data.train)) if epochs == "auto" else epochs)
+    n_images = len(data.train)
+    times = Epochs.split(automatic_epochs(n_images) if epochs == "auto" else epochs, n_images).refine
     batch_size = min(64, automatic_batch_size(len(data.train)))
     plan = TrainingPlan(4 * times, batch_size, 2e-3, seed, schedule="one-cycle", weight_decay=1e-4)
     compute = GuidedClusterer().compute()

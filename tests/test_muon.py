@@ -13,7 +13,9 @@ def test_kernels_step_as_matrices_and_the_rest_as_in_adamw():
     kernel = nn.Parameter(matrix.view(6, 5, 2, 2).clone().contiguous(memory_format=torch.channels_last))
     bias, weight = nn.Parameter(torch.ones(6)), nn.Parameter(torch.ones(4, 6))
     theirs, others = nn.Parameter(matrix.clone()), [nn.Parameter(torch.ones(6)), nn.Parameter(torch.ones(4, 6))]
-    ours = Muon([kernel, bias, weight, nn.Parameter(torch.ones(2, 2, 2, 2))], 0.01, 0.1)  # the last has no gradient
+    ours = Muon(
+        [kernel, bias, weight, nn.Parameter(torch.ones(2, 2, 2, 2))], 0.01, 0.1, 0.8
+    )  # the last has no gradient
     reference = torch.optim.Muon([theirs], 0.04, 0.1 / 4, adjust_lr_fn="match_rms_adamw")
     adam = AdamW(others, 0.01, 0.1)
     for _ in range(4):

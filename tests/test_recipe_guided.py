@@ -23,8 +23,8 @@ def fitted():
 
 def test_stages_make_one_history(fitted):
     stages = [record["stage"] for record in fitted.history_]
-    assert stages == ["represent"] * 4 + ["fit-1"] * 2 + ["fit-2"] * 2 + ["refine"]
-    assert [record["epoch"] for record in fitted.history_] == list(range(1, 10))
+    assert stages == ["represent"] * 4 + ["fit-1"] * 2 + ["fit-2"] * 2 + ["refine"] * 2
+    assert [record["epoch"] for record in fitted.history_] == list(range(1, 11))
     seconds = [record["seconds"] for record in fitted.history_]
     assert seconds == sorted(seconds)
     stages = {"represent", "spaces", "layouts", "pseudo-labels-1", "fit-1", "pseudo-labels-2", "fit-2"} | {
@@ -52,11 +52,17 @@ def test_work_between_epochs_tells_how_far_it_is(monkeypatch):
 
 @pytest.mark.parametrize("total", [3, 4, 5, 6, 16, 24, 41])
 def test_epochs_are_divided_without_a_remainder_and_every_stage_has_one(total):
-    epochs = budgets.Epochs.split(total)
+    epochs = budgets.Epochs.split(total, 100)
     parts = epochs.represent, epochs.first_fit, epochs.second_fit
-    assert sum(parts) == total
-    assert min(parts) >= 1
+    assert sum(parts) == total == epochs.total - epochs.refine
+    assert min(*parts, epochs.refine) >= 1
     assert epochs.represent == pytest.approx(total / 2, abs=1)
+
+
+def test_the_first_fit_goes_over_a_sample_more_often(monkeypatch):
+    monkeypatch.setattr(budgets, "MAX_EMBEDDED", 250)
+    assert [budgets.Epochs.split(10, n).first_fit for n in (250, 400, 1000, 10**7)] == [2, 4, 8, 10]
+    assert budgets.Epochs.split(10, 10**7).second_fit == 2
 
 
 def test_it_sorts_digits_and_new_images_look_like_their_clusters():

@@ -8,7 +8,7 @@ from test_recipe_objectives import small_vae
 
 from clusterloom import GuidedClusterer, load_model
 from clusterloom.networks.refiner import Refiner
-from clusterloom.recipe.budget import refine_epochs
+from clusterloom.recipe.budget import Epochs
 from clusterloom.recipe.refine import FlowObjective, _contrasts
 from clusterloom.training.loop import Trainer
 
@@ -72,7 +72,7 @@ def test_clusters_do_not_depend_on_it(fitted, plain):
 
 def test_it_is_a_stage_with_a_record_of_its_own(fitted):
     last = [record for record in fitted.history_ if record["stage"] == "refine"]
-    assert len(last) == refine_epochs(8) == 1
+    assert len(last) == Epochs.split(8, 300).refine == 2
     assert [record["epoch"] for record in fitted.history_] == list(range(1, 10))
     assert set(last[0]) >= {"loss", "flow", "seconds"}
     assert {"refine", "latents"} <= set(fitted.about_["recipe"]["stage_seconds"])

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -17,9 +17,9 @@ from clusterloom.estimators.variational import VariationalClusterer
 from clusterloom.networks.backbone import Backbone, check_available
 from clusterloom.networks.vae import ClusterVAE, ConvNetworkSettings
 from clusterloom.recipe.augment import choose_views, recolouring
-from clusterloom.recipe.budget import automatic_batch_size, automatic_epochs, epoch_images, most_visited, refine_epochs
+from clusterloom.recipe.budget import Epochs, automatic_batch_size, automatic_epochs, epoch_images, most_visited
 from clusterloom.recipe.guided import Colours, train_guided
-from clusterloom.recipe.refit import NOBODY, Answers, refit_plan, train_again
+from clusterloom.recipe.refit import NOBODY, Answers, refit_epochs, train_again
 from clusterloom.settings import CommonSettings, Count, Rate, Weight, parameters_of
 from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.run import Run
@@ -40,14 +40,14 @@ class GuidedSettings(ConvNetworkSettings, CommonSettings):
     colours: Colours = "auto"
     """Whether colours tell kinds apart: use, ignore, or auto, which finds it out from the images."""
     epochs: Annotated[int, Ge(3)] | Literal["auto"] = "auto"
-    """Passes over the images, over all stages but the last, refine; auto is 16 for 70,000 images, 24 for 10,000, 34 for
-    1,800, and 10 for a million. Of more than that, auto visits a million in each of ten epochs, others each time."""
+    """Passes over the images, over all stages but the last, refine; auto is 8 for 70,000 images, 12 for 10,000, 17 for
+    1,800, and 5 for a million. Of more than that, auto visits a million in each of five epochs, others each time."""
     batch_size: Count | Literal["auto"] = "auto"
     """Images per step; auto is 512 from some 60,000 images on, and less for fewer."""
     learning_rate: Rate = 3e-3
-    """The highest one, of AdamW."""
+    """The highest one, of AdamW and Muon."""
     refine: bool = True
-    """Train a second decoder for sharp new images, in a sixth as many epochs; clusters do not depend on it."""
+    """Train a second decoder for sharp new images, in a quarter as many epochs; clusters do not depend on it."""
     backbone: str | None = None
     """A frozen, pretrained conv network beside those that learn: efficientnet-lite0 (of the extra backbone), or timm:
     and the name of one of timm's models (of the extra timm). Its weights have seen labels of other images."""
@@ -117,17 +117,24 @@ class GuidedClusterer(VariationalClusterer):
         return network
 
     def _plan(self, settings: GuidedSettings, n_images: int, seed: int) -> TrainingPlan:
-        epochs = _other_epochs(settings, n_images)
         batch_size = automatic_batch_size(n_images) if isinstance(settings.batch_size, str) else settings.batch_size
         budget = epoch_images(n_images) if isinstance(settings.epochs, str) else None
-        epochs += _refine_epochs(settings, n_images)
-        return TrainingPlan(epochs, batch_size, settings.learning_rate, seed, epoch_images=budget)
+        return TrainingPlan(
+            _epochs(settings, n_images).total,
+            batch_size,
+            settings.learning_rate,
+            seed,
+            schedule="one-cycle",
+            weight_decay=1e-4,
+            epoch_images=budget,
+            kernel_step=0.4,
+        )
 
     def _train_stages(
         self, settings: GuidedSettings, network: ClusterVAE, run: Run, images: np.ndarray, plan: TrainingPlan
     ) -> dict[str, Any]:
-        last = _refine_epochs(settings, len(images))
-        recipe = train_guided(network, run, images, plan, self.cluster_range()[0], settings.colours, last)
+        epochs = _epochs(settings, len(images))
+        recipe = train_guided(network, run, images, plan, epochs, self.cluster_range()[0], settings.colours)
         return recipe if network.backbone is None else {"backbone": network.backbone.about(), **recipe}
 
     def refit(self, X: Any, answers: Answers, names: Sequence[str] = ()) -> "GuidedClusterer":
@@ -159,8 +166,9 @@ class GuidedClusterer(VariationalClusterer):
         for name in ("image_shape_", "n_features_in_", "pixel_range_", "reading_"):
             setattr(new, name, getattr(self, name))
         settings, compute = new.settings, self.compute()
-        refine_epochs = _refine_epochs(settings, len(images))
-        plan, last = refit_plan(self._plan(settings, len(images), int(self.about_["seed"])), refine_epochs)
+        fit_epochs, last = refit_epochs(_epochs(settings, len(images)))
+        plan = self._plan(settings, len(images), int(self.about_["seed"]))
+        plan = replace(plan, epochs=fit_epochs + last, epoch_images=None)
         network = copy.deepcopy(self.network_).to(compute.device)
         views = choose_views(images, plan.seed)
         if self.about_.get("recipe", {}).get("views", {}).get("hue_degrees"):  # colours do not tell the kinds apart
@@ -181,9 +189,6 @@ class GuidedClusterer(VariationalClusterer):
             self.network_.backbone.forget()
 
 
-def _other_epochs(settings: GuidedSettings, n_images: int) -> int:
-    return automatic_epochs(n_images) if isinstance(settings.epochs, str) else settings.epochs
-
-
-def _refine_epochs(settings: GuidedSettings, n_images: int) -> int:
-    return refine_epochs(_other_epochs(settings, n_images)) if settings.refine else 0
+def _epochs(settings: GuidedSettings, n_images: int) -> Epochs:
+    epochs = automatic_epochs(n_images) if isinstance(settings.epochs, str) else settings.epochs
+    return Epochs.split(epochs, n_images, settings.refine)

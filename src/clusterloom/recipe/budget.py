@@ -9,22 +9,44 @@ from clusterloom.training.randomness import numpy_generator
 
 MAX_VISITED = 1_000_000  # of more images an epoch visits so many, so that the cost grows no further
 MAX_EMBEDDED = 100_000  # of more images a sample gets pseudo-labels: neighbours cost the square of their number
-_REFINE_SHARE = 6  # of the epochs of the other stages one is for the second decoder
+_REPEATED = 5
+_REFINE_SHARE = 4  # of the epochs of the other stages one is for the second decoder
 
 
 @dataclass(frozen=True)
 class Epochs:
-    """Passes over the images in each training stage."""
+    """Passes over its images in each training stage."""
 
     represent: int
     first_fit: int
     second_fit: int
+    refine: int
 
     @classmethod
-    def split(cls, total: int) -> "Epochs":
-        """Divide a run's epochs, at least 3: half to represent, a quarter to each fit."""
-        fit = round(total / 4)
-        return cls(total - 2 * fit, fit, fit)
+    def split(cls, epochs: int, n_images: int, refine: bool = True) -> "Epochs":
+        """Divide epochs, at least 3: a quarter to each fit, half or a little more to represent; refine comes on top.
+
+        The first fit goes over a sample of very many images, up to five times in place of once.
+
+        Args:
+            epochs: Passes over all images, before refine.
+            n_images: Number of images.
+            refine: Whether there is that stage; it gets a quarter as many.
+
+        Example:
+            >>> Epochs.split(10, 70_000)
+            Epochs(represent=6, first_fit=2, second_fit=2, refine=2)
+            >>> Epochs.split(6, 1_000_000, refine=False)
+            Epochs(represent=4, first_fit=5, second_fit=1, refine=0)
+        """
+        fit = (epochs + 1) // 4
+        repeated = math.ceil(fit * min(n_images / n_sampled(n_images), _REPEATED))
+        return cls(epochs - 2 * fit, repeated, fit, max(1, round(epochs / _REFINE_SHARE)) if refine else 0)
+
+    @property
+    def total(self) -> int:
+        """Of all stages."""
+        return self.represent + self.first_fit + self.second_fit + self.refine
 
 
 def most_visited() -> int:
@@ -32,29 +54,29 @@ def most_visited() -> int:
 
     Example:
         >>> most_visited()
-        6000000
+        4000000
     """
-    return Epochs.split(automatic_epochs(MAX_VISITED)).represent * MAX_VISITED
+    return Epochs.split(automatic_epochs(MAX_VISITED), MAX_VISITED).represent * MAX_VISITED
 
 
 def automatic_epochs(n_images: int) -> int:
-    """16 for 70,000 images, more or fewer with the fifth root of how many there are: 120 at most, 10 from a million on.
+    """10 for 70,000 images, more or fewer with the fifth root of how many there are: 70 at most, 6 from a million on.
 
     Example:
         >>> [automatic_epochs(n) for n in (300, 10_000, 70_000, 1_000_000, 10_000_000)]
-        [48, 24, 16, 10, 10]
+        [30, 15, 10, 6, 6]
     """
-    return min(120, math.ceil(16 * (70_000 / min(n_images, MAX_VISITED)) ** 0.2))
+    return min(70, math.ceil(10 * (70_000 / min(n_images, MAX_VISITED)) ** 0.2))
 
 
 def automatic_batch_size(n_images: int) -> int:
-    """The power of two from 32 to 512 that comes closest to 2,200 steps in all: small sets need steps, not big batches.
+    """The power of two from 32 to 512 that comes closest to 1,300 steps in all: small sets need steps, not big batches.
 
     Example:
         >>> [automatic_batch_size(n) for n in (300, 10_000, 70_000, 1_000_000)]
         [32, 128, 512, 512]
     """
-    return min(512, max(32, 2 ** round(math.log2(n_images * automatic_epochs(n_images) / 2200))))
+    return min(512, max(32, 2 ** round(math.log2(n_images * automatic_epochs(n_images) / 1300))))
 
 
 def epoch_images(n_images: int) -> int | None:
@@ -62,18 +84,13 @@ def epoch_images(n_images: int) -> int | None:
     return MAX_VISITED if n_images > MAX_VISITED else None
 
 
-def refine_epochs(epochs: int) -> int:
-    """How many epochs refine takes beside so many of the other stages: a sixth.
-
-    Example:
-        >>> [refine_epochs(epochs) for epochs in (3, 16, 24, 34)]
-        [1, 3, 4, 6]
-    """
-    return max(1, round(epochs / _REFINE_SHARE))
+def n_sampled(n_images: int) -> int:
+    """How many of so many images get pseudo-labels: all, or a sample of very many."""
+    return min(n_images, MAX_EMBEDDED)
 
 
 def sampled_rows(n: int, seed: int) -> np.ndarray:
-    """Rows of the images that get pseudo-labels, of n, ascending: all, or a sample of very many."""
-    if n <= MAX_EMBEDDED:
+    """Rows of those of n images that get pseudo-labels, ascending."""
+    if n_sampled(n) == n:
         return np.arange(n)
-    return np.sort(numpy_generator(seed, "sample", "embedding").permutation(n)[:MAX_EMBEDDED])
+    return np.sort(numpy_generator(seed, "sample", "embedding").permutation(n)[: n_sampled(n)])

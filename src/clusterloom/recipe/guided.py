@@ -59,9 +59,9 @@ def train_guided(
     run: Run,
     images: np.ndarray,
     plan: TrainingPlan,
+    epochs: Epochs,
     fewest_clusters: int,
     colours: Colours = "auto",
-    refine_epochs: int = 0,
 ) -> dict[str, Any]:
     """Train a network by the guided recipe, in place.
 
@@ -69,17 +69,15 @@ def train_guided(
         network: Fresh, on the device.
         run: Keeps what is needed to resume, and the history.
         images: Shape (N, H, W, C).
-        plan: Batch size, learning rate, seed and how many images an epoch visits; its epochs, at least 3 beside those
-            that refine, are divided over the stages.
+        plan: How to train in all stages.
+        epochs: How long in each of them; without epochs for it, the last is left out.
         fewest_clusters: The number of clusters is found between this one and the network's own.
         colours: Whether colours tell kinds apart.
-        refine_epochs: How many of the epochs train a second decoder; 0 leaves it out.
 
     Returns:
         What was decided and how long it took, for the record: views, spaces, seconds by stage.
     """
-    seed, epochs = plan.seed, Epochs.split(plan.epochs - refine_epochs)
-    plan = replace(plan, schedule="one-cycle", weight_decay=1e-4)
+    seed = plan.seed
     views = choose_views(images, seed)
 
     rows = sampled_rows(len(images), seed)
@@ -149,9 +147,9 @@ def train_guided(
     latents = refit_classes(network, described, run)
 
     # 7. Refine. A sample says enough of what decoded images lack.
-    if refine_epochs:
+    if epochs.refine:
         of_sample = latents if described is sample else tuple(part[sampled] for part in latents)
-        refine(network, run, sample, replace(plan, epochs=refine_epochs), *of_sample)
+        refine(network, run, sample, replace(plan, epochs=epochs.refine), *of_sample)
     return {
         "views": vars(views),
         "spaces": {name: round(value, 3) for name, value in first.follows.items()},

@@ -19,6 +19,7 @@ from clusterloom.training.run import Run
 
 _LARGEST_BATCH = 64  # steps count for more than images do
 _LEARNING_RATE = 2e-3
+_KERNEL_STEP = 0.8
 _POINTS = 10  # latents for each dimension that a Gaussian needs
 _COMPARED = 400  # images on each side, when decoded and refined ones are compared with real ones
 _SAMPLE = 10_000  # images that say how far decoded ones are from real ones
@@ -57,7 +58,7 @@ def refine(
     _measure(refiner, network, run, images, posteriors, plan.seed)
     objective = FlowObjective(network, refiner)
     batch_size = min(plan.batch_size, _LARGEST_BATCH)
-    plan = replace(plan, batch_size=batch_size, learning_rate=_LEARNING_RATE, optimizer="muon")
+    plan = replace(plan, batch_size=batch_size, learning_rate=_LEARNING_RATE, kernel_step=_KERNEL_STEP)
     run.train(objective, plan, images, "refine", posteriors)
     refiner.helps.fill_(True)
     decoded, refined = contrast_distances(network, run, images, posteriors, plan.seed)

@@ -71,19 +71,13 @@ class Answers:
         return digest.hexdigest()
 
 
-def refit_plan(plan: TrainingPlan, refine_epochs: int) -> tuple[TrainingPlan, int]:
-    """How long to fit again: as the second fit of the recipe does, and a quarter as long as it refines.
+def refit_epochs(epochs: Epochs) -> tuple[int, int]:
+    """How long to fit again, and to refine: as the second fit of the recipe does, and a quarter as long as it refines.
 
     Args:
-        plan: Of a whole fit.
-        refine_epochs: How many of its epochs train the second decoder.
-
-    Returns:
-        A plan with all epochs, and how many of them train the second decoder.
+        epochs: Of a whole fit.
     """
-    refine_epochs, fit_epochs = -(-refine_epochs // _REFINED_LESS), Epochs.split(plan.epochs - refine_epochs).second_fit
-    epochs = fit_epochs + refine_epochs
-    return replace(plan, epochs=epochs, schedule="one-cycle", weight_decay=1e-4, epoch_images=None), refine_epochs
+    return epochs.second_fit, -(-epochs.refine // _REFINED_LESS)
 
 
 def train_again(

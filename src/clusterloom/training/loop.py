@@ -122,7 +122,8 @@ class Trainer:
         self.checkpoint, self.run_id, self.stage = checkpoint, run_id, stage
         self.observers = observers if accelerator.is_main_process else ()
         trained = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = {"adamw": AdamW, "muon": Muon}[plan.optimizer](trained, plan.learning_rate, plan.weight_decay)
+        of_plan = (trained, plan.learning_rate, plan.weight_decay)
+        self.optimizer = AdamW(*of_plan) if plan.kernel_step is None else Muon(*of_plan, plan.kernel_step)
         self._step_model: nn.Module = accelerator.prepare(model) if accelerator.num_processes > 1 else model
         has_batch_norm = any(isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) for m in model.modules())
         # Batch norm cannot divide by the deviation of one image: every process needs two of every batch.

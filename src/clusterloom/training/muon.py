@@ -1,16 +1,16 @@
 """Muon for conv kernels, which takes fewer steps than AdamW where an epoch is dear."""
 
 import math
+from collections.abc import Iterable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from clusterloom.training.adamw import AdamW
 
 _MOMENTUM = 0.95
 _POLYNOMIAL = (3.4445, -4.7750, 2.0315)  # of the singular values, odd; steep at 0, so that five times are enough
 _TIMES = 5
-_STEP = 0.8  # root mean square of a step at a learning rate of 1; AdamW's is about 0.2
 
 
 class Muon(AdamW):
@@ -24,11 +24,18 @@ class Muon(AdamW):
     Args:
         parameters: To be trained, all on one device.
         learning_rate: Of AdamW; may be changed at any time.
+        kernel_step: Root mean square of a kernel's step at a learning rate of 1; AdamW's is about 0.2.
         weight_decay: Share of the learning rate by which weights shrink in each step.
 
     Attributes:
         state: For every kernel that had a gradient its first moment, "exp_avg"; for the others what AdamW keeps.
     """
+
+    def __init__(
+        self, parameters: Iterable[nn.Parameter], learning_rate: float, weight_decay: float, kernel_step: float
+    ) -> None:
+        super().__init__(parameters, learning_rate, weight_decay)
+        self.kernel_step = kernel_step
 
     @torch.no_grad()
     def step(self) -> None:
@@ -43,7 +50,7 @@ class Muon(AdamW):
             moment = self.state[kernel]["exp_avg"].lerp_(gradient, 1 - _MOMENTUM)
             step = orthogonal(torch.lerp(gradient, moment, _MOMENTUM).flatten(1))
             kernel.mul_(1 - rate * self.weight_decay)
-            kernel.sub_(rate * _STEP * math.sqrt(max(step.shape)) * step.view(kernel.shape))
+            kernel.sub_(rate * self.kernel_step * math.sqrt(max(step.shape)) * step.view(kernel.shape))
         self.adapt(p for p in self.parameters if p.ndim != 4)
 
 
@@ -58,7 +65,11 @@ def orthogonal(matrix: Tensor) -> Tensor:
     a, b, c = _POLYNOMIAL
     x = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     x = x / (x.norm() + 1e-7)
+    # x becomes p x with p = a + b x x' + c (x x')^2, time after time. Of all that the small square x x' is enough.
+    square, product = x @ x.T, torch.eye(len(x), dtype=x.dtype, device=x.device)
     for _ in range(_TIMES):
-        gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        p = torch.addmm(square, square, square, beta=b, alpha=c)
+        p.diagonal().add_(a)
+        square, product = p @ square @ p, p @ product
+    x = product @ x
     return x if matrix.shape[0] <= matrix.shape[1] else x.T

@@ -30,7 +30,8 @@ class TrainingPlan:
         schedule: "constant" learning rate, or "one-cycle", see `one_cycle`.
         weight_decay: Decoupled from the gradient, as in AdamW; 0 makes it Adam.
         epoch_images: Images that an epoch visits, see `epoch_order`; None for all of them.
-        optimizer: "adamw", or "muon", see `clusterloom.training.muon`.
+        kernel_step: Conv kernels are trained by `clusterloom.training.muon.Muon`, with steps of this size times the
+            learning rate; None leaves them to AdamW.
     """
 
     epochs: int
@@ -42,7 +43,7 @@ class TrainingPlan:
     schedule: Literal["constant", "one-cycle"] = "constant"
     weight_decay: float = 0.0
     epoch_images: int | None = None
-    optimizer: Literal["adamw", "muon"] = "adamw"
+    kernel_step: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
