@@ -9,6 +9,8 @@ from clusterloom.training.randomness import numpy_generator
 
 MAX_VISITED = 1_000_000  # of more images an epoch visits so many, so that the cost grows no further
 MAX_EMBEDDED = 100_000  # of more images a sample gets pseudo-labels: neighbours cost the square of their number
+_LEAST_STEPS = 600
+_SMALLEST_BATCH = 32
 _REPEATED = 5
 _REFINE_SHARE = 4  # of the epochs of the other stages one is for the second decoder
 
@@ -60,23 +62,27 @@ def most_visited() -> int:
 
 
 def automatic_epochs(n_images: int) -> int:
-    """10 for 70,000 images, more or fewer with the fifth root of how many there are: 70 at most, 6 from a million on.
+    """10 for 70,000 images, more or fewer with the fifth root of how many there are, and 6 from a million on.
+
+    Of fewer than some 700 images as many as make 600 steps, up to 200: too few steps are what small sets suffer from.
 
     Example:
-        >>> [automatic_epochs(n) for n in (300, 10_000, 70_000, 1_000_000, 10_000_000)]
-        [30, 15, 10, 6, 6]
+        >>> [automatic_epochs(n) for n in (50, 100, 300, 1_000, 10_000, 70_000, 1_000_000, 10_000_000)]
+        [200, 192, 64, 24, 15, 10, 6, 6]
     """
-    return min(70, math.ceil(10 * (70_000 / min(n_images, MAX_VISITED)) ** 0.2))
+    epochs = math.ceil(10 * (70_000 / min(n_images, MAX_VISITED)) ** 0.2)
+    return max(epochs, min(200, math.ceil(_LEAST_STEPS * _SMALLEST_BATCH / n_images)))
 
 
 def automatic_batch_size(n_images: int) -> int:
-    """The power of two from 32 to 512 that comes closest to 1,300 steps in all: small sets need steps, not big batches.
+    """The power of two from 32 to 512 that comes closest to 1,300 steps in all.
 
     Example:
         >>> [automatic_batch_size(n) for n in (300, 10_000, 70_000, 1_000_000)]
         [32, 128, 512, 512]
     """
-    return min(512, max(32, 2 ** round(math.log2(n_images * automatic_epochs(n_images) / 1300))))
+    wanted = 2 ** round(math.log2(n_images * automatic_epochs(n_images) / 1300))
+    return min(512, max(_SMALLEST_BATCH, wanted))
 
 
 def epoch_images(n_images: int) -> int | None:
