@@ -40,8 +40,9 @@ class GuidedSettings(ConvNetworkSettings, CommonSettings):
     colours: Colours = "auto"
     """Whether colours tell kinds apart: use, ignore, or auto, which finds it out from the images."""
     epochs: Annotated[int, Ge(3)] | Literal["auto"] = "auto"
-    """Passes over the images, over all stages but the last, refine; auto is 8 for 70,000 images, 12 for 10,000, 17 for
-    1,800, and 5 for a million. Of more than that, auto visits a million in each of five epochs, others each time."""
+    """Passes over the images, over all stages but the last, refine; auto is 10 for 70,000 images, 15 for 10,000, 21 for
+    1,800, 64 for 300, and 6 for a million. Of more than that, auto visits a million in each of six epochs, others each
+    time."""
     batch_size: Count | Literal["auto"] = "auto"
     """Images per step; auto is 512 from some 60,000 images on, and less for fewer."""
     learning_rate: Rate = 3e-3
