@@ -4,11 +4,11 @@ All runs start from the same settings, `Setting()`, at fewer epochs than the pap
 compare is run once.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cache, partial
 from statistics import mean
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from rich.table import Table
@@ -19,6 +19,7 @@ from clusterloom.estimators.vae import VAEClusterer
 from clusterloom.recipe.neighbours import modularity, neighbour_graph
 from clusterloom.training.randomness import numpy_generator
 from paper.classifier import Classifier, trained_classifier
+from paper.contrasts import Contrast, verdict
 from paper.models import LITERAL, VAE, Reading, posterior
 from paper.new_images import class_scores, clusters_of_classes, images_of, new_images
 from paper.records import count, spread
@@ -65,9 +66,6 @@ class Setting:
         )
 
 
-MeanScore: TypeAlias = Callable[[Setting, str], float]
-
-
 @dataclass(frozen=True)
 class Study:
     """Settings that differ in one part, and the paper's claim about it.
@@ -76,80 +74,76 @@ class Study:
         name: What is changed.
         settings: By what the table calls them.
         claim: The paper's words, translated; empty where it claims nothing.
-        answer: From a setting's mean scores to whether they bear the claim out, and the numbers that say so.
+        wanted: What must all be above its number if the claim is right.
     """
 
     name: str
     settings: Mapping[str, Setting]
     claim: str = ""
-    answer: Callable[[MeanScore], tuple[bool, str]] | None = None
+    wanted: Sequence[Contrast] = ()
 
 
-def _conv_gains(score: MeanScore) -> tuple[bool, str]:
-    gain = 100 * (score(Setting(), _ACCURACY) - score(Setting(networks=0), _ACCURACY))
-    return gain >= 15, f"two conv networks against none: {gain:+.1f} points"
+def _less(title: str, one: Setting, other: Setting, score: str = "accuracy_test", **options: Any) -> Contrast:
+    """One setting's mean score less another's."""
+    return Contrast(title, score, {one: 1, other: -1}, **options)
 
 
-def _fewer_layers(score: MeanScore) -> tuple[bool, str]:
-    few, many = (max(_DEPTHS, key=lambda n: score(Setting(conv_depth=n, latent_dim=s), _ACCURACY)) for s in _DEPTH_DIMS)
-    return many < few, f"best n at s = {_DEPTH_DIMS[0]}: {few}, at s = {_DEPTH_DIMS[1]}: {many}"
-
-
-def _falls_past_60(score: MeanScore) -> tuple[bool, str]:
-    at_60, at_100 = (100 * score(Setting(latent_dim=s), _ACCURACY) for s in (60, 100))
-    return at_100 < at_60, f"s = 60: {at_60:.1f} %, s = 100: {at_100:.1f} %"
-
-
-def _generation_lost(score: MeanScore) -> tuple[bool, str]:
-    few, many = Setting(latent_dim=_DIMS[0]), Setting(latent_dim=_DIMS[-1])
-    variance = [score(s, "posterior_variance") for s in (few, many)]
-    right = [score(s, "new_share_judged_right") for s in (few, many)]
-    return variance[1] < variance[0] and right[1] < right[0] / 2, (
-        f"from s = {_DIMS[0]} to s = {_DIMS[-1]} the mean posterior variance goes from {variance[0]:.2f} to "
-        f"{variance[1]:.2f}, and the share of new images that show their class from {right[0]:.0%} to {right[1]:.0%}"
-    )
-
-
-def _more_diverse(score: MeanScore) -> tuple[bool, str]:
-    titles = {"new_vendi_over_real": "Vendi score over that of real images", "new_recall": "recall"}
-    found = {title: (score(Setting(networks=0), name), score(Setting(), name)) for name, title in titles.items()}
-    text = (f"{title} {plain:.2f} without, {ours:.2f} with conv networks" for title, (plain, ours) in found.items())
-    return all(ours > plain for plain, ours in found.values()), "; ".join(text)
-
-
-_ACCURACY = "accuracy_test"
+_POINTS = {"unit": "points"}
+_VENDI = "new_vendi_over_real"
 _DIMS = (2, 5, 10, 20, 50, 60, 100)
+_FEWEST, _MOST = Setting(latent_dim=_DIMS[0]), Setting(latent_dim=_DIMS[-1])
 _DEPTHS, _DEPTH_DIMS = (1, 2, 3), (10, 50)
 STUDIES = {
     "networks": Study(
         "Number of conv networks",
         {str(networks): Setting(networks=networks) for networks in (0, 1, 2, 3)},
         "Convolution before the encoder raises accuracy by about 20 points.",
-        _conv_gains,
+        [_less("two conv networks less none", Setting(), Setting(networks=0), above=0.15, **_POINTS)],
     ),
     "diversity": Study(
         "Variety of new images",
         {"plain": Setting(networks=0), "two conv networks": Setting()},
         "New images of the convolutional model are more varied.",
-        _more_diverse,
+        [
+            _less("Vendi score over that of real images, with less without", Setting(), Setting(networks=0), _VENDI),
+            _less("recall, with less without", Setting(), Setting(networks=0), "new_recall"),
+        ],
     ),
     "depth": Study(
         "Conv layers in a network, n",
         {f"s {s}, n {n}": Setting(conv_depth=n, latent_dim=s) for s in _DEPTH_DIMS for n in _DEPTHS},
         "With more latent dimensions, fewer conv layers are best.",
-        _fewer_layers,
+        [
+            Contrast(
+                "what n = 1 gains over n = 3 at s = 50, less that at s = 10",
+                "accuracy_test",
+                {
+                    Setting(conv_depth=n, latent_dim=s): sign
+                    for (n, s), sign in {(1, 50): 1, (3, 50): -1, (1, 10): -1, (3, 10): 1}.items()
+                },
+                unit="points",
+            )
+        ],
     ),
     "latent-dim": Study(
         "Latent dimensions, s",
         {str(s): Setting(latent_dim=s) for s in _DIMS},
         "Past s = 60 accuracy falls.",
-        _falls_past_60,
+        [_less("s = 60 less s = 100", Setting(latent_dim=60), Setting(latent_dim=100), **_POINTS)],
     ),
     "generation": Study(
         "What many latent dimensions do to generation",
         {f"s {s}": Setting(latent_dim=s) for s in (_DIMS[0], 20, 60, _DIMS[-1])},
         "With more latent dimensions the variance shrinks until the model can generate no longer.",
-        _generation_lost,
+        [
+            _less("mean posterior variance, s = 2 less s = 100", _FEWEST, _MOST, "posterior_variance"),
+            Contrast(
+                "half the share of new images that show their class at s = 2, less that at s = 100",
+                "new_share_judged_right",
+                {_FEWEST: 0.5, _MOST: -1},
+                unit="points",
+            ),
+        ],
     ),
     "hidden-dim": Study("Width of the dense layers, m", {str(m): Setting(hidden_dim=m) for m in (128, 256, 512)}),
     "formulas": Study(
@@ -231,13 +225,14 @@ def table(study: Study, dataset: str, experiment: Experiment) -> Table:
 
 
 def answer(study: Study, dataset: str, experiment: Experiment) -> str:
-    """The paper's claim, and whether the runs on record bear it out, with how many seeds; empty without a claim."""
-    if study.answer is None:
+    """The paper's claim, and what the runs on record say of it, with how many seeds; empty without a claim."""
+    if not study.wanted:
         return ""
     runs = {setting: experiment.runs(_settings(dataset, setting)) for setting in study.settings.values()}
-    seeds = min(map(len, runs.values()))
+    compared = {setting for contrast in study.wanted for setting in contrast.weights}
+    seeds = min(len(runs[setting]) for setting in compared)
     if seeds == 0:
         return f'"{study.claim}" Not answered yet: settings are missing.'
-    borne_out, numbers = study.answer(lambda setting, score: mean(r[score] for r in runs[setting]))
     by = "one seed each" if seeds == 1 else f"at least {seeds} seeds each"
-    return f'"{study.claim}" {"Yes" if borne_out else "No"} ({by}): {numbers}.'
+    numbers = "; ".join(contrast.text(runs) for contrast in study.wanted)
+    return f'"{study.claim}" {verdict(study.wanted, runs)} ({by}): {numbers}.'
