@@ -177,6 +177,8 @@ def test_the_queue_says_that_it_is_being_made(open_page):
     page.route("**/api/columns/question", lambda route: asked.append(route))
     page.evaluate("location.hash = '/review'")
     page.wait_for_selector("#review [role=status]:has-text('Working out what to ask first')")
+    while not asked:  # the words may be there before the question is
+        page.wait_for_timeout(20)
     asked[0].continue_()
     page.wait_for_selector("#review-keep")
 
