@@ -1,6 +1,6 @@
 """The pictures of docs/images that need a model of Fashion-MNIST, taken anew: local page and report.
 
-    clusterloom fit fashion-mnist --limit 10000 -k 10 --out fashion-model
+    clusterloom fit fashion-mnist --limit 10000 -k 10 --seed 0 --out fashion-model
     python docs/screenshots.py fashion-model fashion-mnist
 
 Page and report show all images. Cluster 1 was ankle boots, cluster 0 pullovers and coats. Needs Playwright (a test
