@@ -231,7 +231,7 @@ def by_flow(seed, data, epochs):
     nothing = SimpleNamespace(latent_dim=1, decode=lambda z: middle.expand(len(z), -1, -1, -1))
     n_images = len(data.train)
     times = Epochs.split(automatic_epochs(n_images) if epochs == "auto" else epochs, n_images).refine
-    batch_size = min(64, automatic_batch_size(len(data.train)))
+    batch_size = min(64, automatic_batch_size(n_images))
     plan = TrainingPlan(4 * times, batch_size, 2e-3, seed, schedule="one-cycle", weight_decay=1e-4)
     compute = GuidedClusterer().compute()
     started = time.process_time()

@@ -88,7 +88,6 @@ def _less(title: str, one: Setting, other: Setting, score: str = "accuracy_test"
     return Contrast(title, score, {one: 1, other: -1}, **options)
 
 
-_POINTS = {"unit": "points"}
 _VENDI = "new_vendi_over_real"
 _DIMS = (2, 5, 10, 20, 50, 60, 100)
 _FEWEST, _MOST = Setting(latent_dim=_DIMS[0]), Setting(latent_dim=_DIMS[-1])
@@ -98,7 +97,7 @@ STUDIES = {
         "Number of conv networks",
         {str(networks): Setting(networks=networks) for networks in (0, 1, 2, 3)},
         "Convolution before the encoder raises accuracy by about 20 points.",
-        [_less("two conv networks less none", Setting(), Setting(networks=0), above=0.15, **_POINTS)],
+        [_less("two conv networks less none", Setting(), Setting(networks=0), above=0.15, in_points=True)],
     ),
     "diversity": Study(
         "Variety of new images",
@@ -121,7 +120,7 @@ STUDIES = {
                     Setting(conv_depth=n, latent_dim=s): sign
                     for (n, s), sign in {(1, 50): 1, (3, 50): -1, (1, 10): -1, (3, 10): 1}.items()
                 },
-                unit="points",
+                in_points=True,
             )
         ],
     ),
@@ -129,7 +128,7 @@ STUDIES = {
         "Latent dimensions, s",
         {str(s): Setting(latent_dim=s) for s in _DIMS},
         "Past s = 60 accuracy falls.",
-        [_less("s = 60 less s = 100", Setting(latent_dim=60), Setting(latent_dim=100), **_POINTS)],
+        [_less("s = 60 less s = 100", Setting(latent_dim=60), Setting(latent_dim=100), in_points=True)],
     ),
     "generation": Study(
         "What many latent dimensions do to generation",
@@ -141,7 +140,7 @@ STUDIES = {
                 "half the share of new images that show their class at s = 2, less that at s = 100",
                 "new_share_judged_right",
                 {_FEWEST: 0.5, _MOST: -1},
-                unit="points",
+                in_points=True,
             ),
         ],
     ),

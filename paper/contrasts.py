@@ -22,14 +22,14 @@ class Contrast:
         score: Name of the score in records.
         weights: By setting.
         above: The number.
-        unit: What a difference of 1 is called; "points" are hundredths.
+        in_points: The score is a share, and differences are written in percentage points.
     """
 
     title: str
     score: str
     weights: Mapping[Any, float]
     above: float = 0.0
-    unit: str = ""
+    in_points: bool = False
 
     def interval(self, runs: Runs) -> tuple[float, float, float]:
         """The sum, and the ends of its 95 % interval; they are infinite where a setting has one seed.
@@ -71,14 +71,14 @@ class Contrast:
     def text(self, runs: Runs) -> str:
         """The sum and its interval, in words."""
         numbers = [self._number(x) for x in self.interval(runs) if math.isfinite(x)]
-        unit = f" {self.unit}" if self.unit else ""
+        unit = " points" if self.in_points else ""
         if len(numbers) == 1:
             return f"{self.title}: {numbers[0]}{unit}, one seed"
         wanted = f", wanted above {self._number(self.above)}" if self.above else ""
         return f"{self.title}: {numbers[0]}{unit} (95 % interval {numbers[1]} to {numbers[2]}{wanted})"
 
     def _number(self, x: float) -> str:
-        return f"{100 * x:+.1f}" if self.unit == "points" else f"{x:+.2f}"
+        return f"{100 * x:+.1f}" if self.in_points else f"{x:+.2f}"
 
 
 def verdict(contrasts: Sequence[Contrast], runs: Runs) -> str:

@@ -120,8 +120,7 @@ def _chosen_by_loss(records: Mapping[str, Records]) -> str:
     groups = [runs for runs in groups if len(runs) >= _FEWEST_SEEDS]
     if not groups:
         return ""
-    most = max(map(len, groups))
-    of = [n for n in _CHOSEN_OF if n <= most]
+    of = [n for n in _CHOSEN_OF if n <= max(map(len, groups))]
     table = Table("data set", "s, n, m", "conv networks", "epochs", *map(str, of), "the best by labels")
     for runs in groups:
         first = runs[0]

@@ -321,7 +321,7 @@ def test_answers_follow_the_runs(study, better, verdict, tmp_path):
 
 def test_a_claim_is_not_decided_where_seeds_differ_more_than_settings():
     runs = {name: [{"score": x + 10 * seed} for seed in range(3)] for name, x in (("a", 0.0), ("b", 5.0))}
-    less = Contrast("b less a", "score", {"b": 1, "a": -1}, unit="points")
+    less = Contrast("b less a", "score", {"b": 1, "a": -1}, in_points=True)
     assert verdict([less], runs) == "Not decided"
     assert less.text(runs) == "b less a: +500.0 points (95 % interval -1767.0 to +2767.0)"
     assert verdict([less, Contrast("a less b", "score", {"a": 1, "b": -1}, above=99)], runs) == "No"

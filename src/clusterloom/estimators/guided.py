@@ -25,6 +25,8 @@ from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.run import Run
 
 _AUTO = (2, 30)
+_WEIGHT_DECAY = 1e-4
+_KERNEL_STEP = 0.4  # with which these few epochs are enough: docs/tried.md, "Fewer epochs with Muon"
 
 
 @dataclass(frozen=True)
@@ -126,9 +128,9 @@ class GuidedClusterer(VariationalClusterer):
             settings.learning_rate,
             seed,
             schedule="one-cycle",
-            weight_decay=1e-4,
+            weight_decay=_WEIGHT_DECAY,
             epoch_images=budget,
-            kernel_step=0.4,
+            kernel_step=_KERNEL_STEP,
         )
 
     def _train_stages(
@@ -167,16 +169,16 @@ class GuidedClusterer(VariationalClusterer):
         for name in ("image_shape_", "n_features_in_", "pixel_range_", "reading_"):
             setattr(new, name, getattr(self, name))
         settings, compute = new.settings, self.compute()
-        fit_epochs, last = refit_epochs(_epochs(settings, len(images)))
+        epochs = refit_epochs(_epochs(settings, len(images)))
         plan = self._plan(settings, len(images), int(self.about_["seed"]))
-        plan = replace(plan, epochs=fit_epochs + last, epoch_images=None)
+        plan = replace(plan, epochs=epochs.total, epoch_images=None)
         network = copy.deepcopy(self.network_).to(compute.device)
         views = choose_views(images, plan.seed)
         if self.about_.get("recipe", {}).get("views", {}).get("hue_degrees"):  # colours do not tell the kinds apart
             views = recolouring(views)
 
         def stages(run: Run, images: np.ndarray, plan: TrainingPlan) -> dict[str, Any]:
-            recipe = train_again(network, run, images, plan, views, answers, last)
+            recipe = train_again(network, run, images, plan, epochs, views, answers)
             return recipe if network.backbone is None else {"backbone": network.backbone.about(), **recipe}
 
         new._train(images, network, plan, compute, {"answers": answers.sha256()}, stages)

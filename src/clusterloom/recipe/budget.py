@@ -9,9 +9,9 @@ from clusterloom.training.randomness import numpy_generator
 
 MAX_VISITED = 1_000_000  # of more images an epoch visits so many, so that the cost grows no further
 MAX_EMBEDDED = 100_000  # of more images a sample gets pseudo-labels: neighbours cost the square of their number
-_LEAST_STEPS = 600
+_LEAST_STEPS = 600  # of batches of the smallest size, for small sets
 _SMALLEST_BATCH = 32
-_REPEATED = 5
+_REPEATED = 5  # passes over a sample at most in place of one over all images
 _REFINE_SHARE = 4  # of the epochs of the other stages one is for the second decoder
 
 

@@ -19,7 +19,7 @@ from clusterloom.training.run import Run
 
 _LARGEST_BATCH = 64  # steps count for more than images do
 _LEARNING_RATE = 2e-3
-_KERNEL_STEP = 0.8
+_KERNEL_STEP = 0.8  # of Muon, in learning rates: docs/tried.md, "Sharp new images"
 _POINTS = 10  # latents for each dimension that a Gaussian needs
 _COMPARED = 400  # images on each side, when decoded and refined ones are compared with real ones
 _SAMPLE = 10_000  # images that say how far decoded ones are from real ones

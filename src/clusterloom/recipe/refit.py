@@ -71,13 +71,9 @@ class Answers:
         return digest.hexdigest()
 
 
-def refit_epochs(epochs: Epochs) -> tuple[int, int]:
-    """How long to fit again, and to refine: as the second fit of the recipe does, and a quarter as long as it refines.
-
-    Args:
-        epochs: Of a whole fit.
-    """
-    return epochs.second_fit, -(-epochs.refine // _REFINED_LESS)
+def refit_epochs(epochs: Epochs) -> Epochs:
+    """How long to fit again, from the epochs of a whole fit: its second fit, and a quarter as long as it refines."""
+    return Epochs(0, 0, epochs.second_fit, -(-epochs.refine // _REFINED_LESS))
 
 
 def train_again(
@@ -85,9 +81,9 @@ def train_again(
     run: Run,
     images: np.ndarray,
     plan: TrainingPlan,
+    epochs: Epochs,
     views: ViewSettings,
     answers: Answers,
-    refine_epochs: int = 0,
 ) -> dict[str, Any]:
     """Train a network that the guided recipe has trained, in place; it gets as many clusters as there are by now.
 
@@ -95,10 +91,10 @@ def train_again(
         network: On the device.
         run: Keeps what is needed to resume, and the history.
         images: Shape (N, H, W, C).
-        plan: How long and how.
+        plan: How to train.
+        epochs: How long; see `refit_epochs`.
         views: How far views may stray.
         answers: What a user has said of these images.
-        refine_epochs: How many of the epochs train the second decoder on; 0 where there is none.
 
     Returns:
         What to keep of it: views, seconds by stage.
@@ -116,7 +112,7 @@ def train_again(
     refit_classes(network, sample, run, targets)
     run.found_clusters()
     shown = _shown(confirmed)
-    of_stage = replace(plan, epochs=plan.epochs - refine_epochs, learning_rate=_SLOWER * plan.learning_rate)
+    of_stage = replace(plan, epochs=epochs.second_fit, learning_rate=_SLOWER * plan.learning_rate)
     several: Any = ImageRows(images, rows[shown])
     fit(network, run, several, of_stage, views, "refit", targets[shown], frozen[shown], as_it_is=True)
 
@@ -125,8 +121,8 @@ def train_again(
     if others.any():
         calibrate(network, logits[others], heard["confidence"].item())
     latents = refit_classes(network, sample, run)
-    if refine_epochs:
-        refine(network, run, sample, replace(plan, epochs=refine_epochs), *latents)
+    if epochs.refine:
+        refine(network, run, sample, replace(plan, epochs=epochs.refine), *latents)
     return {
         "views": vars(views),
         "stage_seconds": {stage: round(seconds, 1) for stage, seconds in run.stage_seconds.items()},

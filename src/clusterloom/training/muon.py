@@ -24,8 +24,8 @@ class Muon(AdamW):
     Args:
         parameters: To be trained, all on one device.
         learning_rate: Of AdamW; may be changed at any time.
-        kernel_step: Root mean square of a kernel's step at a learning rate of 1; AdamW's is about 0.2.
         weight_decay: Share of the learning rate by which weights shrink in each step.
+        kernel_step: Root mean square of a kernel's step at a learning rate of 1; AdamW's is about 0.2.
 
     Attributes:
         state: For every kernel that had a gradient its first moment, "exp_avg"; for the others what AdamW keeps.
@@ -62,14 +62,22 @@ def orthogonal(matrix: Tensor) -> Tensor:
         >>> bool((values > 0.6).all() and (values < 1.3).all())
         True
     """
-    a, b, c = _POLYNOMIAL
     x = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     x = x / (x.norm() + 1e-7)
-    # x becomes p x with p = a + b x x' + c (x x')^2, time after time. Of all that the small square x x' is enough.
-    square, product = x @ x.T, torch.eye(len(x), dtype=x.dtype, device=x.device)
-    for _ in range(_TIMES):
-        p = torch.addmm(square, square, square, beta=b, alpha=c)
-        p.diagonal().add_(a)
-        square, product = p @ square @ p, p @ product
+    # x becomes p x, time after time, with a polynomial p of x x'; so the small squares x x' are enough until the end.
+    square = x @ x.T
+    p = product = _polynomial(square)
+    for _ in range(_TIMES - 1):
+        square = p @ square @ p
+        p = _polynomial(square)
+        product = p @ product
     x = product @ x
     return x if matrix.shape[0] <= matrix.shape[1] else x.T
+
+
+def _polynomial(square: Tensor) -> Tensor:
+    """a + b s + c s^2 of a square matrix s."""
+    a, b, c = _POLYNOMIAL
+    result = torch.addmm(square, square, square, beta=b, alpha=c)
+    result.diagonal().add_(a)
+    return result
