@@ -354,6 +354,21 @@ def test_a_journal_that_was_mended_is_used_at_once(open_page, client, session, t
         said(page, f"is called “at {width}”")
 
 
+def test_a_name_that_is_typed_while_the_last_one_is_saved_is_not_lost(open_page, tidy):
+    page, asked = open_page("gallery/0"), []
+    page.route("**/api/edit", lambda route: asked.append(route))
+    page.fill("#cluster-name", "first")
+    page.click("text=Rename")
+    while not asked:
+        page.wait_for_timeout(20)
+    page.fill("#cluster-name", "second")
+    asked[0].continue_()
+    page.wait_for_selector("h2:has-text('first')")
+    page.unroute("**/api/edit")
+    page.click("text=Rename")
+    said(page, "is called “second”")
+
+
 # Filters and the selection
 
 
