@@ -132,6 +132,15 @@ def test_a_layout_whose_eigenvectors_are_not_found_starts_from_principal_compone
     assert np.array_equal(np.linalg.norm(layout[:, None] - middles, axis=2).argmin(1), labels)
 
 
+@pytest.mark.parametrize(("n", "part"), [(50, 7), (50, 50), (4, 50)])
+def test_principal_components_are_those_of_the_whole_however_many_points_are_in_memory(monkeypatch, n, part):
+    monkeypatch.setattr(module, "_PART", part)
+    points = (np.random.default_rng(0).standard_normal((n, 6)) * np.arange(1, 7)).astype(np.float32)
+    found = module.principal_components(points, 3)
+    left, sizes, _ = np.linalg.svd(points.astype(float) - points.mean(0, dtype=float), full_matrices=False)
+    np.testing.assert_allclose(np.abs(found), np.abs(left * sizes)[:, :3], rtol=1e-4, atol=1e-5)
+
+
 def test_progress_tells_of_neighbours_and_layout():
     told = []
     layout_of(blobs(260)[0], 0, lambda *report: told.append(report))

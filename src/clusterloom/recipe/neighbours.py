@@ -22,6 +22,7 @@ _GRAPH_NEIGHBOURS = 15
 _EPOCHS = 100  # of the layout; UMAP itself takes 500 for up to 10,000 points and 200 for more
 _BLOCK_NUMBERS = 2**22  # distances in memory at once, 16 MiB: what the cache keeps until the smallest are found
 _CHUNK = 4096  # points that are centred and squared at once
+_PART = 20_000  # points in 64 bits at once
 _GROUP = 16  # distances whose smallest one stands for them
 _FEWEST_TO_GROUP = 4096
 
@@ -251,11 +252,14 @@ def _umap_learn_layout(
 
 def principal_components(points: np.ndarray, n: int) -> np.ndarray:
     """The first n principal components of points (N, D), shape (N, n), float32."""
-    centred = points - points.mean(0, dtype=np.float64)
+    centre = points.mean(0, dtype=np.float64)
+    parts = [points[start : start + _PART] for start in range(0, len(points), _PART)]
     if len(points) > points.shape[1]:  # the same directions, from a matrix that does not grow with N
-        directions = np.linalg.eigh(centred.T @ centred)[1].T[::-1]
+        square = sum((part - centre).T @ (part - centre) for part in parts)
+        directions = np.linalg.eigh(square)[1].T[::-1]
     else:
-        directions = np.linalg.svd(centred, full_matrices=False)[2]
+        directions = np.linalg.svd(points - centre, full_matrices=False)[2]
     components = np.zeros((len(points), n), np.float32)
-    components[:, : len(directions)] = centred @ directions[:n].T
+    for start, part in zip(range(0, len(points), _PART), parts, strict=True):
+        components[start : start + _PART, : len(directions)] = (part - centre) @ directions[:n].T
     return components
