@@ -10,7 +10,7 @@ from clusterloom.batch_inference.predictor import Done, UnitPredictor
 from clusterloom.batch_inference.tables_folder import TablesFolder
 from clusterloom.batch_inference.units import Unit, units_of
 from clusterloom.data.addresses import is_address, shown_address
-from clusterloom.data.shards import Parts
+from clusterloom.data.parts import Parts
 from clusterloom.model_dir.read import model_sha256, read_model
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from clusterloom.data.decoding import Problem
-from clusterloom.data.shards import Part, Parts
+from clusterloom.data.parts import Part, Parts
 from clusterloom.errors import DataError, SettingsError, printable
 
 SUFFIX = ".parquet"

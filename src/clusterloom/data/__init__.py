@@ -2,9 +2,10 @@
 
 from clusterloom.data.arrays import arrange
 from clusterloom.data.builtin import BUILTIN, fetch
+from clusterloom.data.find_parts import parts_in
 from clusterloom.data.images import ImageSet
 from clusterloom.data.load import holds_pictures, load_images, source_folder, stream_images
-from clusterloom.data.shards import parts_in, some_shards
+from clusterloom.data.parts import some_shards
 
 __all__ = [
     "BUILTIN",

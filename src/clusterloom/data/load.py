@@ -10,13 +10,14 @@ from clusterloom.data import fits, tiff
 from clusterloom.data.addresses import Address, fetched, is_address, list_address, shown_address
 from clusterloom.data.boundary import only_data_errors
 from clusterloom.data.builtin import BUILTIN, load_builtin
+from clusterloom.data.find_parts import is_array_address, is_list, parts_of, shards_in_folder
 from clusterloom.data.folder import SHARD_SUFFIXES, SUFFIXES, NoPicturesError, read_folder, shards_below
 from clusterloom.data.idx import read_idx
 from clusterloom.data.images import ImageSet, PixelRange, contrast_note
 from clusterloom.data.npy import read_npy, read_npz
 from clusterloom.data.options import ReadOptions, check_shown
 from clusterloom.data.parquet import read_parquet
-from clusterloom.data.shards import Parts, is_array_address, is_list, parts_of, read_parts, shards_in_folder
+from clusterloom.data.parts import Parts, read_parts
 from clusterloom.data.stack import read_stack
 from clusterloom.data.stream import ImageStream, stream_pictures
 from clusterloom.errors import DataError, printable

@@ -14,12 +14,13 @@ from clusterloom.data.boundary import only_data_errors
 from clusterloom.data.builtin import BUILTIN
 from clusterloom.data.convert import SIXTEEN_BITS
 from clusterloom.data.decoding import Picture, Problem, Tally, check_found, decoded, in_threads, notes_on, quiet_pillow
+from clusterloom.data.find_parts import is_array_address, parts_of, shards_in_folder
 from clusterloom.data.folder import NoPicturesError, stream_folder
 from clusterloom.data.images import ImageSet
 from clusterloom.data.one_picture import Read, Target, read_picture
 from clusterloom.data.options import ReadOptions, check_shown
+from clusterloom.data.parts import Parts
 from clusterloom.data.planes import check_range_fits
-from clusterloom.data.shards import Parts, is_array_address, parts_of, shards_in_folder
 from clusterloom.errors import DataError, printable
 
 _BLOCKS_AHEAD = 2

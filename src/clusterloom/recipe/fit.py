@@ -46,7 +46,8 @@ def fit(
         as_it_is: One of the two views is the image itself.
     """
     objective = PseudoLabelObjective(network, views, torch.from_numpy(targets.mean(0)), label_smoothing, as_it_is)
-    run.train(objective.to(run.compute.device), plan, images, stage, np.hstack([targets, frozen]))
+    beside = np.hstack([targets, frozen]) if frozen.shape[1] else targets  # which may be of millions of images
+    run.train(objective.to(run.compute.device), plan, images, stage, beside)
 
 
 class PseudoLabelObjective(nn.Module):

@@ -21,7 +21,7 @@ from clusterloom.data import ImageSet, load_images, stream_images
 from clusterloom.data.cache import cache_root
 from clusterloom.data.decoding import Problem
 from clusterloom.data.ids import RowIds
-from clusterloom.data.shards import Part, Parts
+from clusterloom.data.parts import Part, Parts
 from clusterloom.errors import ClusterloomError, DataError, printable
 
 _BLOCK_IMAGES = 4096

@@ -1,7 +1,7 @@
-"""Pictures in many files: parquet and WebDataset shards, lists of addresses, and folders at an address."""
+"""Parts: pictures in many files, one by one or by the shard, and how they are read."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,23 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clusterloom.data import parquet, webdataset
-from clusterloom.data.addresses import Address, fetched, is_address, list_address, open_address, shown_address
+from clusterloom.data.addresses import Address, is_address, open_address, shown_address
 from clusterloom.data.boundary import is_our_defect, only_data_errors, reason
-from clusterloom.data.builtin import BUILTIN
-from clusterloom.data.cache import entry_folder, file_stamp
+from clusterloom.data.cache import entry_folder
 from clusterloom.data.decoding import Picture, Problem
-from clusterloom.data.folder import SHARD_SUFFIXES, shards_below
-from clusterloom.data.folder import SUFFIXES as PICTURES
+from clusterloom.data.folder import SHARD_SUFFIXES
 from clusterloom.data.images import ImageSet, encode_labels, limit_note, limited_rows
 from clusterloom.data.one_picture import Source
 from clusterloom.data.options import ReadOptions
 from clusterloom.data.pictures import read_pictures
-from clusterloom.errors import DataError, MissingPackageError, printable
+from clusterloom.errors import MissingPackageError
 
-LIST_SUFFIXES = (".txt", ".list")
-_ARRAY_SUFFIXES = (".npy", ".npz", ".gz", ".idx", "-ubyte")
 _LOCAL = ("file:", "local:")
-_MAX_LINE = 4096
 
 
 class Part(NamedTuple):
@@ -42,6 +37,24 @@ class Part(NamedTuple):
     id: str
     place: str | Address
     is_shard: bool
+
+    @classmethod
+    def from_line(cls, line: str, base: str) -> "Part":
+        """What a line of a list means: an address or a path, of a picture or of a shard.
+
+        Args:
+            line: Of the list.
+            base: What a relative path begins with: a folder or an address.
+        """
+        shown = shown_address(line)
+        place: str | Address
+        if is_address(line):
+            place = Address(line)
+        elif is_address(base):
+            place = Address(f"{base.rstrip('/')}/{line}")
+        else:
+            place = str(Path(base, line))
+        return cls(shown, place, has_suffix(shown, SHARD_SUFFIXES))
 
 
 @dataclass
@@ -120,105 +133,6 @@ def read_parts(parts: Parts, options: ReadOptions) -> ImageSet:
     return ImageSet(entry.images, entry.facts["ids"], labels, class_names, name, tuple(notes), entry.pixel_range)
 
 
-def shards_in_folder(folder: Path, shards: Sequence[str], name: str) -> Parts:
-    """Shards that lie in a folder of this machine, by their paths inside it."""
-    found = [Part(path, str(folder / path), True) for path in sorted(shards)]
-    stamp = [[part.id, *file_stamp(Path(str(part.place)))] for part in found]
-    return Parts(name, lambda: iter(found), [*stamp], len(found))
-
-
-def single_tar(path: Path, name: str) -> Parts:
-    """A tar file alone; its ids begin with its name, as they would in its folder."""
-    return Parts(name, lambda: iter([Part(path.name, str(path), True)]), file_stamp(path), 1)
-
-
-def listed_addresses(path: Path, name: str, base: "str | None" = None) -> Parts:
-    """A text file with one address or path per line, of a picture or of a shard.
-
-    Args:
-        path: The file, UTF-8. Empty lines are passed over.
-        name: What the user named.
-        base: What relative paths begin with; the folder of the file if it is None.
-
-    Raises:
-        DataError: it is no text, or a line comes twice.
-    """
-    parent = str(path.resolve().parent)
-    with only_data_errors(name):
-        # Eight bytes for each: the lines of ten million pictures would take a gigabyte.
-        digests = np.fromiter((hash(shown_address(line)) for line in _lines(path, name)), np.int64)
-        if not len(digests):
-            raise DataError(f"{printable(name)} holds no addresses; expected one per line")
-        if len(np.unique(digests)) < len(digests):
-            raise DataError(f"{printable(name)}: {_repeated(path, name)}")
-
-    def parts() -> Iterator[Part | Problem]:
-        for line in _lines(path, name):
-            yield _line_part(line, base or parent)
-
-    return Parts(name, parts, [*file_stamp(path), base], len(digests))
-
-
-def parts_at(address: Address) -> Parts:
-    """What lies at an address: pictures, shards if there are no pictures, or one shard.
-
-    Raises:
-        DataError: there is neither.
-    """
-    name = str(address)
-    found = list_address(address)
-    pictures = [file for file in found if _has_suffix(file.path, tuple(PICTURES))]
-    shards = [file for file in found if _has_suffix(file.path, SHARD_SUFFIXES)]
-    chosen = pictures or shards
-    if not chosen:
-        raise DataError(
-            f"{name} holds no pictures and no shards ({', '.join(SHARD_SUFFIXES)}); of its {len(found)} files the "
-            f"first is {printable(found[0].path)}"
-        )
-    parts = [Part(file.path, file.address, not pictures) for file in chosen]
-    return Parts(name, lambda: iter(parts), [[file.address.url, *file.stamp] for file in chosen], len(parts))
-
-
-def parts_of(source: "str | Path", name: str) -> "Parts | None":
-    """The pictures of a source that is an address, a tar file or a list of addresses; None for all others.
-
-    Args:
-        source: What the user named.
-        name: The same, for messages.
-
-    Raises:
-        DataError: there is nothing at the address, or the list cannot be read.
-    """
-    if is_address(source):
-        address = Address(str(source))
-        if is_list(str(address)):
-            (file,) = list_address(address)
-            return listed_addresses(fetched(address, file.stamp), name, address.url.rpartition("/")[0])
-        return parts_at(address)
-    path = Path(source)
-    if not path.is_file():
-        return None
-    if _has_suffix(path.name, webdataset.SUFFIXES):
-        return single_tar(path, name)
-    return listed_addresses(path, name) if is_list(path) else None
-
-
-def parts_in(source: "str | Path") -> "Parts | None":
-    """The parts of a source whose pictures lie in many places: as `parts_of`, and of a folder that holds shards.
-
-    Raises:
-        DataError: as `parts_of`.
-    """
-    name, path = shown_address(str(source)), Path(source)
-    if isinstance(source, str) and source in BUILTIN:
-        return None
-    with only_data_errors(name):
-        if not is_address(source) and path.is_dir() and str(source):
-            shards = shards_below(path)
-            return shards_in_folder(path, shards, f"folder {printable(path.resolve().name)}") if shards else None
-        return None if is_array_address(source) else parts_of(source, name)
-
-
 def some_shards(parts: Parts, most: int) -> Parts:
     """Whole shards, chosen at random (seeded, without a look at labels), that hold at least so many pictures together.
 
@@ -242,50 +156,9 @@ def some_shards(parts: Parts, most: int) -> Parts:
     return Parts(name, lambda: iter(some), [*parts.stamp, "some", most], len(some))
 
 
-def is_array_address(source: "str | Path") -> bool:
-    """Whether a source is the address of a single file that is no shard: an array, a stack or a picture."""
-    if not is_address(source):
-        return False
-    shown = shown_address(str(source))
-    return _has_suffix(shown, (*_ARRAY_SUFFIXES, *PICTURES)) and not _has_suffix(shown, SHARD_SUFFIXES)
-
-
-def is_list(path: "Path | str") -> bool:
-    """Whether a name is that of a list of addresses."""
-    return str(path).lower().endswith(LIST_SUFFIXES)
-
-
-def _line_part(line: str, base: str) -> Part:
-    shown = shown_address(line)
-    place: str | Address
-    if is_address(line):
-        place = Address(line)
-    elif is_address(base):
-        place = Address(f"{base.rstrip('/')}/{line}")
-    else:
-        place = str(Path(base, line))
-    return Part(shown, place, _has_suffix(shown, SHARD_SUFFIXES))
-
-
-def _lines(path: Path, name: str) -> Iterator[str]:
-    with path.open(encoding="utf-8-sig", newline=None) as file:
-        number = 0
-        while line := file.readline(_MAX_LINE + 1):
-            number += 1
-            if len(line) > _MAX_LINE or "\0" in line:
-                raise DataError(f"{printable(name)}: line {number} is no address")
-            if line.strip():
-                yield line.strip()
-
-
-def _repeated(path: Path, name: str) -> str:
-    seen: set[str] = set()
-    for line in _lines(path, name):
-        shown = shown_address(line)
-        if shown in seen:
-            return f"{shown} is listed twice; remove one"
-        seen.add(shown)
-    return "a line is listed twice"
+def has_suffix(name: str, suffixes: tuple[str, ...]) -> bool:
+    """Whether a name ends with one of some suffixes, in upper or lower case."""
+    return name.lower().endswith(suffixes)
 
 
 def _pictures_of(part: "Part | Problem") -> Iterator[Picture | Problem]:
@@ -306,7 +179,7 @@ def _pictures_of(part: "Part | Problem") -> Iterator[Picture | Problem]:
 
 def _shard(part: Part) -> Iterator[Picture | Problem]:
     with _open(part.place) as file:
-        if _has_suffix(part.id, webdataset.SUFFIXES):
+        if has_suffix(part.id, webdataset.SUFFIXES):
             yield from webdataset.tar_pictures(file, part.id)
         else:
             yield from parquet.shard_pictures(file, part.id, _beside(part.place))
@@ -321,7 +194,7 @@ def _beside(place: "str | Address") -> Callable[[str], Source]:
         # A shard may come from anyone; what it names on this machine are files beside it, by plain paths.
         if picture.lower().startswith(_LOCAL):
             return b""
-        return _line_part(picture, folder or ".").place
+        return Part.from_line(picture, folder or ".").place
 
     return source
 
@@ -342,7 +215,7 @@ def _count(parts: "Iterable[Part | Problem]") -> int:
         if isinstance(part, Problem) or not part.is_shard:
             total += 1
             continue
-        is_tar = _has_suffix(part.id, webdataset.SUFFIXES)
+        is_tar = has_suffix(part.id, webdataset.SUFFIXES)
         if is_tar and isinstance(part.place, Address):
             return 0
         try:
@@ -354,10 +227,6 @@ def _count(parts: "Iterable[Part | Problem]") -> int:
             if is_our_defect(error):
                 raise
     return total
-
-
-def _has_suffix(name: str, suffixes: tuple[str, ...]) -> bool:
-    return name.lower().endswith(suffixes)
 
 
 def _labels(texts: "list[str | None]") -> tuple[NDArray[np.int64] | None, tuple[str, ...], list[str]]:
