@@ -9,7 +9,7 @@ from recipe_helpers import rng
 from scipy.sparse import csr_array
 
 from clusterloom.recipe import division as module
-from clusterloom.recipe.division import GroupTies, best_division, divide, elected, modularity_matrix, quality
+from clusterloom.recipe.division import divide, modularity_matrix, quality
 from clusterloom.recipe.ties import Ties
 
 
@@ -19,20 +19,14 @@ def random_ties(n, seed=0):
     return ties + ties.T
 
 
-def ties_in(space, ties, counts=1.0, groups=None):
-    """Ties (N, N) of images between groups of them, each image its own if none are given."""
-    between = Ties(space, [(np.arange(len(ties)), csr_array(ties))], counts)
-    return GroupTies.of(between, np.arange(len(ties)) if groups is None else groups)
-
-
-def matrix_of(ties):
-    return modularity_matrix([ties_in("a", ties)], {"a": 1.0}, len(ties))
+def ties_in(space, ties, counts=1.0):
+    return Ties(space, [(np.arange(len(ties)), csr_array(ties))], counts)
 
 
 def test_the_matrix_sums_to_the_modularity_that_networkx_finds():
     ties = random_ties(12)
     labels = np.arange(12) % 3
-    matrix = matrix_of(ties)
+    matrix = modularity_matrix([ties_in("a", ties)], {"a": 1.0}, np.arange(12))
     graph = networkx.from_numpy_array(ties - np.diag(ties.diagonal()) / 2)  # it counts a loop twice
     clusters = [set(np.flatnonzero(labels == c).tolist()) for c in range(3)]
     expected = networkx.community.modularity(graph, clusters, resolution=module._RESOLUTION)
@@ -41,23 +35,24 @@ def test_the_matrix_sums_to_the_modularity_that_networkx_finds():
 
 def test_spaces_count_by_their_weights_and_ties_by_theirs():
     one, other = random_ties(8), random_ties(8, 1)
-    alone = [matrix_of(ties) for ties in (one, other)]
-    both = modularity_matrix([ties_in("a", one), ties_in("b", other, 0.5)], {"a": 0.75, "b": 0.5}, 8)
+    each = np.arange(8)
+    alone = [modularity_matrix([ties_in("a", t)], {"a": 1.0}, each) for t in (one, other)]
+    both = modularity_matrix([ties_in("a", one), ties_in("b", other, 0.5)], {"a": 0.75, "b": 0.5}, each)
     np.testing.assert_allclose(both, 0.75 * alone[0] + 0.25 * alone[1])
-    assert not matrix_of(np.zeros((8, 8))).any()
-    assert not modularity_matrix([], {}, 8).any()
+    none = modularity_matrix([ties_in("a", np.zeros((8, 8)))], {"a": 1.0}, each)
+    assert not none.any()
 
 
 def test_groups_have_the_ties_of_their_images():
     ties, groups = random_ties(8), np.array([0, 0, 1, 1, 2, 2, 2, 2])
-    coarse = modularity_matrix([ties_in("a", ties, groups=groups)], {"a": 1.0}, 3)
-    merged = np.array([0, 1, 1])
-    assert quality(coarse, merged) == pytest.approx(quality(matrix_of(ties), merged[groups]))
+    fine = modularity_matrix([ties_in("a", ties)], {"a": 1.0}, np.arange(8))
+    coarse = modularity_matrix([ties_in("a", ties)], {"a": 1.0}, groups)
+    assert quality(coarse, np.array([0, 1, 1])) == pytest.approx(quality(fine, np.array([0, 1, 1])[groups]))
 
 
 @pytest.mark.parametrize(("n_clusters", "seed"), list(product([2, 3], range(4))))
 def test_the_best_of_all_divisions_is_found(n_clusters, seed):
-    matrix = matrix_of(random_ties(8, seed))
+    matrix = modularity_matrix([ties_in("a", random_ties(8, seed))], {"a": 1.0}, np.arange(8))
     found = divide(matrix, n_clusters, rng())
     of_all = (np.array(labels) for labels in product(range(n_clusters), repeat=8) if len(set(labels)) == n_clusters)
     assert quality(matrix, found) == pytest.approx(max(quality(matrix, labels) for labels in of_all))
@@ -66,21 +61,21 @@ def test_the_best_of_all_divisions_is_found(n_clusters, seed):
 
 @pytest.mark.parametrize(("n_groups", "n_clusters"), [(1, 1), (5, 1), (5, 5), (30, 7), (60, 59)])
 def test_no_cluster_is_empty(n_groups, n_clusters):
-    matrix = matrix_of(random_ties(n_groups))
+    matrix = modularity_matrix([ties_in("a", random_ties(n_groups))], {"a": 1.0}, np.arange(n_groups))
     assert sorted(set(divide(matrix, n_clusters, rng()).tolist())) == list(range(n_clusters))
 
 
 def test_clusters_may_differ_in_size():
     kinds = np.repeat([0, 1, 2], [20, 8, 6])
     ties = np.where(kinds[:, None] == kinds, 1.0, 0.02)
-    matrix = matrix_of(ties)
+    matrix = modularity_matrix([ties_in("a", ties)], {"a": 1.0}, np.arange(34))
     assert len(set(zip(divide(matrix, 3, rng()).tolist(), kinds.tolist(), strict=True))) == 3
 
 
 def test_where_no_move_of_one_group_helps_two_clusters_are_joined_and_one_is_cut():
     """Four kinds of three groups each; the start joins two of them and cuts a third."""
     kinds = np.repeat(np.arange(4), 3)
-    matrix = matrix_of((kinds[:, None] == kinds) + 0.01)
+    matrix = modularity_matrix([ties_in("a", (kinds[:, None] == kinds) + 0.01)], {"a": 1.0}, np.arange(12))
     start = np.array([0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 3])
     assert np.array_equal(module._climbed(matrix, start, 4)[:6], start[:6])
     found = module._improved(matrix, start, 4)
@@ -90,42 +85,3 @@ def test_where_no_move_of_one_group_helps_two_clusters_are_joined_and_one_is_cut
 def test_groups_without_ties_are_cut_somewhere():
     for n in (2, 3):
         assert 0 < module._half_of(np.zeros((n, n))).sum() < n
-
-
-def kinds_of_two_forms(alike, n=4):
-    """Ties of six forms of n images: 0 and 1 are of one kind, 2 and 3 of another, 4 and 5 kinds of their own.
-
-    Args:
-        alike: How strongly two forms of a kind are tied, beside 1 within a form; as much as `alike` in sum there is
-            between forms 3 and 4.
-    """
-    forms = np.repeat(np.arange(6), n)
-    ties = (forms[:, None] == forms) + 0.0
-    for one, other, strength in ((0, 1, alike), (2, 3, alike), (3, 4, 1 - alike)):
-        ties[np.ix_(forms == one, forms == other)] = ties[np.ix_(forms == other, forms == one)] = strength
-    return ties
-
-
-def test_a_doubted_space_cannot_outvote_the_others_by_seeing_great_differences():
-    """Two spaces see weakly what is of one kind, and one sees clearly something else."""
-    kinds, loud = np.repeat([0, 0, 1, 1, 2, 3], 4), np.repeat([0, 0, 1, 2, 2, 3], 4)
-    ties = [ties_in(space, kinds_of_two_forms(0.8)) for space in ("one", "other")]
-    ties.append(ties_in("brightness", kinds_of_two_forms(0.05)))
-    weights = {"one": 0.3, "other": 0.3, "brightness": 0.4}
-
-    def same(found, expected):
-        return len(set(zip(found.tolist(), expected.tolist(), strict=True))) == 4
-
-    assert same(elected([loud, kinds], ties, weights), kinds)
-    assert same(best_division(ties, weights, 24, 4, rng(), doubted=["brightness"]), kinds)
-    trusting = best_division(ties, weights, 24, 4, rng())
-    assert quality(modularity_matrix(ties, weights, 24), trusting) >= quality(
-        modularity_matrix(ties, weights, 24), loud
-    )
-    assert not same(trusting, kinds)
-
-
-def test_without_doubt_there_is_no_election():
-    ties, weights = [ties_in("a", random_ties(12)), ties_in("b", random_ties(12, 1))], {"a": 0.5, "b": 0.5}
-    found = best_division(ties, weights, 12, 3, rng(), doubted=["brightness"])
-    assert np.array_equal(found, divide(modularity_matrix(ties, weights, 12), 3, rng()))

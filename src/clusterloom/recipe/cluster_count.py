@@ -10,7 +10,7 @@ import numpy as np
 
 from clusterloom.console import ProgressReport, no_progress
 from clusterloom.recipe.consensus import GROUPS, groups_of
-from clusterloom.recipe.division import GroupTies, divide, modularity_matrix
+from clusterloom.recipe.division import divide, modularity_matrix
 from clusterloom.recipe.guides import Guide, confirmations, partitions_of, weights_of
 from clusterloom.recipe.neighbours import modularity, neighbour_graph
 from clusterloom.recipe.ties import Ties
@@ -104,8 +104,7 @@ def cluster_count_evidence(
         confirmed = confirmations(heard)
         weights, drawn = weights_of(confirmed), numpy_generator(seed, "sample", "count", epoch=k)
         groups = groups_of(heard, weights, GROUPS * k, drawn, _LINKED)
-        between = [GroupTies.of(tie, groups) for tie in ties]
-        matrix = modularity_matrix(between, weights, groups.max() + 1)
+        matrix = modularity_matrix(ties, weights, groups)
         labels = divide(matrix, min(k, len(matrix)), drawn, _DIVISIONS)[groups]
         best = max(modularity(graph, labels) for graph in graphs)
         evidence.append(Evidence(k, best, max(confirmed.values())))

@@ -4,116 +4,39 @@ Modularity (Newman and Girvan, 2004) is the share of ties inside clusters less t
 It asks for nothing but ties: clusters may have any size and form.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from clusterloom.recipe.ties import Ties
 
 _RESOLUTION = 0.9  # how much of what would be there by chance is taken off: with 1 a large kind is rather cut in two
-# Where spaces are doubted, divisions with a lower resolution and with less of those spaces stand for election.
-_LOWER = 0.8
-_DOUBTED = 0.6
-_VOTED = 0.7  # resolution when they are judged
-_CLEAR = 0.006  # difference in modularity that makes three quarters of a vote
 _STARTS = 40
 _NO_GAIN = 1e-9
 
 
-@dataclass(frozen=True)
-class GroupTies:
-    """Ties of one sort between groups of images.
-
-    Attributes:
-        space: Name of the space that they come from.
-        counts: How much they count beside others of the same space.
-        shares: Of all of them those between each two groups, shape (G, G), symmetric; zeros where there are none.
-    """
-
-    space: str
-    counts: float
-    shares: np.ndarray
-
-    @classmethod
-    def of(cls, ties: Ties, groups: np.ndarray) -> "GroupTies":
-        """Those between groups of images, given as (N,) from 0 to G - 1."""
-        between = ties.between(groups)
-        return cls(ties.space, ties.counts, between / max(between.sum(), np.finfo(float).tiny))
-
-    def modularity_matrix(self, resolution: float) -> np.ndarray:
-        """See the function of this name."""
-        of_group = self.shares.sum(1)
-        return self.shares - resolution * np.outer(of_group, of_group)
-
-
-def best_division(
-    ties: Sequence[GroupTies],
-    weights: Mapping[str, float],
-    n_groups: int,
-    n_clusters: int,
-    generator: np.random.Generator,
-    doubted: Collection[str] = (),
-) -> np.ndarray:
-    """The division of highest modularity or, where spaces are doubted, the `elected` one of four such divisions.
-
-    Args:
-        ties: Of all sorts, between the same groups.
-        weights: How much each space counts.
-        n_groups: G.
-        n_clusters: K, at most G; none is left empty.
-        generator: Draws starts.
-        doubted: Spaces that see clearly, and often something else than kinds. The other spaces are not to give in to
-            them because they are louder.
-
-    Returns:
-        The cluster of each group, shape (G,).
-    """
-    choices = [(weights, _RESOLUTION)]
-    if set(doubted) & set(weights):
-        less = {space: weight * (_DOUBTED if space in doubted else 1) for space, weight in weights.items()}
-        choices = [(w, r) for w in (weights, less) for r in (_LOWER, _RESOLUTION)]
-    found = [divide(modularity_matrix(ties, w, n_groups, r), n_clusters, generator) for w, r in choices]
-    return elected(found, ties, weights)
-
-
-def elected(divisions: Sequence[np.ndarray], ties: Sequence[GroupTies], weights: Mapping[str, float]) -> np.ndarray:
-    """The division that is preferred to others by most ties, however strongly.
-
-    Ties of each sort vote between each two divisions with their weight, all of it as soon as one has a clearly higher
-    modularity. In a sum of modularities, a single space that sees great differences outvotes all others.
-
-    Args:
-        divisions: Clusters of groups, shape (G,) each.
-        ties: Of all sorts, between these groups.
-        weights: How much each space counts.
-    """
-    votes = np.zeros(len(divisions))
-    for tie in ties:
-        matrix = tie.modularity_matrix(_VOTED)
-        found = np.array([quality(matrix, labels) for labels in divisions])
-        votes += weights[tie.space] * tie.counts * np.tanh((found[:, None] - found) / _CLEAR).sum(1)
-    return divisions[int(votes.argmax())]
-
-
-def modularity_matrix(
-    ties: Sequence[GroupTies], weights: Mapping[str, float], n_groups: int, resolution: float = _RESOLUTION
-) -> np.ndarray:
+def modularity_matrix(ties: Sequence[Ties], weights: Mapping[str, float], groups: np.ndarray) -> np.ndarray:
     """What it brings to have two groups in one cluster, for each two of them.
 
     Args:
-        ties: Of all sorts, between the same groups.
+        ties: Among the images.
         weights: How much each space counts.
-        n_groups: G.
-        resolution: How much of what would be there by chance is taken off.
+        groups: Of each image, from 0 to G - 1, shape (N,).
 
     Returns:
         Shape (G, G), symmetric. The modularity of a division is the sum over all two groups, each with itself as well,
         that are in one cluster.
     """
+    n_groups = groups.max() + 1
+    matrix = np.zeros((n_groups, n_groups))
     total = sum(weights[tie.space] * tie.counts for tie in ties)
-    parts = (weights[tie.space] * tie.counts / total * tie.modularity_matrix(resolution) for tie in ties)
-    return sum(parts, np.zeros((n_groups, n_groups)))
+    for tie in ties:
+        between = tie.between(groups)
+        if between.sum() > 0:
+            between /= between.sum()
+            by_chance = np.outer(between.sum(1), between.sum(1))
+            matrix += weights[tie.space] * tie.counts / total * (between - _RESOLUTION * by_chance)
+    return matrix
 
 
 def divide(matrix: np.ndarray, n_clusters: int, generator: np.random.Generator, starts: int = _STARTS) -> np.ndarray:

@@ -27,7 +27,7 @@ from torch import Tensor
 from clusterloom.data.images import ImageRows
 from clusterloom.inference import apply_in_batches
 from clusterloom.networks.vae import ClusterVAE
-from clusterloom.recipe.augment import are_signs, choose_views, recolouring, two_views, widened
+from clusterloom.recipe.augment import choose_views, recolouring, two_views, widened
 from clusterloom.recipe.budget import Epochs, sampled_rows
 from clusterloom.recipe.cluster_count import Evidence, advice_on, best_count, best_counts, cluster_count_evidence
 from clusterloom.recipe.confidence import calibrate, expected_accuracy
@@ -49,8 +49,6 @@ _ALONE = (TEXTURE, BACKBONE)  # spaces that see what no other can
 # Spaces that a network has learned are several and confirm each other; one that sees what they cannot is one. Of the
 # learned ones the hidden layer has forgotten least of what tells kinds apart.
 _COUNTS = {"hidden": 2.0, TEXTURE: 3.0, BACKBONE: 3.0}
-# Of signs, brightness tells the same sign in two forms apart as clearly as two signs.
-_DOUBTED_OF_SIGNS = ("brightness", *_OF_COLOURS)
 _VIEWED = 5000  # images of which two views are looked at
 
 Colours: TypeAlias = Literal["auto", "use", "ignore"]
@@ -106,13 +104,12 @@ def train_guided(
     spaces |= {name: plain[name] for name in sorted(plain) if name not in left_out}
     layouts = _layouts(spaces, run, seed)
     evidence = _choose_count(network, run, spaces, layouts, seed, fewest_clusters)
-    doubted = _DOUBTED_OF_SIGNS if are_signs(views) else ()
     run.note(f"pseudo-labels: {network.n_clusters} clusters of what guides in {len(spaces)} spaces keep together")
     first = FirstPseudoLabels.from_arrays(
         run.cached(
             "pseudo-labels-1",
             lambda: first_pseudo_labels(
-                layouts, spaces, view_pairs, network.n_clusters, seed, _ALONE, _COUNTS, doubted, run.progress
+                layouts, spaces, view_pairs, network.n_clusters, seed, _ALONE, _COUNTS, run.progress
             ).arrays(),
         )
     )

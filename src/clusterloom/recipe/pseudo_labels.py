@@ -12,7 +12,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from clusterloom.console import ProgressReport, no_progress
 from clusterloom.recipe.consensus import GROUPS, groups_of, shares_of
-from clusterloom.recipe.division import GroupTies, best_division
+from clusterloom.recipe.division import divide, modularity_matrix
 from clusterloom.recipe.guides import FITTED_POINTS, POINTS_PER_CLUSTER, confirmations, guides_in, weights_of
 from clusterloom.recipe.mixture import Mixture, fit_mixtures, mixture_of, mixtures_to_start_from
 from clusterloom.recipe.neighbours import nearest_neighbours
@@ -64,7 +64,6 @@ def first_pseudo_labels(
     seed: int,
     alone: Collection[str] = (),
     counts: Mapping[str, float] | None = None,
-    doubted: Collection[str] = (),
     progress: ProgressReport = no_progress,
 ) -> FirstPseudoLabels:
     """Groups that guides keep together, divided into clusters by what ties them.
@@ -77,7 +76,6 @@ def first_pseudo_labels(
         seed: Fixes everything.
         alone: Spaces that see what no other can; see `confirmations`.
         counts: How many spaces one is worth; see `weights_of`.
-        doubted: See `best_division`.
         progress: Told how many layouts have been guided by.
     """
     if n_clusters == 1:
@@ -90,9 +88,8 @@ def first_pseudo_labels(
     # A handful of images has no neighbourhoods worth the name.
     tying = [guide for guide in guides if guide.space in alone or len(groups) < _FEW_PER_CLUSTER * n_clusters]
     ties = ties_of(layouts, spaces, views, tying, n_clusters, generator)
-    between = [GroupTies.of(tie, groups) for tie in ties]
-    n_groups = groups.max() + 1
-    labels = best_division(between, weights, n_groups, min(n_clusters, n_groups), generator, doubted)[groups]
+    matrix = modularity_matrix(ties, weights, groups)
+    labels = divide(matrix, min(n_clusters, len(matrix)), generator)[groups]
     labels = np.argsort(np.argsort(-np.bincount(labels, minlength=n_clusters), kind="stable"))[labels]
     coarse = {s: np.stack([g.labels for g in guides if g.space == s and g.coarse]) for s in layouts}
     follows = {s: float(np.mean([adjusted_rand_score(g, labels) for g in found])) for s, found in coarse.items()}

@@ -13,7 +13,6 @@ from clusterloom.networks.precision import in_float32
 from clusterloom.networks.step import StepOutput
 from clusterloom.networks.vae import ClusterVAE
 from clusterloom.recipe.augment import ViewSettings, are_signs, stretched, two_views
-from clusterloom.recipe.support_set import SupportSet
 from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.randomness import fresh_weights
 from clusterloom.training.run import Run
@@ -22,7 +21,6 @@ from clusterloom.training.run import Run
 GENERATIVE_WEIGHT = 0.04
 _PROJECTION_DIM = 64
 _TEMPERATURE = 0.3
-_YOUNG = 0.5  # share of the steps in which only views of the same image attract each other
 CONTRASTIVE = ("projection", "hidden")  # spaces in which the views of an image are to be near each other
 
 
@@ -43,24 +41,16 @@ def represent(
     Returns:
         What has been learned.
     """
-    of_signs = are_signs(views) and not anywhere
-    support = None
-    if of_signs:
-        steps = plan.epochs * math.ceil(min(len(images), plan.epoch_images or len(images)) / plan.batch_size)
-        support = SupportSet(len(images), _PROJECTION_DIM, round(_YOUNG * steps))
     with fresh_weights(plan.seed, "represent"):
-        representation = Representation(network, views, of_signs, anywhere, support).to(run.compute.device)
-    rows = np.arange(len(images), dtype=np.int32)
+        representation = Representation(network, views, are_signs(views) and not anywhere, anywhere)
+        representation.to(run.compute.device)
     with _frozen(representation.untrained()):
-        run.train(representation, plan, images, "represent", rows, gives_clusters=False)
+        run.train(representation, plan, images, "represent", gives_clusters=False)
     return representation
 
 
 class Representation(nn.Module):
     """What the stage minimises: two views of an image point the same way, and the first is reconstructed.
-
-    With a support set, later on each view and an image that is like the other view point the same way. Of signs that is
-    mostly one of the same kind; things are too often like others.
 
     A model for `clusterloom.training.loop`. The projection that the contrastive loss looks at is this stage's own and
     is not part of the finished model.
@@ -70,20 +60,12 @@ class Representation(nn.Module):
         views: How far views may stray.
         reconstruct: Train on reconstruction and divergence as well as on the contrastive loss.
         anywhere: Compare means over places in place of the encoder's hidden layer.
-        support: Where images that are alike are found; None for views of the same image alone.
     """
 
-    def __init__(
-        self,
-        vae: ClusterVAE,
-        views: ViewSettings,
-        reconstruct: bool,
-        anywhere: bool = False,
-        support: SupportSet | None = None,
-    ) -> None:
+    def __init__(self, vae: ClusterVAE, views: ViewSettings, reconstruct: bool, anywhere: bool = False) -> None:
         super().__init__()
         width = vae.settings.hidden_dim
-        self.vae, self.views, self.reconstruct, self.support = vae, views, reconstruct, support
+        self.vae, self.views, self.reconstruct = vae, views, reconstruct
         self.pooled: nn.Sequential | None = None
         if anywhere and vae.conv is not None:
             channels = vae.conv.output_shapes[-1][0]
@@ -103,11 +85,8 @@ class Representation(nn.Module):
         return [p for p in self.vae.parameters() if p.requires_grad and id(p) not in used]
 
     def draw_noise(self, n: int, generator: torch.Generator) -> Tensor:
-        """See `view_noise`; with a support set two more numbers follow, for what the views are held to."""
-        noise = view_noise(n, self.vae, self.views, generator)
-        if self.support is None:
-            return noise
-        return torch.cat([noise, torch.randn(n, 2, generator=generator, device=generator.device)], 1)
+        """See `view_noise`."""
+        return view_noise(n, self.vae, self.views, generator)
 
     def hidden(self, x: Tensor) -> Tensor:
         """The layer below the projection, of images (B, C, H, W), shape (B, hidden_dim)."""
@@ -129,33 +108,18 @@ class Representation(nn.Module):
         spaces = {"projection": nn.functional.normalize(self._projected(hidden), dim=1), "hidden": hidden.float()}
         return spaces | ({"latent": self.vae.posterior_of(hidden).mu} if self.reconstruct else {})
 
-    def forward(self, x: Tensor, noise: Tensor, rows: Tensor) -> StepOutput:
-        """Loss terms of images (B, C, H, W), whose rows in the set are (B,)."""
+    def forward(self, x: Tensor, noise: Tensor) -> StepOutput:
+        """Loss terms of images (B, C, H, W)."""
         first, second = two_views(x, noise, self.views)
         hidden = self.hidden(torch.cat([first, second]))  # (2 B, hidden_dim)
         here, there = self._projected(hidden).chunk(2)
-        terms = {"contrast": self._contrast(here, there, rows, noise[:, -2:])}
+        terms = {"contrast": losses.contrastive_loss(here, there, _TEMPERATURE)}
         if self.reconstruct:
             posterior = self.vae.posterior_of(hidden[: len(x)])
             kl = losses.gaussian_kl(posterior.mu, posterior.log_var, torch.zeros_like(posterior.mu[0]))
-            start = 2 * self.views.numbers
-            eps = noise[:, start : start + self.vae.latent_dim]
+            eps = noise[:, -self.vae.latent_dim :]
             terms |= generative_terms(self.vae, first, posterior.sample(eps), kl)
         return StepOutput(terms)
-
-    def _contrast(self, here: Tensor, there: Tensor, rows: Tensor, numbers: Tensor) -> Tensor:
-        """The contrastive loss of projections of two views (B, P) each, nats per image (B,)."""
-        pairs = [(here, there)]
-        if self.support is not None:
-            if not self.support.is_young:
-                like_here, like_there = (
-                    self.support.lookalikes(own, rows, column)
-                    for own, column in zip((here, there), numbers.T, strict=True)
-                )
-                pairs = [(like_here, there), (like_there, here)]
-            self.support.remember(here, rows)
-        losses_of = [losses.contrastive_loss(one, other, _TEMPERATURE) for one, other in pairs]
-        return torch.stack(losses_of).mean(0)
 
     def _projected(self, hidden: Tensor) -> Tensor:
         return in_float32(self.projection[-1], self.projection[:-1](hidden))

@@ -66,8 +66,8 @@ class Observer(Protocol):
         """An epoch is complete."""
 
 
-# Numbers for each image that a model asks for besides, shape (N, ...): given once, or made for each epoch (from 0),
-# where None ends the training.
+# Numbers for each image that a model asks for besides, float32, shape (N, ...): given once, or made for each epoch
+# (from 0), where None ends the training.
 Targets: TypeAlias = np.ndarray | Callable[[int], np.ndarray | None] | None
 
 
