@@ -119,5 +119,10 @@ def _of_all(images: np.ndarray, function: Callable[[Tensor], Tensor], numbers: i
         numbers: How many it has in memory for each image, beyond the image itself.
     """
     block = max(1, _BLOCK_NUMBERS // max(numbers, math.prod(images.shape[1:])))
-    parts = [function(_unit(images[start : start + block])).numpy() for start in range(0, len(images), block)]
-    return np.concatenate(parts).astype(np.float32)
+    found = (function(_unit(images[start : start + block])).numpy() for start in range(0, len(images), block))
+    first = next(found)
+    points = np.empty((len(images), first.shape[1]), np.float32)  # filled as it goes: parts would be there twice
+    points[: len(first)] = first
+    for start, part in zip(range(block, len(images), block), found, strict=True):
+        points[start : start + len(part)] = part
+    return points
