@@ -115,6 +115,21 @@ def until(page, expression, arg=None):
     raise AssertionError(f"never true: {expression}")
 
 
+def held_back(page, addresses):
+    """Hold back the answers to some requests; a function that waits for the first of them, to be let go on."""
+    asked = []
+    page.route(addresses, lambda route: asked.append(route))
+
+    def first():
+        for _ in range(300):
+            if asked:
+                return asked[0]
+            page.wait_for_timeout(50)
+        raise AssertionError(f"never asked for: {addresses}")
+
+    return first
+
+
 def labels_of(client):
     """Cluster of each image, uint16, without the marks behind them."""
     both = client.get("/api/labels")[2]

@@ -13,7 +13,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from explore_browser import CONTRAST, SIZES, at_every_width, every_width, needs_chromium, said, until, wait_for_map
+from explore_browser import (
+    CONTRAST,
+    SIZES,
+    at_every_width,
+    every_width,
+    held_back,
+    needs_chromium,
+    said,
+    until,
+    wait_for_map,
+)
 from explore_helpers import folder_session, served
 from PIL import Image
 
@@ -173,13 +183,11 @@ def test_the_queue_of_doubt_is_answered_by_keys_and_undone(open_page, client, se
 
 
 def test_the_queue_says_that_it_is_being_made(open_page):
-    page, asked = open_page("gallery/0"), []
-    page.route("**/api/columns/question", lambda route: asked.append(route))
+    page = open_page("gallery/0")
+    question = held_back(page, "**/api/columns/question")
     page.evaluate("location.hash = '/review'")
     page.wait_for_selector("#review [role=status]:has-text('Working out what to ask first')")
-    while not asked:  # the words may be there before the question is
-        page.wait_for_timeout(20)
-    asked[0].continue_()
+    question().continue_()
     page.wait_for_selector("#review-keep")
 
 
@@ -355,15 +363,16 @@ def test_a_journal_that_was_mended_is_used_at_once(open_page, client, session, t
 
 
 def test_a_name_that_is_typed_while_the_last_one_is_saved_is_not_lost(open_page, tidy):
-    page, asked = open_page("gallery/0"), []
-    page.route("**/api/edit", lambda route: asked.append(route))
+    page = open_page("gallery/0")
+    edit = held_back(page, "**/api/edit")
     page.fill("#cluster-name", "first")
     page.click("text=Rename")
-    while not asked:
-        page.wait_for_timeout(20)
+    first = edit()
     page.fill("#cluster-name", "second")
-    asked[0].continue_()
-    page.wait_for_selector("h2:has-text('first')")
+    first.continue_()
+    said(page, "is called “first”")
+    page.wait_for_timeout(100)  # what follows on the words
+    assert page.evaluate("document.activeElement.id") == "cluster-name"
     page.unroute("**/api/edit")
     page.click("text=Rename")
     said(page, "is called “second”")

@@ -130,7 +130,7 @@ def is_array_address(source: "str | Path") -> bool:
 
 def is_list(path: "Path | str") -> bool:
     """Whether a name is that of a list of addresses."""
-    return str(path).lower().endswith(LIST_SUFFIXES)
+    return has_suffix(str(path), LIST_SUFFIXES)
 
 
 def _lines(path: Path, name: str) -> Iterator[str]:

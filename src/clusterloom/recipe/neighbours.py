@@ -1,6 +1,7 @@
 """Nearest neighbours: the exact search, the graph that they make, and layouts in which they lie together."""
 
 import warnings
+from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
@@ -253,13 +254,17 @@ def _umap_learn_layout(
 def principal_components(points: np.ndarray, n: int) -> np.ndarray:
     """The first n principal components of points (N, D), shape (N, n), float32."""
     centre = points.mean(0, dtype=np.float64)
-    parts = [points[start : start + _PART] for start in range(0, len(points), _PART)]
+
+    def parts() -> Iterator[tuple[slice, np.ndarray]]:
+        for start in range(0, len(points), _PART):
+            rows = slice(start, start + _PART)
+            yield rows, points[rows] - centre
+
     if len(points) > points.shape[1]:  # the same directions, from a matrix that does not grow with N
-        square = sum((part - centre).T @ (part - centre) for part in parts)
-        directions = np.linalg.eigh(square)[1].T[::-1]
+        directions = np.linalg.eigh(sum(part.T @ part for _, part in parts()))[1].T[::-1]
     else:
         directions = np.linalg.svd(points - centre, full_matrices=False)[2]
     components = np.zeros((len(points), n), np.float32)
-    for start, part in zip(range(0, len(points), _PART), parts, strict=True):
-        components[start : start + _PART, : len(directions)] = (part - centre) @ directions[:n].T
+    for rows, part in parts():
+        components[rows, : len(directions)] = part @ directions[:n].T
     return components

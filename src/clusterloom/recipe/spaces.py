@@ -119,10 +119,10 @@ def _of_all(images: np.ndarray, function: Callable[[Tensor], Tensor], numbers: i
         numbers: How many it has in memory for each image, beyond the image itself.
     """
     block = max(1, _BLOCK_NUMBERS // max(numbers, math.prod(images.shape[1:])))
-    found = (function(_unit(images[start : start + block])).numpy() for start in range(0, len(images), block))
-    first = next(found)
-    points = np.empty((len(images), first.shape[1]), np.float32)  # filled as it goes: parts would be there twice
-    points[: len(first)] = first
-    for start, part in zip(range(block, len(images), block), found, strict=True):
+    points = np.empty((len(images), 0), np.float32)
+    for start in range(0, len(images), block):
+        part = function(_unit(images[start : start + block])).numpy()
+        if start == 0:
+            points = np.empty((len(images), part.shape[1]), np.float32)  # filled as it goes: a list would be a copy
         points[start : start + len(part)] = part
     return points

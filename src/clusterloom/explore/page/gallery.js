@@ -214,7 +214,8 @@ class ClusterHead {
     const text = this.name.value.trim();
     const done = text ? `Cluster ${this.cluster.number} is called “${text}”` : "The name is gone";
     if (!(await store.edit({ op: "name", cluster: this.cluster.number, name: text }, done))) return;
-    if (this.name.value.trim() === text) this.naming.reset(); // or the next name is being typed already
+    if (this.name.value.trim() !== text) return; // the next name is being typed already
+    this.naming.reset();
     if (this.name === document.activeElement) this.title.focus(); // in a text, Ctrl Z would undo the typing
   }
 
