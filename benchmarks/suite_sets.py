@@ -26,7 +26,18 @@ import numpy as np
 from colours import drawings
 from suite_data.drawn import cells, solids
 from suite_data.glyphs import letters, words
-from suite_data.pictures import crops, emoji, hundred_emoji, icons, textures_colour, textures_grey
+from suite_data.pictures import (
+    FLAGS_AND_OTHERS,
+    GESTURES_AND_OTHERS,
+    crops,
+    emoji,
+    few_emoji,
+    hundred_emoji,
+    icons,
+    other_icons,
+    textures_colour,
+    textures_grey,
+)
 
 from clusterloom.data import load_images
 from clusterloom.data.builtin import HASHES as PINNED_IMAGES
@@ -156,6 +167,20 @@ SETS = {
             held_out=True,
         ),
         SuiteSet(
+            "numerals",
+            "ten printed digits in the fonts of letters-26, 32 x 32 pixels",
+            10,
+            partial(letters, "more", "0123456789", 308),
+            held_out=True,
+        ),
+        SuiteSet(
+            "greek",
+            "ten Greek capitals in those fonts of letters-10 that have them, dark on light, 32 x 32 pixels",
+            10,
+            partial(letters, "letters", "ΓΔΘΛΞΠΣΦΨΩ"),
+            held_out=True,
+        ),
+        SuiteSet(
             "script",
             "ten Hebrew letters in many fonts of Debian, light on dark, 32 x 32 pixels",
             10,
@@ -183,10 +208,39 @@ SETS = {
         ),
         SuiteSet("hues", "discs in six hues (benchmarks/colours.py)", 6, partial(drawings, "hues")),
         SuiteSet(
+            "emoji-2",
+            "Facebook's emoji by Unicode's groups, without flags and skin tones; 64 x 64 pixels",
+            8,
+            partial(emoji, "facebook"),
+            distinct=False,
+            by_meaning=True,
+        ),
+        SuiteSet(
+            "icons-2",
+            "icons of two other themes, GNOME and Faenza, by folder; 48 x 48 pixels",
+            9,
+            other_icons,
+            distinct=False,
+            by_meaning=True,
+        ),
+        SuiteSet(
+            "flags-108",
+            "108 of Facebook's emoji: flags, hands, vehicles, buildings; 48 x 48 pixels",
+            4,
+            partial(few_emoji, "facebook", FLAGS_AND_OTHERS),
+        ),
+        SuiteSet(
+            "gestures-101",
+            "101 of Google's emoji: people's gestures, coloured shapes, dishes, insects; 48 x 48 pixels",
+            4,
+            partial(few_emoji, "google", GESTURES_AND_OTHERS),
+            held_out=True,
+        ),
+        SuiteSet(
             "emoji",
             "Twitter's emoji by Unicode's groups, without flags and skin tones; 64 x 64 pixels",
             8,
-            emoji,
+            partial(emoji, "twitter"),
             held_out=True,
             distinct=False,
             by_meaning=True,

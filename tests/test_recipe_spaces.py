@@ -20,7 +20,7 @@ def clusters_of(points, n_clusters):
 def test_every_kind_of_images_has_its_spaces(channels, size):
     images = np.random.default_rng(0).integers(0, 90, (30, *size, channels))
     spaces = plain_spaces(images.astype(np.uint8), 0)
-    assert set(spaces) == {"brightness"} | ({"colours", "pixels"} if channels > 1 else set())
+    assert set(spaces) == {"brightness", "contours"} | ({"colours", "pixels"} if channels > 1 else set())
     for points in spaces.values():
         assert points.dtype == np.float32
         assert len(points) == 30
@@ -86,7 +86,7 @@ def test_images_on_disk_are_read_where_they_are_asked_for(tmp_path):
     rows = np.arange(0, 400, 2)
     expected = plain_spaces(images[rows], 0)
     found = plain_spaces(ImageRows(on_disk, rows), 0)
-    assert expected.keys() == found.keys() == {"brightness", "texture"}
+    assert expected.keys() == found.keys() == {"brightness", "contours", "texture"}
     assert all(np.array_equal(found[name], expected[name]) for name in expected)
 
 

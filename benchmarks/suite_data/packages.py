@@ -18,10 +18,16 @@ from clusterloom.errors import DataError
 
 SECONDS = 600
 PYPI = {"scikit-image": "0.26.0"}
-NPM = {"emoji-datasource-twitter": "16.0.0"}
+NPM = {
+    "emoji-datasource-facebook": "16.0.0",
+    "emoji-datasource-google": "16.0.0",
+    "emoji-datasource-twitter": "16.0.0",
+}
 DEBIAN = {
     "extremetuxracer-data": "0.8.4-1",
+    "faenza-icon-theme": "1.3.1-4",
     "fonts-noto-color-emoji": "2.051-0+deb13u1",
+    "gnome-icon-theme": "3.12.0-6",
     "mate-icon-theme": "1.26.0-1",
     "oxygen-icon-theme": "5:6.1.0+dfsg-2",
     "sweethome3d": "7.5+dfsg-1",

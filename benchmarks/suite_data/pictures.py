@@ -24,6 +24,19 @@ EMOJI = {
     "hearts": [*range(0x1F493, 0x1F4A0), 0x2764, 0x1F5A4, 0x1F90D, 0x1F90E, 0x1F9E1],
     "animals": range(0x1F400, 0x1F41C),
 }
+# Kinds of emoji by Unicode's subgroups, and how many of each.
+FLAGS_AND_OTHERS = (
+    (30, ("country-flag",)),
+    (33, ("hand-single-finger", "hand-fingers-closed", "hand-fingers-open", "hand-fingers-partial")),
+    (25, ("transport-ground",)),
+    (20, ("place-building",)),
+)
+GESTURES_AND_OTHERS = (
+    (30, ("person-gesture",)),
+    (30, ("geometric",)),
+    (25, ("food-prepared", "food-sweet")),
+    (16, ("animal-bug",)),
+)
 ICON_FOLDERS = (
     "actions", "apps", "categories", "devices", "emblems", "emotes", "mimetypes", "places", "status",
 )  # fmt: skip
@@ -64,28 +77,55 @@ def square(photograph: np.ndarray, side: int, rng: np.random.Generator) -> np.nd
     return photograph[top : top + side, left : left + side]
 
 
-def emoji():
-    """Twitter's emoji by Unicode's groups, without skin tones; flags are left out."""
-    folder = unpacked("emoji-datasource-twitter") / "package"
-    entries = [
-        (entry["category"], folder / "img/twitter/64" / entry["image"])
-        for entry in json.loads((folder / "emoji.json").read_text("utf8"))
-        if entry["has_img_twitter"] and entry["category"] not in ("Flags", "Component")
-    ]
+def emoji(vendor: str):
+    """A vendor's emoji by Unicode's groups, without skin tones; flags are left out."""
+    entries = [(entry["category"], file) for entry, file in emoji_files(vendor)]
+    entries = [(kind, file) for kind, file in entries if kind not in ("Flags", "Component")]
     kinds = sorted({kind for kind, _ in entries})
     images = [on_white(file) for _, file in entries]
     return shuffled(np.stack(images), np.array([kinds.index(kind) for kind, _ in entries]))
 
 
+def few_emoji(vendor: str, kinds: Sequence[tuple[int, Sequence[str]]]):
+    """Some of a vendor's emoji, 48 x 48 pixels: the first of some subgroups for each kind."""
+    files = emoji_files(vendor)
+    images, labels = [], []
+    for kind, (count, subgroups) in enumerate(kinds):
+        for file in [file for entry, file in files if entry["subcategory"] in subgroups][:count]:
+            picture = Image.fromarray(on_white(file)).resize((48, 48), Image.Resampling.BOX)
+            images.append(np.asarray(picture))
+            labels.append(kind)
+    return shuffled(np.stack(images), np.array(labels))
+
+
+def emoji_files(vendor: str):
+    """What is known of each emoji that a vendor draws, and its file, 64 x 64 pixels."""
+    folder = unpacked(f"emoji-datasource-{vendor}") / "package"
+    entries = json.loads((folder / "emoji.json").read_text("utf8"))
+    return [(e, folder / f"img/{vendor}/64" / e["image"]) for e in entries if e[f"has_img_{vendor}"]]
+
+
 def icons():
-    """The 48-pixel icons of two desktops, MATE and Oxygen, by folder; other names of the same file are left out."""
+    """The 48-pixel icons of two desktops, MATE and Oxygen, by folder."""
     mate = unpacked("mate-icon-theme") / "usr/share/icons/mate/48x48"
     oxygen = unpacked("oxygen-icon-theme") / "usr/share/icons/oxygen/base/48x48"
+    return icons_of([[root / name for name in ICON_FOLDERS] for root in (mate, oxygen)])
+
+
+def other_icons():
+    """The 48-pixel icons of two more themes, GNOME and Faenza, by folder."""
+    gnome = unpacked("gnome-icon-theme") / "usr/share/icons/gnome/48x48"
+    faenza = unpacked("faenza-icon-theme") / "usr/share/icons/Faenza"
+    return icons_of([[gnome / name for name in ICON_FOLDERS], [faenza / name / "48" for name in ICON_FOLDERS]])
+
+
+def icons_of(themes):
+    """Icons in the folders of each theme, whose place is their label; other names of the same file are left out."""
     files = [
         (kind, file)
-        for root in (mate, oxygen)
-        for kind, name in enumerate(ICON_FOLDERS)
-        for file in sorted((root / name).glob("*.png"))
+        for folders in themes
+        for kind, folder in enumerate(folders)
+        for file in sorted(folder.glob("*.png"))
         if not file.is_symlink() and Image.open(file).size == (48, 48)
     ]
     return shuffled(np.stack([on_white(file) for _, file in files]), np.array([kind for kind, _ in files]))

@@ -37,7 +37,7 @@ from clusterloom.recipe.neighbours import layout_of, layouts_of
 from clusterloom.recipe.pseudo_labels import FirstPseudoLabels, first_pseudo_labels, second_pseudo_labels
 from clusterloom.recipe.refine import refine
 from clusterloom.recipe.represent import CONTRASTIVE, Representation, represent
-from clusterloom.recipe.spaces import TEXTURE, plain_spaces
+from clusterloom.recipe.spaces import CONTOURS, TEXTURE, plain_spaces
 from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.randomness import fresh_weights, numpy_generator, torch_generator
 from clusterloom.training.run import Run
@@ -45,10 +45,12 @@ from clusterloom.training.run import Run
 _LAYOUTS = 2  # of each space: one alone leaves more to chance
 _COLOURS_COUNT = 0.5  # adjusted Rand index with clusters of colours from which on colours tell the kinds apart
 _OF_COLOURS = ("colours", "pixels")  # spaces that show them
-_ALONE = (TEXTURE, BACKBONE)  # spaces that see what no other can
-# Spaces that a network has learned are several and confirm each other; one that sees what they cannot is one. Of the
-# learned ones the hidden layer has forgotten least of what tells kinds apart.
-_COUNTS = {"hidden": 2.0, TEXTURE: 3.0, BACKBONE: 3.0}
+_ALONE = (TEXTURE, CONTOURS, BACKBONE)  # spaces that see what no other can
+# How many spaces one is worth. Of the learned ones, which confirm each other, the hidden layer has forgotten least of
+# what tells kinds apart. Brightness and contours are two sides of the same.
+_COUNTS = {"hidden": 2.0, "brightness": 0.5, TEXTURE: 3.0, BACKBONE: 3.0}
+_CONTOURS_COUNT = (0.3, 3.0)  # at least and at most
+_WELL_KNOWN = 500  # images: of fewer a network learns little, so contours, of which nothing is learned, count for more
 _VIEWED = 5000  # images of which two views are looked at
 
 Colours: TypeAlias = Literal["auto", "use", "ignore"]
@@ -105,11 +107,12 @@ def train_guided(
     layouts = _layouts(spaces, run, seed)
     evidence = _choose_count(network, run, spaces, layouts, seed, fewest_clusters)
     run.note(f"pseudo-labels: {network.n_clusters} clusters of what guides in {len(spaces)} spaces keep together")
+    counts = {**_COUNTS, CONTOURS: float(np.clip(_WELL_KNOWN / len(sample), *_CONTOURS_COUNT))}
     first = FirstPseudoLabels.from_arrays(
         run.cached(
             "pseudo-labels-1",
             lambda: first_pseudo_labels(
-                layouts, spaces, view_pairs, network.n_clusters, seed, _ALONE, _COUNTS, run.progress
+                layouts, spaces, view_pairs, network.n_clusters, seed, _ALONE, counts, run.progress
             ).arrays(),
         )
     )

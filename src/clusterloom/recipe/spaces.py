@@ -1,4 +1,4 @@
-"""What images show before anything is learned: brightness, colours, texture; in each of these kinds may lie apart."""
+"""What images show before anything is learned: brightness, contours, colours, texture; kinds may lie apart in each."""
 
 import math
 from collections.abc import Callable
@@ -10,12 +10,15 @@ from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor
 
 from clusterloom.recipe.augment import stretched
+from clusterloom.recipe.contours import DIRECTIONS, oriented_gradients
 from clusterloom.recipe.neighbours import principal_components
 from clusterloom.training.randomness import numpy_generator, seed_for
 
-TEXTURE = "texture"
+CONTOURS, TEXTURE = "contours", "texture"
 _COMPONENTS = 50
+_OF_CONTOURS = 30  # components
 _SIDE = 32  # pixels of larger images are averaged
+_CONTOURED_SIDE = 64  # the same for contours, which have to be sharp
 _BLOCK_NUMBERS = 2**22  # pixels and channels, or places and textons, in memory at once
 _PATCH = 5
 _PATCH_DIMENSIONS = 15
@@ -35,16 +38,24 @@ def plain_spaces(images: np.ndarray, seed: int) -> dict[str, np.ndarray]:
         seed: Of textons.
 
     Returns:
-        Points of shape (N, D), float32: "brightness", for images of several channels "colours" and "pixels", and for
-        images that are filled evenly by something "texture".
+        Points of shape (N, D), float32: "brightness" and "contours", for images of several channels "colours" and
+        "pixels", and for images that are filled evenly by something "texture".
     """
     spaces = {"brightness": _components(_of_all(images, lambda x: _small(stretched(x)[:, :1])))}
+    spaces[CONTOURS] = contour_space(images)
     if images.shape[3] > 1:
         spaces["colours"] = _of_all(images, lambda x: torch.cat([x.mean((2, 3)), x.std((2, 3), correction=0)], 1))
         spaces["pixels"] = _components(_of_all(images, lambda x: F.adaptive_avg_pool2d(x, 8).flatten(1)))
     if filled_evenly(images):
         spaces[TEXTURE] = texture_space(images, seed)
     return spaces
+
+
+def contour_space(images: np.ndarray) -> np.ndarray:
+    """The first 30 principal components of `oriented_gradients` of the stretched brightness, shape (N, D)."""
+    numbers = 2 * DIRECTIONS * math.prod(min(side, _CONTOURED_SIDE) for side in images.shape[1:3])
+    points = _of_all(images, lambda x: oriented_gradients(_reduced(stretched(x)[:, :1], _CONTOURED_SIDE)), numbers)
+    return _components(points, _OF_CONTOURS)
 
 
 def filled_evenly(images: np.ndarray) -> bool:
@@ -93,15 +104,18 @@ def texture_space(images: np.ndarray, seed: int) -> np.ndarray:
 
 def _small(x: Tensor) -> Tensor:
     """Pixels of images (B, C, H, W), of large ones the means of some, shape (B, D)."""
+    return _reduced(x, _SIDE).flatten(1)
+
+
+def _reduced(x: Tensor, side: int) -> Tensor:
+    """Images (B, C, H, W) with at most so many pixels along each side, which are means of theirs."""
     height, width = x.shape[2:]
-    if max(height, width) > _SIDE:
-        x = F.adaptive_avg_pool2d(x, (min(height, _SIDE), min(width, _SIDE)))
-    return x.flatten(1)
+    return F.adaptive_avg_pool2d(x, (min(height, side), min(width, side))) if max(height, width) > side else x
 
 
-def _components(points: np.ndarray) -> np.ndarray:
-    """The first 50 principal components of points (N, D) that have more dimensions."""
-    return principal_components(points, _COMPONENTS) if points.shape[1] > _COMPONENTS else points
+def _components(points: np.ndarray, most: int = _COMPONENTS) -> np.ndarray:
+    """The first principal components of points (N, D) that have more dimensions."""
+    return principal_components(points, most) if points.shape[1] > most else points
 
 
 def _unit(images: np.ndarray) -> Tensor:
