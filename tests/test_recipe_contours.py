@@ -55,5 +55,7 @@ def test_every_size_has_cells_of_at_least_two_pixels(size):
     x = torch.rand(3, 1, *size, generator=torch.Generator().manual_seed(0))
     points = oriented_gradients(x)
     assert points.shape == (3, DIRECTIONS * math.prod(max(1, min(8, side // 2)) for side in size))
-    assert points.isfinite().all() and points.min() >= 0 and points.max() <= 0.6 + 1e-6
+    assert points.isfinite().all()
+    assert points.min() >= 0
+    assert points.max() <= 0.6 + 1e-6
     assert torch.allclose(points[1:2], oriented_gradients(x[1:2]), atol=1e-5)  # of itself alone

@@ -11,9 +11,9 @@ from clusterloom.data.boundary import only_data_errors
 from clusterloom.data.builtin import BUILTIN
 from clusterloom.data.cache import file_stamp
 from clusterloom.data.decoding import Problem
-from clusterloom.data.folder import SHARD_SUFFIXES, shards_below
+from clusterloom.data.folder import SHARD_SUFFIXES, has_suffix, shards_below
 from clusterloom.data.folder import SUFFIXES as PICTURES
-from clusterloom.data.parts import Part, Parts, has_suffix
+from clusterloom.data.parts import Part, Parts
 from clusterloom.errors import DataError, printable
 
 LIST_SUFFIXES = (".txt", ".list")

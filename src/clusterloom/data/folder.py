@@ -31,6 +31,11 @@ SUFFIXES = (
 SHARD_SUFFIXES = (".parquet", ".tar", ".tar.gz", ".tgz")
 
 
+def has_suffix(name: str, suffixes: tuple[str, ...]) -> bool:
+    """Whether a name ends with one of some suffixes, in upper or lower case."""
+    return name.lower().endswith(suffixes)
+
+
 class NoPicturesError(DataError):
     """A folder has no pictures; `shards` are the files in it that may hold some, by their paths inside it."""
 
@@ -197,7 +202,7 @@ def _list_entry(entry: os.DirEntry[str], identifier: str, listing: _Listing) -> 
         return [(f"{identifier}/", None)]
     elif suffix not in SUFFIXES:
         listing.ignored[suffix or "no suffix"] += 1
-        if entry.name.lower().endswith(SHARD_SUFFIXES) and entry.is_file():
+        if has_suffix(entry.name, SHARD_SUFFIXES) and entry.is_file():
             listing.shards.append(identifier)
     else:
         status = entry.stat()

@@ -11,7 +11,7 @@ from clusterloom.data.addresses import Address, fetched, is_address, list_addres
 from clusterloom.data.boundary import only_data_errors
 from clusterloom.data.builtin import BUILTIN, load_builtin
 from clusterloom.data.find_parts import is_array_address, is_list, parts_of, shards_in_folder
-from clusterloom.data.folder import SHARD_SUFFIXES, SUFFIXES, NoPicturesError, read_folder, shards_below
+from clusterloom.data.folder import SHARD_SUFFIXES, SUFFIXES, NoPicturesError, has_suffix, read_folder, shards_below
 from clusterloom.data.idx import read_idx
 from clusterloom.data.images import ImageSet, PixelRange, contrast_note
 from clusterloom.data.npy import read_npy, read_npz
@@ -182,7 +182,7 @@ def holds_pictures(source: str | Path) -> bool:
         return not is_array_address(source) or _is_picture(Path(shown_address(str(source))))
     if not path.is_file():
         return path.is_dir()
-    if is_list(path) or path.name.lower().endswith(SHARD_SUFFIXES):
+    if is_list(path) or has_suffix(path.name, SHARD_SUFFIXES):
         return True
     with only_data_errors(printable(str(source))), path.open("rb") as file:
         start = file.read(6)

@@ -15,7 +15,7 @@ from clusterloom.data.addresses import Address, is_address, open_address, shown_
 from clusterloom.data.boundary import is_our_defect, only_data_errors, reason
 from clusterloom.data.cache import entry_folder
 from clusterloom.data.decoding import Picture, Problem
-from clusterloom.data.folder import SHARD_SUFFIXES
+from clusterloom.data.folder import SHARD_SUFFIXES, has_suffix
 from clusterloom.data.images import ImageSet, encode_labels, limit_note, limited_rows
 from clusterloom.data.one_picture import Source
 from clusterloom.data.options import ReadOptions
@@ -154,11 +154,6 @@ def some_shards(parts: Parts, most: int) -> Parts:
     some = [every[row] for row in sorted(chosen)]
     name = f"{parts.name}: {len(some)} of its {len(every)} shards, chosen at random"
     return Parts(name, lambda: iter(some), [*parts.stamp, "some", most], len(some))
-
-
-def has_suffix(name: str, suffixes: tuple[str, ...]) -> bool:
-    """Whether a name ends with one of some suffixes, in upper or lower case."""
-    return name.lower().endswith(suffixes)
 
 
 def _pictures_of(part: "Part | Problem") -> Iterator[Picture | Problem]:

@@ -41,10 +41,10 @@ def oriented_gradients(x: Tensor) -> Tensor:
     edges = x.new_zeros(len(x), DIRECTIONS, height, width)
     edges.scatter_add_(1, lower, strength * (1 - upper_share))
     edges.scatter_add_(1, (lower + 1) % DIRECTIONS, strength * upper_share)
-    cells = tuple(max(1, min(_CELLS, side // 2)) for side in (height, width))
+    down_cells, across_cells = (max(1, min(_CELLS, side // 2)) for side in (height, width))
     # A mean over one cell's size first, and cells reach into their neighbours: a shift by a pixel changes little.
-    tall, wide = (max(1, round(side / n)) for side, n in zip((height, width), cells, strict=True))
+    tall, wide = round(height / down_cells), round(width / across_cells)
     edges = F.pad(edges, (wide // 2, (wide - 1) // 2, tall // 2, (tall - 1) // 2), mode="replicate")
-    histograms = F.adaptive_avg_pool2d(F.avg_pool2d(edges, (tall, wide), 1), cells)
+    histograms = F.adaptive_avg_pool2d(F.avg_pool2d(edges, (tall, wide), 1), (down_cells, across_cells))
     around = F.avg_pool2d(histograms.square().sum(1, keepdim=True), 3, 1, 1, count_include_pad=False).sqrt()
     return (histograms / (around + _LEAST_STRENGTH)).clamp(max=_MOST).flatten(1)
