@@ -38,16 +38,17 @@ def plain_spaces(images: np.ndarray, seed: int) -> dict[str, np.ndarray]:
         seed: Of textons.
 
     Returns:
-        Points of shape (N, D), float32: "brightness" and "contours", for images of several channels "colours" and
-        "pixels", and for images that are filled evenly by something "texture".
+        Points of shape (N, D), float32: "brightness", for images of several channels "colours" and "pixels", for images
+        that are filled evenly by something "texture", since all their places are alike, and for others "contours".
     """
     spaces = {"brightness": _components(_of_all(images, lambda x: _small(stretched(x)[:, :1])))}
-    spaces[CONTOURS] = contour_space(images)
     if images.shape[3] > 1:
         spaces["colours"] = _of_all(images, lambda x: torch.cat([x.mean((2, 3)), x.std((2, 3), correction=0)], 1))
         spaces["pixels"] = _components(_of_all(images, lambda x: F.adaptive_avg_pool2d(x, 8).flatten(1)))
     if filled_evenly(images):
         spaces[TEXTURE] = texture_space(images, seed)
+    else:
+        spaces[CONTOURS] = contour_space(images)
     return spaces
 
 
