@@ -44,6 +44,29 @@ def test_brightness_is_the_same_whatever_light_and_colour():
     np.testing.assert_allclose(between, between_others, atol=1e-3)
 
 
+def bars(n):
+    """Images (n, 20, 20, 1), uint8, of a short bar in one of three directions, black or white on grey."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(n) % 3
+    down, across = np.mgrid[:20, :20] - 9.5
+    angles = labels * np.pi / 3 + rng.normal(0, 0.05, n)
+    centre = rng.uniform(-1.5, 1.5, (2, n, 1, 1))
+    cos, sin = (f(angles)[:, None, None] for f in (np.cos, np.sin))
+    along = (across - centre[0]) * cos + (down - centre[1]) * sin
+    beside = (across - centre[0]) * sin - (down - centre[1]) * cos
+    shown = np.clip(2 - np.abs(beside), 0, 1) * np.clip(6 - np.abs(along), 0, 1)
+    ink = np.where(rng.random(n) < 0.5, -90, 90)[:, None, None]
+    return (128 + ink * shown)[..., None].astype(np.uint8), labels
+
+
+def test_contours_tell_directions_apart_whatever_is_light_or_dark():
+    images, labels = bars(150)
+    spaces = plain_spaces(images, 0)
+    assert spaces["contours"].shape == (150, 30)
+    assert clustering_accuracy_score(labels, clusters_of(spaces["contours"], 3)) > 0.95
+    assert clustering_accuracy_score(labels, clusters_of(spaces["brightness"], 3)) < 0.7
+
+
 def test_textures_are_filled_evenly_and_digits_are_not():
     assert filled_evenly(textures()[0])
     assert not filled_evenly(digits()[..., None])  # too small for patches
