@@ -45,9 +45,9 @@ from clusterloom.training.run import Run
 _LAYOUTS = 2  # of each space: one alone leaves more to chance
 _COLOURS_COUNT = 0.5  # adjusted Rand index with clusters of colours from which on colours tell the kinds apart
 _OF_COLOURS = ("colours", "pixels")  # spaces that show them
-_ALONE = (TEXTURE, CONTOURS, BACKBONE)  # spaces that see what no other can
+_ALONE = (TEXTURE, CONTOURS, BACKBONE)  # spaces that may see what no other can
 # How many spaces one is worth. Of the learned ones, which confirm each other, the hidden layer has forgotten least of
-# what tells kinds apart. Brightness and contours are two sides of the same.
+# what tells kinds apart. Brightness alone outvoted it: two forms of a letter differ there as much as two letters.
 _COUNTS = {"hidden": 2.0, "brightness": 0.5, TEXTURE: 3.0, BACKBONE: 3.0}
 _CONTOURS_COUNT = (0.3, 3.0)  # at least and at most
 _WELL_KNOWN = 500  # images: of fewer a network learns little, so contours, of which nothing is learned, count for more
