@@ -5,41 +5,64 @@ import pytest
 import torch
 
 from clusterloom.networks.vae import ClusterVAE, ConvNetworkSettings
-from clusterloom.recipe.confidence import calibrate, expected_accuracy, temperature_for
-
-LABELS = np.repeat(np.arange(4), 100)
-MOVED = np.where(np.arange(400) % 10 == 0, (LABELS + 1) % 4, LABELS)  # a tenth of the images in another cluster
+from clusterloom.recipe.confidence import calibrate, expected_accuracy, learn_confidence, temperature_for
+from clusterloom.recipe.pseudo_labels import FirstPseudoLabels
 
 
-def test_expected_accuracy_is_the_mean_agreement_of_a_space_whatever_its_numbers():
-    renamed = np.array([2, 0, 3, 1])
-    guides = {"one": np.stack([renamed[LABELS], renamed[::-1][MOVED]])}
-    assert expected_accuracy(LABELS, guides) == pytest.approx(0.95)
-    assert expected_accuracy(MOVED, guides) == pytest.approx(0.95)
-
-
-def test_the_space_that_shows_the_clusters_best_is_believed():
-    guides = {"bad": np.zeros((3, 400), int), "good": np.stack([LABELS, MOVED]), "worse": LABELS[None] // 2}
-    assert expected_accuracy(LABELS, guides) == pytest.approx(0.95)
-    assert expected_accuracy(LABELS, {"bad": guides["bad"]}) == pytest.approx(0.25)
-
-
-def test_it_is_never_certain_and_needs_no_guide_for_one_cluster():
-    assert expected_accuracy(LABELS, {"one": LABELS[None]}) == pytest.approx(1 - 0.5 / 401)
-    assert expected_accuracy(np.zeros(9, int), {}) == pytest.approx(0.95)
-
-
-def test_clusters_that_a_guide_merges_and_cuts_lower_it():
-    merged = np.where(LABELS == 3, 2, LABELS)
-    merged[:50] = 3
-    assert expected_accuracy(LABELS, {"one": np.stack([LABELS, merged])}) == pytest.approx((1 + 250 / 400) / 2)
-
-
-def test_calibration_gives_the_mean_confidence_and_keeps_the_clusters():
+def network_of(n_clusters=3):
     torch.manual_seed(0)
     conv = {"conv_filters": (4, 4), "conv_kernels": (3, 3)}
     settings = ConvNetworkSettings(latent_dim=2, hidden_dim=16, category_input="features", **conv)
-    network = ClusterVAE(settings, (8, 8, 1), 3).eval()
+    return ClusterVAE(settings, (8, 8, 1), n_clusters).eval()
+
+
+def test_expected_accuracy_doubles_the_doubt_of_votes_and_stays_between_chance_and_certainty():
+    labels = np.array([0, 1, 2, 0])
+    assert expected_accuracy(labels, np.full((4, 3), 0.05) + 0.85 * np.eye(3)[labels]) == pytest.approx(0.8)
+    assert expected_accuracy(labels, np.full((4, 3), 1 / 3)) == pytest.approx(1 / 3)
+    assert expected_accuracy(labels, np.eye(3)[labels]) == pytest.approx(1 - 0.5 / 5)
+
+
+def test_a_group_that_guides_place_elsewhere_is_doubted_and_unseen_images_like_it_too():
+    """The model takes 40 of 400 images for its first cluster; all guides say the second, and so do ties."""
+    generator = np.random.default_rng(0)
+    network, last = network_of(), np.zeros((3, 16))
+    last[[0, 1, 2], [0, 1, 2]] = 8
+    with torch.no_grad():
+        network.category_encoder[-1].weight.copy_(torch.from_numpy(last))
+        network.category_encoder[-1].bias.zero_()
+    heap = np.array([0] * 120 + [1] * 120 + [2] * 120 + [3] * 40)
+
+    def hidden():
+        """Heaps are blobs; the fourth lies beside the first."""
+        middles = np.eye(16)[[0, 1, 2, 0]] + 0.6 * (np.arange(4)[:, None] == 3) * np.eye(16)[5]
+        return (middles[heap] + 0.05 * generator.standard_normal((400, 16))).astype(np.float32)
+
+    model, elsewhere = np.array([0, 1, 2, 0])[heap], np.array([0, 1, 2, 1])[heap]
+    ties = np.diag([0.3, 0.28, 0.28, 0.08]) + 0.02 * np.eye(4)[[3, 3, 3, 1]] + 0.02 * np.eye(4)[[3, 3, 3, 1]].T
+    first = FirstPseudoLabels(np.eye(3)[model], {}, {"one": elsewhere[None], "other": model[None]}, heap, ties)
+    second = 0.925 * np.eye(3)[model] + 0.025
+    seen, unseen = hidden(), hidden()
+    learn_confidence(network, seen, first, second)
+    for points in (seen, unseen):
+        with torch.no_grad():
+            q = network.category_encoder[-1](torch.from_numpy(points)).softmax(1).numpy()
+        sure = q.max(1)
+        assert np.array_equal(q.argmax(1)[heap < 3], model[heap < 3])
+        assert sure[heap == 3].max() < sure[heap < 3].min()
+        assert sure.mean() == pytest.approx(0.9, abs=0.01)
+
+
+def test_a_model_of_one_cluster_stays_as_it_is():
+    network = network_of(1)
+    before = network.category_encoder[-1].weight.clone()
+    first = FirstPseudoLabels(np.ones((5, 1)), {}, {}, np.zeros(5, int), np.ones((1, 1)))
+    learn_confidence(network, np.ones((5, 16), np.float32), first, np.ones((5, 1)))
+    assert torch.equal(network.category_encoder[-1].weight, before)
+
+
+def test_calibration_gives_the_mean_confidence_and_keeps_the_clusters():
+    network = network_of()
     x = torch.rand(50, 1, 8, 8)
     with torch.no_grad():
         for parameter in network.category_encoder[-1].parameters():

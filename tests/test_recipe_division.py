@@ -10,7 +10,7 @@ from scipy.sparse import csr_array
 
 from clusterloom.recipe import division as module
 from clusterloom.recipe.division import divide, modularity_matrix, quality
-from clusterloom.recipe.ties import Ties
+from clusterloom.recipe.ties import Ties, between_groups
 
 
 def random_ties(n, seed=0):
@@ -23,10 +23,16 @@ def ties_in(space, ties, counts=1.0):
     return Ties(space, [(np.arange(len(ties)), csr_array(ties))], counts)
 
 
+def matrix_of(ties, groups=None):
+    """Of one space, each image a group of its own if nothing else is said."""
+    groups = np.arange(len(ties)) if groups is None else groups
+    return modularity_matrix(between_groups([ties_in("a", ties)], {"a": 1.0}, groups))
+
+
 def test_the_matrix_sums_to_the_modularity_that_networkx_finds():
     ties = random_ties(12)
     labels = np.arange(12) % 3
-    matrix = modularity_matrix([ties_in("a", ties)], {"a": 1.0}, np.arange(12))
+    matrix = matrix_of(ties)
     graph = networkx.from_numpy_array(ties - np.diag(ties.diagonal()) / 2)  # it counts a loop twice
     clusters = [set(np.flatnonzero(labels == c).tolist()) for c in range(3)]
     expected = networkx.community.modularity(graph, clusters, resolution=module._RESOLUTION)
@@ -36,23 +42,23 @@ def test_the_matrix_sums_to_the_modularity_that_networkx_finds():
 def test_spaces_count_by_their_weights_and_ties_by_theirs():
     one, other = random_ties(8), random_ties(8, 1)
     each = np.arange(8)
-    alone = [modularity_matrix([ties_in("a", t)], {"a": 1.0}, each) for t in (one, other)]
-    both = modularity_matrix([ties_in("a", one), ties_in("b", other, 0.5)], {"a": 0.75, "b": 0.5}, each)
+    alone = [matrix_of(t) for t in (one, other)]
+    both = modularity_matrix(between_groups([ties_in("a", one), ties_in("b", other, 0.5)], {"a": 0.75, "b": 0.5}, each))
     np.testing.assert_allclose(both, 0.75 * alone[0] + 0.25 * alone[1])
-    none = modularity_matrix([ties_in("a", np.zeros((8, 8)))], {"a": 1.0}, each)
+    none = matrix_of(np.zeros((8, 8)))
     assert not none.any()
 
 
 def test_groups_have_the_ties_of_their_images():
     ties, groups = random_ties(8), np.array([0, 0, 1, 1, 2, 2, 2, 2])
-    fine = modularity_matrix([ties_in("a", ties)], {"a": 1.0}, np.arange(8))
-    coarse = modularity_matrix([ties_in("a", ties)], {"a": 1.0}, groups)
+    fine = matrix_of(ties)
+    coarse = matrix_of(ties, groups)
     assert quality(coarse, np.array([0, 1, 1])) == pytest.approx(quality(fine, np.array([0, 1, 1])[groups]))
 
 
 @pytest.mark.parametrize(("n_clusters", "seed"), list(product([2, 3], range(4))))
 def test_the_best_of_all_divisions_is_found(n_clusters, seed):
-    matrix = modularity_matrix([ties_in("a", random_ties(8, seed))], {"a": 1.0}, np.arange(8))
+    matrix = matrix_of(random_ties(8, seed))
     found = divide(matrix, n_clusters, rng())
     of_all = (np.array(labels) for labels in product(range(n_clusters), repeat=8) if len(set(labels)) == n_clusters)
     assert quality(matrix, found) == pytest.approx(max(quality(matrix, labels) for labels in of_all))
@@ -61,21 +67,21 @@ def test_the_best_of_all_divisions_is_found(n_clusters, seed):
 
 @pytest.mark.parametrize(("n_groups", "n_clusters"), [(1, 1), (5, 1), (5, 5), (30, 7), (60, 59)])
 def test_no_cluster_is_empty(n_groups, n_clusters):
-    matrix = modularity_matrix([ties_in("a", random_ties(n_groups))], {"a": 1.0}, np.arange(n_groups))
+    matrix = matrix_of(random_ties(n_groups))
     assert sorted(set(divide(matrix, n_clusters, rng()).tolist())) == list(range(n_clusters))
 
 
 def test_clusters_may_differ_in_size():
     kinds = np.repeat([0, 1, 2], [20, 8, 6])
     ties = np.where(kinds[:, None] == kinds, 1.0, 0.02)
-    matrix = modularity_matrix([ties_in("a", ties)], {"a": 1.0}, np.arange(34))
+    matrix = matrix_of(ties)
     assert len(set(zip(divide(matrix, 3, rng()).tolist(), kinds.tolist(), strict=True))) == 3
 
 
 def test_where_no_move_of_one_group_helps_two_clusters_are_joined_and_one_is_cut():
     """Four kinds of three groups each; the start joins two of them and cuts a third."""
     kinds = np.repeat(np.arange(4), 3)
-    matrix = modularity_matrix([ties_in("a", (kinds[:, None] == kinds) + 0.01)], {"a": 1.0}, np.arange(12))
+    matrix = matrix_of((kinds[:, None] == kinds) + 0.01)
     start = np.array([0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 3])
     assert np.array_equal(module._climbed(matrix, start, 4)[:6], start[:6])
     found = module._improved(matrix, start, 4)

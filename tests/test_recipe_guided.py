@@ -108,7 +108,7 @@ STAGES = {  # what is killed, and what is on file by then and must not be made a
     "first_pseudo_labels": ("plain_spaces", "layouts_of"),
     "layout_of": ("plain_spaces", "layouts_of", "first_pseudo_labels"),
     "second_pseudo_labels": ("plain_spaces", "layouts_of", "first_pseudo_labels"),
-    "calibrate": ("plain_spaces", "layouts_of", "first_pseudo_labels", "layout_of", "second_pseudo_labels"),
+    "learn_confidence": ("plain_spaces", "layouts_of", "first_pseudo_labels", "layout_of", "second_pseudo_labels"),
 }
 
 

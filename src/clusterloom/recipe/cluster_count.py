@@ -13,7 +13,7 @@ from clusterloom.recipe.consensus import GROUPS, groups_of
 from clusterloom.recipe.division import divide, modularity_matrix
 from clusterloom.recipe.guides import Guide, confirmations, partitions_of, weights_of
 from clusterloom.recipe.neighbours import modularity, neighbour_graph
-from clusterloom.recipe.ties import Ties
+from clusterloom.recipe.ties import Ties, between_groups
 from clusterloom.training.randomness import numpy_generator
 
 _POINTS = 3000
@@ -104,7 +104,7 @@ def cluster_count_evidence(
         confirmed = confirmations(heard)
         weights, drawn = weights_of(confirmed), numpy_generator(seed, "sample", "count", epoch=k)
         groups = groups_of(heard, weights, GROUPS * k, drawn, _LINKED)
-        matrix = modularity_matrix(ties, weights, groups)
+        matrix = modularity_matrix(between_groups(ties, weights, groups))
         labels = divide(matrix, min(k, len(matrix)), drawn, _DIVISIONS)[groups]
         best = max(modularity(graph, labels) for graph in graphs)
         evidence.append(Evidence(k, best, max(confirmed.values())))

@@ -1,36 +1,94 @@
-"""Stage 6, confidence: how sure q(y|.) may be, found without labels."""
+"""Stage 6, confidence: of which images q(y|.) may be sure, and how sure, found without labels."""
 
 import math
-from collections.abc import Mapping
+from typing import cast
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from scipy.special import softmax
+from torch import Tensor, nn
 
-from clusterloom.metrics import clustering_accuracy_score
 from clusterloom.networks.vae import ClusterVAE
+from clusterloom.recipe.pseudo_labels import FirstPseudoLabels
+from clusterloom.recipe.support import supported
+
+_UNSEEN = 2  # errors for each one that votes show
+_LEARNED_FROM = 20_000  # images at most
+_STEPS = 30
+_STAY = 0.01  # what a change of weights costs, beside the cross-entropy
 
 
-def expected_accuracy(labels: np.ndarray, guides: Mapping[str, np.ndarray]) -> float:
+def expected_accuracy(labels: np.ndarray, pseudo_labels: np.ndarray) -> float:
     """How many images are placed rightly, as far as that can be told without labels.
 
-    Where a space shows the clusters well, mixtures from all starts find them again, and where it leaves open what
-    belongs together they differ. So it is the share of images that the guides of one space place as the model does, on
-    average, in the space where that is highest.
+    The second pseudo-labels come of several votes, each of which is wrong elsewhere. Where votes differ some are wrong,
+    and about as often all are wrong together.
 
     Args:
         labels: The model's clusters, shape (N,).
-        guides: Clusters that guides have found, as many as the model has, by space, numbered in any way, (M, N) each.
+        pseudo_labels: Soft assignments, shape (N, K).
 
     Returns:
-        From 0 to 1, never certainty.
+        From 1 / K to 1, never certainty.
 
     Example:
-        >>> labels, same, other = np.array([0, 0, 1, 1]), np.array([1, 1, 0, 0]), np.array([0, 1, 0, 0])
-        >>> expected_accuracy(labels, {"one": np.stack([same, other]), "another": np.stack([other])})
-        0.875
+        >>> expected_accuracy(np.array([0, 0, 1, 1]), np.array([[1.0, 0], [0.8, 0.2], [0.2, 0.8], [0, 1]]))
+        0.8
     """
-    alike = [np.mean([clustering_accuracy_score(g, labels) for g in of_space]) for of_space in guides.values()]
-    return min(float(max(alike, default=1.0)), 1 - 0.5 / (len(labels) + 1))
+    n, n_clusters = pseudo_labels.shape
+    doubt = 1 - float(np.mean(pseudo_labels[np.arange(n), labels]))
+    return min(max(1 - _UNSEEN * doubt, 1 / n_clusters), 1 - 0.5 / (n + 1))
+
+
+def learn_confidence(network: ClusterVAE, hidden: np.ndarray, first: FirstPseudoLabels, second: np.ndarray) -> None:
+    """Make q(y|.) as sure of each image as it may be.
+
+    Args:
+        network: The model; changed in place.
+        hidden: The category encoder's hidden layer, of the images that have pseudo-labels, shape (N, H).
+        first: What guides and ties say of these images.
+        second: The second pseudo-labels, shape (N, K).
+    """
+    if second.shape[1] == 1:
+        return
+    logits = _read(network, hidden)
+    expected = expected_accuracy(logits.argmax(1), second)
+    q = softmax(logits / temperature_for(logits, expected), axis=1)
+    learn_doubt(network, hidden, supported(q, first.guides, first.groups, first.ties))
+    calibrate(network, _read(network, hidden), expected)
+
+
+def learn_doubt(network: ClusterVAE, hidden: np.ndarray, targets: np.ndarray) -> None:
+    """Let the last layer of the category encoder learn where clusters are in doubt.
+
+    The hidden layer tells more apart than clusters: what is odd in a cluster lies beside the rest of it. So a linear
+    layer can learn to be less sure of it, of images that it has not seen too. It stays near where it was.
+
+    Args:
+        network: The model; changed in place.
+        hidden: The category encoder's hidden layer, of images, shape (N, H).
+        targets: Soft assignments, shape (N, K).
+    """
+    last = _last_layer(network)
+    some = slice(None, None, math.ceil(len(hidden) / _LEARNED_FROM))
+    points, wanted = (torch.from_numpy(a[some]).double() for a in (hidden, targets))
+    before = [parameter.detach().cpu().double() for parameter in (last.weight, last.bias)]
+    weight, bias = (parameter.clone().requires_grad_() for parameter in before)
+    scale = points.square().mean()
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=_STEPS, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        value = F.cross_entropy(points @ weight.T + bias, wanted) + _STAY * scale * (weight - before[0]).square().sum()
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    with torch.enable_grad():
+        optimizer.step(loss)  # type: ignore[no-untyped-call]
+    with torch.no_grad():
+        last.weight.copy_(weight)
+        last.bias.copy_(bias)
 
 
 def calibrate(network: ClusterVAE, logits: np.ndarray, mean_confidence: float) -> None:
@@ -45,8 +103,20 @@ def calibrate(network: ClusterVAE, logits: np.ndarray, mean_confidence: float) -
     """
     temperature = temperature_for(logits, mean_confidence)
     with torch.no_grad():
-        for parameter in network.category_encoder[-1].parameters():
+        for parameter in _last_layer(network).parameters():
             parameter.div_(temperature)
+
+
+def _read(network: ClusterVAE, hidden: np.ndarray) -> np.ndarray:
+    """Logits (N, K) of a hidden layer (N, H)."""
+    last = _last_layer(network)
+    with torch.no_grad():
+        logits: np.ndarray = last(torch.from_numpy(hidden).to(last.weight)).cpu().numpy()
+    return logits
+
+
+def _last_layer(network: ClusterVAE) -> nn.Linear:
+    return cast(nn.Linear, network.category_encoder[-1])
 
 
 def temperature_for(logits: np.ndarray, mean_confidence: float) -> float:

@@ -69,7 +69,7 @@ def shares_of(guides: Sequence[Guide], weights: Mapping[str, float], labels: np.
     q = np.zeros((len(labels), n_clusters))
     total = sum(weights[guide.space] for guide in guides)
     for guide in guides:
-        counts = _counts(guide.labels, labels, guide.labels.max() + 1, n_clusters)
+        counts = counts_of(guide.labels, labels, guide.labels.max() + 1, n_clusters)
         q += weights[guide.space] / total * (counts / np.maximum(counts.sum(1, keepdims=True), 1))[guide.labels]
     # A small cluster that most guides take for a part of another has the largest share nowhere. It was asked for.
     lost = np.isin(labels, np.setdiff1d(labels, q.argmax(1)))
@@ -85,7 +85,7 @@ def _settled(partitions: Sequence[np.ndarray], weights: np.ndarray, some: np.nda
         sizes = np.maximum(np.bincount(labels, minlength=n_groups), 1)
         nearness = np.zeros((len(partitions[0]), n_groups))
         for weight, partition, known in zip(weights, partitions, members, strict=True):
-            means = _counts(known, labels, partition.max() + 1, n_groups) / sizes
+            means = counts_of(known, labels, partition.max() + 1, n_groups) / sizes
             nearness += weight * (2 * means[partition] - (means**2).sum(0))
         moved = nearness.argmax(1)
         if len(moved) == len(labels) and np.array_equal(moved, labels):
@@ -94,6 +94,6 @@ def _settled(partitions: Sequence[np.ndarray], weights: np.ndarray, some: np.nda
     return labels
 
 
-def _counts(of: np.ndarray, labels: np.ndarray, n_of: int, n_clusters: int) -> np.ndarray:
-    """How many images are in each place of a guide and each cluster, shape (n_of, n_clusters)."""
+def counts_of(of: np.ndarray, labels: np.ndarray, n_of: int, n_clusters: int) -> np.ndarray:
+    """How many images are in each place of a guide, (N,), and each cluster, (N,); shape (n_of, n_clusters)."""
     return np.bincount(of * n_clusters + labels, minlength=n_of * n_clusters).reshape(n_of, n_clusters).astype(float)

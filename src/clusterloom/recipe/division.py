@@ -4,38 +4,29 @@ Modularity (Newman and Girvan, 2004) is the share of ties inside clusters less t
 It asks for nothing but ties: clusters may have any size and form.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-
-from clusterloom.recipe.ties import Ties
 
 _RESOLUTION = 0.9  # how much of what would be there by chance is taken off: with 1 a large kind is rather cut in two
 _STARTS = 40
 _NO_GAIN = 1e-9
 
 
-def modularity_matrix(ties: Sequence[Ties], weights: Mapping[str, float], groups: np.ndarray) -> np.ndarray:
+def modularity_matrix(ties: Sequence[np.ndarray]) -> np.ndarray:
     """What it brings to have two groups in one cluster, for each two of them.
 
     Args:
-        ties: Among the images.
-        weights: How much each space counts.
-        groups: Of each image, from 0 to G - 1, shape (N,).
+        ties: Several kinds of ties between groups, symmetric, shape (G, G) each; see `ties.between_groups`.
 
     Returns:
         Shape (G, G), symmetric. The modularity of a division is the sum over all two groups, each with itself as well,
         that are in one cluster.
     """
-    n_groups = groups.max() + 1
-    matrix = np.zeros((n_groups, n_groups))
-    total = sum(weights[tie.space] * tie.counts for tie in ties)
-    for tie in ties:
-        between = tie.between(groups)
-        if between.sum() > 0:
-            between /= between.sum()
-            by_chance = np.outer(between.sum(1), between.sum(1))
-            matrix += weights[tie.space] * tie.counts / total * (between - _RESOLUTION * by_chance)
+    matrix = np.zeros_like(ties[0])
+    for between in ties:
+        of_group = between.sum(1)
+        matrix += between - _RESOLUTION * np.outer(of_group, of_group) / (of_group.sum() or 1)
     return matrix
 
 

@@ -30,7 +30,7 @@ from clusterloom.networks.vae import ClusterVAE
 from clusterloom.recipe.augment import choose_views, recolouring, two_views, widened
 from clusterloom.recipe.budget import Epochs, sampled_rows
 from clusterloom.recipe.cluster_count import Evidence, advice_on, best_count, best_counts, cluster_count_evidence
-from clusterloom.recipe.confidence import calibrate, expected_accuracy
+from clusterloom.recipe.confidence import learn_confidence
 from clusterloom.recipe.fit import fit
 from clusterloom.recipe.frozen import BACKBONE, frozen_features
 from clusterloom.recipe.neighbours import layout_of, layouts_of
@@ -144,8 +144,7 @@ def train_guided(
     fit(network, run, known, last_plan, views, "fit-2", targets, frozen, as_it_is=True)
 
     # 6. Confidence and classes.
-    logits = _of_all(network.logits, sample, run)
-    calibrate(network, logits, expected_accuracy(logits.argmax(1), first.guides))
+    learn_confidence(network, _of_all(network.category_hidden, sample, run), first, second["q"])
     described: Any = images if known is images else sample
     latents = refit_classes(network, described, run)
 

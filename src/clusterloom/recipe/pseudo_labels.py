@@ -16,7 +16,7 @@ from clusterloom.recipe.division import divide, modularity_matrix
 from clusterloom.recipe.guides import FITTED_POINTS, POINTS_PER_CLUSTER, confirmations, guides_in, weights_of
 from clusterloom.recipe.mixture import Mixture, fit_mixtures, mixture_of, mixtures_to_start_from
 from clusterloom.recipe.neighbours import nearest_neighbours
-from clusterloom.recipe.ties import ties_of
+from clusterloom.recipe.ties import between_groups, ties_of
 from clusterloom.training.randomness import numpy_generator
 
 _VOTERS = 15
@@ -35,16 +35,21 @@ class FirstPseudoLabels:
         follows: How far the clusters are what the guides of a space find, by space: the mean adjusted Rand index, from
             about 0 to 1.
         guides: The clusters that those guides of a space find that look for K, by space, shape (M, N), int32.
+        groups: Which images were not to be parted, from 0 to G - 1, shape (N,).
+        ties: How strongly groups are tied, together 1, shape (G, G).
     """
 
     q: np.ndarray
     follows: dict[str, float]
     guides: dict[str, np.ndarray]
+    groups: np.ndarray
+    ties: np.ndarray
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All of it as arrays by name, for a file."""
         follows = {f"{_FOLLOWS}{space}": np.array(value) for space, value in self.follows.items()}
-        return {"q": self.q, **follows, **{f"{_GUIDES}{space}": found for space, found in self.guides.items()}}
+        same = {"q": self.q, "groups": self.groups, "ties": self.ties}
+        return {**same, **follows, **{f"{_GUIDES}{space}": found for space, found in self.guides.items()}}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "FirstPseudoLabels":
@@ -53,7 +58,8 @@ class FirstPseudoLabels:
         def those_of(prefix: str) -> dict[str, np.ndarray]:
             return {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
 
-        return cls(arrays["q"], {space: a.item() for space, a in those_of(_FOLLOWS).items()}, those_of(_GUIDES))
+        follows = {space: a.item() for space, a in those_of(_FOLLOWS).items()}
+        return cls(arrays["q"], follows, those_of(_GUIDES), arrays["groups"], arrays["ties"])
 
 
 def first_pseudo_labels(
@@ -80,20 +86,22 @@ def first_pseudo_labels(
     """
     if n_clusters == 1:
         n_images = next(iter(layouts.values())).shape[1]
-        return FirstPseudoLabels(np.ones((n_images, 1), np.float32), {}, {})
+        return FirstPseudoLabels(np.ones((n_images, 1), np.float32), {}, {}, np.zeros(n_images, int), np.ones((1, 1)))
     guides = guides_in(layouts, n_clusters, numpy_generator(seed, "mixtures"), progress)
     weights = weights_of(confirmations(guides, alone), counts)
     generator = numpy_generator(seed, "sample", "groups")
     groups = groups_of(guides, weights, GROUPS * n_clusters, generator)
     # A handful of images has no neighbourhoods worth the name.
     tying = [guide for guide in guides if guide.space in alone or len(groups) < _FEW_PER_CLUSTER * n_clusters]
-    ties = ties_of(layouts, spaces, views, tying, n_clusters, generator)
-    matrix = modularity_matrix(ties, weights, groups)
+    ties = between_groups(ties_of(layouts, spaces, views, tying, n_clusters, generator), weights, groups)
+    matrix = modularity_matrix(ties)
     labels = divide(matrix, min(n_clusters, len(matrix)), generator)[groups]
     labels = np.argsort(np.argsort(-np.bincount(labels, minlength=n_clusters), kind="stable"))[labels]
     coarse = {s: np.stack([g.labels for g in guides if g.space == s and g.coarse]) for s in layouts}
     follows = {s: float(np.mean([adjusted_rand_score(g, labels) for g in found])) for s, found in coarse.items()}
-    return FirstPseudoLabels(shares_of(guides, weights, labels, n_clusters), follows, coarse)
+    return FirstPseudoLabels(
+        shares_of(guides, weights, labels, n_clusters), follows, coarse, groups, np.sum(ties, axis=0)
+    )
 
 
 def second_pseudo_labels(

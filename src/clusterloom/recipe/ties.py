@@ -91,6 +91,25 @@ def ties_of(
     return near + seen + kept
 
 
+def between_groups(ties: Sequence[Ties], weights: Mapping[str, float], groups: np.ndarray) -> list[np.ndarray]:
+    """Ties between groups of images, of each kind as much as it counts: together 1.
+
+    Args:
+        ties: Among the images.
+        weights: How much each space counts.
+        groups: Of each image, from 0 to G - 1, shape (N,).
+
+    Returns:
+        Shape (G, G) each, symmetric; nothing but zeros where no images are tied.
+    """
+    total = sum(weights[of_kind.space] * of_kind.counts for of_kind in ties)
+    found = []
+    for of_kind in ties:
+        between = of_kind.between(groups)
+        found.append(between * (weights[of_kind.space] * of_kind.counts / total / (between.sum() or 1)))
+    return found
+
+
 def view_ties(points: np.ndarray, views: np.ndarray, k: int) -> csr_array:
     """How often a point is among the k nearest of one view and another among those of the other view of an image.
 

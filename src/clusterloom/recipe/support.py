@@ -1,0 +1,83 @@
+"""What first guides and ties say of the clusters that a model has learned.
+
+The model learns its pseudo-labels almost without exception, so it is as sure of a group of images that went to the
+wrong cluster as of any other. Guides that do not find the group there again, and ties that lead elsewhere, still tell.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from clusterloom.recipe.consensus import counts_of
+
+_LEAST = 0.02  # probability in what each one says: none can rule a cluster out
+
+
+def supported(q: np.ndarray, guides: Mapping[str, np.ndarray], groups: np.ndarray, ties: np.ndarray) -> np.ndarray:
+    """What the model, the guides and the ties say of each image together: their geometric mean.
+
+    Args:
+        q: The model's soft assignments, shape (N, K).
+        guides: Clusters that guides have found, by space, numbered in any way, shape (M, N) each.
+        groups: Of the images, from 0 to G - 1, shape (N,).
+        ties: Strengths of the ties between groups, symmetric, shape (G, G).
+
+    Returns:
+        Soft assignments, shape (N, K).
+    """
+    labels, n_clusters = q.argmax(1), q.shape[1]
+    said = (q, votes(labels, guides, n_clusters), belonging(labels, groups, ties, n_clusters)[groups])
+    together = np.exp(np.mean([np.log(each + _LEAST) for each in said], 0))
+    return together / together.sum(1, keepdims=True)
+
+
+def votes(labels: np.ndarray, guides: Mapping[str, np.ndarray], n_clusters: int) -> np.ndarray:
+    """Where guides put each image, when their clusters are matched one to one to those of the model.
+
+    Args:
+        labels: The model's clusters, shape (N,).
+        guides: See `supported`; at least one.
+        n_clusters: K.
+
+    Returns:
+        The share of a space's guides that put an image into a cluster, the mean over spaces, shape (N, K). What a guide
+        has in a cluster that is matched to none counts for nothing.
+
+    Example:
+        >>> votes(np.array([0, 0, 1, 1]), {"one": np.array([[1, 1, 0, 0], [1, 0, 0, 0]])}, 2).tolist()
+        [[1.0, 0.0], [0.5, 0.5], [0.0, 1.0], [0.0, 1.0]]
+    """
+    found = np.zeros((len(labels), n_clusters))
+    for of_space in guides.values():
+        for guide in of_space:
+            both = counts_of(guide, labels, guide.max() + 1, n_clusters)
+            matched = np.zeros_like(both)
+            matched[linear_sum_assignment(both, maximize=True)] = 1
+            found += matched[guide] / (len(of_space) * len(guides))
+    return found
+
+
+def belonging(labels: np.ndarray, groups: np.ndarray, ties: np.ndarray, n_clusters: int) -> np.ndarray:
+    """How strongly ties hold each group in each cluster, beside what would be there by chance.
+
+    A group's ties within itself say nothing of where it belongs, unless it is most of its cluster: they count by the
+    share of the cluster that the group is.
+
+    Args:
+        labels: The model's clusters, shape (N,).
+        groups: See `supported`.
+        ties: See `supported`.
+        n_clusters: K.
+
+    Returns:
+        Shares, shape (G, K).
+    """
+    images = counts_of(groups, labels, len(ties), n_clusters)
+    of_group, of_cluster = (images / np.maximum(images.sum(axis, keepdims=True), 1) for axis in (1, 0))
+    within = ties.diagonal()
+    held = (ties - np.diag(within)) @ of_group + within[:, None] * of_cluster
+    by_chance = ties.sum(1) @ of_group
+    strengths = held / np.where(by_chance > 0, by_chance, 1) + np.finfo(float).tiny  # alike where nothing ties a group
+    shares: np.ndarray = strengths / strengths.sum(1, keepdims=True)
+    return shares

@@ -1,0 +1,49 @@
+"""What guides and ties say of clusters that were found."""
+
+import numpy as np
+import pytest
+
+from clusterloom.recipe.support import belonging, supported, votes
+
+LABELS = np.repeat(np.arange(4), 100)
+
+
+def test_guides_vote_under_any_numbers_and_each_space_has_one_vote():
+    renamed = np.array([2, 0, 3, 1])
+    moved = np.where(np.arange(400) % 10 == 0, (LABELS + 1) % 4, LABELS)  # a tenth of the images in another cluster
+    found = votes(LABELS, {"one": np.stack([renamed[LABELS], renamed[::-1][moved]]), "other": LABELS[None]}, 4)
+    np.testing.assert_allclose(found, (np.eye(4)[LABELS] / 2 + np.eye(4)[moved] / 2) / 2 + np.eye(4)[LABELS] / 2)
+
+
+def test_what_a_guide_has_in_no_cluster_of_the_model_counts_for_nothing():
+    finer = np.where((LABELS == 3) & (np.arange(400) >= 360), 4, LABELS)
+    found = votes(LABELS, {"one": finer[None]}, 4)
+    assert (found[360:] == 0).all()
+    np.testing.assert_array_equal(found[:360], np.eye(4)[LABELS[:360]])
+
+
+def test_groups_belong_where_ties_lead_beside_what_chance_would_give():
+    """Groups of one image: two in cluster 0, two in cluster 1; the last one is tied to the first three alike."""
+    ties = np.array([[0, 4, 1, 1], [4, 0, 0, 1], [1, 0, 6, 1], [1, 1, 1, 0]], float)
+    found = belonging(np.array([0, 0, 1, 1]), np.arange(4), ties, 2)
+    # Each cluster has eleven ties. The third group is half of its cluster: its ties within itself count half.
+    np.testing.assert_allclose(found[2], [1 / 5, 4 / 5])
+    np.testing.assert_allclose(found[3], [2 / 3, 1 / 3])
+
+
+def test_a_group_that_is_its_whole_cluster_belongs_there_and_one_without_ties_anywhere():
+    ties = np.array([[5, 1, 0], [1, 5, 0], [0, 0, 0]], float)
+    found = belonging(np.array([0, 1, 1]), np.arange(3), ties, 2)
+    assert found[0, 0] > 0.8
+    np.testing.assert_allclose(found[2], [0.5, 0.5])
+
+
+def test_all_say_together_and_none_can_rule_a_cluster_out():
+    q = np.array([[0.9, 0.1], [0.9, 0.1], [0.1, 0.9], [0.1, 0.9]])
+    guides, groups = {"one": np.array([[0, 1, 1, 1]])}, np.array([0, 1, 2, 2])
+    found = supported(q, guides, groups, np.array([[1, 0, 0], [0, 1, 9], [0, 9, 9]], float))
+    np.testing.assert_allclose(found.sum(1), 1)
+    assert found[0, 0] == pytest.approx(found[0].max())
+    assert found[0, 0] > 0.9
+    assert found[1].argmax() == 1  # two of three say so
+    assert found[1, 0] > 0.01
