@@ -50,6 +50,18 @@ def test_noise_is_doubted():
     assert "no clear groups" in doubt_about(evidence)
 
 
+def test_a_space_that_sees_what_no_other_can_is_believed():
+    """Six kinds lie apart in one space; in the other two only halves of them do."""
+    points, labels = blobs(600, 6)
+    halves = blobs(600, 2)[0][np.argsort(np.argsort(labels % 2, kind="stable"), kind="stable")]
+    spaces = {"sees": points, "one": halves, "other": (2 * halves[:, ::-1]).astype(np.float32)}
+    layouts = {name: layouts_of(space, 0, 1) for name, space in spaces.items()}
+    sixth = cluster_count_evidence(spaces, layouts, 6, 6, 0)[0]
+    believed = cluster_count_evidence(spaces, layouts, 6, 6, 0, alone=["sees"], counts={"sees": 3.0})[0]
+    assert believed.stability > 0.98 > sixth.stability
+    assert believed.modularity == pytest.approx(1 - 1 / 6, abs=0.02)
+
+
 def test_few_points_bound_the_number():
     points, _ = blobs(40, 3)
     spaces, layouts = {"a": points, "b": points[:, ::-1]}, {"a": points[None], "b": points[None, :, ::-1]}

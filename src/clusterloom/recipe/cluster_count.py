@@ -3,7 +3,7 @@
 Like the pseudo-labels, it sees spaces and layouts alone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,8 +37,8 @@ class Evidence:
         modularity: Share of neighbours that are in the same cluster, less the share that would be by chance (Newman and
             Girvan, 2004), from -1 to 1, in the space whose neighbours the clusters divide best. More clusters leave
             less to chance, but cut more between neighbours.
-        stability: Adjusted Rand index between the clusters that guides find in two different spaces, those two that
-            agree most. 1: the same clusters; 0: no more alike than by chance.
+        stability: Adjusted Rand index between the clusters that guides find in two different spaces, or in one that
+            sees what no other can, where they agree most. 1: the same clusters; 0: no more alike than by chance.
     """
 
     n_clusters: int
@@ -61,6 +61,8 @@ def cluster_count_evidence(
     fewest: int,
     most: int,
     seed: int,
+    alone: Collection[str] = (),
+    counts: Mapping[str, float] | None = None,
     progress: ProgressReport = no_progress,
 ) -> list[Evidence]:
     """Evidence for every number of clusters from `fewest` to `most`, or as far as the points go: none for a handful.
@@ -74,6 +76,8 @@ def cluster_count_evidence(
         fewest: The smallest number, at least 2.
         most: The largest number.
         seed: Fixes everything.
+        alone: Spaces that see what no other can; see `guides.confirmations`.
+        counts: How many spaces one is worth; see `guides.weights_of`.
         progress: Told how many numbers are done.
     """
     n = len(next(iter(spaces.values())))
@@ -101,8 +105,8 @@ def cluster_count_evidence(
         progress("numbers of clusters", k - fewest, most + 1 - fewest)
         used = sorted({min(numbers, key=lambda number: abs(number - fineness * k)) for fineness in _FINENESS})
         heard = [Guide(g.space, g.labels, number == used[0]) for number in used for g in guides[number]]
-        confirmed = confirmations(heard)
-        weights, drawn = weights_of(confirmed), numpy_generator(seed, "sample", "count", epoch=k)
+        confirmed = confirmations(heard, alone)
+        weights, drawn = weights_of(confirmed, counts), numpy_generator(seed, "sample", "count", epoch=k)
         groups = groups_of(heard, weights, GROUPS * k, drawn, _LINKED)
         matrix = modularity_matrix(between_groups(ties, weights, groups))
         labels = divide(matrix, min(k, len(matrix)), drawn, _DIVISIONS)[groups]

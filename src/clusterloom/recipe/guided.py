@@ -9,8 +9,8 @@
 3. First fit (`fit`): the whole model learns from them, with doubt.
 4. Second pseudo-labels: what lies together in the layer that the category encoder has learned, which is better.
 5. Second fit: the model goes on with those.
-6. Confidence and classes (`confidence`): probabilities become as sure as they may be, and class means and covariances
-   those of the latents.
+6. Confidence and classes (`confidence`): the last layer learns to doubt what guides and ties place elsewhere
+   (`support`), probabilities become as sure as they may be, and class means and covariances those of the latents.
 7. Refine (`refine`): a second decoder learns to make sharp images of what the first one decodes.
 
 What each part is worth is written down in docs/guided.md.
@@ -105,9 +105,9 @@ def train_guided(
     view_pairs = _learned_views(representation, sample, run, seed)
     spaces |= {name: plain[name] for name in sorted(plain) if name not in left_out}
     layouts = _layouts(spaces, run, seed)
-    evidence = _choose_count(network, run, spaces, layouts, seed, fewest_clusters)
-    run.note(f"pseudo-labels: {network.n_clusters} clusters of what guides in {len(spaces)} spaces keep together")
     counts = {**_COUNTS, CONTOURS: float(np.clip(_WELL_KNOWN / len(sample), *_CONTOURS_COUNT))}
+    evidence = _choose_count(network, run, spaces, layouts, seed, fewest_clusters, counts)
+    run.note(f"pseudo-labels: {network.n_clusters} clusters of what guides in {len(spaces)} spaces keep together")
     first = FirstPseudoLabels.from_arrays(
         run.cached(
             "pseudo-labels-1",
@@ -209,6 +209,7 @@ def _choose_count(
     layouts: dict[str, np.ndarray],
     seed: int,
     fewest: int,
+    counts: dict[str, float],
 ) -> list[Evidence]:
     """Give the network the number of clusters that the images speak for, at most its own.
 
@@ -220,7 +221,7 @@ def _choose_count(
         return []
 
     def compute() -> dict[str, np.ndarray]:
-        evidence = cluster_count_evidence(spaces, layouts, fewest, most, seed, run.progress)
+        evidence = cluster_count_evidence(spaces, layouts, fewest, most, seed, _ALONE, counts, run.progress)
         return {"evidence": np.array([list(vars(e).values()) for e in evidence])}
 
     rows = run.cached("count", compute)["evidence"].tolist()
