@@ -29,6 +29,11 @@ def matrix_of(ties, groups=None):
     return modularity_matrix(between_groups([ties_in("a", ties)], {"a": 1.0}, groups))
 
 
+def each(matrix):
+    """One image in each group."""
+    return np.ones(len(matrix), int)
+
+
 def test_the_matrix_sums_to_the_modularity_that_networkx_finds():
     ties = random_ties(12)
     labels = np.arange(12) % 3
@@ -59,23 +64,32 @@ def test_groups_have_the_ties_of_their_images():
 @pytest.mark.parametrize(("n_clusters", "seed"), list(product([2, 3], range(4))))
 def test_the_best_of_all_divisions_is_found(n_clusters, seed):
     matrix = matrix_of(random_ties(8, seed))
-    found = divide(matrix, n_clusters, rng())
+    found = divide(matrix, each(matrix), n_clusters, rng())
     of_all = (np.array(labels) for labels in product(range(n_clusters), repeat=8) if len(set(labels)) == n_clusters)
     assert quality(matrix, found) == pytest.approx(max(quality(matrix, labels) for labels in of_all))
-    assert np.array_equal(found, divide(matrix, n_clusters, rng()))
+    assert np.array_equal(found, divide(matrix, each(matrix), n_clusters, rng()))
 
 
 @pytest.mark.parametrize(("n_groups", "n_clusters"), [(1, 1), (5, 1), (5, 5), (30, 7), (60, 59)])
 def test_no_cluster_is_empty(n_groups, n_clusters):
     matrix = matrix_of(random_ties(n_groups))
-    assert sorted(set(divide(matrix, n_clusters, rng()).tolist())) == list(range(n_clusters))
+    assert sorted(set(divide(matrix, each(matrix), n_clusters, rng()).tolist())) == list(range(n_clusters))
 
 
 def test_clusters_may_differ_in_size():
     kinds = np.repeat([0, 1, 2], [20, 8, 6])
     ties = np.where(kinds[:, None] == kinds, 1.0, 0.02)
     matrix = matrix_of(ties)
-    assert len(set(zip(divide(matrix, 3, rng()).tolist(), kinds.tolist(), strict=True))) == 3
+    assert len(set(zip(divide(matrix, each(matrix), 3, rng()).tolist(), kinds.tolist(), strict=True))) == 3
+
+
+@pytest.mark.parametrize(("odd", "alone"), [(2, False), (40, True)])
+def test_a_handful_of_odd_images_is_no_cluster_and_a_small_kind_is(odd, alone):
+    """Two kinds lie side by side; a third one, of so many images, is tied to nothing. There are to be two clusters."""
+    images = np.array([100, 100, 100, 100, odd])
+    ties = np.array([[9, 5, 4, 4, 0], [5, 9, 4, 4, 0], [4, 4, 9, 5, 0], [4, 4, 5, 9, 0], [0, 0, 0, 0, 9]], float)
+    found = divide(matrix_of(ties), images, 2, rng())
+    assert (np.bincount(found, images).min() == odd) == alone
 
 
 def test_where_no_move_of_one_group_helps_two_clusters_are_joined_and_one_is_cut():
@@ -83,11 +97,11 @@ def test_where_no_move_of_one_group_helps_two_clusters_are_joined_and_one_is_cut
     kinds = np.repeat(np.arange(4), 3)
     matrix = matrix_of((kinds[:, None] == kinds) + 0.01)
     start = np.array([0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 3])
-    assert np.array_equal(module._climbed(matrix, start, 4)[:6], start[:6])
-    found = module._improved(matrix, start, 4)
+    assert np.array_equal(module._climbed(matrix, each(matrix), start, 4, 0)[:6], start[:6])
+    found = module._improved(matrix, each(matrix), start, 4, 0)
     assert quality(matrix, found) == pytest.approx(quality(matrix, kinds))
 
 
 def test_groups_without_ties_are_cut_somewhere():
     for n in (2, 3):
-        assert 0 < module._half_of(np.zeros((n, n))).sum() < n
+        assert 0 < module._half_of(np.zeros((n, n)), np.ones(n), 0).sum() < n

@@ -109,7 +109,7 @@ def cluster_count_evidence(
         weights, drawn = weights_of(confirmed, counts), numpy_generator(seed, "sample", "count", epoch=k)
         groups = groups_of(heard, weights, GROUPS * k, drawn, _LINKED)
         matrix = modularity_matrix(between_groups(ties, weights, groups))
-        labels = divide(matrix, min(k, len(matrix)), drawn, _DIVISIONS)[groups]
+        labels = divide(matrix, np.bincount(groups), min(k, len(matrix)), drawn, _DIVISIONS)[groups]
         best = max(modularity(graph, labels) for graph in graphs)
         evidence.append(Evidence(k, best, max(confirmed.values())))
     return evidence

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 _RESOLUTION = 0.9  # how much of what would be there by chance is taken off: with 1 a large kind is rather cut in two
+_LEAST = 0.1  # images of a cluster, in shares of the mean: what is smaller is odd, and no kind of its own
 _STARTS = 40
 _NO_GAIN = 1e-9
 
@@ -30,23 +31,31 @@ def modularity_matrix(ties: Sequence[np.ndarray]) -> np.ndarray:
     return matrix
 
 
-def divide(matrix: np.ndarray, n_clusters: int, generator: np.random.Generator, starts: int = _STARTS) -> np.ndarray:
+def divide(
+    matrix: np.ndarray, images: np.ndarray, n_clusters: int, generator: np.random.Generator, starts: int = _STARTS
+) -> np.ndarray:
     """The best of many divisions into clusters, each improved from a random start.
 
     Args:
         matrix: See `modularity_matrix`, shape (G, G).
-        n_clusters: K, at most G; none is left empty.
+        images: How many each group has, shape (G,).
+        n_clusters: K, at most G. None is left empty, and none has less than a tenth of the images of a cluster of mean
+            size, if groups allow for it: modularity would rather have a handful of odd images as one cluster and two
+            kinds that lie side by side as another.
         generator: Draws the starts.
         starts: How many.
 
     Returns:
         The cluster of each group, shape (G,).
     """
-    found = []
-    for _ in range(starts):
-        start = np.arange(len(matrix)) % n_clusters
-        found.append(_improved(matrix, generator.permutation(start), n_clusters))
-    return max(found, key=lambda labels: quality(matrix, labels))
+    least = _LEAST * images.sum() / n_clusters
+
+    def worth(labels: np.ndarray) -> tuple[bool, float]:
+        return bool(np.bincount(labels, images).min() >= least), quality(matrix, labels)
+
+    start = np.arange(len(matrix)) % n_clusters
+    found = [_improved(matrix, images, generator.permutation(start), n_clusters, least) for _ in range(starts)]
+    return max(found, key=worth)
 
 
 def quality(matrix: np.ndarray, labels: np.ndarray) -> float:
@@ -54,10 +63,10 @@ def quality(matrix: np.ndarray, labels: np.ndarray) -> float:
     return float(matrix[labels[:, None] == labels].sum())
 
 
-def _improved(matrix: np.ndarray, labels: np.ndarray, n_clusters: int) -> np.ndarray:
+def _improved(matrix: np.ndarray, images: np.ndarray, labels: np.ndarray, n_clusters: int, least: float) -> np.ndarray:
     """Groups move, and where no move helps two clusters are joined and a third is cut in two, as long as that helps."""
     while True:
-        labels = _climbed(matrix, labels, n_clusters)
+        labels = _climbed(matrix, images, labels, n_clusters, least)
         member_of = np.eye(n_clusters)[labels]
         gains = 2 * (member_of.T @ matrix @ member_of)
         gains[np.tri(n_clusters, dtype=bool)] = -np.inf
@@ -67,7 +76,9 @@ def _improved(matrix: np.ndarray, labels: np.ndarray, n_clusters: int) -> np.nda
             if len(rows) == 1:
                 continue
             part = matrix[np.ix_(rows, rows)]
-            half = _half_of(part)
+            half = _half_of(part, images[rows], least)
+            if min(images[rows[half]].sum(), images[rows[~half]].sum()) < least:
+                continue
             others = gains.copy()
             others[cluster] = others[:, cluster] = -np.inf
             one, other = np.unravel_index(others.argmax(), others.shape)
@@ -81,27 +92,31 @@ def _improved(matrix: np.ndarray, labels: np.ndarray, n_clusters: int) -> np.nda
         labels[cut_off] = other
 
 
-def _climbed(matrix: np.ndarray, labels: np.ndarray, n_clusters: int) -> np.ndarray:
-    """Moves of one group to another cluster, the best one first, until none helps. No cluster loses its last group."""
+def _climbed(matrix: np.ndarray, images: np.ndarray, labels: np.ndarray, n_clusters: int, least: float) -> np.ndarray:
+    """Moves of one group to another cluster, the best one first, until none helps.
+
+    None leaves a cluster with fewer images than `least`, or empty.
+    """
     labels, each = labels.copy(), np.arange(len(matrix))
     ties = matrix @ np.eye(n_clusters)[labels]  # of each group to each cluster
-    sizes = np.bincount(labels, minlength=n_clusters)
+    sizes = np.bincount(labels, images, n_clusters)
+    least = max(least, images.min())
     while True:
         gains = ties - ties[each, labels][:, None] + matrix.diagonal()[:, None]
         gains[each, labels] = 0
-        gains[sizes[labels] == 1] = 0
+        gains[sizes[labels] - images < least] = 0
         group, there = np.unravel_index(gains.argmax(), gains.shape)
         if gains[group, there] <= _NO_GAIN:
             return labels
         here = labels[group]
         ties[:, here] -= matrix[:, group]
         ties[:, there] += matrix[:, group]
-        sizes[here] -= 1
-        sizes[there] += 1
+        sizes[here] -= images[group]
+        sizes[there] += images[group]
         labels[group] = there
 
 
-def _half_of(matrix: np.ndarray) -> np.ndarray:
+def _half_of(matrix: np.ndarray, images: np.ndarray, least: float) -> np.ndarray:
     """Which of some groups, at least two, are on one side when they are cut in two: shape (G,), bool.
 
     The signs of the leading eigenvector (Newman, 2006), and moves from there.
@@ -109,4 +124,4 @@ def _half_of(matrix: np.ndarray) -> np.ndarray:
     side = np.linalg.eigh(matrix - np.diag(matrix.sum(1)))[1][:, -1] > 0
     if side.all() or not side.any():
         side = np.arange(len(matrix)) == 0
-    return _climbed(matrix, side.astype(int), 2) == 1
+    return _climbed(matrix, images, side.astype(int), 2, least) == 1

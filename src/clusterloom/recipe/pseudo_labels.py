@@ -95,7 +95,7 @@ def first_pseudo_labels(
     tying = [guide for guide in guides if guide.space in alone or len(groups) < _FEW_PER_CLUSTER * n_clusters]
     ties = between_groups(ties_of(layouts, spaces, views, tying, n_clusters, generator), weights, groups)
     matrix = modularity_matrix(ties)
-    labels = divide(matrix, min(n_clusters, len(matrix)), generator)[groups]
+    labels = divide(matrix, np.bincount(groups), min(n_clusters, len(matrix)), generator)[groups]
     labels = np.argsort(np.argsort(-np.bincount(labels, minlength=n_clusters), kind="stable"))[labels]
     coarse = {s: np.stack([g.labels for g in guides if g.space == s and g.coarse]) for s in layouts}
     follows = {s: float(np.mean([adjusted_rand_score(g, labels) for g in found])) for s, found in coarse.items()}
