@@ -61,7 +61,8 @@ def take_pictures(folder):
         shutil.copyfile(folder / file, images / f"{name}.png")
     scans = [read(path) for path in sorted((folder / "scans").iterdir())[:60]]
     image_grid([np.stack(scans[i : i + 20]) for i in (0, 20, 40)]).save(images / "tutorial-scans.png")
-    sorted_folders = sorted(path for path in (folder / "sorted").iterdir() if path.is_dir())
+    sorted_folders = [path for path in (folder / "sorted").iterdir() if path.is_dir()]
+    sorted_folders.sort(key=lambda path: int(path.name.removeprefix("cluster-")))
     rows = [np.stack([read(path) for path in sorted(one.iterdir())[:16]]) for one in sorted_folders]
     image_grid(rows, [one.name for one in sorted_folders]).save(images / "tutorial-sorted.png")
     model, data = str(folder / "scans-model"), str(folder / "scans")

@@ -15,7 +15,7 @@ import { Thumbnails } from "./thumbnails.js";
 import { placed } from "./titles.js";
 
 const MARGIN = 28; // CSS pixels around the whole map
-const TOOLS = 56; // room for the buttons at the top
+const TOOLS = 72; // room at the top for the buttons, and below them for the name of the uppermost cluster
 const CELL = 38; // side of a thumbnail's cell, CSS pixels, when its zoom level begins; twice that when it ends
 const CROWD = 4; // points for each cell in view up to which thumbnails are shown: more would hide each other
 const FIELDS = 48; // of the whole map, to each side, of which it is known how many points they have
