@@ -83,8 +83,8 @@ def places_on(page, session):
     box = page.locator("#map").bounding_box()
     position = session.collection.predictions.position.astype(float)
     # As view.js lays it out: room for the buttons above, a margin below and on both sides.
-    side = min(box["width"] - 56, box["height"] - 84)
-    corner = np.array([(box["width"] - side) / 2, 56 + (box["height"] - 84 - side) / 2])
+    side = min(box["width"] - 56, box["height"] - 100)
+    corner = np.array([(box["width"] - side) / 2, 72 + (box["height"] - 100 - side) / 2])
     return box, corner + side * np.stack([position[:, 0], 1 - position[:, 1]], 1)
 
 
@@ -225,8 +225,8 @@ def test_of_very_many_points_all_are_drawn_once_the_map_rests(browser, many_poin
     missing = """(places) => {
       const canvas = document.querySelector("#map .points");
       const [w, h] = [canvas.width, canvas.height];
-      const scale = Math.min(w - 56, h - 84);
-      const [left, top] = [(w - scale) / 2, 56 + (h - 84 - scale) / 2];
+      const scale = Math.min(w - 56, h - 100);
+      const [left, top] = [(w - scale) / 2, 72 + (h - 100 - scale) / 2];
       const { data } = canvas.getContext("2d").getImageData(0, 0, w, h);
       return places.filter(([x, y]) => {
         const [px, py] = [Math.round(left + x * scale), Math.round(top + (1 - y) * scale)];

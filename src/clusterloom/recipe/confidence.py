@@ -5,9 +5,9 @@ from typing import cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from scipy.special import softmax
-from torch import Tensor, nn
+from scipy.optimize import minimize
+from scipy.special import log_softmax, softmax
+from torch import nn
 
 from clusterloom.networks.vae import ClusterVAE
 from clusterloom.recipe.pseudo_labels import FirstPseudoLabels
@@ -72,23 +72,24 @@ def learn_doubt(network: ClusterVAE, hidden: np.ndarray, targets: np.ndarray) ->
     """
     last = _last_layer(network)
     some = slice(None, None, math.ceil(len(hidden) / _LEARNED_FROM))
-    points, wanted = (torch.from_numpy(a[some]).double() for a in (hidden, targets))
-    before = [parameter.detach().cpu().double() for parameter in (last.weight, last.bias)]
-    weight, bias = (parameter.clone().requires_grad_() for parameter in before)
-    scale = points.square().mean()
-    optimizer = torch.optim.LBFGS([weight, bias], max_iter=_STEPS, line_search_fn="strong_wolfe")
+    points, wanted = hidden[some].astype(float), targets[some]
+    before = torch.cat([last.weight, last.bias[:, None]], 1).detach().cpu().double().numpy()  # (K, H + 1)
+    cost = _STAY * np.mean(points**2)
 
-    def loss() -> Tensor:
-        optimizer.zero_grad()
-        value = F.cross_entropy(points @ weight.T + bias, wanted) + _STAY * scale * (weight - before[0]).square().sum()
-        value.backward()  # type: ignore[no-untyped-call]
-        return value
+    def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        weight, bias = np.split(flat.reshape(before.shape), [-1], axis=1)
+        log_q = log_softmax(points @ weight.T + bias.T, axis=1)
+        error = (np.exp(log_q) - wanted) / len(points)
+        moved = weight - before[:, :-1]
+        gradient = np.hstack([error.T @ points + 2 * cost * moved, error.sum(0)[:, None]])
+        return float(cost * np.sum(moved**2) - np.sum(wanted * log_q) / len(points)), gradient.ravel()
 
-    with torch.enable_grad():
-        optimizer.step(loss)  # type: ignore[no-untyped-call]
+    # By scipy, since torch's own would bring in its compiler.
+    found = minimize(loss, before.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": _STEPS}).x
+    weight, bias = np.split(found.reshape(before.shape), [-1], axis=1)
     with torch.no_grad():
-        last.weight.copy_(weight)
-        last.bias.copy_(bias)
+        last.weight.copy_(torch.from_numpy(weight))
+        last.bias.copy_(torch.from_numpy(bias[:, 0]))
 
 
 def calibrate(network: ClusterVAE, logits: np.ndarray, mean_confidence: float) -> None:
