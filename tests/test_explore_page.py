@@ -97,8 +97,10 @@ def test_the_pointer_finds_the_nearest_point_far_and_near(open_page, session):
     rng = np.random.default_rng(0)
     for zoom in (1, 4):
         if zoom > 1:
-            fixed = places[0]
-            page.mouse.move(box["x"] + fixed[0], box["y"] + fixed[1])
+            corner = np.array([box["x"], box["y"]])
+            at = np.rint(corner + places[0])  # whole pixels, which the browser rounds to
+            fixed = at - corner
+            page.mouse.move(*at)
             page.mouse.wheel(0, -1000)  # d3-zoom: twice as near for every 500
             until(page, f"document.querySelector('#map .overlay').__zoom.k > {zoom - 0.01}")
             places = fixed + zoom * (places - fixed)
