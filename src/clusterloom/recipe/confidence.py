@@ -13,7 +13,7 @@ from clusterloom.networks.vae import ClusterVAE
 from clusterloom.recipe.pseudo_labels import FirstPseudoLabels
 from clusterloom.recipe.support import supported
 
-_UNSEEN = 2  # errors for each one that votes show
+_ERRORS_PER_DOUBT = 2  # some show as votes that differ, and as many do not show
 _LEARNED_FROM = 20_000  # images at most
 _STEPS = 30
 _STAY = 0.01  # what a change of weights costs, beside the cross-entropy
@@ -38,7 +38,7 @@ def expected_accuracy(labels: np.ndarray, pseudo_labels: np.ndarray) -> float:
     """
     n, n_clusters = pseudo_labels.shape
     doubt = 1 - float(np.mean(pseudo_labels[np.arange(n), labels]))
-    return min(max(1 - _UNSEEN * doubt, 1 / n_clusters), 1 - 0.5 / (n + 1))
+    return min(max(1 - _ERRORS_PER_DOUBT * doubt, 1 / n_clusters), 1 - 0.5 / (n + 1))
 
 
 def learn_confidence(network: ClusterVAE, hidden: np.ndarray, first: FirstPseudoLabels, second: np.ndarray) -> None:

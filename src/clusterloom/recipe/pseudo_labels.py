@@ -35,7 +35,7 @@ class FirstPseudoLabels:
         follows: How far the clusters are what the guides of a space find, by space: the mean adjusted Rand index, from
             about 0 to 1.
         guides: The clusters that those guides of a space find that look for K, by space, shape (M, N), int32.
-        groups: Which images were not to be parted, from 0 to G - 1, shape (N,).
+        groups: Groups of images that were divided whole, from 0 to G - 1, shape (N,).
         ties: How strongly groups are tied, together 1, shape (G, G).
     """
 
@@ -48,8 +48,8 @@ class FirstPseudoLabels:
     def arrays(self) -> dict[str, np.ndarray]:
         """All of it as arrays by name, for a file."""
         follows = {f"{_FOLLOWS}{space}": np.array(value) for space, value in self.follows.items()}
-        same = {"q": self.q, "groups": self.groups, "ties": self.ties}
-        return {**same, **follows, **{f"{_GUIDES}{space}": found for space, found in self.guides.items()}}
+        guides = {f"{_GUIDES}{space}": found for space, found in self.guides.items()}
+        return {"q": self.q, "groups": self.groups, "ties": self.ties, **follows, **guides}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "FirstPseudoLabels":
