@@ -6,6 +6,7 @@ Skipped where no Chromium is on the path; none is ever downloaded.
 import shutil
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 from explore_helpers import folder_session, served
 
@@ -113,6 +114,14 @@ def until(page, expression, arg=None):
             return
         page.wait_for_timeout(50)
     raise AssertionError(f"never true: {expression}")
+
+
+def places_in(width, height, position):
+    """Where images at positions (N, 2) lie in a map of that size while all of them are shown, in pixels, (N, 2)."""
+    # As view.js lays it out: room for the buttons above, a margin below and on both sides.
+    side = min(width - 56, height - 100)
+    corner = np.array([(width - side) / 2, 72 + (height - 100 - side) / 2])
+    return corner + side * np.stack([position[:, 0], 1 - position[:, 1]], 1)
 
 
 def held_back(page, addresses):

@@ -20,6 +20,7 @@ from explore_browser import (
     every_width,
     held_back,
     needs_chromium,
+    places_in,
     said,
     until,
     wait_for_map,
@@ -67,10 +68,8 @@ def test_on_the_map_shows_the_image_in_the_middle_from_every_view(open_page, ses
         until(page, "document.querySelector('#map .overlay').__zoom.k >= 12")
         until(page, "Number(document.getElementById('map').dataset.drawn) > 0")
         _, x, y, w, h = centre_of(page)
-        side = min(w - 56, h - 100)
-        corner = np.array([(w - side) / 2, 72 + (h - 100 - side) / 2])
-        place = session.collection.predictions.position[row].astype(float)
-        np.testing.assert_allclose([x, y], corner + side * np.array([place[0], 1 - place[1]]), atol=1)
+        position = session.collection.predictions.position[[row]].astype(float)
+        np.testing.assert_allclose([x, y], places_in(w, h, position)[0], atol=1)
         page.evaluate("document.getElementById('zoom-all').click()")
 
 

@@ -6,7 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from explore_browser import ANY_WEBGL, CONTRAST, NARROW, WIDE, labels_of, needs_chromium, said, until, wait_for_map
+from explore_browser import (
+    ANY_WEBGL,
+    CONTRAST,
+    NARROW,
+    WIDE,
+    labels_of,
+    needs_chromium,
+    places_in,
+    said,
+    until,
+    wait_for_map,
+)
 from explore_helpers import HOSTILE, points_session, served
 
 from clusterloom.explore.session import Session
@@ -82,10 +93,7 @@ def places_on(page, session):
     """The map's box, and where in it each image lies while all of them are shown, shape (N, 2)."""
     box = page.locator("#map").bounding_box()
     position = session.collection.predictions.position.astype(float)
-    # As view.js lays it out: room for the buttons above, a margin below and on both sides.
-    side = min(box["width"] - 56, box["height"] - 100)
-    corner = np.array([(box["width"] - side) / 2, 72 + (box["height"] - 100 - side) / 2])
-    return box, corner + side * np.stack([position[:, 0], 1 - position[:, 1]], 1)
+    return box, places_in(box["width"], box["height"], position)
 
 
 def test_the_pointer_finds_the_nearest_point_far_and_near(open_page, session):
@@ -224,25 +232,24 @@ def test_of_very_many_points_all_are_drawn_once_the_map_rests(browser, many_poin
     page.goto(client.address)
     page.wait_for_selector("#cluster-list .figure")
     page.click("#as-images")
+    size = page.evaluate("(({ width, height }) => [width, height])(document.querySelector('#map .points'))")
     missing = """(places) => {
       const canvas = document.querySelector("#map .points");
       const [w, h] = [canvas.width, canvas.height];
-      const scale = Math.min(w - 56, h - 100);
-      const [left, top] = [(w - scale) / 2, 72 + (h - 100 - scale) / 2];
       const { data } = canvas.getContext("2d").getImageData(0, 0, w, h);
-      return places.filter(([x, y]) => {
-        const [px, py] = [Math.round(left + x * scale), Math.round(top + (1 - y) * scale)];
+      return places.filter(([px, py]) => {
         const near = [-2, -1, 0, 1, 2];
         return near.every((i) => near.every((j) => !data[4 * ((py + j) * w + px + i) + 3]));
       }).length;
     }"""
-    until(page, f"({missing})({places.tolist()}) === 0")
+    pixels = places_in(*size, places).round().astype(int).tolist()
+    until(page, f"({missing})({pixels}) === 0")
     page.mouse.move(600, 450)
     page.mouse.down()
     page.mouse.move(640, 450, steps=4)
     page.mouse.move(600, 450, steps=4)
     page.mouse.up()
-    until(page, f"({missing})({places.tolist()}) === 0")
+    until(page, f"({missing})({pixels}) === 0")
     page.context.close()
 
 

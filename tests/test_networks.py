@@ -154,7 +154,7 @@ def test_glorot_weights_have_its_bounds_and_no_biases():
     torch.manual_seed(0)
     vae = small_network(initial_weights="glorot", hidden_dim=64)
     vae.set_clusters(7)
-    for layer in (vae.encoder, vae.posterior, vae.decoder[0], vae.category_encoder[-1]):
+    for layer in (vae.encoder, vae.posterior, vae.decoder[0], vae.category_output):
         bound = (6 / sum(layer.weight.shape)) ** 0.5
         assert 0.9 * bound < layer.weight.abs().max() <= bound
         assert (layer.bias == 0).all()

@@ -29,8 +29,8 @@ def test_a_group_that_guides_place_elsewhere_is_doubted_and_unseen_images_like_i
     network, last = network_of(), np.zeros((3, 16))
     last[[0, 1, 2], [0, 1, 2]] = 8
     with torch.no_grad():
-        network.category_encoder[-1].weight.copy_(torch.from_numpy(last))
-        network.category_encoder[-1].bias.zero_()
+        network.category_output.weight.copy_(torch.from_numpy(last))
+        network.category_output.bias.zero_()
     heap = np.array([0] * 120 + [1] * 120 + [2] * 120 + [3] * 40)
 
     def hidden():
@@ -46,7 +46,7 @@ def test_a_group_that_guides_place_elsewhere_is_doubted_and_unseen_images_like_i
     learn_confidence(network, seen, first, second)
     for points in (seen, unseen):
         with torch.no_grad():
-            q = network.category_encoder[-1](torch.from_numpy(points)).softmax(1).numpy()
+            q = network.category_output(torch.from_numpy(points)).softmax(1).numpy()
         sure = q.max(1)
         assert np.array_equal(q.argmax(1)[heap < 3], model[heap < 3])
         assert sure[heap == 3].max() < sure[heap < 3].min()
@@ -55,17 +55,17 @@ def test_a_group_that_guides_place_elsewhere_is_doubted_and_unseen_images_like_i
 
 def test_a_model_of_one_cluster_stays_as_it_is():
     network = network_of(1)
-    before = network.category_encoder[-1].weight.clone()
+    before = network.category_output.weight.clone()
     first = FirstPseudoLabels(np.ones((5, 1)), {}, {}, np.zeros(5, int), np.ones((1, 1)))
     learn_confidence(network, np.ones((5, 16), np.float32), first, np.ones((5, 1)))
-    assert torch.equal(network.category_encoder[-1].weight, before)
+    assert torch.equal(network.category_output.weight, before)
 
 
 def test_calibration_gives_the_mean_confidence_and_keeps_the_clusters():
     network = network_of()
     x = torch.rand(50, 1, 8, 8)
     with torch.no_grad():
-        for parameter in network.category_encoder[-1].parameters():
+        for parameter in network.category_output.parameters():
             parameter.mul_(30)
         before = network.logits(x).numpy()
         calibrate(network, before, 0.7)

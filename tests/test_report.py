@@ -253,7 +253,7 @@ def test_labels_come_from_a_file_where_one_is_given(models, tmp_path):
 def test_an_empty_cluster_is_named_as_such(models, pictures, tmp_path):
     model = load_model(models / "convvae")
     with np.errstate(all="ignore"):
-        bias = model.network_.category_encoder[-1].bias
+        bias = model.network_.category_output.bias
         bias.data[1] = -1e6
     model.labels_ = np.zeros(24, np.int64)
     model.cluster_sizes_ = np.array([24, 0])

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -198,6 +198,11 @@ class ClusterVAE(nn.Module):
         """Dimensions of z, D."""
         return self.settings.latent_dim
 
+    @property
+    def category_output(self) -> nn.Linear:
+        """The category encoder's last layer: logits, shape (B, K), from its hidden layer (B, hidden_dim)."""
+        return cast(nn.Linear, self.category_encoder[-1])
+
     def set_clusters(self, n_clusters: int) -> None:
         """Give the network another number of clusters: a fresh output of the category encoder and fresh class means.
 
@@ -207,7 +212,7 @@ class ClusterVAE(nn.Module):
         means = self.class_means
         self.category_encoder[-1] = nn.Linear(self.settings.hidden_dim, n_clusters, device=means.device)
         if self.settings.initial_weights == "glorot":
-            _glorot(self.category_encoder[-1])
+            _glorot(self.category_output)
         self.class_means = nn.Parameter(means.new_zeros(n_clusters, means.shape[1]))
         self.scale_tril = self.scale_tril[:1].repeat(n_clusters, 1, 1)
 
@@ -249,7 +254,7 @@ class ClusterVAE(nn.Module):
     def category_logits(self, features: Tensor, z: Tensor) -> Tensor:
         """Logits of q(y|x) or q(y|z), shape (B, K), from features (B, F) and latents (B, D)."""
         read = features if self.settings.category_input == "features" else z
-        return in_float32(self.category_encoder[-1], self.category_encoder[:-1](read))
+        return in_float32(self.category_output, self.category_encoder[:-1](read))
 
     def decode(self, z: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1] from latents (B, D)."""
@@ -275,7 +280,7 @@ class ClusterVAE(nn.Module):
 
     def logits(self, x: Tensor) -> Tensor:
         """What `assign` puts through softmax, shape (B, K)."""
-        return in_float32(self.category_encoder[-1], self.category_hidden(x))
+        return in_float32(self.category_output, self.category_hidden(x))
 
     def category_hidden(self, x: Tensor) -> Tensor:
         """The category encoder's hidden layer, shape (B, hidden_dim), of images (B, C, H, W)."""

@@ -1,13 +1,11 @@
 """Stage 6, confidence: of which images q(y|.) may be sure, and how sure, found without labels."""
 
 import math
-from typing import cast
 
 import numpy as np
 import torch
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
-from torch import nn
 
 from clusterloom.networks.vae import ClusterVAE
 from clusterloom.recipe.pseudo_labels import FirstPseudoLabels
@@ -70,7 +68,7 @@ def learn_doubt(network: ClusterVAE, hidden: np.ndarray, targets: np.ndarray) ->
         hidden: The category encoder's hidden layer, of images, shape (N, H).
         targets: Soft assignments, shape (N, K).
     """
-    last = _last_layer(network)
+    last = network.category_output
     some = slice(None, None, math.ceil(len(hidden) / _LEARNED_FROM))
     points, wanted = hidden[some].astype(float), targets[some]
     before = torch.cat([last.weight, last.bias[:, None]], 1).detach().cpu().double().numpy()  # (K, H + 1)
@@ -104,20 +102,16 @@ def calibrate(network: ClusterVAE, logits: np.ndarray, mean_confidence: float) -
     """
     temperature = temperature_for(logits, mean_confidence)
     with torch.no_grad():
-        for parameter in _last_layer(network).parameters():
+        for parameter in network.category_output.parameters():
             parameter.div_(temperature)
 
 
 def _read(network: ClusterVAE, hidden: np.ndarray) -> np.ndarray:
     """Logits (N, K) of a hidden layer (N, H)."""
-    last = _last_layer(network)
+    last = network.category_output
     with torch.no_grad():
         logits: np.ndarray = last(torch.from_numpy(hidden).to(last.weight)).cpu().numpy()
     return logits
-
-
-def _last_layer(network: ClusterVAE) -> nn.Linear:
-    return cast(nn.Linear, network.category_encoder[-1])
 
 
 def temperature_for(logits: np.ndarray, mean_confidence: float) -> float:

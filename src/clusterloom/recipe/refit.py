@@ -270,7 +270,7 @@ def _set_clusters(network: ClusterVAE, hidden: np.ndarray, targets: np.ndarray, 
     products = points.T @ points
     products[np.diag_indices_from(products)] += _RIDGE * np.trace(products) / len(products) + 1e-9
     weight = np.linalg.solve(products, points.T @ (wanted - wanted.mean(0)))  # (H, M)
-    output: Any = network.category_encoder[-1]
+    output = network.category_output
     with torch.no_grad():
         output.weight.copy_(torch.from_numpy(weight.T))
         output.bias.copy_(torch.from_numpy(wanted.mean(0) - centre @ weight))
