@@ -19,7 +19,8 @@ from clusterloom.cli.evaluate import _print
 from clusterloom.cli.program import run
 from clusterloom.console import Output
 from clusterloom.errors import DataError
-from clusterloom.files import new_directory, owned, write_atomically
+from clusterloom.files import new_directory, write_atomically
+from clusterloom.ownership import owned
 from clusterloom.tables import read_labels
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clusterloom.files import PNG_SOFTWARE
+from clusterloom.marks import PNG_SOFTWARE
 from clusterloom.networks.describe import Part, size
 from clusterloom.recipe.cluster_count import Evidence, best_counts, doubt_about
 

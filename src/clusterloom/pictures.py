@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
-from clusterloom.files import PNG_SOFTWARE
+from clusterloom.marks import PNG_SOFTWARE
 
 _LABEL_PIXELS = 72
 _GAP_PIXELS = 2

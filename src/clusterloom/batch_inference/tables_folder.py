@@ -12,7 +12,7 @@ from typing import Any
 
 from clusterloom.data.addresses import Address, is_address, names_below, read_address, write_address
 from clusterloom.errors import DataError, printable
-from clusterloom.files import umask, write_atomically
+from clusterloom.files import scratch_directory, write_atomically
 
 MANIFEST = "manifest.json"
 _VERSION = "clusterloom_predictions"
@@ -112,15 +112,12 @@ class TablesFolder:
         folder = Path(self.place)
         folder.mkdir(parents=True, exist_ok=True)
         # Of processes that begin at one moment with two models, the first one's must stay: a link replaces nothing.
-        scratch = tempfile.NamedTemporaryFile(dir=folder, prefix=".manifest.", delete=False)  # noqa: SIM115
-        with scratch:
-            scratch.write(content)
-        try:
-            Path(scratch.name).chmod(0o666 & ~umask())
-            os.link(scratch.name, folder / MANIFEST)
-        except FileExistsError:
-            pass
-        except OSError:  # a file system without links
-            write_atomically(folder / MANIFEST, content)
-        finally:
-            Path(scratch.name).unlink()
+        with scratch_directory(folder / MANIFEST) as scratch:
+            new = scratch / MANIFEST
+            new.write_bytes(content)
+            try:
+                os.link(new, folder / MANIFEST)
+            except FileExistsError:
+                pass
+            except OSError:  # a file system without links
+                write_atomically(folder / MANIFEST, content)

@@ -266,7 +266,7 @@ def owning(*paths: Path | None) -> Iterator[None]:
         paths: Files and folders; None for what is not written after all.
     """
     from clusterloom.console import is_main_process
-    from clusterloom.files import owned
+    from clusterloom.ownership import owned
 
     with ExitStack() as stack:
         for path in paths if is_main_process() else ():

@@ -21,7 +21,7 @@ from clusterloom.data.images import ImageSet, limit_note, limited_rows
 from clusterloom.data.options import ReadOptions
 from clusterloom.data.pictures import read_pictures
 from clusterloom.errors import DataError, printable
-from clusterloom.files import folder_kind
+from clusterloom.marks import folder_kind
 
 SUFFIXES = (
     frozenset({".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".webp"})

@@ -26,7 +26,7 @@ from clusterloom.data.convert import FLOATING, GREY_MODES, SIXTEEN_BITS, convert
 from clusterloom.data.images import PixelRange, range_text
 from clusterloom.data.planes import MAX_PIXELS, Planes, picked, scale_planes
 from clusterloom.errors import DataError
-from clusterloom.files import PNG_SOFTWARE
+from clusterloom.marks import PNG_SOFTWARE
 
 _PLUGINS = (BmpImagePlugin, GifImagePlugin, JpegImagePlugin, PngImagePlugin, PpmImagePlugin, WebPImagePlugin)
 

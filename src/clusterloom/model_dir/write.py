@@ -8,7 +8,8 @@ import numpy as np
 import safetensors.numpy
 
 from clusterloom.errors import ModelError, printable
-from clusterloom.files import folder_kind, new_directory, write_atomically
+from clusterloom.files import new_directory, write_atomically
+from clusterloom.marks import folder_kind
 from clusterloom.model_dir.card import model_card
 from clusterloom.model_dir.contents import ModelContents
 from clusterloom.model_dir.format import (

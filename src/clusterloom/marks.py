@@ -1,0 +1,32 @@
+"""How clusterloom knows again what it made: pictures are never data, and a folder is not written over for another."""
+
+import json
+from pathlib import Path
+
+# A PNG file with the text `Software: clusterloom` is a picture that clusterloom made: never data.
+PNG_SOFTWARE = "clusterloom"
+# Folders that clusterloom made: the file that tells, and names in the JSON object that it holds.
+_FOLDER_MARKS = {
+    "model": ("config.json", {"format_version", "settings"}),
+    "export": ("export.json", {"clusterloom_export"}),
+    "predictions": ("manifest.json", {"clusterloom_predictions"}),
+}
+
+
+def folder_kind(folder: Path) -> str | None:
+    """What a folder is if clusterloom made it, whole or damaged: "model", "export", "predictions"; else None."""
+    for kind, (file, names) in _FOLDER_MARKS.items():
+        if names <= json_keys(folder / file):
+            return kind
+    return None
+
+
+def json_keys(path: Path) -> set[str]:
+    """Names in the JSON object that a file holds; none where it is missing or holds something else."""
+    if not path.is_file():  # opening a pipe would wait for ever
+        return set()
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return set()
+    return set(found) if isinstance(found, dict) else set()
