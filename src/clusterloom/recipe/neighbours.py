@@ -21,6 +21,7 @@ _NEIGHBOURS = 20  # in the layout, each point itself among them
 _EQUAL_SHARE = 0.05  # of points that have an equal one, from which on the layout has a start of our own
 _GRAPH_NEIGHBOURS = 15
 _EPOCHS = 100  # of the layout; UMAP itself takes 500 for up to 10,000 points and 200 for more
+_REPELLED = 1  # points that push one off, for each that draws it; UMAP itself takes 5, which takes three times as long
 _BLOCK_NUMBERS = 2**22  # distances in memory at once, 16 MiB: what the cache keeps until the smallest are found
 _CHUNK = 4096  # points that are centred and squared at once
 _PART = 20_000  # points in 64 bits at once
@@ -166,7 +167,7 @@ def layouts_of(embedding: np.ndarray, seed: int, n: int, progress: ProgressRepor
     neighbours = nearest_neighbours(embedding, _NEIGHBOURS, progress=progress)
     progress("layout", 0, 0)
     seeds = [seed_for(seed, "layout", epoch=number) for number in range(n)]
-    return np.stack([umap_layout(embedding, *neighbours, _DIMENSIONS, 0.0, s, _EPOCHS) for s in seeds])
+    return np.stack([umap_layout(embedding, *neighbours, _DIMENSIONS, 0.0, s, _EPOCHS, _REPELLED) for s in seeds])
 
 
 def umap_layout(
@@ -177,6 +178,7 @@ def umap_layout(
     min_dist: float,
     seed: int,
     epochs: int | None = None,
+    repelled: int = 5,
 ) -> np.ndarray:
     """UMAP's layout of a neighbour graph: by fastumap, or where there is none by umap-learn, which compiles for 24 s.
 
@@ -188,6 +190,7 @@ def umap_layout(
         min_dist: How close places may come.
         seed: Fixes the start and which points repel each other.
         epochs: How often edges pull; None takes UMAP's own number, 500 for up to 10,000 points and 200 for more.
+        repelled: From how many points, drawn at random, each pull pushes one off.
 
     Returns:
         Shape (N, d), float32.
@@ -195,7 +198,7 @@ def umap_layout(
     try:
         from fastumap import umap_project
     except ImportError:
-        return _umap_learn_layout(embedding, neighbours, distances, dimensions, min_dist, seed, epochs)
+        return _umap_learn_layout(embedding, neighbours, distances, dimensions, min_dist, seed, epochs, repelled)
     # With neighbours given, the points count for their number alone, and must have no fewer dimensions than the layout.
     stand_in = np.zeros((len(embedding), dimensions))
     known = (neighbours, distances.astype(np.float64))
@@ -207,6 +210,7 @@ def umap_layout(
         min_dist=min_dist,
         random_state=seed,
         n_epochs=epochs,
+        negative_sample_rate=repelled,
     )
     # It starts from eigenvectors. Of the symmetric graph of many equal points ARPACK finds others every time, or none.
     symmetric = (distances[:, -1] == 0).any() or (distances[:, 1] == 0).mean() > _EQUAL_SHARE
@@ -233,6 +237,7 @@ def _umap_learn_layout(
     min_dist: float,
     seed: int,
     epochs: int | None = None,
+    repelled: int = 5,
 ) -> np.ndarray:
     from umap import UMAP
 
@@ -243,6 +248,7 @@ def _umap_learn_layout(
             n_neighbors=neighbours.shape[1],
             min_dist=min_dist,
             n_epochs=epochs,
+            negative_sample_rate=repelled,
             random_state=seed % 2**32,
             n_jobs=1,
             precomputed_knn=(neighbours, distances),

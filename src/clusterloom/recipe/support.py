@@ -12,10 +12,14 @@ from scipy.optimize import linear_sum_assignment
 from clusterloom.recipe.consensus import counts_of
 
 _LEAST = 0.02  # probability in what each one says: none can rule a cluster out
+_OWN = 2  # how many times as likely as any other the model's own cluster stays
 
 
 def supported(q: np.ndarray, guides: Mapping[str, np.ndarray], groups: np.ndarray, ties: np.ndarray) -> np.ndarray:
     """What the model, the guides and the ties say of each image together: their geometric mean.
+
+    It is to be learned as doubt. The model's own cluster stays the most likely one: guides cut large kinds rather than
+    find small ones, and would empty small clusters.
 
     Args:
         q: The model's soft assignments, shape (N, K).
@@ -29,6 +33,10 @@ def supported(q: np.ndarray, guides: Mapping[str, np.ndarray], groups: np.ndarra
     labels, n_clusters = q.argmax(1), q.shape[1]
     said = (q, votes(labels, guides, n_clusters), belonging(labels, groups, ties, n_clusters)[groups])
     together = np.exp(np.mean([np.log(each + _LEAST) for each in said], 0))
+    own = np.arange(len(q)), labels
+    others = together.copy()
+    others[own] = 0
+    together[own] = np.maximum(together[own], _OWN * others.max(1))
     return together / together.sum(1, keepdims=True)
 
 
