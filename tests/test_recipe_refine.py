@@ -1,5 +1,7 @@
 """Stage 7: what it learns, what it leaves alone, and what new images gain by it."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from test_recipe_objectives import small_vae
 from clusterloom import GuidedClusterer, load_model
 from clusterloom.networks.refiner import Refiner
 from clusterloom.recipe.budget import Epochs
-from clusterloom.recipe.refine import FlowObjective, _contrasts
+from clusterloom.recipe.refine import FlowObjective, _measure, patch_distances
 from clusterloom.training.loop import Trainer
 
 
@@ -185,6 +187,41 @@ def test_where_it_would_leave_grain_the_decoder_is_left_alone(tmp_path):
     assert grain > 2
 
 
-def test_contrasts_are_those_of_neighbours():
-    assert _contrasts(torch.ones(1, 2, 3, 3)).sum() == 0
-    assert _contrasts(torch.tensor([0.0, 1.0, 0.0]).view(1, 1, 1, 3)).tolist() == [[1, 2, 1]]
+def network_that_decodes(decode, refined=None):
+    """As far as the measures look: 8 x 8 pixels, one channel, latents of two dimensions."""
+    return SimpleNamespace(image_shape=(8, 8, 1), latent_dim=2, decode=decode, refined=refined)
+
+
+def grey(z):
+    return torch.full((len(z), 1, 8, 8), 0.5)
+
+
+def test_where_squares_are_crowded_noise_is_alike_where_errors_are():
+    """Images of vertical stripes at random: errors are equal along columns and tell nothing of the column beside."""
+    stripes = np.random.default_rng(0).integers(0, 2, (500, 1, 8, 1)).astype(np.float32)
+    images = np.broadcast_to(stripes, (500, 8, 8, 1)).copy()
+    run, refiner = SimpleNamespace(compute=GuidedClusterer().compute()), Refiner((8, 8, 1), 2, 3)
+    refiner.crowded = True
+    _measure(refiner, network_that_decodes(grey), run, images, np.zeros((500, 4), np.float32), 0)
+    noise = refiner.noise(torch.randn(2000, 1, 8, 8, generator=torch.Generator().manual_seed(0)))
+    assert float(noise.std()) == pytest.approx(0.5, abs=0.02)
+    deviations = noise[:, 0] / 0.5
+    assert float((deviations[:, 0] * deviations[:, 7]).mean()) == pytest.approx(1, abs=0.05)
+    assert float((deviations[:, :, 0] * deviations[:, :, 1]).mean()) == pytest.approx(0, abs=0.1)
+
+
+def test_decoded_and_refined_images_are_compared_with_real_ones_by_their_patches():
+    """Real images are stripes and decoded ones grey. Stripes of half the contrast are better, and grain is not."""
+    images = np.zeros((40, 8, 8, 1), np.float32)
+    images[:, ::2] = 1
+    stripes = torch.from_numpy(images[:1]).permute(0, 3, 1, 2)
+    run = SimpleNamespace(compute=GuidedClusterer().compute())
+
+    def distances(refined):
+        network = network_that_decodes(grey, lambda z, noise: refined(noise))
+        return patch_distances(network, run, images, np.zeros((40, 4), np.float32), 0)
+
+    decoded, refined = distances(lambda noise: (0.25 + stripes / 2).expand_as(noise))
+    assert refined == pytest.approx(decoded / 2, rel=0.01)
+    decoded, refined = distances(lambda noise: 0.5 + 2 * noise)
+    assert refined > decoded

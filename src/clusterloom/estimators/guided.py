@@ -15,6 +15,7 @@ from clusterloom.errors import DataError, SettingsError
 from clusterloom.estimators.validation import images_from
 from clusterloom.estimators.variational import VariationalClusterer
 from clusterloom.networks.backbone import Backbone, check_available
+from clusterloom.networks.refiner import crowded
 from clusterloom.networks.vae import ClusterVAE, ConvNetworkSettings
 from clusterloom.recipe.augment import choose_views, recolouring
 from clusterloom.recipe.budget import Epochs, automatic_batch_size, automatic_epochs, epoch_images, most_visited
@@ -119,11 +120,12 @@ class GuidedClusterer(VariationalClusterer):
             network.backbone.load_pretrained(self.settings.backbone_weights)
         return network
 
-    def _plan(self, settings: GuidedSettings, n_images: int, seed: int) -> TrainingPlan:
+    def _plan(self, settings: GuidedSettings, shape: tuple[int, ...], seed: int) -> TrainingPlan:
+        n_images = shape[0]
         batch_size = automatic_batch_size(n_images) if isinstance(settings.batch_size, str) else settings.batch_size
         budget = epoch_images(n_images) if isinstance(settings.epochs, str) else None
         return TrainingPlan(
-            _epochs(settings, n_images).total,
+            _epochs(settings, shape).total,
             batch_size,
             settings.learning_rate,
             seed,
@@ -136,7 +138,7 @@ class GuidedClusterer(VariationalClusterer):
     def _train_stages(
         self, settings: GuidedSettings, network: ClusterVAE, run: Run, images: np.ndarray, plan: TrainingPlan
     ) -> dict[str, Any]:
-        epochs = _epochs(settings, len(images))
+        epochs = _epochs(settings, images.shape)
         recipe = train_guided(network, run, images, plan, epochs, self.cluster_range()[0], settings.colours)
         return recipe if network.backbone is None else {"backbone": network.backbone.about(), **recipe}
 
@@ -169,8 +171,8 @@ class GuidedClusterer(VariationalClusterer):
         for name in ("image_shape_", "n_features_in_", "pixel_range_", "reading_"):
             setattr(new, name, getattr(self, name))
         settings, compute = new.settings, self.compute()
-        epochs = refit_epochs(_epochs(settings, len(images)))
-        plan = self._plan(settings, len(images), int(self.about_["seed"]))
+        epochs = refit_epochs(_epochs(settings, images.shape))
+        plan = self._plan(settings, images.shape, int(self.about_["seed"]))
         plan = replace(plan, epochs=epochs.total, epoch_images=None)
         network = copy.deepcopy(self.network_).to(compute.device)
         views = choose_views(images, plan.seed)
@@ -192,6 +194,7 @@ class GuidedClusterer(VariationalClusterer):
             self.network_.backbone.forget()
 
 
-def _epochs(settings: GuidedSettings, n_images: int) -> Epochs:
+def _epochs(settings: GuidedSettings, shape: tuple[int, ...]) -> Epochs:
+    n_images, height, width, channels = shape
     epochs = automatic_epochs(n_images) if isinstance(settings.epochs, str) else settings.epochs
-    return Epochs.split(epochs, n_images, settings.refine)
+    return Epochs.split(epochs, n_images, settings.refine, crowded((height, width, channels)))

@@ -2,8 +2,8 @@
 
 A decoder that is trained on squared errors gives the mean of all images that a latent may stand for, which is soft.
 What that mean lacks is drawn here: a conditional rectified flow (Lipman and others, "Flow Matching for Generative
-Modeling", 2023; Liu, Gong and Liu, "Flow Straight and Fast", 2023) leads from the decoded image, with noise as large as
-its errors usually are, to an image. The way is short, so few steps are enough.
+Modeling", 2023; Liu, Gong and Liu, "Flow Straight and Fast", 2023) leads from the decoded image, with noise like its
+errors, to an image. The way is short, so few steps are enough.
 """
 
 import math
@@ -22,6 +22,24 @@ _WIDTHS = (32, 64)  # channels at that grid and at half of it
 _BLOCKS = 2  # at half of it
 _CONDITION_DIM = 128
 _FREQUENCIES = 8
+
+
+def crowded(image_shape: tuple[int, int, int]) -> bool:
+    """Whether squares of pixels are so many numbers that white noise would not pass the network.
+
+    Args:
+        image_shape: Height, width, channels.
+
+    Example:
+        >>> [crowded(shape) for shape in ((28, 28, 1), (32, 32, 3), (64, 64, 1), (64, 64, 3))]
+        [False, False, False, True]
+    """
+    return image_shape[2] * _square_of(image_shape) ** 2 > _WIDTHS[0] // 2
+
+
+def _square_of(image_shape: tuple[int, int, int]) -> int:
+    """Pixels along a side of the squares that are gathered, a power of two."""
+    return int(2 ** max(0, math.ceil(math.log2(max(image_shape[:2]) / _LARGEST_GRID))))
 
 
 class Refiner(nn.Module):
@@ -44,21 +62,27 @@ class Refiner(nn.Module):
 
     Attributes:
         helps: Whether what it makes is more like real images than what the first decoder makes; of few images it learns
-            too little and leaves grain. Otherwise only its latents are of use.
+            too little. Otherwise only its latents are of use.
+        crowded: See `crowded`.
+        deviations: How large the errors of decoded images are at each pixel, shape (C, H, W).
+        rows, columns, channels: Lower triangular factors of the correlations of noise, shape (H, H), (W, W), (C, C).
     """
 
     helps: Tensor
     deviations: Tensor
+    rows: Tensor
+    columns: Tensor
+    channels: Tensor
     latent_deviations: Tensor
 
     def __init__(self, image_shape: tuple[int, int, int], latent_dim: int, n_clusters: int) -> None:
         super().__init__()
         height, width, channels = image_shape
-        self.square = 2 ** max(0, math.ceil(math.log2(max(height, width) / _LARGEST_GRID)))
+        self.square, self.crowded = _square_of(image_shape), crowded(image_shape)
         numbers = channels * self.square**2  # of a square
         wide, wider = _WIDTHS
-        if numbers > wide // 2:
-            wide = wider  # squares of colour would not pass
+        if self.crowded:
+            wide = wider
         self.condition = nn.Sequential(
             nn.Linear(latent_dim + 1 + 2 * _FREQUENCIES, _CONDITION_DIM),
             nn.ReLU(),
@@ -78,6 +102,8 @@ class Refiner(nn.Module):
         self.latents = LatentMixtures(n_clusters, latent_dim)
         self.register_buffer("helps", torch.tensor(True))
         self.register_buffer("deviations", torch.ones(channels, height, width))
+        for name, size in (("rows", height), ("columns", width), ("channels", channels)):
+            self.register_buffer(name, torch.eye(size))
         self.register_buffer("latent_deviations", torch.ones(latent_dim))
 
     @property
@@ -93,7 +119,7 @@ class Refiner(nn.Module):
         Diffusion-Based Generative Models", 2022).
 
         Args:
-            noisy: (1 - time) (decoded + deviations * noise) + time * image, shape (B, C, H, W).
+            noisy: (1 - time) (decoded + noise) + time * image, shape (B, C, H, W).
             decoded: What the first decoder makes of the latents, shape (B, C, H, W).
             z: Latents, shape (B, D).
             time: From 0 to 1, shape (B,).
@@ -120,20 +146,28 @@ class Refiner(nn.Module):
         found = as_float32(F.pixel_shuffle(self.last(F.relu(x)), self.square)[:, :, :height, :width])
         return (2 * t - 1) * offset + self.deviations * variance.rsqrt() * found
 
-    def refine(self, decoded: Tensor, z: Tensor, noise: Tensor, steps: int = STEPS) -> Tensor:
+    def noise(self, white: Tensor) -> Tensor:
+        """Noise like the errors of decoded images, from standard normal numbers, shape (B, C, H, W) both.
+
+        It is as large at each pixel, and where squares are crowded as alike in pixels side by side and in channels.
+        """
+        mixed = torch.einsum("cd,bdhw->bchw", self.channels, white)
+        return self.deviations * (self.rows @ mixed @ self.columns.T)
+
+    def refine(self, decoded: Tensor, z: Tensor, white: Tensor, steps: int = STEPS) -> Tensor:
         """Draw images, in 32 bits also under autocast: every step would add to the rounding.
 
         Args:
             decoded: What the first decoder makes of the latents, shape (B, C, H, W).
             z: Latents, shape (B, D).
-            noise: Standard normal numbers, shape (B, C, H, W). The same noise changes smoothly with the latents.
+            white: Standard normal numbers, shape (B, C, H, W). Of the same ones images change smoothly with latents.
             steps: Of Euler's method.
 
         Returns:
             Images (B, C, H, W) in [0, 1].
         """
         with torch.autocast(decoded.device.type, enabled=False):
-            x = decoded + self.deviations * noise
+            x = decoded + self.noise(white)
             for step in range(steps):
                 time = x.new_full((len(x),), step / steps)
                 x = x + self(x, decoded, z, time) / steps

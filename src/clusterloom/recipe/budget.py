@@ -13,6 +13,7 @@ _LEAST_STEPS = 600  # of batches of the smallest size, for small sets
 _SMALLEST_BATCH = 32
 _REPEATED = 5  # passes over a sample at most in place of one over all images
 _REFINE_SHARE = 4  # of the epochs of the other stages one is for the second decoder
+_REFINED = 40_000  # images that it sees where squares of pixels are crowded, in as many epochs as the others at most
 
 
 @dataclass(frozen=True)
@@ -25,25 +26,32 @@ class Epochs:
     refine: int
 
     @classmethod
-    def split(cls, epochs: int, n_images: int, refine: bool = True) -> "Epochs":
+    def split(cls, epochs: int, n_images: int, refine: bool = True, crowded: bool = False) -> "Epochs":
         """Divide epochs, at least 3: a quarter to each fit, half or a little more to represent; refine comes on top.
 
-        The first fit goes over a sample of very many images, up to five times in place of once.
+        The first fit goes over a sample of very many images, up to five times in place of once. The second decoder goes
+        more often over few images whose squares of pixels are crowded, of which it learns slowly.
 
         Args:
             epochs: Passes over all images, before refine.
             n_images: Number of images.
             refine: Whether there is that stage; it gets a quarter as many.
+            crowded: See `networks.refiner.crowded`.
 
         Example:
             >>> Epochs.split(10, 70_000)
             Epochs(represent=6, first_fit=2, second_fit=2, refine=2)
             >>> Epochs.split(6, 1_000_000, refine=False)
             Epochs(represent=4, first_fit=5, second_fit=1, refine=0)
+            >>> Epochs.split(22, 1586, crowded=True).refine
+            22
         """
         fit = (epochs + 1) // 4
         repeated = math.ceil(fit * min(n_images / n_sampled(n_images), _REPEATED))
-        return cls(epochs - 2 * fit, repeated, fit, max(1, round(epochs / _REFINE_SHARE)) if refine else 0)
+        refined = max(1, round(epochs / _REFINE_SHARE))
+        if crowded:
+            refined = max(refined, min(epochs, math.ceil(_REFINED / n_images)))
+        return cls(epochs - 2 * fit, repeated, fit, refined if refine else 0)
 
     @property
     def total(self) -> int:

@@ -21,6 +21,7 @@ from clusterloom.training.randomness import numpy_generator
 
 _VOTERS = 15
 _FEW_PER_CLUSTER = 10
+_SAME = 0.95  # adjusted Rand index of clusters that are as good as the same
 _FINER = 3  # components for each cluster
 _STARTS = 2
 _FOLLOWS, _GUIDES = "follows-", "guides-"  # before a space's name, among the arrays of a file
@@ -88,11 +89,14 @@ def first_pseudo_labels(
         n_images = next(iter(layouts.values())).shape[1]
         return FirstPseudoLabels(np.ones((n_images, 1), np.float32), {}, {}, np.zeros(n_images, int), np.ones((1, 1)))
     guides = guides_in(layouts, n_clusters, numpy_generator(seed, "mixtures"), progress)
-    weights = weights_of(confirmations(guides, alone), counts)
+    confirmed = confirmations(guides, alone)
+    weights = weights_of(confirmed, counts)
     generator = numpy_generator(seed, "sample", "groups")
     groups = groups_of(guides, weights, GROUPS * n_clusters, generator)
-    # A handful of images has no neighbourhoods worth the name.
-    tying = [guide for guide in guides if guide.space in alone or len(groups) < _FEW_PER_CLUSTER * n_clusters]
+    # Neighbours do not see how wide a gap is: where two spaces find the same clusters, these are heard as well. And a
+    # handful of images has no neighbourhoods worth the name.
+    few = len(groups) < _FEW_PER_CLUSTER * n_clusters
+    tying = [g for g in guides if few or g.space in alone or confirmed[g.space] >= _SAME]
     ties = between_groups(ties_of(layouts, spaces, views, tying, n_clusters, generator), weights, groups)
     matrix = modularity_matrix(ties)
     labels = divide(matrix, np.bincount(groups), min(n_clusters, len(matrix)), generator)[groups]

@@ -14,7 +14,7 @@ from clusterloom.networks.step import StepOutput
 from clusterloom.networks.vae import ClusterVAE
 from clusterloom.recipe.mixture import fit_mixtures, kmeans_labels, mixture_of
 from clusterloom.training.plan import TrainingPlan
-from clusterloom.training.randomness import fresh_weights, numpy_generator, seed_for
+from clusterloom.training.randomness import fresh_weights, numpy_generator, seed_for, torch_generator
 from clusterloom.training.run import Run
 
 _LARGEST_BATCH = 64  # steps count for more than images do
@@ -22,8 +22,13 @@ _LEARNING_RATE = 2e-3
 _KERNEL_STEP = 0.8  # of Muon, in learning rates: docs/tried.md, "Sharp new images"
 _POINTS = 10  # latents for each dimension that a Gaussian needs
 _COMPARED = 400  # images on each side, when decoded and refined ones are compared with real ones
-_SAMPLE = 10_000  # images that say how far decoded ones are from real ones
-_EVEN = 0.05  # share of that error which is taken to be the same at every pixel: where none was seen some may come
+_DIRECTIONS = 16  # in which their patches are compared
+_PATCH = 5  # pixels
+_PLACES = 16  # of patches along a side, at most
+_SAMPLE = 10_000  # images that say how decoded ones differ from real ones, at most
+_SAMPLE_NUMBERS = 2**25  # pixels and channels of these images, which are in memory at once
+_EVEN = 0.01  # share of their errors which is taken to be the same at every pixel: where none was seen some may come
+_WHITE = 0.002  # the same of what is alike in none but equal rows, columns and channels
 
 
 def refine(
@@ -61,19 +66,20 @@ def refine(
     plan = replace(plan, batch_size=batch_size, learning_rate=_LEARNING_RATE, kernel_step=_KERNEL_STEP)
     run.train(objective, plan, images, "refine", posteriors)
     refiner.helps.fill_(True)
-    decoded, refined = contrast_distances(network, run, images, posteriors, plan.seed)
+    decoded, refined = patch_distances(network, run, images, posteriors, plan.seed)
     refiner.helps.fill_(refined <= decoded)
     if refined > decoded:
         run.note("refine: it has learned too little from these images; new ones would be grainy, and stay soft")
 
 
-def contrast_distances(
+def patch_distances(
     network: ClusterVAE, run: Run, images: np.ndarray, posteriors: np.ndarray, seed: int
 ) -> tuple[float, float]:
-    """How far decoded images and refined ones are from real ones in how much pixels differ from those around them.
+    """How far decoded images and refined ones are from real ones in how pixels differ from those around them.
 
-    That is the Wasserstein distance between the distributions of absolute Laplacians, of up to 400 images: soft images
-    have few large ones, grainy images few small ones.
+    That is the sliced Wasserstein distance (Rabin and others, 2011) between patches of up to 400 images: the mean over
+    random directions, none of which sees a patch's own brightness. Soft images have few large differences, grainy ones
+    few small ones.
 
     Args:
         network: With its refiner.
@@ -93,30 +99,37 @@ def contrast_distances(
     numbers = network.latent_dim + channels * height * width
     noise = numpy_generator(seed, "noise", "compare").standard_normal((len(others), numbers), dtype=np.float32)
 
+    directions = torch.randn(_DIRECTIONS, 1, _PATCH, _PATCH, generator=torch_generator(seed, "noise", "directions"))
+    directions -= directions.mean((2, 3), keepdim=True)
+    directions /= directions.square().sum((2, 3), keepdim=True).sqrt()
+    directions = directions.to(run.compute.device)
+
+    def patches(x: Tensor) -> Tensor:
+        """Patches of images (B, C, H, W) along each direction, shape (B, directions, places and channels)."""
+        step = -(-max(height, width) // _PLACES)
+        padded = F.pad(x, (_PATCH // 2,) * 4, mode="replicate")
+        along = F.conv2d(padded.flatten(0, 1)[:, None], directions, stride=step)  # (B C, directions, h, w)
+        return along.view(len(x), channels, _DIRECTIONS, -1).transpose(1, 2).flatten(2)
+
     def made(x: Tensor, beside: Tensor) -> tuple[Tensor, ...]:
         posterior, of_latent, of_pixels = beside.tensor_split((2 * network.latent_dim, 3 * network.latent_dim), dim=1)
         z = _drawn(posterior, of_latent)
-        return _contrasts(network.decode(z)), _contrasts(network.refined(z, of_pixels.reshape(x.shape)))
+        return patches(network.decode(z)), patches(network.refined(z, of_pixels.reshape(x.shape)))
 
-    (of_real,) = apply_in_batches(lambda x: (_contrasts(x),), images[real], run.compute)
+    (of_real,) = apply_in_batches(lambda x: (patches(x),), images[real], run.compute)
     found = apply_in_batches(made, images[others], run.compute, beside=np.hstack([posteriors[others], noise]))
-    decoded, refined = (float(wasserstein_distance(of_real.ravel(), each.ravel())) for each in found)
+    decoded, refined = (
+        float(np.mean([wasserstein_distance(of_real[:, d].ravel(), of_new[:, d].ravel()) for d in range(_DIRECTIONS)]))
+        for of_new in found
+    )
     return decoded, refined
-
-
-def _contrasts(x: Tensor) -> Tensor:
-    """Absolute Laplacians of images (B, C, H, W), shape (B, C H W); beyond its edge an image goes on as its edge."""
-    padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
-    across = padded[:, :, 1:-1, :-2] + padded[:, :, 1:-1, 2:]
-    down = padded[:, :, :-2, 1:-1] + padded[:, :, 2:, 1:-1]
-    return (4 * x - across - down).abs().flatten(1)
 
 
 class FlowObjective(nn.Module):
     """What the stage minimises: the squared error of the flow's velocity at a random time.
 
-    At time t the flow is at (1 - t) (x' + s e) + t x, where x' is decoded from a latent of q(z|x), s are the deviations
-    of its pixels and e is noise; so its velocity is x - (x' + s e). A model for `clusterloom.training.loop`.
+    At time t the flow is at (1 - t) (x' + e) + t x, where x' is decoded from a latent of q(z|x) and e is noise like its
+    errors; so its velocity is x - (x' + e). A model for `clusterloom.training.loop`.
 
     Args:
         vae: Decodes; it is not trained, and no part of this.
@@ -141,7 +154,7 @@ class FlowObjective(nn.Module):
         z = _drawn(posteriors, noise[:, 1 : 1 + self._latent_dim])
         with torch.no_grad():
             decoded = self._decode(z)
-        start = decoded + self.refiner.deviations * of_pixels.reshape(x.shape)
+        start = decoded + self.refiner.noise(of_pixels.reshape(x.shape))
         noisy = torch.lerp(start, x, time[:, None, None, None])
         velocity = self.refiner(noisy, decoded, z, time)
         error = ((velocity - (x - start)) / self.refiner.error).square().flatten(1).mean(1)
@@ -197,17 +210,35 @@ def fit_latents(
 def _measure(
     refiner: Refiner, network: ClusterVAE, run: Run, images: np.ndarray, posteriors: np.ndarray, seed: int
 ) -> None:
-    """Set how far decoded images are from real ones at each pixel, and how far latents reach."""
-    rows = np.arange(len(images))[:: -(-len(images) // _SAMPLE)]
+    """Set how decoded images differ from real ones, and how far latents reach."""
+    most = min(_SAMPLE, max(_COMPARED, _SAMPLE_NUMBERS // refiner.deviations.numel()))
+    rows = np.arange(len(images))[:: -(-len(images) // most)]
     noise = numpy_generator(seed, "noise", "refine").standard_normal((len(rows), network.latent_dim), dtype=np.float32)
     latents = _drawn(torch.from_numpy(posteriors[rows]), torch.from_numpy(noise)).numpy()
-    (errors,) = apply_in_batches(
-        lambda x, z: ((x - network.decode(z)).square(),), images[rows], run.compute, beside=latents
-    )
-    of_pixels = errors.mean(0)
+    found = apply_in_batches(lambda x, z: (x - network.decode(z),), images[rows], run.compute, beside=latents)
+    errors = torch.from_numpy(found[0])
+    of_pixels = errors.square().mean(0)
     variances = (1 - _EVEN) * of_pixels + _EVEN * of_pixels.mean()
-    refiner.deviations.copy_(torch.from_numpy(np.sqrt(np.maximum(variances, 1e-8))))
+    deviations = variances.clamp(min=1e-8).sqrt()
+    refiner.deviations.copy_(deviations)
+    if refiner.crowded:
+        _correlate(refiner, errors / deviations)
     refiner.latent_deviations.copy_(torch.from_numpy(np.maximum(latents.std(0), 1e-3)))
+
+
+def _correlate(refiner: Refiner, errors: Tensor) -> None:
+    """Make noise as alike in rows, columns and channels as errors (N, C, H, W) are."""
+    for name, products in (("rows", "bchw,bcgw->hg"), ("columns", "bchw,bchv->wv"), ("channels", "bchw,bdhw->cd")):
+        getattr(refiner, name).copy_(_factor(torch.einsum(products, errors, errors)))
+
+
+def _factor(products: Tensor) -> Tensor:
+    """A lower triangular factor of the correlations that sums of products (n, n) tell, shape (n, n)."""
+    precise = products.double()
+    length = precise.diagonal().clamp(min=1e-12).sqrt()
+    correlations = precise / torch.outer(length, length)
+    correlations.fill_diagonal_(1)
+    return torch.linalg.cholesky((1 - _WHITE) * correlations + _WHITE * torch.eye(len(precise)))
 
 
 def _drawn(posteriors: Tensor, noise: Tensor) -> Tensor:
