@@ -16,12 +16,12 @@ _FOLDER_MARKS = {
 def folder_kind(folder: Path) -> str | None:
     """What a folder is if clusterloom made it, whole or damaged: "model", "export", "predictions"; else None."""
     for kind, (file, names) in _FOLDER_MARKS.items():
-        if names <= json_keys(folder / file):
+        if names <= _json_keys(folder / file):
             return kind
     return None
 
 
-def json_keys(path: Path) -> set[str]:
+def _json_keys(path: Path) -> set[str]:
     """Names in the JSON object that a file holds; none where it is missing or holds something else."""
     if not path.is_file():  # opening a pipe would wait for ever
         return set()

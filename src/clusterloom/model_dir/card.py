@@ -139,8 +139,7 @@ def _refine_sections(contents: ModelContents) -> list[str]:
     if not contents.tensors["network.refiner.helps"]:
         return [
             "## New images",
-            "New images are soft, as the decoder makes them: the second one has learned too little from these images, "
-            "and what it makes would be grainy.",
+            "New images are soft, as the decoder makes them: the second one has learned too little from these images.",
         ]
     losses = [f"{record['loss']:,.1f}" for record in contents.history if record.get("stage") == "refine"]
     return [

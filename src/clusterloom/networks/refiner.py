@@ -65,7 +65,8 @@ class Refiner(nn.Module):
             too little. Otherwise only its latents are of use.
         crowded: See `crowded`.
         deviations: How large the errors of decoded images are at each pixel, shape (C, H, W).
-        rows, columns, channels: Lower triangular factors of the correlations of noise, shape (H, H), (W, W), (C, C).
+        rows, columns, channels: Lower triangular factors of the correlations of errors, shape (H, H), (W, W), (C, C),
+            where squares are crowded.
     """
 
     helps: Tensor
@@ -102,8 +103,9 @@ class Refiner(nn.Module):
         self.latents = LatentMixtures(n_clusters, latent_dim)
         self.register_buffer("helps", torch.tensor(True))
         self.register_buffer("deviations", torch.ones(channels, height, width))
-        for name, size in (("rows", height), ("columns", width), ("channels", channels)):
-            self.register_buffer(name, torch.eye(size))
+        if self.crowded:
+            for name, size in (("rows", height), ("columns", width), ("channels", channels)):
+                self.register_buffer(name, torch.eye(size))
         self.register_buffer("latent_deviations", torch.ones(latent_dim))
 
     @property
@@ -151,6 +153,8 @@ class Refiner(nn.Module):
 
         It is as large at each pixel, and where squares are crowded as alike in pixels side by side and in channels.
         """
+        if not self.crowded:
+            return self.deviations * white
         mixed = torch.einsum("cd,bdhw->bchw", self.channels, white)
         return self.deviations * (self.rows @ mixed @ self.columns.T)
 

@@ -69,7 +69,7 @@ def refine(
     decoded, refined = patch_distances(network, run, images, posteriors, plan.seed)
     refiner.helps.fill_(refined <= decoded)
     if refined > decoded:
-        run.note("refine: it has learned too little from these images; new ones would be grainy, and stay soft")
+        run.note("refine: it has learned too little from these images, and new ones stay soft")
 
 
 def patch_distances(
