@@ -13,7 +13,8 @@ _LEAST_STEPS = 600  # of batches of the smallest size, for small sets
 _SMALLEST_BATCH = 32
 _REPEATED = 5  # passes over a sample at most in place of one over all images
 _REFINE_SHARE = 4  # of the epochs of the other stages one is for the second decoder
-_REFINED = 40_000  # images that it sees where squares of pixels are crowded, in as many epochs as the others at most
+_REFINED = 40_000  # images that it sees where squares of pixels are crowded,
+_REFINED_EPOCHS = 24  # in so many epochs at most: of a hundred pictures it learns too little in any number
 
 
 @dataclass(frozen=True)
@@ -43,14 +44,14 @@ class Epochs:
             Epochs(represent=6, first_fit=2, second_fit=2, refine=2)
             >>> Epochs.split(6, 1_000_000, refine=False)
             Epochs(represent=4, first_fit=5, second_fit=1, refine=0)
-            >>> Epochs.split(22, 1586, crowded=True).refine
-            22
+            >>> [Epochs.split(automatic_epochs(n), n, crowded=True).refine for n in (108, 300, 1_586, 10_000)]
+            [44, 24, 22, 4]
         """
         fit = (epochs + 1) // 4
         repeated = math.ceil(fit * min(n_images / n_sampled(n_images), _REPEATED))
         refined = max(1, round(epochs / _REFINE_SHARE))
         if crowded:
-            refined = max(refined, min(epochs, math.ceil(_REFINED / n_images)))
+            refined = max(refined, min(epochs, math.ceil(_REFINED / n_images), _REFINED_EPOCHS))
         return cls(epochs - 2 * fit, repeated, fit, refined if refine else 0)
 
     @property
