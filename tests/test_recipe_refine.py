@@ -11,7 +11,7 @@ from test_recipe_objectives import small_vae
 from clusterloom import GuidedClusterer, load_model
 from clusterloom.networks.refiner import Refiner
 from clusterloom.recipe.budget import Epochs
-from clusterloom.recipe.refine import FlowObjective, _measure, patch_distances
+from clusterloom.recipe.refine import FlowObjective, _measure, patch_distance
 from clusterloom.training.loop import Trainer
 
 
@@ -159,6 +159,25 @@ def test_latents_of_a_cluster_with_two_parts_are_drawn_from_both(monkeypatch):
     np.testing.assert_allclose(mixtures.draw(np.ones(2000, int), rng).mean(0), [3, 3], atol=0.1)
 
 
+def test_guidance_brings_patches_of_new_images_nearer_to_those_of_real_ones(fitted):
+    """One that is chosen beats none; what is made and compared is the same each time but for it."""
+    network, run = fitted.network_, SimpleNamespace(compute=GuidedClusterer().compute())
+    images = digits()
+    posteriors = np.zeros((len(images), 2 * network.latent_dim), np.float32)
+    posteriors[:, : network.latent_dim] = fitted.transform(images)
+    chosen = float(network.refiner.guidance)
+
+    def distance(guidance):
+        network.refiner.guidance.fill_(guidance)
+        return patch_distance(network.refined, network, run, images, posteriors, 0)
+
+    assert 1 < chosen < 2
+    try:
+        assert distance(chosen) < min(distance(1.0), distance(2.0))
+    finally:
+        network.refiner.guidance.fill_(chosen)
+
+
 @pytest.mark.parametrize("n", [1, 12])
 def test_a_cluster_of_few_images_has_new_ones(n):
     model = GuidedClusterer(1, hidden_dim=8, epochs=4, random_state=0).fit(digits(n))
@@ -187,9 +206,9 @@ def test_where_it_would_leave_grain_the_decoder_is_left_alone(tmp_path):
     assert grain > 2
 
 
-def network_that_decodes(decode, refined=None):
+def network_that_decodes(decode):
     """As far as the measures look: 8 x 8 pixels, one channel, latents of two dimensions."""
-    return SimpleNamespace(image_shape=(8, 8, 1), latent_dim=2, decode=decode, refined=refined)
+    return SimpleNamespace(image_shape=(8, 8, 1), latent_dim=2, decode=decode)
 
 
 def grey(z):
@@ -217,11 +236,10 @@ def test_decoded_and_refined_images_are_compared_with_real_ones_by_their_patches
     stripes = torch.from_numpy(images[:1]).permute(0, 3, 1, 2)
     run = SimpleNamespace(compute=GuidedClusterer().compute())
 
-    def distances(refined):
-        network = network_that_decodes(grey, lambda z, noise: refined(noise))
-        return patch_distances(network, run, images, np.zeros((40, 4), np.float32), 0)
+    def distance(made):
+        network = network_that_decodes(grey)
+        return patch_distance(made, network, run, images, np.zeros((40, 4), np.float32), 0)
 
-    decoded, refined = distances(lambda noise: (0.25 + stripes / 2).expand_as(noise))
-    assert refined == pytest.approx(decoded / 2, rel=0.01)
-    decoded, refined = distances(lambda noise: 0.5 + 2 * noise)
-    assert refined > decoded
+    decoded = distance(lambda z, noise: grey(z))
+    assert distance(lambda z, noise: (0.25 + stripes / 2).expand_as(noise)) == pytest.approx(decoded / 2, rel=0.01)
+    assert distance(lambda z, noise: 0.5 + 2 * noise) > decoded

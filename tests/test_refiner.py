@@ -58,9 +58,20 @@ def test_euler_steps_follow_a_straight_way_to_its_end():
     refiner = Refiner((4, 4, 1), latent_dim=2, n_clusters=1)
     decoded, z, noise = inputs(refiner)
     target = torch.rand(3, 1, 4, 4)
-    refiner.forward = lambda noisy, decoded, z, time: (target - noisy) / (1 - time[:, None, None, None])
+    refiner.forward = lambda noisy, decoded, z, time, guidance: (target - noisy) / (1 - time[:, None, None, None])
     for steps in (1, 6):
         torch.testing.assert_close(refiner.refine(decoded, z, noise, steps), target)
+
+
+def test_guidance_multiplies_what_the_network_adds():
+    torch.manual_seed(0)
+    refiner = Refiner((4, 4, 1), latent_dim=2, n_clusters=1)
+    torch.nn.init.normal_(refiner.last.weight)
+    decoded, z, noise = inputs(refiner)
+    none, once, twice = (refiner(noise, decoded, z, torch.full((3,), 0.4), guidance) for guidance in (0.0, 1.0, 2.0))
+    torch.testing.assert_close(twice - once, once - none)
+    assert not torch.allclose(once, none)
+    torch.testing.assert_close(refiner(noise, decoded, z, torch.full((3,), 0.4)), once)  # what is trained
 
 
 def test_refined_images_depend_on_latent_image_and_noise():

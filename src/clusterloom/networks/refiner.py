@@ -64,12 +64,15 @@ class Refiner(nn.Module):
         helps: Whether what it makes is more like real images than what the first decoder makes; of few images it learns
             too little. Otherwise only its latents are of use.
         crowded: See `crowded`.
+        guidance: By how much the network's part of the velocity is exaggerated when images are drawn; 1 is not at all. A
+            network that has not learned all it could says too little.
         deviations: How large the errors of decoded images are at each pixel, shape (C, H, W).
         rows, columns, channels: Lower triangular factors of the correlations of errors, shape (H, H), (W, W), (C, C),
             where squares are crowded.
     """
 
     helps: Tensor
+    guidance: Tensor
     deviations: Tensor
     rows: Tensor
     columns: Tensor
@@ -102,6 +105,7 @@ class Refiner(nn.Module):
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
         self.latents = LatentMixtures(n_clusters, latent_dim)
         self.register_buffer("helps", torch.tensor(True))
+        self.register_buffer("guidance", torch.tensor(1.0))
         self.register_buffer("deviations", torch.ones(channels, height, width))
         if self.crowded:
             for name, size in (("rows", height), ("columns", width), ("channels", channels)):
@@ -113,18 +117,23 @@ class Refiner(nn.Module):
         """How far decoded images usually are from real ones, root mean square over pixels, shape ()."""
         return self.deviations.square().mean().sqrt()
 
-    def forward(self, noisy: Tensor, decoded: Tensor, z: Tensor, time: Tensor) -> Tensor:
+    def forward(
+        self, noisy: Tensor, decoded: Tensor, z: Tensor, time: Tensor, guidance: float | Tensor = 1.0
+    ) -> Tensor:
         """The velocity of the flow, image less beginning, that is expected for noisy images.
 
         The network adds to what is expected from the noisy image alone if image and noise deviate equally from what was
         decoded. That has about the same variance at all times (Karras and others, "Elucidating the Design Space of
-        Diffusion-Based Generative Models", 2022).
+        Diffusion-Based Generative Models", 2022). Drawn with more than what it adds, images are led away from what a
+        network without knowledge would make (after Karras and others, "Guiding a Diffusion Model with a Bad Version of
+        Itself", 2024).
 
         Args:
             noisy: (1 - time) (decoded + noise) + time * image, shape (B, C, H, W).
             decoded: What the first decoder makes of the latents, shape (B, C, H, W).
             z: Latents, shape (B, D).
             time: From 0 to 1, shape (B,).
+            guidance: How many times what the network adds is added.
 
         Returns:
             Shape (B, C, H, W), float32.
@@ -146,7 +155,7 @@ class Refiner(nn.Module):
             y = block(y, condition)
         x = self.after(x + F.pixel_shuffle(self.up(y), 2), condition)
         found = as_float32(F.pixel_shuffle(self.last(F.relu(x)), self.square)[:, :, :height, :width])
-        return (2 * t - 1) * offset + self.deviations * variance.rsqrt() * found
+        return (2 * t - 1) * offset + self.deviations * variance.rsqrt() * (guidance * found)
 
     def noise(self, white: Tensor) -> Tensor:
         """Noise like the errors of decoded images, from standard normal numbers, shape (B, C, H, W) both.
@@ -174,7 +183,7 @@ class Refiner(nn.Module):
             x = decoded + self.noise(white)
             for step in range(steps):
                 time = x.new_full((len(x),), step / steps)
-                x = x + self(x, decoded, z, time) / steps
+                x = x + self(x, decoded, z, time, self.guidance) / steps
             return x.clamp(0, 1)
 
 

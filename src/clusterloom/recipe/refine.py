@@ -1,10 +1,12 @@
 """Stage 7, refine: a second decoder learns what the first one's images lack. Clusters are settled by then."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.optimize import minimize_scalar
 from scipy.stats import wasserstein_distance
 from torch import Tensor, nn
 
@@ -21,11 +23,14 @@ _LARGEST_BATCH = 64  # steps count for more than images do
 _LEARNING_RATE = 2e-3
 _KERNEL_STEP = 0.8  # of Muon, in learning rates: docs/tried.md, "Sharp new images"
 _POINTS = 10  # latents for each dimension that a Gaussian needs
-_COMPARED = 400  # images on each side, when decoded and refined ones are compared with real ones
+_COMPARED = 100  # images on each side, when decoded and refined ones are compared with real ones
+_GUIDANCES = (1.0, 2.0)  # least and most
+_TRIALS = 5  # of a guidance
 _DIRECTIONS = 16  # in which their patches are compared
 _PATCH = 5  # pixels
 _PLACES = 16  # of patches along a side, at most
 _SAMPLE = 10_000  # images that say how decoded ones differ from real ones, at most
+_LEAST_SAMPLE = 400
 _SAMPLE_NUMBERS = 2**25  # pixels and channels of these images, which are in memory at once
 _EVEN = 0.01  # share of their errors which is taken to be the same at every pixel: where none was seen some may come
 _WHITE = 0.002  # the same of what is alike in none but equal rows, columns and channels
@@ -66,35 +71,47 @@ def refine(
     plan = replace(plan, batch_size=batch_size, learning_rate=_LEARNING_RATE, kernel_step=_KERNEL_STEP)
     run.train(objective, plan, images, "refine", posteriors)
     refiner.helps.fill_(True)
-    decoded, refined = patch_distances(network, run, images, posteriors, plan.seed)
-    refiner.helps.fill_(refined <= decoded)
-    if refined > decoded:
+
+    def distance(made: Callable[[Tensor, Tensor], Tensor]) -> float:
+        return patch_distance(made, network, run, images, posteriors, plan.seed)
+
+    def guided(guidance: float) -> float:
+        refiner.guidance.fill_(guidance)
+        return distance(network.refined)
+
+    best = minimize_scalar(guided, bounds=_GUIDANCES, method="bounded", options={"maxiter": _TRIALS})
+    refiner.guidance.fill_(best.x)
+    refiner.helps.fill_(best.fun <= distance(lambda z, noise: network.decode(z)))
+    if not refiner.helps:
         run.note("refine: it has learned too little from these images, and new ones stay soft")
 
 
-def patch_distances(
-    network: ClusterVAE, run: Run, images: np.ndarray, posteriors: np.ndarray, seed: int
-) -> tuple[float, float]:
-    """How far decoded images and refined ones are from real ones in how pixels differ from those around them.
+def patch_distance(
+    made: Callable[[Tensor, Tensor], Tensor],
+    network: ClusterVAE,
+    run: Run,
+    images: np.ndarray,
+    posteriors: np.ndarray,
+    seed: int,
+) -> float:
+    """How far images that are made of latents are from real ones in how pixels differ from those around them.
 
-    That is the sliced Wasserstein distance (Rabin and others, 2011) between patches of up to 400 images: the mean over
+    That is the sliced Wasserstein distance (Rabin and others, 2011) between patches of up to 100 images: the mean over
     random directions, none of which sees a patch's own brightness. Soft images have few large differences, grainy ones
     few small ones.
 
     Args:
-        network: With its refiner.
+        made: Makes images (B, C, H, W) of latents (B, D) and normal noise (B, C, H, W).
+        network: Its image shape and latent dimensions count.
         run: Knows the device.
         images: Shape (N, H, W, C).
         posteriors: Their posterior means and log-variances, shape (N, 2 D).
         seed: Of the run.
-
-    Returns:
-        The distance of decoded images, and of refined ones.
     """
     rows = np.arange(len(images))[:: -(-len(images) // (2 * _COMPARED))]
     real, others = rows[::2], rows[1::2]  # of which new ones are made
     if len(others) == 0:
-        return 0.0, 0.0
+        return 0.0
     height, width, channels = network.image_shape
     numbers = network.latent_dim + channels * height * width
     noise = numpy_generator(seed, "noise", "compare").standard_normal((len(others), numbers), dtype=np.float32)
@@ -111,18 +128,15 @@ def patch_distances(
         along = F.conv2d(padded.flatten(0, 1)[:, None], directions, stride=step)  # (B C, directions, h, w)
         return along.view(len(x), channels, _DIRECTIONS, -1).transpose(1, 2).flatten(2)
 
-    def made(x: Tensor, beside: Tensor) -> tuple[Tensor, ...]:
+    def patches_made(x: Tensor, beside: Tensor) -> tuple[Tensor]:
         posterior, of_latent, of_pixels = beside.tensor_split((2 * network.latent_dim, 3 * network.latent_dim), dim=1)
-        z = _drawn(posterior, of_latent)
-        return patches(network.decode(z)), patches(network.refined(z, of_pixels.reshape(x.shape)))
+        return (patches(made(_drawn(posterior, of_latent), of_pixels.reshape(x.shape))),)
 
+    beside = np.hstack([posteriors[others], noise])
     (of_real,) = apply_in_batches(lambda x: (patches(x),), images[real], run.compute)
-    found = apply_in_batches(made, images[others], run.compute, beside=np.hstack([posteriors[others], noise]))
-    decoded, refined = (
-        float(np.mean([wasserstein_distance(of_real[:, d].ravel(), of_new[:, d].ravel()) for d in range(_DIRECTIONS)]))
-        for of_new in found
-    )
-    return decoded, refined
+    (of_made,) = apply_in_batches(patches_made, images[others], run.compute, beside=beside)
+    pairs = ((of_real[:, d].ravel(), of_made[:, d].ravel()) for d in range(_DIRECTIONS))
+    return float(np.mean([wasserstein_distance(*pair) for pair in pairs]))
 
 
 class FlowObjective(nn.Module):
@@ -211,7 +225,7 @@ def _measure(
     refiner: Refiner, network: ClusterVAE, run: Run, images: np.ndarray, posteriors: np.ndarray, seed: int
 ) -> None:
     """Set how decoded images differ from real ones, and how far latents reach."""
-    most = min(_SAMPLE, max(_COMPARED, _SAMPLE_NUMBERS // refiner.deviations.numel()))
+    most = min(_SAMPLE, max(_LEAST_SAMPLE, _SAMPLE_NUMBERS // refiner.deviations.numel()))
     rows = np.arange(len(images))[:: -(-len(images) // most)]
     noise = numpy_generator(seed, "noise", "refine").standard_normal((len(rows), network.latent_dim), dtype=np.float32)
     latents = _drawn(torch.from_numpy(posteriors[rows]), torch.from_numpy(noise)).numpy()
