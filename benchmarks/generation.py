@@ -17,6 +17,7 @@ for new ones of a perfect model (`frechet_real`).
 | gaussian | of the same recipe without the refining stage, `--set refine=false` |
 | convvae, vae | of the paper's model and of the plain VAE, 20 epochs |
 | members | none: real images that were trained on, of the same clusters. What is wrong with them is the clusters' |
+| vade | of ClustPy's VaDE with its defaults (pip install clustpy==0.0.3), from its own Gaussians |
 | flow | of the refining stage's network alone, from noise, without latents and clusters, four times as long |
 
 Features are the 128 of a small network trained on the true labels of all images (paper/classifier.py), for this purpose
@@ -57,7 +58,7 @@ from paper.records import Records
 from paper.sample_metrics import coverage, frechet_distance, vendi_score
 
 DATASETS = {"mnist-10000": 10_000, "fashion-mnist-10000": 10_000, "mnist": 60_000, "fashion-mnist": 60_000}
-METHODS = ("guided", "decoder", "members", "gaussian", "convvae", "vae", "flow")
+METHODS = ("guided", "decoder", "members", "gaussian", "convvae", "vae", "vade", "flow")
 MOST = 5000  # images on each side of a comparison
 NEAR = 2000  # of which all distances are looked at
 OF_CLASS = 500
@@ -221,6 +222,27 @@ def by_model(dataset, method, seed, data, models, epochs):
     return new, clusters, counts.argmax(1), times | {"seconds_per_image": round(seconds, 5)}
 
 
+def by_vade(seed, data):
+    """New images of VaDE, as `by_model` gives those of ours."""
+    from clustpy.deep import VaDE
+
+    started = time.process_time()
+    model = VaDE(data.n_classes, random_state=seed).fit(unit(data.train).reshape(len(data.train), -1))
+    fitted = time.process_time()
+    n, found = min(MOST, len(data.held) // 2), model.vade_labels_
+    counts = np.zeros((data.n_classes, data.n_classes), int)
+    np.add.at(counts, (found, data.labels), 1)
+    rng = np.random.default_rng(seed)
+    clusters = rng.choice(found, n)
+    deviations = np.exp(0.5 * model.vade_covariances_)  # they are logarithms
+    z = model.vade_cluster_centers_[clusters] + deviations[clusters] * rng.standard_normal((n, deviations.shape[1]))
+    with torch.inference_mode():
+        made = model.neural_network_trained_.decode(torch.from_numpy(z.astype(np.float32))).clamp(0, 1).numpy()
+    seconds = (time.process_time() - fitted) / n
+    times = {"seconds_fit": round(fitted - started, 1), "seconds_per_image": round(seconds, 5)}
+    return made.reshape(n, *data.train.shape[1:]), clusters, counts.argmax(1), times
+
+
 def by_flow(seed, data, epochs):
     """New images of the refining network without anything to refine."""
     shape, n = data.train.shape[1:], min(MOST, len(data.held) // 2)
@@ -254,6 +276,8 @@ def by_flow(seed, data, epochs):
 def run(dataset, method, seed, data, models, epochs="auto"):
     if method == "flow":
         new, clusters, majority, times = by_flow(seed, data, epochs)
+    elif method == "vade":
+        new, clusters, majority, times = by_vade(seed, data)
     else:
         new, clusters, majority, times = by_model(dataset, method, seed, data, models, epochs)
     common = {"dataset": dataset, "method": method, "seed": seed}
