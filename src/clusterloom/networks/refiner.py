@@ -64,8 +64,8 @@ class Refiner(nn.Module):
         helps: Whether what it makes is more like real images than what the first decoder makes; of few images it learns
             too little. Otherwise only its latents are of use.
         crowded: See `crowded`.
-        guidance: By how much the network's part of the velocity is exaggerated when images are drawn; 1 is not at all. A
-            network that has not learned all it could says too little.
+        guidance: How many times its own part of the velocity counts when images are drawn. One that has not learned all
+            it could says too little.
         deviations: How large the errors of decoded images are at each pixel, shape (C, H, W).
         rows, columns, channels: Lower triangular factors of the correlations of errors, shape (H, H), (W, W), (C, C),
             where squares are crowded.
