@@ -4,29 +4,32 @@ from collections.abc import Callable
 
 import numpy as np
 
-_REDRAWS = 9
+REDRAWS = 9
+REFINED_REDRAWS = 2  # of images that take long
 
 
 def redrawn(
     clusters: np.ndarray,
     draw: Callable[[np.ndarray], np.ndarray],
     most_likely: Callable[[np.ndarray], np.ndarray],
+    times: int = REDRAWS,
 ) -> np.ndarray:
-    """Latents of new images; those of images that the model would put elsewhere are drawn again, up to nine times.
+    """New images or their latents; those that the model would put elsewhere are drawn again.
 
     Args:
         clusters: Where each image belongs, shape (n,).
-        draw: Latents (m, D) for the images with these numbers (m,); new ones at every call.
-        most_likely: Clusters (m,) of the images that latents (m, D) decode to.
+        draw: Images or latents (m, ...) with these numbers (m,); new ones at every call.
+        most_likely: Clusters (m,) that the model finds for what was drawn (m, ...).
+        times: At most so often again.
 
     Returns:
-        Shape (n, D).
+        Shape (n, ...).
     """
     wrong = np.arange(len(clusters))
-    latents = draw(wrong)
-    for _ in range(_REDRAWS):
-        wrong = wrong[most_likely(latents[wrong]) != clusters[wrong]]
+    drawn = draw(wrong)
+    for _ in range(times):
+        wrong = wrong[most_likely(drawn[wrong]) != clusters[wrong]]
         if len(wrong) == 0:
             break
-        latents[wrong] = draw(wrong)
-    return latents
+        drawn[wrong] = draw(wrong)
+    return drawn

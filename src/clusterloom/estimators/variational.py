@@ -8,7 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from clusterloom.errors import SettingsError
 from clusterloom.estimators.base import ImageClusterer
-from clusterloom.estimators.redraw import redrawn
+from clusterloom.estimators.redraw import REFINED_REDRAWS, redrawn
 from clusterloom.inference import apply_in_batches
 from clusterloom.networks.vae import ClusterVAE
 
@@ -56,8 +56,9 @@ class VariationalClusterer(ImageClusterer):
             spread: Factor on the deviations from the class mean; 0 gives the cluster's mean image. Below 1 it is also
                 one on the noise that images are refined from.
             random_state: Seed; None differs every time.
-            checked: Draw an image again, up to nine times, that the model itself would not put into its cluster: where
-                clusters touch, their normal distributions overlap. False takes the first draw, as the paper does.
+            checked: Draw an image again that the model itself would not put into its cluster: where clusters touch,
+                their distributions overlap. The decoded image is asked up to nine times, the refined one twice. False
+                takes the first draw, as the paper does.
             plain: What the decoder alone makes of the same latents.
 
         Returns:
@@ -80,12 +81,16 @@ class VariationalClusterer(ImageClusterer):
             clusters = np.broadcast_to(np.asarray(cluster), (n_samples,))
             for wrong in clusters[(clusters < 0) | (clusters >= self.n_clusters_)][:1]:
                 raise SettingsError(f"there is no cluster {wrong}; the clusters are 0 to {self.n_clusters_ - 1}")
-        latents = self.sample_latents(clusters, spread, generator, checked)
         if plain or not self.refines:
-            return self.decode(latents)
-        return self._in_training_range(
-            self._refined(latents, refining_noise(self.network_, n_samples, spread, generator))
-        )
+            return self.decode(self.sample_latents(clusters, spread, generator, checked))
+
+        def draw(rows: np.ndarray) -> np.ndarray:
+            latents = self.sample_latents(clusters[rows], spread, generator, checked)
+            return self._refined(latents, refining_noise(self.network_, len(rows), spread, generator))
+
+        if not (checked and spread > 0):
+            return self._in_training_range(draw(np.arange(n_samples)))
+        return self._in_training_range(redrawn(clusters, draw, self._clusters_of, REFINED_REDRAWS))
 
     def _refined(self, latents: np.ndarray, noise: np.ndarray) -> np.ndarray:
         """Sharp images (N, H, W, C) in [0, 1] of latents (N, D), for noise (N, C, H, W)."""
@@ -98,6 +103,11 @@ class VariationalClusterer(ImageClusterer):
             fill=False,
         )
         return images
+
+    def _clusters_of(self, images: np.ndarray) -> np.ndarray:
+        """Clusters (n,) of images (n, H, W, C) in [0, 1]."""
+        (q,) = apply_in_batches(lambda x: (self.network_.assign(x),), images, self.compute())
+        return q.argmax(1)
 
     def sample_latents(
         self, clusters: np.ndarray, spread: float, generator: np.random.Generator, checked: bool = True

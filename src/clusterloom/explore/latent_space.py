@@ -13,7 +13,7 @@ from torch import Tensor
 
 from clusterloom.device import threads_kept
 from clusterloom.errors import DataError
-from clusterloom.estimators.redraw import redrawn
+from clusterloom.estimators.redraw import REFINED_REDRAWS, redrawn
 from clusterloom.estimators.variational import refining_noise
 from clusterloom.explore.requests import OfImage, To
 from clusterloom.explore.session import Session
@@ -106,24 +106,37 @@ def new_images(session: Session, cluster: int, n: int, spread: float, seed: int)
         shares = np.array([part.share for part in parts])
         chosen = generator.choice(len(parts), n, p=shares / shares.sum())
 
-    def draw(rows: np.ndarray) -> np.ndarray:
+    of_model = np.array([part.cluster for part in parts])[chosen]  # the model's cluster of each image
+
+    def draw_latents(rows: np.ndarray) -> np.ndarray:
         latents = np.empty((len(rows), network.latent_dim), np.float32)
         for i in np.unique(chosen[rows]):
             mine = chosen[rows] == i
             latents[mine] = parts[i].draw(model, int(mine.sum()), spread, generator)
         return latents
 
-    def most_likely(latents: np.ndarray) -> np.ndarray:
+    def decodes_to(latents: np.ndarray) -> np.ndarray:
         (q,) = _apply(model, lambda z: (network.assign(network.decode(z.flatten(1))),), _as_images(latents))
         return q.argmax(1)
 
-    if spread == 0:
-        latents = draw(np.arange(n))
-    else:
-        latents = redrawn(np.array([part.cluster for part in parts])[chosen], draw, most_likely)
+    def latents_of(rows: np.ndarray) -> np.ndarray:
+        if spread == 0:
+            return draw_latents(rows)
+        return redrawn(of_model[rows], lambda again: draw_latents(rows[again]), decodes_to)
+
+    def draw(rows: np.ndarray) -> np.ndarray:
+        return _refined(session, latents_of(rows), refining_noise(network, len(rows), spread, generator))
+
+    def clusters_of(images: np.ndarray) -> np.ndarray:
+        (q,) = _apply(model, lambda x: (network.assign(x),), images)
+        return q.argmax(1)
+
+    everything = np.arange(n)
     if not model.refines:
-        return decode(session, latents)
-    return refined(session, latents, refining_noise(network, n, spread, generator))
+        return decode(session, latents_of(everything))
+    if spread == 0:
+        return model.shown(to_uint8(draw(everything)))
+    return model.shown(to_uint8(redrawn(of_model, draw, clusters_of, REFINED_REDRAWS)))
 
 
 def place(session: Session, where: To) -> np.ndarray:
@@ -167,11 +180,14 @@ def walked(session: Session, latents: np.ndarray) -> np.ndarray:
     if not session.model.refines:
         return decode(session, latents)
     noise = refining_noise(session.model.network_, 1, 1.0, np.random.default_rng(0))
-    return refined(session, latents, np.repeat(noise, len(latents), 0))
+    return session.model.shown(to_uint8(_refined(session, latents, np.repeat(noise, len(latents), 0))))
 
 
-def refined(session: Session, latents: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """As `decode`, refined from noise (N, C, H, W), in fewer steps than `generate` takes, for nobody waits here."""
+def _refined(session: Session, latents: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """Images (N, H, W, C) in [0, 1] of latents (N, D), refined from noise (N, C, H, W).
+
+    In fewer steps than `generate` takes, for nobody waits here.
+    """
     network = session.model.network_
 
     def of_batch(z: Tensor) -> tuple[Tensor, ...]:
@@ -179,7 +195,7 @@ def refined(session: Session, latents: np.ndarray, noise: np.ndarray) -> np.ndar
         return (network.refined(z.flatten(1), e, _STEPS).permute(0, 2, 3, 1),)
 
     (images,) = _apply(session.model, of_batch, _as_images(latents))
-    return session.model.shown(to_uint8(images))
+    return images
 
 
 def predictions(model: ImageClusterer, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, float, np.ndarray]:

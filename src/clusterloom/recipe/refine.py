@@ -23,7 +23,7 @@ _LARGEST_BATCH = 64  # steps count for more than images do
 _LEARNING_RATE = 2e-3
 _KERNEL_STEP = 0.8  # of Muon, in learning rates: docs/tried.md, "Sharp new images"
 _POINTS = 10  # latents for each dimension that a Gaussian needs
-_COMPARED = 100  # images on each side, when decoded and refined ones are compared with real ones
+_COMPARED = (50, 100, 400)  # real images and new ones are compared: one of so many, at least, at most
 _GUIDANCES = (1.0, 2.0)  # least and most
 _TRIALS = 5  # of a guidance
 _DIRECTIONS = 16  # in which their patches are compared
@@ -96,9 +96,9 @@ def patch_distance(
 ) -> float:
     """How far images that are made of latents are from real ones in how pixels differ from those around them.
 
-    That is the sliced Wasserstein distance (Rabin and others, 2011) between patches of up to 100 images: the mean over
-    random directions, none of which sees a patch's own brightness. Soft images have few large differences, grainy ones
-    few small ones.
+    That is the sliced Wasserstein distance (Rabin and others, 2011) between patches of up to 400 images and of those
+    that are made of their latents: the mean over random directions, none of which sees a patch's own brightness. Soft
+    images have few large differences, grainy ones few small ones.
 
     Args:
         made: Makes images (B, C, H, W) of latents (B, D) and normal noise (B, C, H, W).
@@ -108,13 +108,11 @@ def patch_distance(
         posteriors: Their posterior means and log-variances, shape (N, 2 D).
         seed: Of the run.
     """
-    rows = np.arange(len(images))[:: -(-len(images) // (2 * _COMPARED))]
-    real, others = rows[::2], rows[1::2]  # of which new ones are made
-    if len(others) == 0:
-        return 0.0
+    one_of, least, most = _COMPARED
+    rows = np.arange(len(images))[:: -(-len(images) // min(max(least, len(images) // one_of), most))]
     height, width, channels = network.image_shape
     numbers = network.latent_dim + channels * height * width
-    noise = numpy_generator(seed, "noise", "compare").standard_normal((len(others), numbers), dtype=np.float32)
+    noise = numpy_generator(seed, "noise", "compare").standard_normal((len(rows), numbers), dtype=np.float32)
 
     directions = torch.randn(_DIRECTIONS, 1, _PATCH, _PATCH, generator=torch_generator(seed, "noise", "directions"))
     directions -= directions.mean((2, 3), keepdim=True)
@@ -132,9 +130,9 @@ def patch_distance(
         posterior, of_latent, of_pixels = beside.tensor_split((2 * network.latent_dim, 3 * network.latent_dim), dim=1)
         return (patches(made(_drawn(posterior, of_latent), of_pixels.reshape(x.shape))),)
 
-    beside = np.hstack([posteriors[others], noise])
-    (of_real,) = apply_in_batches(lambda x: (patches(x),), images[real], run.compute)
-    (of_made,) = apply_in_batches(patches_made, images[others], run.compute, beside=beside)
+    beside = np.hstack([posteriors[rows], noise])
+    (of_real,) = apply_in_batches(lambda x: (patches(x),), images[rows], run.compute)
+    (of_made,) = apply_in_batches(patches_made, images[rows], run.compute, beside=beside)
     pairs = ((of_real[:, d].ravel(), of_made[:, d].ravel()) for d in range(_DIRECTIONS))
     return float(np.mean([wasserstein_distance(*pair) for pair in pairs]))
 
