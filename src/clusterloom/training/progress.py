@@ -28,7 +28,7 @@ class TrainingProgress:
 
     def on_start(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Show how far the run is already."""
-        self._report(f"epoch {len(history) + 1}/{self._epochs}", len(history) * self._n_images)
+        self._report(f"epoch {min(len(history) + 1, self._epochs)}/{self._epochs}", len(history) * self._n_images)
 
     def on_batch(self, epoch: int, images: int, record: Mapping[str, Any]) -> None:
         """Show the epoch so far."""
