@@ -50,6 +50,7 @@ from clusterloom.data import load_images
 from clusterloom.networks.refiner import Refiner, crowded
 from clusterloom.recipe import guided
 from clusterloom.recipe.budget import Epochs, automatic_batch_size, automatic_epochs
+from clusterloom.recipe.consensus import counts_of
 from clusterloom.recipe.refine import FlowObjective
 from clusterloom.training.loop import Trainer
 from clusterloom.training.plan import TrainingPlan
@@ -200,11 +201,15 @@ def fitted(dataset, method, seed, data, models, epochs):
     return model
 
 
+def most_frequent(data, clusters, n_clusters):
+    """The class that most training images of each cluster are of, shape (n_clusters,)."""
+    return counts_of(clusters, data.labels, n_clusters, data.n_classes).argmax(1)
+
+
 def by_model(dataset, method, seed, data, models, epochs):
     """New images of a model, (n, H, W, C) in [0, 1], their clusters, and how long it took."""
     model = fitted(dataset, method, seed, data, models, epochs)
-    counts, found = np.zeros((model.n_clusters_, data.n_classes), int), model.predict(data.train)
-    np.add.at(counts, (found, data.labels), 1)
+    found = model.predict(data.train)
     sizes = model.cluster_sizes_
     n = min(MOST, len(data.held) // 2)
     clusters = np.random.default_rng(seed).choice(len(sizes), n, p=sizes / sizes.sum())
@@ -219,7 +224,8 @@ def by_model(dataset, method, seed, data, models, epochs):
         new[rows] = model.sample(int(rows.sum()), int(k), random_state=seed, plain=method == "decoder")
     seconds = (time.process_time() - started) / n
     times = {name: model.about_.get(name) for name in ("seconds_fit", "seconds_refine")}
-    return new, clusters, counts.argmax(1), times | {"seconds_per_image": round(seconds, 5)}
+    times["seconds_per_image"] = round(seconds, 5)
+    return new, clusters, most_frequent(data, found, model.n_clusters_), times
 
 
 def by_vade(seed, data):
@@ -230,8 +236,6 @@ def by_vade(seed, data):
     model = VaDE(data.n_classes, random_state=seed).fit(unit(data.train).reshape(len(data.train), -1))
     fitted = time.process_time()
     n, found = min(MOST, len(data.held) // 2), model.vade_labels_
-    counts = np.zeros((data.n_classes, data.n_classes), int)
-    np.add.at(counts, (found, data.labels), 1)
     rng = np.random.default_rng(seed)
     clusters = rng.choice(found, n)
     deviations = np.exp(0.5 * model.vade_covariances_)  # they are logarithms
@@ -240,7 +244,8 @@ def by_vade(seed, data):
         made = model.neural_network_trained_.decode(torch.from_numpy(z.astype(np.float32))).clamp(0, 1).numpy()
     seconds = (time.process_time() - fitted) / n
     times = {"seconds_fit": round(fitted - started, 1), "seconds_per_image": round(seconds, 5)}
-    return made.reshape(n, *data.train.shape[1:]), clusters, counts.argmax(1), times
+    majority = most_frequent(data, found, data.n_classes)
+    return made.reshape(n, *data.train.shape[1:]), clusters, majority, times
 
 
 def by_flow(seed, data, epochs):

@@ -11,7 +11,8 @@ from test_recipe_objectives import small_vae
 from clusterloom import GuidedClusterer, load_model
 from clusterloom.networks.refiner import Refiner
 from clusterloom.recipe.budget import Epochs
-from clusterloom.recipe.refine import FlowObjective, _measure, patch_distance
+from clusterloom.recipe.guidance import patch_distance
+from clusterloom.recipe.refine import FlowObjective, _measure
 from clusterloom.training.loop import Trainer
 
 
@@ -167,9 +168,11 @@ def test_guidance_brings_patches_of_new_images_nearer_to_those_of_real_ones(fitt
     posteriors[:, : network.latent_dim] = fitted.transform(images)
     chosen = float(network.refiner.guidance)
 
+    measure = patch_distance(network, run, images, posteriors, 0)
+
     def distance(guidance):
         network.refiner.guidance.fill_(guidance)
-        return patch_distance(network.refined, network, run, images, posteriors, 0)
+        return measure(network.refined)
 
     assert 1 < chosen < 2
     try:
@@ -196,7 +199,7 @@ def test_refined_images_that_the_model_would_put_elsewhere_are_drawn_again(fitte
         return (fitted.predict(fitted.sample(200, clusters, random_state=0)) == clusters).mean()
 
     checked = agree()
-    monkeypatch.setattr("clusterloom.estimators.variational.REFINED_REDRAWS", 0)
+    monkeypatch.setattr("clusterloom.estimators.redraw._REFINED_REDRAWS", 0)
     assert agree() < checked
 
 
@@ -246,9 +249,7 @@ def test_decoded_and_refined_images_are_compared_with_real_ones_by_their_patches
     stripes = torch.from_numpy(images[:1]).permute(0, 3, 1, 2)
     run = SimpleNamespace(compute=GuidedClusterer().compute())
 
-    def distance(made):
-        network = network_that_decodes(grey)
-        return patch_distance(made, network, run, images, np.zeros((40, 4), np.float32), 0)
+    distance = patch_distance(network_that_decodes(grey), run, images, np.zeros((40, 4), np.float32), 0)
 
     decoded = distance(lambda z, noise: grey(z))
     assert distance(lambda z, noise: (0.25 + stripes / 2).expand_as(noise)) == pytest.approx(decoded / 2, rel=0.01)

@@ -8,7 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from clusterloom.errors import SettingsError
 from clusterloom.estimators.base import ImageClusterer
-from clusterloom.estimators.redraw import REFINED_REDRAWS, redrawn
+from clusterloom.estimators.redraw import redrawn, redrawn_refined
 from clusterloom.inference import apply_in_batches
 from clusterloom.networks.vae import ClusterVAE
 
@@ -84,13 +84,15 @@ class VariationalClusterer(ImageClusterer):
         if plain or not self.refines:
             return self.decode(self.sample_latents(clusters, spread, generator, checked))
 
-        def draw(rows: np.ndarray) -> np.ndarray:
-            latents = self.sample_latents(clusters[rows], spread, generator, checked)
-            return self._refined(latents, refining_noise(self.network_, len(rows), spread, generator))
+        def refine(latents: np.ndarray) -> np.ndarray:
+            return self._refined(latents, refining_noise(self.network_, len(latents), spread, generator))
 
-        if not (checked and spread > 0):
-            return self._in_training_range(draw(np.arange(n_samples)))
-        return self._in_training_range(redrawn(clusters, draw, self._clusters_of, REFINED_REDRAWS))
+        if checked and spread > 0:
+            draw = partial(self._drawn, clusters, spread, generator)
+            images = redrawn_refined(clusters, draw, self._most_likely, refine, self._clusters_of)
+        else:
+            images = refine(self.sample_latents(clusters, spread, generator, checked=False))
+        return self._in_training_range(images)
 
     def _refined(self, latents: np.ndarray, noise: np.ndarray) -> np.ndarray:
         """Sharp images (N, H, W, C) in [0, 1] of latents (N, D), for noise (N, C, H, W)."""

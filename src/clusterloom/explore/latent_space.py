@@ -13,7 +13,7 @@ from torch import Tensor
 
 from clusterloom.device import threads_kept
 from clusterloom.errors import DataError
-from clusterloom.estimators.redraw import REFINED_REDRAWS, redrawn
+from clusterloom.estimators.redraw import redrawn, redrawn_refined
 from clusterloom.estimators.variational import refining_noise
 from clusterloom.explore.requests import OfImage, To
 from clusterloom.explore.session import Session
@@ -106,37 +106,32 @@ def new_images(session: Session, cluster: int, n: int, spread: float, seed: int)
         shares = np.array([part.share for part in parts])
         chosen = generator.choice(len(parts), n, p=shares / shares.sum())
 
-    of_model = np.array([part.cluster for part in parts])[chosen]  # the model's cluster of each image
-
-    def draw_latents(rows: np.ndarray) -> np.ndarray:
+    def draw(rows: np.ndarray) -> np.ndarray:
         latents = np.empty((len(rows), network.latent_dim), np.float32)
         for i in np.unique(chosen[rows]):
             mine = chosen[rows] == i
             latents[mine] = parts[i].draw(model, int(mine.sum()), spread, generator)
         return latents
 
-    def decodes_to(latents: np.ndarray) -> np.ndarray:
+    def most_likely(latents: np.ndarray) -> np.ndarray:
         (q,) = _apply(model, lambda z: (network.assign(network.decode(z.flatten(1))),), _as_images(latents))
         return q.argmax(1)
 
-    def latents_of(rows: np.ndarray) -> np.ndarray:
-        if spread == 0:
-            return draw_latents(rows)
-        return redrawn(of_model[rows], lambda again: draw_latents(rows[again]), decodes_to)
+    def refine(latents: np.ndarray) -> np.ndarray:
+        return _refined(session, latents, refining_noise(network, len(latents), spread, generator))
 
-    def draw(rows: np.ndarray) -> np.ndarray:
-        return _refined(session, latents_of(rows), refining_noise(network, len(rows), spread, generator))
-
-    def clusters_of(images: np.ndarray) -> np.ndarray:
+    def shown_in(images: np.ndarray) -> np.ndarray:
         (q,) = _apply(model, lambda x: (network.assign(x),), images)
         return q.argmax(1)
 
-    everything = np.arange(n)
+    of_model = np.array([part.cluster for part in parts])[chosen]  # the model's cluster of each image
     if not model.refines:
-        return decode(session, latents_of(everything))
+        return decode(session, draw(np.arange(n)) if spread == 0 else redrawn(of_model, draw, most_likely))
     if spread == 0:
-        return model.shown(to_uint8(draw(everything)))
-    return model.shown(to_uint8(redrawn(of_model, draw, clusters_of, REFINED_REDRAWS)))
+        images = refine(draw(np.arange(n)))
+    else:
+        images = redrawn_refined(of_model, draw, most_likely, refine, shown_in)
+    return model.shown(to_uint8(images))
 
 
 def place(session: Session, where: To) -> np.ndarray:

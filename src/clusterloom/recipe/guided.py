@@ -11,7 +11,8 @@
 5. Second fit: the model goes on with those.
 6. Confidence and classes (`confidence`): the last layer learns to doubt what guides and ties place elsewhere
    (`support`), probabilities become as sure as they may be, and class means and covariances those of the latents.
-7. Refine (`refine`): a second decoder learns to make sharp images of what the first one decodes.
+7. Refine (`refine`): a second decoder learns to make sharp images of what the first one decodes, and how far these go
+   beyond what it says (`guidance`).
 
 What each part is worth is written down in docs/guided.md.
 """

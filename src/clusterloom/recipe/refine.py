@@ -1,34 +1,25 @@
 """Stage 7, refine: a second decoder learns what the first one's images lack. Clusters are settled by then."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from scipy.optimize import minimize_scalar
-from scipy.stats import wasserstein_distance
 from torch import Tensor, nn
 
 from clusterloom.inference import apply_in_batches
 from clusterloom.networks.refiner import COMPONENTS, LatentMixtures, Refiner
 from clusterloom.networks.step import StepOutput
-from clusterloom.networks.vae import ClusterVAE
+from clusterloom.networks.vae import ClusterVAE, Posterior
+from clusterloom.recipe.guidance import choose_guidance
 from clusterloom.recipe.mixture import fit_mixtures, kmeans_labels, mixture_of
 from clusterloom.training.plan import TrainingPlan
-from clusterloom.training.randomness import fresh_weights, numpy_generator, seed_for, torch_generator
+from clusterloom.training.randomness import fresh_weights, numpy_generator, seed_for
 from clusterloom.training.run import Run
 
 _LARGEST_BATCH = 64  # steps count for more than images do
 _LEARNING_RATE = 2e-3
 _KERNEL_STEP = 0.8  # of Muon, in learning rates: docs/tried.md, "Sharp new images"
 _POINTS = 10  # latents for each dimension that a Gaussian needs
-_COMPARED = (50, 100, 400)  # real images and new ones are compared: one of so many, at least, at most
-_GUIDANCES = (1.0, 2.0)  # least and most
-_TRIALS = 5  # of a guidance
-_DIRECTIONS = 16  # in which their patches are compared
-_PATCH = 5  # pixels
-_PLACES = 16  # of patches along a side, at most
 _SAMPLE = 10_000  # images that say how decoded ones differ from real ones, at most
 _LEAST_SAMPLE = 400
 _SAMPLE_NUMBERS = 2**25  # pixels and channels of these images, which are in memory at once
@@ -70,71 +61,9 @@ def refine(
     batch_size = min(plan.batch_size, _LARGEST_BATCH)
     plan = replace(plan, batch_size=batch_size, learning_rate=_LEARNING_RATE, kernel_step=_KERNEL_STEP)
     run.train(objective, plan, images, "refine", posteriors)
-    refiner.helps.fill_(True)
-
-    def distance(made: Callable[[Tensor, Tensor], Tensor]) -> float:
-        return patch_distance(made, network, run, images, posteriors, plan.seed)
-
-    def guided(guidance: float) -> float:
-        refiner.guidance.fill_(guidance)
-        return distance(network.refined)
-
-    best = minimize_scalar(guided, bounds=_GUIDANCES, method="bounded", options={"maxiter": _TRIALS})
-    refiner.guidance.fill_(best.x)
-    refiner.helps.fill_(best.fun <= distance(lambda z, noise: network.decode(z)))
+    choose_guidance(network, refiner, run, images, posteriors, plan.seed)
     if not refiner.helps:
         run.note("refine: it has learned too little from these images, and new ones stay soft")
-
-
-def patch_distance(
-    made: Callable[[Tensor, Tensor], Tensor],
-    network: ClusterVAE,
-    run: Run,
-    images: np.ndarray,
-    posteriors: np.ndarray,
-    seed: int,
-) -> float:
-    """How far images that are made of latents are from real ones in how pixels differ from those around them.
-
-    That is the sliced Wasserstein distance (Rabin and others, 2011) between patches of up to 400 images and of those
-    that are made of their latents: the mean over random directions, none of which sees a patch's own brightness. Soft
-    images have few large differences, grainy ones few small ones.
-
-    Args:
-        made: Makes images (B, C, H, W) of latents (B, D) and normal noise (B, C, H, W).
-        network: Its image shape and latent dimensions count.
-        run: Knows the device.
-        images: Shape (N, H, W, C).
-        posteriors: Their posterior means and log-variances, shape (N, 2 D).
-        seed: Of the run.
-    """
-    one_of, least, most = _COMPARED
-    rows = np.arange(len(images))[:: -(-len(images) // min(max(least, len(images) // one_of), most))]
-    height, width, channels = network.image_shape
-    numbers = network.latent_dim + channels * height * width
-    noise = numpy_generator(seed, "noise", "compare").standard_normal((len(rows), numbers), dtype=np.float32)
-
-    directions = torch.randn(_DIRECTIONS, 1, _PATCH, _PATCH, generator=torch_generator(seed, "noise", "directions"))
-    directions -= directions.mean((2, 3), keepdim=True)
-    directions /= directions.square().sum((2, 3), keepdim=True).sqrt()
-    directions = directions.to(run.compute.device)
-
-    def patches(x: Tensor) -> Tensor:
-        """Patches of images (B, C, H, W) along each direction, shape (B, directions, places and channels)."""
-        step = -(-max(height, width) // _PLACES)
-        padded = F.pad(x, (_PATCH // 2,) * 4, mode="replicate")
-        along = F.conv2d(padded.flatten(0, 1)[:, None], directions, stride=step)  # (B C, directions, h, w)
-        return along.view(len(x), channels, _DIRECTIONS, -1).transpose(1, 2).flatten(2)
-
-    def patches_made(x: Tensor, beside: Tensor) -> tuple[Tensor]:
-        posterior, of_latent, of_pixels = beside.tensor_split((2 * network.latent_dim, 3 * network.latent_dim), dim=1)
-        return (patches(made(_drawn(posterior, of_latent), of_pixels.reshape(x.shape))),)
-
-    beside = np.hstack([posteriors[rows], noise])
-    (of_real,) = apply_in_batches(lambda x: (patches(x),), images[rows], run.compute)
-    (of_made,) = apply_in_batches(patches_made, images[rows], run.compute, beside=beside)
-    pairs = ((of_real[:, d].ravel(), of_made[:, d].ravel()) for d in range(_DIRECTIONS))
-    return float(np.mean([wasserstein_distance(*pair) for pair in pairs]))
 
 
 class FlowObjective(nn.Module):
@@ -163,7 +92,7 @@ class FlowObjective(nn.Module):
     def forward(self, x: Tensor, noise: Tensor, posteriors: Tensor) -> StepOutput:
         """Loss terms of images (B, C, H, W), whose posteriors are means and log-variances (B, 2 D)."""
         time, of_pixels = noise[:, 0], noise[:, 1 + self._latent_dim :]
-        z = _drawn(posteriors, noise[:, 1 : 1 + self._latent_dim])
+        z = Posterior(*posteriors.chunk(2, 1)).sample(noise[:, 1 : 1 + self._latent_dim])
         with torch.no_grad():
             decoded = self._decode(z)
         start = decoded + self.refiner.noise(of_pixels.reshape(x.shape))
@@ -205,7 +134,7 @@ def fit_latents(
             if n < 2:
                 continue
             noise = torch.from_numpy(generator.standard_normal((len(of_cluster), dim), dtype=np.float32))
-            points = _drawn(of_cluster, noise).numpy()
+            points = Posterior(*of_cluster.chunk(2, 1)).sample(noise).numpy()
             start = mixture_of(
                 points, np.eye(n)[kmeans_labels(points, n, seed_for(seed, "mixtures", "refine", k) % 2**31)]
             )
@@ -226,7 +155,7 @@ def _measure(
     most = min(_SAMPLE, max(_LEAST_SAMPLE, _SAMPLE_NUMBERS // refiner.deviations.numel()))
     rows = np.arange(len(images))[:: -(-len(images) // most)]
     noise = numpy_generator(seed, "noise", "refine").standard_normal((len(rows), network.latent_dim), dtype=np.float32)
-    latents = _drawn(torch.from_numpy(posteriors[rows]), torch.from_numpy(noise)).numpy()
+    latents = Posterior(*torch.from_numpy(posteriors[rows]).chunk(2, 1)).sample(torch.from_numpy(noise)).numpy()
     found = apply_in_batches(lambda x, z: (x - network.decode(z),), images[rows], run.compute, beside=latents)
     errors = torch.from_numpy(found[0])
     of_pixels = errors.square().mean(0)
@@ -251,9 +180,3 @@ def _factor(products: Tensor) -> Tensor:
     correlations = precise / torch.outer(length, length)
     correlations.fill_diagonal_(1)
     return torch.linalg.cholesky((1 - _WHITE) * correlations + _WHITE * torch.eye(len(precise)))
-
-
-def _drawn(posteriors: Tensor, noise: Tensor) -> Tensor:
-    """Latents (B, D) of posteriors (B, 2 D) for standard normal noise (B, D)."""
-    mu, log_var = posteriors.chunk(2, 1)
-    return mu + (0.5 * log_var).exp() * noise
