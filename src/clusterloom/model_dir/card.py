@@ -142,13 +142,14 @@ def _refine_sections(contents: ModelContents) -> list[str]:
             "New images are soft, as the decoder makes them: the second one has learned too little from these images.",
         ]
     guidance = contents.tensors["network.refiner.guidance"].item()
-    losses = [f"{record['loss']:,.1f}" for record in contents.history if record.get("stage") == "refine"]
+    losses = [record["loss"] for record in contents.history if record.get("stage") == "refine"]
+    lost = f", its loss from {losses[0]:,.2f} to {losses[-1]:,.2f}" if losses else ""  # none where it diverged at once
     return [
         "## New images",
         "The pictures beside this card, `generate` and `sample` show what the second decoder makes of the first one's "
         "images. `generate --plain` shows those of the first. Reconstructions and scores are the first one's alone. "
-        f"Loss of the second decoder, by epoch: {', '.join(losses)}. Its part is exaggerated {guidance:.2f} times "
-        "(guidance), as far as brings patches of new images nearest to those of real ones.",
+        f"The second decoder had {len(losses)} epochs{lost}. Its part is exaggerated {guidance:.2f} times (guidance), "
+        "as far as brings patches of new images nearest to those of real ones.",
     ]
 
 
