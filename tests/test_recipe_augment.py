@@ -19,6 +19,7 @@ from clusterloom.recipe.augment import (
     choose_views,
     random_views,
     recolouring,
+    shaded_share,
     stretched,
     symmetric_shares,
     two_views,
@@ -215,7 +216,8 @@ def test_views_are_a_function_of_their_numbers():
 def test_the_images_alone_decide_on_views():
     rng = np.random.default_rng(0)
     rows, columns = np.mgrid[:16, :16] - 7.5
-    discs = np.stack([255 * (rows**2 + columns**2 < r**2) for r in rng.uniform(2, 7, 60)]).astype(np.uint8)[..., None]
+    balls = np.stack([255 * (1 - (rows**2 + columns**2) / r**2).clip(0) for r in rng.uniform(4, 9, 60)])
+    discs = balls.astype(np.uint8)[..., None]  # which are brightest in the middle
     assert set(symmetric_shares(discs).values()) == {1.0}
     views = choose_views(discs)
     assert views.mirror_horizontally
@@ -228,6 +230,19 @@ def test_the_images_alone_decide_on_views():
     assert (shares["mirror_horizontally"], shares["mirror_vertically"]) == (0.0, 1.0)
     assert choose_views(half) == SIGNS
     assert choose_views(digits()[..., None]) == SIGNS
+
+
+def test_symmetric_letters_stay_signs():
+    """Ink on paper has no shades, and half of an H or an O is another letter."""
+    rows, columns = np.abs(np.mgrid[:24, :24] - 11.5)
+    letters = [(columns > 7) & (rows < 9) | (columns < 9) & (rows < width) for width in np.linspace(1, 3, 30)]  # H
+    letters += [(np.hypot(rows, columns) < r) & (np.hypot(rows, columns) > r - 3) for r in np.linspace(7, 11, 30)]  # O
+    images = 255 * np.stack(letters)[..., None].astype(np.uint8)
+    assert symmetric_shares(images)["mirror_horizontally"] == 1
+    assert shaded_share(images) == 0
+    assert choose_views(images) == SIGNS
+    lit = images * np.linspace(0.2, 1, 24)[:, None, None]  # from below
+    assert choose_views(lit.astype(np.uint8)).mirror_horizontally
 
 
 def test_mirror_images_of_other_kinds_are_no_symmetry():

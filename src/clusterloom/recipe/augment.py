@@ -18,7 +18,9 @@ from clusterloom.training.randomness import numpy_generator
 _SYMMETRIC_SHARE = 1 / 3
 _NEIGHBOURS = 10  # an image's like: itself and so many nearest images
 _NEAR = 1.1  # "among them" is no farther from one of them than so many times the distance to the nearest image
-_SYMMETRY_IMAGES = 2000
+_SHADES = (0.2, 0.8)  # stretched brightness of pixels that are neither dark nor bright
+_SHADED_SHARE = 0.12  # of the pixels, from which on images have shades, as lit things have
+_SAMPLE = 2000  # images that are looked at
 
 
 @dataclass(frozen=True)
@@ -106,9 +108,7 @@ def symmetric_shares(images: np.ndarray, seed: int = 0) -> dict[str, float]:
     Returns:
         Shares from 0 to 1 by name: "mirror_horizontally", "mirror_vertically", and for square images "quarter_turns".
     """
-    rows = np.sort(numpy_generator(seed, "sample", "views").permutation(len(images))[:_SYMMETRY_IMAGES])
-    unit = torch.from_numpy(np.ascontiguousarray(images[rows])).float() / (255 if images.dtype == np.uint8 else 1)
-    x = stretched(unit.permute(0, 3, 1, 2))[:, 0]
+    x = _stretched_sample(images, seed)
     changed = {"mirror_horizontally": x.flip(2), "mirror_vertically": x.flip(1)}
     if x.shape[1] == x.shape[2]:
         changed["quarter_turns"] = x.rot90(1, (1, 2))
@@ -126,12 +126,34 @@ def symmetric_shares(images: np.ndarray, seed: int = 0) -> dict[str, float]:
     return shares
 
 
+def shaded_share(images: np.ndarray, seed: int = 0) -> float:
+    """How many pixels are neither dark nor bright, which few are where ink is on paper.
+
+    Args:
+        images: As in `symmetric_shares`.
+        seed: Of the sample.
+
+    Returns:
+        Share of the pixels, from 0 to 1.
+    """
+    x = _stretched_sample(images, seed)
+    darkest, brightest = _SHADES
+    return float(((x > darkest) & (x < brightest)).float().mean())
+
+
+def _stretched_sample(images: np.ndarray, seed: int) -> Tensor:
+    """Stretched brightness of some images, shape (M, H, W)."""
+    rows = np.sort(numpy_generator(seed, "sample", "views").permutation(len(images))[:_SAMPLE])
+    unit = torch.from_numpy(np.ascontiguousarray(images[rows])).float() / (255 if images.dtype == np.uint8 else 1)
+    return stretched(unit.permute(0, 3, 1, 2))[:, 0]
+
+
 def choose_views(images: np.ndarray, seed: int = 0) -> ViewSettings:
     """Which views are fair for a set of images, decided from the images alone.
 
-    Where mirroring left and right leaves at least a third of the images among their like (`symmetric_shares`), they are
-    pictures of things: `THINGS`, with every symmetry that passes the same test. Otherwise they are `SIGNS`, whose
-    handedness and every stroke count.
+    Where mirroring left and right leaves at least a third of the images among their like (`symmetric_shares`), and the
+    images have shades (`shaded_share`), they are pictures of things: `THINGS`, with every symmetry that passes the same
+    test. Otherwise they are `SIGNS`, whose handedness and every stroke count; of an alphabet half may be symmetric.
 
     Args:
         images: Shape (N, H, W, C).
@@ -144,7 +166,9 @@ def choose_views(images: np.ndarray, seed: int = 0) -> ViewSettings:
     """
     shares = symmetric_shares(images, seed)
     fair = {name: share >= _SYMMETRIC_SHARE for name, share in shares.items()}
-    return ViewSettings(**{**vars(THINGS), **fair}) if fair["mirror_horizontally"] else SIGNS
+    if not fair["mirror_horizontally"] or shaded_share(images, seed) < _SHADED_SHARE:
+        return SIGNS
+    return ViewSettings(**{**vars(THINGS), **fair})
 
 
 def recolouring(views: ViewSettings) -> ViewSettings:
