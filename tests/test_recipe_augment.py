@@ -19,16 +19,20 @@ from clusterloom.recipe.augment import (
     choose_views,
     random_views,
     recolouring,
-    shaded_share,
-    stretched,
     symmetric_shares,
     two_views,
     widened,
 )
+from clusterloom.recipe.brightness import from_background, shaded_share, stretched
 
 
 def numbers(n, seed=0):
     return torch.randn(n, 11, generator=torch.Generator().manual_seed(seed))
+
+
+def grey(images):
+    """Brightness (N, H, W) of images (N, H, W, 1) of dark to white."""
+    return torch.from_numpy(images[..., 0] / 255)
 
 
 def test_views_that_do_not_stray_are_the_image():
@@ -157,32 +161,22 @@ def test_the_choice_of_views_sees_no_colour():
     assert not choose_views(coloured).changes_colour
 
 
-def test_stretched_brightness_is_the_largest_channel_from_dark_to_bright():
-    ramp = torch.linspace(0.3, 0.5, 100).view(1, 1, 10, 10)
-    x = torch.cat([0.2 * ramp, ramp, 0.7 * ramp], 1)
-    seen = stretched(x)
-    assert seen.shape == x.shape
-    assert torch.equal(seen[:, 0], seen[:, 1])
-    order = seen[0, 0].flatten()
-    assert order[:3].tolist() == [0, 0, 0]  # the second percentile is the third pixel
-    assert order[-3:].tolist() == [1, 1, 1]
-    torch.testing.assert_close(order[2:98], torch.linspace(0, 1, 96), atol=1e-5, rtol=0)
-
-
-def test_stretched_brightness_knows_no_light_and_keeps_noise_small():
-    x = torch.rand(5, 3, 9, 7)
-    torch.testing.assert_close(stretched(0.3 * x + 0.4), stretched(x), atol=1e-5, rtol=0)
-    torch.testing.assert_close(stretched(x[:, [2, 0, 1]]), stretched(x))
-    assert stretched(torch.full((2, 1, 4, 4), 0.7)).abs().max() == 0
-    noise = 0.5 + 0.003 * torch.rand(1, 1, 8, 8)
-    assert stretched(noise).max() <= 0.11  # of a range of 0.03, which is the least
-
-
 def test_colourless_views_are_views_of_stretched_brightness():
     x, drawn = torch.rand(6, 3, 8, 8), numbers(6)
     seen = random_views(x, drawn, replace(SIGNS, colourless=True))
     torch.testing.assert_close(seen, random_views(stretched(x), drawn, SIGNS))
     assert torch.equal(seen[:, 0], seen[:, 2])
+    seen = random_views(x, drawn, replace(SIGNS, colourless=True, any_background=True))
+    torch.testing.assert_close(seen, random_views(from_background(x), drawn, SIGNS))
+
+
+def test_signs_in_any_colour_on_any_background_are_told_from_it():
+    rng = np.random.default_rng(0)
+    ink, paper = rng.integers(0, 256, (2, 300, 1, 1, 3))
+    shape = np.pad(digits(300), ((0, 0), (2, 2), (2, 2)))[..., None] / 255
+    images = np.rint(paper + (ink - paper) * shape).astype(np.uint8)
+    assert choose_views(images) == replace(SIGNS, any_background=True)
+    assert not choose_views((255 * shape).astype(np.uint8)).any_background
 
 
 def test_places_beyond_the_edge_are_moved_onto_it_where_borders_are_unknown():
@@ -218,7 +212,7 @@ def test_the_images_alone_decide_on_views():
     rows, columns = np.mgrid[:16, :16] - 7.5
     balls = np.stack([255 * (1 - (rows**2 + columns**2) / r**2).clip(0) for r in rng.uniform(4, 9, 60)])
     discs = balls.astype(np.uint8)[..., None]  # which are brightest in the middle
-    assert set(symmetric_shares(discs).values()) == {1.0}
+    assert set(symmetric_shares(grey(discs)).values()) == {1.0}
     views = choose_views(discs)
     assert views.mirror_horizontally
     assert views.mirror_vertically
@@ -226,7 +220,7 @@ def test_the_images_alone_decide_on_views():
     assert views.window_area == THINGS.window_area
     half = discs.copy()
     half[:, :, :8] = 0  # right halves: up and down may be swapped, left and right may not
-    shares = symmetric_shares(half)
+    shares = symmetric_shares(grey(half))
     assert (shares["mirror_horizontally"], shares["mirror_vertically"]) == (0.0, 1.0)
     assert choose_views(half) == SIGNS
     assert choose_views(digits()[..., None]) == SIGNS
@@ -238,15 +232,15 @@ def test_symmetric_letters_stay_signs():
     letters = [(columns > 7) & (rows < 9) | (columns < 9) & (rows < width) for width in np.linspace(1, 3, 30)]  # H
     letters += [(np.hypot(rows, columns) < r) & (np.hypot(rows, columns) > r - 3) for r in np.linspace(7, 11, 30)]  # O
     images = 255 * np.stack(letters)[..., None].astype(np.uint8)
-    assert symmetric_shares(images)["mirror_horizontally"] == 1
-    assert shaded_share(images) == 0
+    assert symmetric_shares(grey(images))["mirror_horizontally"] == 1
+    assert shaded_share(grey(images)) == 0
     assert choose_views(images) == SIGNS
     lit = images * np.linspace(0.2, 1, 24)[:, None, None]  # from below
     assert choose_views(lit.astype(np.uint8)).mirror_horizontally
 
 
 def test_mirror_images_of_other_kinds_are_no_symmetry():
-    assert max(symmetric_shares(quarters()[0]).values()) == 0
+    assert max(symmetric_shares(grey(quarters()[0])).values()) == 0
     assert choose_views(np.zeros((2, 8, 10, 1), np.uint8)) == SIGNS
 
 

@@ -12,15 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clusterloom.recipe.brightness import any_background, from_background, shaded_share, stretched
 from clusterloom.training.randomness import numpy_generator
 
 # Share of images that stay among their like when mirrored (or turned) from which on that is a fair view.
 _SYMMETRIC_SHARE = 1 / 3
 _NEIGHBOURS = 10  # an image's like: itself and so many nearest images
 _NEAR = 1.1  # "among them" is no farther from one of them than so many times the distance to the nearest image
-_SHADES = (0.2, 0.8)  # stretched brightness of pixels that are neither dark nor bright
-_SHADED_SHARE = 0.12  # of the pixels, from which on images have shades, as lit things have
 _SAMPLE = 2000  # images that are looked at
+_SHADED_SHARE = 0.12  # of the pixels, from which on images have shades, as lit things have
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,9 @@ class ViewSettings:
         gamma: Largest logarithm of the exponent on pixels.
         hue_degrees: Largest turn of the colours around the grey axis (of YIQ), for images of three channels.
         saturation: Largest relative change of the colours' distance from grey.
-        colourless: Views show the brightness alone, stretched over its whole range (`stretched`).
+        colourless: Views show the brightness alone.
+        any_background: Brightness is how far colours are from the background's (`from_background`), not how bright they
+            are (`stretched`).
     """
 
     rotation_degrees: float = 0.0
@@ -57,6 +59,11 @@ class ViewSettings:
     hue_degrees: float = 0.0
     saturation: float = 0.0
     colourless: bool = False
+    any_background: bool = False
+
+    def shown(self, x: Tensor) -> Tensor:
+        """What images (B, C, H, W) show whatever their light and colour, the same shape."""
+        return from_background(x) if self.any_background else stretched(x)
 
     @property
     def numbers(self) -> int:
@@ -75,40 +82,21 @@ SIGNS = ViewSettings(rotation_degrees=15, shear=0.15, aspect=0.18, window_area=(
 THINGS = ViewSettings(aspect=math.log(4 / 3), window_area=(0.4, 1.0), brightness=0.4, gamma=0.4)
 # Where colours do not tell the kinds apart, a model that has learned the kinds is shown them in all colours.
 _HUE_DEGREES, _SATURATION = 180.0, 1.0
-_DARK, _BRIGHT = 0.02, 0.98  # shares of the pixels that become black and white when brightness is stretched
-_LEAST_RANGE = 0.03  # of brightness; less is noise
 
 
-def stretched(x: Tensor) -> Tensor:
-    """What images show whatever their light and colour: the largest channel, from its darkest to its brightest pixels.
+def symmetric_shares(x: Tensor) -> dict[str, float]:
+    """How many images stay among their like when mirrored or turned.
 
-    Args:
-        x: Shape (B, C, H, W), values in [0, 1].
-
-    Returns:
-        The same shape, all channels alike: 0 is the second percentile of an image, 1 the 98th.
-    """
-    brightness = x.amax(1, keepdim=True)
-    ordered = brightness.flatten(1).sort(1).values
-    low, high = (ordered[:, round(share * (ordered.shape[1] - 1)), None, None, None] for share in (_DARK, _BRIGHT))
-    return ((brightness - low) / (high - low).clamp(min=_LEAST_RANGE)).clamp(0, 1).expand_as(x)
-
-
-def symmetric_shares(images: np.ndarray, seed: int = 0) -> dict[str, float]:
-    """How many images stay among their like when mirrored or turned, whatever their light and colour.
-
-    An image counts when the changed image is no more than a tenth farther (Euclidean, on `stretched` pixels) from the
-    image itself, or from one of its ten nearest images, than the nearest of those is. To be near any image would not
-    do: a mirrored image may well look like another kind of image.
+    An image counts when the changed image is no more than a tenth farther (Euclidean) from the image itself, or from
+    one of its ten nearest images, than the nearest of those is. To be near any image would not do: a mirrored image may
+    well look like another kind of image.
 
     Args:
-        images: uint8 or float, shape (N, H, W, C). Beyond 2,000 images a sample is looked at.
-        seed: Of the sample.
+        x: Brightness of all images, shape (N, H, W).
 
     Returns:
         Shares from 0 to 1 by name: "mirror_horizontally", "mirror_vertically", and for square images "quarter_turns".
     """
-    x = _stretched_sample(images, seed)
     changed = {"mirror_horizontally": x.flip(2), "mirror_vertically": x.flip(1)}
     if x.shape[1] == x.shape[2]:
         changed["quarter_turns"] = x.rot90(1, (1, 2))
@@ -126,28 +114,6 @@ def symmetric_shares(images: np.ndarray, seed: int = 0) -> dict[str, float]:
     return shares
 
 
-def shaded_share(images: np.ndarray, seed: int = 0) -> float:
-    """How many pixels are neither dark nor bright, which few are where ink is on paper.
-
-    Args:
-        images: As in `symmetric_shares`.
-        seed: Of the sample.
-
-    Returns:
-        Share of the pixels, from 0 to 1.
-    """
-    x = _stretched_sample(images, seed)
-    darkest, brightest = _SHADES
-    return float(((x > darkest) & (x < brightest)).float().mean())
-
-
-def _stretched_sample(images: np.ndarray, seed: int) -> Tensor:
-    """Stretched brightness of some images, shape (M, H, W)."""
-    rows = np.sort(numpy_generator(seed, "sample", "views").permutation(len(images))[:_SAMPLE])
-    unit = torch.from_numpy(np.ascontiguousarray(images[rows])).float() / (255 if images.dtype == np.uint8 else 1)
-    return stretched(unit.permute(0, 3, 1, 2))[:, 0]
-
-
 def choose_views(images: np.ndarray, seed: int = 0) -> ViewSettings:
     """Which views are fair for a set of images, decided from the images alone.
 
@@ -156,19 +122,23 @@ def choose_views(images: np.ndarray, seed: int = 0) -> ViewSettings:
     test. Otherwise they are `SIGNS`, whose handedness and every stroke count; of an alphabet half may be symmetric.
 
     Args:
-        images: Shape (N, H, W, C).
-        seed: Of the sample that is looked at.
+        images: uint8 or float, shape (N, H, W, C). Beyond 2,000 images a sample is looked at.
+        seed: Of the sample.
 
     Example:
         >>> from sklearn.datasets import load_digits
         >>> choose_views(load_digits().images[..., None] / 16) == SIGNS
         True
     """
-    shares = symmetric_shares(images, seed)
-    fair = {name: share >= _SYMMETRIC_SHARE for name, share in shares.items()}
-    if not fair["mirror_horizontally"] or shaded_share(images, seed) < _SHADED_SHARE:
-        return SIGNS
-    return ViewSettings(**{**vars(THINGS), **fair})
+    rows = np.sort(numpy_generator(seed, "sample", "views").permutation(len(images))[:_SAMPLE])
+    unit = torch.from_numpy(np.ascontiguousarray(images[rows])).float() / (255 if images.dtype == np.uint8 else 1)
+    x = unit.permute(0, 3, 1, 2)
+    views = replace(SIGNS, any_background=any_background(x))
+    brightness = views.shown(x)[:, 0]
+    fair = {name: share >= _SYMMETRIC_SHARE for name, share in symmetric_shares(brightness).items()}
+    if fair["mirror_horizontally"] and shaded_share(brightness) >= _SHADED_SHARE:
+        views = ViewSettings(**{**vars(THINGS), "any_background": views.any_background, **fair})
+    return views
 
 
 def recolouring(views: ViewSettings) -> ViewSettings:
@@ -219,7 +189,7 @@ def random_views(x: Tensor, numbers: Tensor, settings: ViewSettings) -> Tensor:
 
 def _views(x: Tensor, numbers: Tensor, settings: ViewSettings) -> Tensor:
     if settings.colourless:
-        x = stretched(x)
+        x = settings.shown(x)
     # Uniform on (-1, 1), one column per choice.
     uniform = torch.erf(numbers / math.sqrt(2))
     turn, shear, aspect, area, across, down, left_right, up_down, quarter, light, curve = uniform[:, :11].unbind(1)

@@ -95,7 +95,7 @@ def train_guided(
     frozen = frozen_features(network.backbone, run, known, seed)  # (M, E), no columns without a backbone
 
     # 1. Represent. Where there is a texture, images show the same at every place.
-    plain = run.cached("spaces", lambda: plain_spaces(sample, seed))
+    plain = run.cached("spaces", lambda: plain_spaces(sample, seed, views.shown))
     of_light = replace(views, colourless=colours != "use")
     of_stage = replace(plan, epochs=epochs.represent)
     representation = represent(network, run, images, of_stage, of_light, anywhere=TEXTURE in plain)

@@ -12,7 +12,7 @@ from clusterloom import losses
 from clusterloom.networks.precision import in_float32
 from clusterloom.networks.step import StepOutput
 from clusterloom.networks.vae import ClusterVAE
-from clusterloom.recipe.augment import ViewSettings, are_signs, stretched, two_views
+from clusterloom.recipe.augment import ViewSettings, are_signs, two_views
 from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.randomness import fresh_weights
 from clusterloom.training.run import Run
@@ -104,7 +104,7 @@ class Representation(nn.Module):
         The contrastive "projection", of unit length since the loss compares directions, the "hidden" layer below it
         and, where a reconstruction was asked for, which is for signs, the "latent" means.
         """
-        hidden = self.hidden(stretched(x) if self.views.colourless else x)
+        hidden = self.hidden(self.views.shown(x) if self.views.colourless else x)
         spaces = {"projection": nn.functional.normalize(self._projected(hidden), dim=1), "hidden": hidden.float()}
         return spaces | ({"latent": self.vae.posterior_of(hidden).mu} if self.reconstruct else {})
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor
 
-from clusterloom.recipe.augment import stretched
+from clusterloom.recipe.brightness import stretched
 from clusterloom.recipe.contours import DIRECTIONS, oriented_gradients
 from clusterloom.recipe.neighbours import principal_components
 from clusterloom.training.randomness import numpy_generator, seed_for
@@ -27,40 +28,48 @@ _PATCHES = 60_000  # that textons are made of
 _PATCHED_IMAGES = 1000  # at most, that these are taken from
 _LEAST_VARIANCE = 1e-6  # of brightness from 0 to 1; less is rounding
 _EVEN_IMAGES = 10_000  # that are looked at
-_EVEN = 0.5  # smallest variance of a place over the largest: above, images look alike everywhere
+_EVEN_PLACES = 8  # along each side, which are compared
+_EVEN_BRIGHTNESS, _EVEN_EDGES = 0.5, 0.3  # of the least place over the most; above both, all places are alike
 
 
-def plain_spaces(images: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+Brightness: TypeAlias = Callable[[Tensor], Tensor]
+
+
+def plain_spaces(images: np.ndarray, seed: int, brightness: Brightness = stretched) -> dict[str, np.ndarray]:
     """The spaces that a set of images has, by name.
 
     Args:
         images: uint8 or floats from 0 to 1, shape (N, H, W, C).
         seed: Of textons.
+        brightness: What images (B, C, H, W) show whatever their light and colour, the same shape.
 
     Returns:
         Points of shape (N, D), float32: "brightness", for images of several channels "colours" and "pixels", for images
         that are filled evenly by something "texture", since all their places are alike, and for others "contours".
     """
-    spaces = {"brightness": _components(_of_all(images, lambda x: _small(stretched(x)[:, :1])))}
+    spaces = {"brightness": _components(_of_all(images, lambda x: _small(brightness(x)[:, :1])))}
     if images.shape[3] > 1:
         spaces["colours"] = _of_all(images, lambda x: torch.cat([x.mean((2, 3)), x.std((2, 3), correction=0)], 1))
         spaces["pixels"] = _components(_of_all(images, lambda x: F.adaptive_avg_pool2d(x, 8).flatten(1)))
     if filled_evenly(images):
         spaces[TEXTURE] = texture_space(images, seed)
     else:
-        spaces[CONTOURS] = contour_space(images)
+        spaces[CONTOURS] = contour_space(images, brightness)
     return spaces
 
 
-def contour_space(images: np.ndarray) -> np.ndarray:
-    """The first 30 principal components of `oriented_gradients` of the stretched brightness, shape (N, D)."""
+def contour_space(images: np.ndarray, brightness: Brightness) -> np.ndarray:
+    """The first 30 principal components of `oriented_gradients` of the brightness, shape (N, D)."""
     numbers = 2 * DIRECTIONS * math.prod(min(side, _CONTOURED_SIDE) for side in images.shape[1:3])
-    points = _of_all(images, lambda x: oriented_gradients(_reduced(stretched(x)[:, :1], _CONTOURED_SIDE)), numbers)
+    points = _of_all(images, lambda x: oriented_gradients(_reduced(brightness(x)[:, :1], _CONTOURED_SIDE)), numbers)
     return _components(points, _OF_CONTOURS)
 
 
 def filled_evenly(images: np.ndarray) -> bool:
-    """Whether brightness varies as much at every place of the images, as in textures and cut-outs of large pictures.
+    """Whether all places of the images are alike, as in textures and cut-outs of large pictures.
+
+    At each of them brightness varies as much from image to image, and as much from pixel to pixel. The first alone is
+    also true of signs on paper of any brightness.
 
     Args:
         images: uint8 or float, shape (N, H, W, C). Of more than 10,000 images, evenly spread ones are looked at.
@@ -68,8 +77,26 @@ def filled_evenly(images: np.ndarray) -> bool:
     if min(images.shape[1:3]) < 2 * _PATCH:
         return False
     some = images[:: math.ceil(len(images) / _EVEN_IMAGES)]
-    variance = _of_all(some, lambda x: _small(x.mean(1, keepdim=True))).var(0)
-    return bool(variance.max() > _LEAST_VARIANCE and variance.min() >= _EVEN * variance.max())
+    height, width = (min(side, _SIDE) for side in images.shape[1:3])
+    variances = _of_all(some, lambda x: _small(x.mean(1, keepdim=True))).var(0).reshape(1, height, width)
+    brightness = _of_places(torch.from_numpy(variances)).numpy()
+    edges = _of_all(some, lambda x: _of_places(_edges(x.mean(1, keepdim=True))).flatten(1)).mean(0)
+    return bool(
+        brightness.max() > _LEAST_VARIANCE
+        and brightness.min() >= _EVEN_BRIGHTNESS * brightness.max()
+        and edges.min() >= _EVEN_EDGES * edges.max()
+    )
+
+
+def _of_places(x: Tensor) -> Tensor:
+    """Means at 8 x 8 places of images (..., H, W)."""
+    return F.adaptive_avg_pool2d(x, _EVEN_PLACES)
+
+
+def _edges(x: Tensor) -> Tensor:
+    """Squared differences from each pixel of images (B, 1, H, W) to those below and beside it."""
+    corner = x[:, :, :-1, :-1]
+    return (x[:, :, 1:, :-1] - corner).square() + (x[:, :, :-1, 1:] - corner).square()
 
 
 def texture_space(images: np.ndarray, seed: int) -> np.ndarray:
