@@ -8,7 +8,7 @@ from sklearn.cluster import KMeans
 from clusterloom.metrics import clustering_accuracy_score
 from clusterloom.recipe import spaces as module
 from clusterloom.recipe.guided import ImageRows
-from clusterloom.recipe.spaces import filled_evenly, plain_spaces, texture_space
+from clusterloom.recipe.spaces import appearance_space, filled_evenly, plain_spaces, texture_space
 
 
 def clusters_of(points, n_clusters):
@@ -66,6 +66,22 @@ def test_contours_tell_directions_apart_whatever_is_light_or_dark():
     assert spaces["contours"].shape == (150, 30)
     assert clustering_accuracy_score(labels, clusters_of(spaces["contours"], 3)) > 0.95
     assert clustering_accuracy_score(labels, clusters_of(spaces["brightness"], 3)) < 0.7
+
+
+def test_appearance_tells_apart_what_neither_contours_nor_places_do():
+    """Two shapes at two places are four kinds."""
+    generator = np.random.default_rng(0)
+    labels = np.arange(80) % 4
+    shape, place = np.eye(2)[labels % 2], np.eye(2)[labels // 2]
+    contours, brightness = (9 * part + generator.normal(0, 0.1, (80, 2)) for part in (shape, 0.1 * place))
+    spaces = {"contours": contours, "brightness": brightness}
+    assert max(clustering_accuracy_score(labels, clusters_of(points, 4)) for points in spaces.values()) < 0.7
+    found = appearance_space(spaces)
+    assert found.dtype == np.float32
+    assert clustering_accuracy_score(labels, clusters_of(found, 4)) == 1
+    flat = appearance_space({"contours": np.zeros((5, 9)), "brightness": np.zeros((5, 9)), "pixels": np.zeros((5, 3))})
+    assert flat.shape == (5, 21)
+    assert not flat.any()
 
 
 def test_textures_are_filled_evenly_and_digits_are_not():

@@ -38,7 +38,7 @@ from clusterloom.recipe.neighbours import layout_of, layouts_of
 from clusterloom.recipe.pseudo_labels import FirstPseudoLabels, first_pseudo_labels, second_pseudo_labels
 from clusterloom.recipe.refine import refine
 from clusterloom.recipe.represent import CONTRASTIVE, Representation, represent
-from clusterloom.recipe.spaces import CONTOURS, TEXTURE, plain_spaces
+from clusterloom.recipe.spaces import APPEARANCE, CONTOURS, TEXTURE, appearance_space, plain_spaces
 from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.randomness import fresh_weights, numpy_generator, torch_generator
 from clusterloom.training.run import Run
@@ -50,8 +50,10 @@ _ALONE = (TEXTURE, CONTOURS, BACKBONE)  # spaces that may see what no other can
 # How many spaces one is worth. Of the learned ones, which confirm each other, the hidden layer has forgotten least of
 # what tells kinds apart. Brightness alone outvoted it: two forms of a letter differ there as much as two letters.
 _COUNTS = {"hidden": 2.0, "brightness": 0.5, TEXTURE: 3.0, BACKBONE: 3.0}
-_CONTOURS_COUNT = (0.3, 3.0)  # at least and at most
-_WELL_KNOWN = 500  # images: of fewer a network learns little, so contours, of which nothing is learned, count for more
+# Of few images a network learns little, so spaces of which nothing is learned count for more: as often as the number of
+# images goes into so many, but at least so often and at most so often.
+_COUNTS_OF_FEW = {CONTOURS: (500, 0.3, 1.0), APPEARANCE: (1000, 0.0, 3.0)}
+_APPEARANCE_OF = 4000  # images at most
 _VIEWED = 5000  # images of which two views are looked at
 
 Colours: TypeAlias = Literal["auto", "use", "ignore"]
@@ -105,8 +107,10 @@ def train_guided(
     spaces = _learned_spaces(representation, sample, run) | ({BACKBONE: frozen[sampled]} if frozen.shape[1] else {})
     view_pairs = _learned_views(representation, sample, run, seed)
     spaces |= {name: plain[name] for name in sorted(plain) if name not in left_out}
+    if CONTOURS in spaces and len(sample) <= _APPEARANCE_OF:
+        spaces[APPEARANCE] = appearance_space(spaces)
     layouts = _layouts(spaces, run, seed)
-    counts = {**_COUNTS, CONTOURS: float(np.clip(_WELL_KNOWN / len(sample), *_CONTOURS_COUNT))}
+    counts = _counts(len(sample))
     evidence = _choose_count(network, run, spaces, layouts, seed, fewest_clusters, counts)
     run.note(f"pseudo-labels: {network.n_clusters} clusters of what guides in {len(spaces)} spaces keep together")
     first = FirstPseudoLabels.from_arrays(
@@ -191,6 +195,12 @@ def _learned_views(representation: Representation, images: Any, run: Run, seed: 
 
     found = apply_in_batches(points, images[rows], run.compute, beside=noise)
     return {name: of_space.swapaxes(0, 1) for name, of_space in zip(CONTRASTIVE, found, strict=True)}
+
+
+def _counts(n_images: int) -> dict[str, float]:
+    """How many spaces one is worth, by its name."""
+    of_few = {name: min(max(many / n_images, least), most) for name, (many, least, most) in _COUNTS_OF_FEW.items()}
+    return _COUNTS | of_few
 
 
 def _layouts(spaces: dict[str, np.ndarray], run: Run, seed: int) -> dict[str, np.ndarray]:

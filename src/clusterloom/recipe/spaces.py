@@ -1,7 +1,7 @@
 """What images show before anything is learned: brightness, contours, colours, texture; kinds may lie apart in each."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 import numpy as np
@@ -15,9 +15,10 @@ from clusterloom.recipe.contours import DIRECTIONS, oriented_gradients
 from clusterloom.recipe.neighbours import principal_components
 from clusterloom.training.randomness import numpy_generator, seed_for
 
-CONTOURS, TEXTURE = "contours", "texture"
+APPEARANCE, CONTOURS, TEXTURE = "appearance", "contours", "texture"
 _COMPONENTS = 50
 _OF_CONTOURS = 30  # components
+_CONTOURS_SHARE = 2 / 3  # of the variance of appearance
 _SIDE = 32  # pixels of larger images are averaged
 _CONTOURED_SIDE = 64  # the same for contours, which have to be sharp
 _BLOCK_NUMBERS = 2**22  # pixels and channels, or places and textons, in memory at once
@@ -26,6 +27,7 @@ _PATCH_DIMENSIONS = 15
 _TEXTONS = 100
 _PATCHES = 60_000  # that textons are made of
 _PATCHED_IMAGES = 1000  # at most, that these are taken from
+_SHORTEST = 1e-6  # distance from the mean; less is rounding
 _LEAST_VARIANCE = 1e-6  # of brightness from 0 to 1; less is rounding
 _EVEN_IMAGES = 10_000  # that are looked at
 _EVEN_PLACES = 8  # along each side, which are compared
@@ -63,6 +65,24 @@ def contour_space(images: np.ndarray, brightness: Brightness) -> np.ndarray:
     numbers = 2 * DIRECTIONS * math.prod(min(side, _CONTOURED_SIDE) for side in images.shape[1:3])
     points = _of_all(images, lambda x: oriented_gradients(_reduced(brightness(x)[:, :1], _CONTOURED_SIDE)), numbers)
     return _components(points, _OF_CONTOURS)
+
+
+def appearance_space(spaces: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Contours, and what is where: what none of them tells alone they may tell together.
+
+    Args:
+        spaces: Points of shape (N, D) each: "contours", "brightness" and, of images of several channels, "pixels".
+
+    Returns:
+        The first 30 principal components of all of them side by side, contours with two thirds of the variance, shape
+        (N, D).
+    """
+    places = [spaces[name] for name in ("brightness", "pixels") if name in spaces]
+    shares = [_CONTOURS_SHARE, *(len(places) * [(1 - _CONTOURS_SHARE) / len(places)])]
+    parts = [points - points.mean(0) for points in (spaces[CONTOURS], *places)]
+    lengths = [max(float(np.sqrt(np.square(part).sum(1).mean())), _SHORTEST) for part in parts]
+    scaled = [part * (np.sqrt(share) / length) for part, share, length in zip(parts, shares, lengths, strict=True)]
+    return _components(np.hstack(scaled).astype(np.float32), _OF_CONTOURS)
 
 
 def filled_evenly(images: np.ndarray) -> bool:
