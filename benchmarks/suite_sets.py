@@ -98,6 +98,13 @@ def mnist_with_others() -> Arrays:
     return np.concatenate([digits, others])[order], np.concatenate([labels, np.full(len(others), -1)])[order]
 
 
+def in_two_colours(make: Callable[[], Arrays]) -> Arrays:
+    """Grey images (N, H, W, 1) with a random colour in place of black and another in place of white, for each image."""
+    images, labels = make()
+    black, white = np.random.default_rng(0).integers(0, 256, (2, len(images), 1, 1, 3))
+    return np.rint(black + (white - black) * (images / 255)).astype(np.uint8), labels
+
+
 GEOMETRIC = [round(7000 * 0.1 ** (c / 9)) for c in range(10)]
 # Falls faster at first, and the other way round: nine is the largest class, zero the smallest.
 TABULATED = [300, 600, 800, 1000, 1300, 1700, 2100, 2600, 3200, 4000]
@@ -185,6 +192,19 @@ SETS = {
             "ten Hebrew letters in many fonts of Debian, light on dark, 32 x 32 pixels",
             10,
             partial(letters, "hebrew", "אבגהטלמעצש", light_on_dark=True),
+            held_out=True,
+        ),
+        SuiteSet(
+            "two-colours",
+            "the images of mnist-2000, each in two random colours",
+            10,
+            partial(in_two_colours, partial(builtin, "mnist", 2_000)),
+        ),
+        SuiteSet(
+            "ink-and-paper",
+            "printed capitals K to T in the fonts of letters-26, each in two random colours; 32 x 32 pixels",
+            10,
+            partial(in_two_colours, partial(letters, "more", "KLMNOPQRST", 150)),
             held_out=True,
         ),
         SuiteSet(
