@@ -18,6 +18,7 @@ from clusterloom.training.randomness import numpy_generator
 
 _POINTS = 3000
 _POINTS_PER_CLUSTER = 8
+_NEIGHBOURS, _IMAGES_PER_NEIGHBOUR = 15, 15  # more of few images would be of other kinds
 _STARTS = 2
 _FINENESS = (1.0, 1.5)
 _DIVISIONS = 5
@@ -85,10 +86,11 @@ def cluster_count_evidence(
         return []
     generator = numpy_generator(seed, "mixtures", "count")
     rows = np.sort(generator.permutation(n)[:_POINTS])
-    graphs = [neighbour_graph(points[rows], progress=progress) for points in spaces.values()]
+    near = min(_NEIGHBOURS, max(1, round(len(rows) / _IMAGES_PER_NEIGHBOUR)))
+    graphs = [neighbour_graph(points[rows], near, progress) for points in spaces.values()]
     places = {space: found[0][rows] for space, found in layouts.items()}
     each = np.arange(len(rows))
-    ties = [Ties(space, [(each, neighbour_graph(layout))]) for space, layout in places.items()]
+    ties = [Ties(space, [(each, neighbour_graph(layout, near))]) for space, layout in places.items()]
     bound = len(rows) // _POINTS_PER_CLUSTER  # clusters need points to stand on
     most = max(fewest, min(most, bound))
     numbers = _numbers_of_guides(fewest, max(most, min(round(max(_FINENESS) * most), bound)))
