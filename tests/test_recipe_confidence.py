@@ -18,9 +18,16 @@ def network_of(n_clusters=3):
 
 def test_expected_accuracy_doubles_the_doubt_of_votes_and_stays_between_chance_and_certainty():
     labels = np.array([0, 1, 2, 0])
-    assert expected_accuracy(labels, np.full((4, 3), 0.05) + 0.85 * np.eye(3)[labels]) == pytest.approx(0.8)
-    assert expected_accuracy(labels, np.full((4, 3), 1 / 3)) == pytest.approx(1 / 3)
-    assert expected_accuracy(labels, np.eye(3)[labels]) == pytest.approx(1 - 0.5 / 5)
+    votes, nothing = np.full((4, 3), 0.05) + 0.85 * np.eye(3)[labels], np.full((4, 3), 1 / 3)
+    assert expected_accuracy(labels, nothing, votes) == pytest.approx(0.8)
+    assert expected_accuracy(labels, nothing, nothing) == pytest.approx(1 / 3)
+    assert expected_accuracy(labels, nothing, np.eye(3)[labels]) == pytest.approx(1 - 0.5 / 5)
+
+
+def test_votes_that_differ_count_no_more_than_guides_that_agree():
+    labels = np.array([0, 1, 2, 0])
+    guides, votes = (share * np.eye(3)[labels] for share in (0.9, 0.6))
+    assert expected_accuracy(labels, guides, votes) == pytest.approx(0.9)
 
 
 def test_a_group_that_guides_place_elsewhere_is_doubted_and_unseen_images_like_it_too():
@@ -40,7 +47,7 @@ def test_a_group_that_guides_place_elsewhere_is_doubted_and_unseen_images_like_i
 
     model, elsewhere = np.array([0, 1, 2, 0])[heap], np.array([0, 1, 2, 1])[heap]
     ties = np.diag([0.3, 0.28, 0.28, 0.08]) + 0.02 * np.eye(4)[[3, 3, 3, 1]] + 0.02 * np.eye(4)[[3, 3, 3, 1]].T
-    first = FirstPseudoLabels(np.eye(3)[model], {}, {"one": elsewhere[None], "other": model[None]}, heap, ties)
+    first = FirstPseudoLabels(0.8 * np.eye(3)[model], {}, {"one": elsewhere[None], "other": model[None]}, heap, ties)
     second = 0.925 * np.eye(3)[model] + 0.025
     seen, unseen = hidden(), hidden()
     learn_confidence(network, seen, first, second)

@@ -17,26 +17,31 @@ _STEPS = 30
 _STAY = 0.01  # what a change of weights costs, beside the cross-entropy
 
 
-def expected_accuracy(labels: np.ndarray, pseudo_labels: np.ndarray) -> float:
+def expected_accuracy(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> float:
     """How many images are placed rightly, as far as that can be told without labels.
 
     The second pseudo-labels come of several votes, each of which is wrong elsewhere. Where votes differ some are wrong,
-    and about as often all are wrong together.
+    and about as often all are wrong together. But they are cast in one layer, where images may lie together for another
+    reason, as colours are; then they differ far more often than guides in all spaces do.
 
     Args:
         labels: The model's clusters, shape (N,).
-        pseudo_labels: Soft assignments, shape (N, K).
+        first: The first pseudo-labels, soft assignments, shape (N, K).
+        second: The second ones, shape (N, K).
 
     Returns:
         From 1 / K to 1, never certainty.
 
     Example:
-        >>> expected_accuracy(np.array([0, 0, 1, 1]), np.array([[1.0, 0], [0.8, 0.2], [0.2, 0.8], [0, 1]]))
-        0.8
+        >>> second = np.array([[1.0, 0], [0.8, 0.2], [0.2, 0.8], [0, 1]])
+        >>> labels = np.array([0, 0, 1, 1])
+        >>> expected_accuracy(labels, np.full((4, 2), 0.5), second), expected_accuracy(labels, np.eye(2)[labels], second)
+        (0.8, 0.9)
     """
-    n, n_clusters = pseudo_labels.shape
-    doubt = 1 - float(np.mean(pseudo_labels[np.arange(n), labels]))
-    return min(max(1 - _ERRORS_PER_DOUBT * doubt, 1 / n_clusters), 1 - 0.5 / (n + 1))
+    n, n_clusters = second.shape
+    of_guides, of_votes = (float(np.mean(said[np.arange(n), labels])) for said in (first, second))
+    expected = max(1 - _ERRORS_PER_DOUBT * (1 - of_votes), of_guides)
+    return min(max(expected, 1 / n_clusters), 1 - 0.5 / (n + 1))
 
 
 def learn_confidence(network: ClusterVAE, hidden: np.ndarray, first: FirstPseudoLabels, second: np.ndarray) -> None:
@@ -51,7 +56,7 @@ def learn_confidence(network: ClusterVAE, hidden: np.ndarray, first: FirstPseudo
     if second.shape[1] == 1:
         return
     logits = _read(network, hidden)
-    expected = expected_accuracy(logits.argmax(1), second)
+    expected = expected_accuracy(logits.argmax(1), first.q, second)
     q = softmax(logits / temperature_for(logits, expected), axis=1)
     learn_doubt(network, hidden, supported(q, first.guides, first.groups, first.ties))
     calibrate(network, _read(network, hidden), expected)
