@@ -53,6 +53,9 @@ def test_backgrounds_count_that_are_even_and_now_dark_now_bright():
     assert any_background(mixed)
     assert not any_background(squares(dark, bright)[0])
     assert not any_background(squares(bright, dark)[0])
+    middle = torch.full((100, 1), 0.5)
+    embossed = (squares(0.8 + 0 * middle, middle)[0] + squares(0.2 + 0 * middle, middle)[0].flip(2)) / 2
+    assert not any_background(embossed)  # brighter and darker than one background
     assert not any_background(torch.rand(100, 3, 12, 12, generator=generator))  # no background
     assert not any_background(torch.full((5, 1, 6, 6), 0.4))
 

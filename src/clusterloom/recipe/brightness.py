@@ -7,7 +7,7 @@ _DARK, _BRIGHT = 0.02, 0.98  # shares of the pixels that become black and white 
 _LEAST_RANGE = 0.03  # of brightness; less is noise
 _MOST = 0.8  # of the pixels at an image's edge that show its background alone, and of the images of which so many do
 _NEAR = 0.1  # of the range of an image's colours: such pixels are no farther from the background
-_SAME = 0.9  # of the images have a background that is dark, or one that is bright, if it says something
+_SOME = 0.1  # of the images have a dark background, and as many a bright one
 _SHADES = (0.2, 0.8)  # of brightness, between dark and bright
 
 
@@ -54,7 +54,7 @@ def any_background(x: Tensor) -> bool:
     of_background = _edge(stretched(x)[:, :1]).median(2).values
     darkest, brightest = _SHADES
     dark, bright = (float(of.float().mean()) for of in (of_background < darkest, of_background > brightest))
-    return float(even.float().mean()) > _MOST and max(dark, bright) < _SAME
+    return float(even.float().mean()) > _MOST and min(dark, bright) >= _SOME
 
 
 def shaded_share(x: Tensor) -> float:
