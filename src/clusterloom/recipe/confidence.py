@@ -34,8 +34,8 @@ def expected_accuracy(labels: np.ndarray, first: np.ndarray, second: np.ndarray)
 
     Example:
         >>> second = np.array([[1.0, 0], [0.8, 0.2], [0.2, 0.8], [0, 1]])
-        >>> labels = np.array([0, 0, 1, 1])
-        >>> expected_accuracy(labels, np.full((4, 2), 0.5), second), expected_accuracy(labels, np.eye(2)[labels], second)
+        >>> labels, undecided = np.array([0, 0, 1, 1]), np.full((4, 2), 0.5)
+        >>> expected_accuracy(labels, undecided, second), expected_accuracy(labels, np.eye(2)[labels], second)
         (0.8, 0.9)
     """
     n, n_clusters = second.shape
