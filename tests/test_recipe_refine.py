@@ -205,8 +205,8 @@ def test_refined_images_that_the_model_would_put_elsewhere_are_drawn_again(fitte
 
 def test_where_it_would_leave_grain_the_decoder_is_left_alone(tmp_path):
     """Smooth pictures in many colours, too few to learn from."""
-    images, _ = hues(90)
-    model = GuidedClusterer(3, epochs=8, random_state=0).fit(images)
+    images, _ = hues(60)
+    model = GuidedClusterer(3, epochs=4, random_state=0).fit(images)
     assert not model.refines
     assert np.array_equal(model.sample(6, random_state=0), model.sample(6, random_state=0, plain=True))
     model.save(tmp_path / "m")
