@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clusterloom.recipe.brightness import any_background, from_background, shaded_share, stretched
+from clusterloom.recipe.brightness import any_background, from_background, shaded_share, stretched, unit
 from clusterloom.training.randomness import numpy_generator
 
 # Share of images that stay among their like when mirrored (or turned) from which on that is a fair view.
@@ -131,8 +131,7 @@ def choose_views(images: np.ndarray, seed: int = 0) -> ViewSettings:
         True
     """
     rows = np.sort(numpy_generator(seed, "sample", "views").permutation(len(images))[:_SAMPLE])
-    unit = torch.from_numpy(np.ascontiguousarray(images[rows])).float() / (255 if images.dtype == np.uint8 else 1)
-    x = unit.permute(0, 3, 1, 2)
+    x = unit(images[rows])
     views = replace(SIGNS, any_background=any_background(x))
     brightness = views.shown(x)[:, 0]
     fair = {name: share >= _SYMMETRIC_SHARE for name, share in symmetric_shares(brightness).items()}

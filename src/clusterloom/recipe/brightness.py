@@ -1,5 +1,6 @@
 """What images show whatever their light and colour, and how it is read from them."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -9,6 +10,12 @@ _MOST = 0.8  # of the pixels at an image's edge that show its background alone, 
 _NEAR = 0.1  # of the range of an image's colours: such pixels are no farther from the background
 _SOME = 0.1  # of the images have a dark background, and as many a bright one
 _SHADES = (0.2, 0.8)  # of brightness, between dark and bright
+
+
+def unit(images: np.ndarray) -> Tensor:
+    """Images (N, H, W, C), uint8 or floats from 0 to 1, as (N, C, H, W) in [0, 1], float32; a copy."""
+    x = torch.from_numpy(np.array(images, np.float32)).permute(0, 3, 1, 2)  # files may be for reading alone
+    return x / 255 if images.dtype == np.uint8 else x
 
 
 def stretched(x: Tensor) -> Tensor:
@@ -21,8 +28,7 @@ def stretched(x: Tensor) -> Tensor:
         The same shape, all channels alike: 0 is the second percentile of an image, 1 the 98th.
     """
     brightness = x.amax(1, keepdim=True)
-    ordered = brightness.flatten(1).sort(1).values
-    low, high = (ordered[:, round(share * (ordered.shape[1] - 1)), None, None, None] for share in (_DARK, _BRIGHT))
+    low, high = _percentiles(brightness)
     return ((brightness - low) / (high - low).clamp(min=_LEAST_RANGE)).clamp(0, 1).expand_as(x)
 
 
@@ -35,9 +41,8 @@ def from_background(x: Tensor) -> Tensor:
     Returns:
         The same shape, all channels alike: 0 is the background, 1 the 98th percentile of the distances to it.
     """
-    distance = _distance_to(_background(x), x)
-    high = _high(distance)
-    return (distance / high.clamp(min=_LEAST_RANGE)).clamp(0, 1).expand_as(x)
+    distance = _distances(x)
+    return (distance / _percentiles(distance)[1].clamp(min=_LEAST_RANGE)).clamp(0, 1).expand_as(x)
 
 
 def any_background(x: Tensor) -> bool:
@@ -48,9 +53,7 @@ def any_background(x: Tensor) -> bool:
     Args:
         x: All of them, shape (N, C, H, W), values in [0, 1].
     """
-    background = _background(x)
-    near = _NEAR * _high(_distance_to(background, x)).clamp(min=_LEAST_RANGE)
-    even = (_edge(_distance_to(background, x)) <= near[..., 0]).float().mean((1, 2)) > _MOST
+    even = (_edge(from_background(x)[:, :1]) <= _NEAR).float().mean((1, 2)) > _MOST
     of_background = _edge(stretched(x)[:, :1]).median(2).values
     darkest, brightest = _SHADES
     dark, bright = (float(of.float().mean()) for of in (of_background < darkest, of_background > brightest))
@@ -75,17 +78,14 @@ def _edge(x: Tensor) -> Tensor:
     return torch.cat([x[:, :, 0], x[:, :, -1], x[:, :, :, 0], x[:, :, :, -1]], 2)
 
 
-def _background(x: Tensor) -> Tensor:
-    """The colour of the background of images (B, C, H, W), shape (B, C, 1, 1)."""
-    return _edge(x).median(2).values[:, :, None, None]
+def _distances(x: Tensor) -> Tensor:
+    """Of the colours of images (B, C, H, W) from those of their backgrounds, shape (B, 1, H, W)."""
+    background = _edge(x).median(2).values[:, :, None, None]
+    return (x - background).square().sum(1, keepdim=True).sqrt()
 
 
-def _distance_to(colour: Tensor, x: Tensor) -> Tensor:
-    """Distances of the pixels of images (B, C, H, W), shape (B, 1, H, W)."""
-    return (x - colour).square().sum(1, keepdim=True).sqrt()
-
-
-def _high(x: Tensor) -> Tensor:
-    """The 98th percentile of images (B, 1, H, W), shape (B, 1, 1, 1)."""
+def _percentiles(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The second percentile of images (B, 1, H, W) and the 98th, shape (B, 1, 1, 1) each."""
     ordered = x.flatten(1).sort(1).values
-    return ordered[:, round(_BRIGHT * (ordered.shape[1] - 1)), None, None, None]
+    low, high = (ordered[:, round(share * (ordered.shape[1] - 1)), None, None, None] for share in (_DARK, _BRIGHT))
+    return low, high

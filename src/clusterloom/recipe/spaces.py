@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor
 
-from clusterloom.recipe.brightness import stretched
+from clusterloom.recipe.brightness import stretched, unit
 from clusterloom.recipe.contours import DIRECTIONS, oriented_gradients
 from clusterloom.recipe.neighbours import principal_components
 from clusterloom.training.randomness import numpy_generator, seed_for
@@ -98,9 +98,15 @@ def filled_evenly(images: np.ndarray) -> bool:
         return False
     some = images[:: math.ceil(len(images) / _EVEN_IMAGES)]
     height, width = (min(side, _SIDE) for side in images.shape[1:3])
-    variances = _of_all(some, lambda x: _small(x.mean(1, keepdim=True))).var(0).reshape(1, height, width)
+
+    def pixels_and_edges(x: Tensor) -> Tensor:
+        grey = x.mean(1, keepdim=True)
+        return torch.cat([_small(grey), _of_places(_edges(grey)).flatten(1)], 1)
+
+    found = _of_all(some, pixels_and_edges)
+    variances = found[:, : height * width].var(0).reshape(1, height, width)
     brightness = _of_places(torch.from_numpy(variances)).numpy()
-    edges = _of_all(some, lambda x: _of_places(_edges(x.mean(1, keepdim=True))).flatten(1)).mean(0)
+    edges = found[:, height * width :].mean(0)
     return bool(
         brightness.max() > _LEAST_VARIANCE
         and brightness.min() >= _EVEN_BRIGHTNESS * brightness.max()
@@ -134,7 +140,7 @@ def texture_space(images: np.ndarray, seed: int) -> np.ndarray:
     places = math.prod((side - _PATCH) // 2 + 1 for side in (height, width))  # of patches in an image
     n_images = min(_PATCHED_IMAGES, math.ceil(10 * _PATCHES / places))
     some = np.sort(generator.permutation(len(images))[:n_images])
-    sample = patches(_unit(images[some])).flatten(0, 1)
+    sample = patches(unit(images[some])).flatten(0, 1)
     sample = sample[torch.from_numpy(generator.permutation(len(sample))[:_PATCHES])]
     directions = torch.linalg.svd(sample - sample.mean(0), full_matrices=False)[2][:_PATCH_DIMENSIONS].T
     textons = MiniBatchKMeans(
@@ -166,12 +172,6 @@ def _components(points: np.ndarray, most: int = _COMPONENTS) -> np.ndarray:
     return principal_components(points, most) if points.shape[1] > most else points
 
 
-def _unit(images: np.ndarray) -> Tensor:
-    """Images (B, C, H, W), values from 0 to 1."""
-    x = torch.from_numpy(np.array(images, np.float32)).permute(0, 3, 1, 2)  # a copy: files may be for reading alone
-    return x / 255 if images.dtype == np.uint8 else x
-
-
 def _of_all(images: np.ndarray, function: Callable[[Tensor], Tensor], numbers: int = 0) -> np.ndarray:
     """What a function makes of all images, shape (N, D), float32.
 
@@ -183,7 +183,7 @@ def _of_all(images: np.ndarray, function: Callable[[Tensor], Tensor], numbers: i
     block = max(1, _BLOCK_NUMBERS // max(numbers, math.prod(images.shape[1:])))
     points = np.empty((len(images), 0), np.float32)
     for start in range(0, len(images), block):
-        part = function(_unit(images[start : start + block])).numpy()
+        part = function(unit(images[start : start + block])).numpy()
         if start == 0:
             points = np.empty((len(images), part.shape[1]), np.float32)  # filled as it goes: a list would be a copy
         points[start : start + len(part)] = part
