@@ -103,12 +103,9 @@ def train_guided(
     representation = represent(network, run, images, of_stage, of_light, anywhere=TEXTURE in plain)
 
     # 2. First pseudo-labels.
-    left_out = _OF_COLOURS if colours == "ignore" else ()
-    spaces = _learned_spaces(representation, sample, run) | ({BACKBONE: frozen[sampled]} if frozen.shape[1] else {})
+    learned = _learned_spaces(representation, sample, run)
+    spaces = _spaces(learned, frozen[sampled], plain, colours)
     view_pairs = _learned_views(representation, sample, run, seed)
-    spaces |= {name: plain[name] for name in sorted(plain) if name not in left_out}
-    if CONTOURS in spaces and len(sample) <= _APPEARANCE_OF:
-        spaces[APPEARANCE] = appearance_space(spaces)
     layouts = _layouts(spaces, run, seed)
     counts = _counts(len(sample))
     evidence = _choose_count(network, run, spaces, layouts, seed, fewest_clusters, counts)
@@ -169,6 +166,18 @@ def _of_all(function: Callable[[Tensor], Tensor], images: Any, run: Run) -> np.n
     """What a function makes of all images, shape (N, D). Every process calls it and gets all of it."""
     (result,) = apply_in_batches(lambda x: (function(x),), images, run.compute)
     return result
+
+
+def _spaces(
+    learned: dict[str, np.ndarray], frozen: np.ndarray, plain: dict[str, np.ndarray], colours: Colours
+) -> dict[str, np.ndarray]:
+    """All spaces in which guides look for clusters, (N, D) each, in the order in which they draw."""
+    left_out = _OF_COLOURS if colours == "ignore" else ()
+    spaces = learned | ({BACKBONE: frozen} if frozen.shape[1] else {})
+    spaces |= {name: plain[name] for name in sorted(plain) if name not in left_out}
+    if CONTOURS in spaces and len(frozen) <= _APPEARANCE_OF:
+        spaces[APPEARANCE] = appearance_space(spaces)
+    return spaces
 
 
 def _learned_spaces(representation: Representation, images: Any, run: Run) -> dict[str, np.ndarray]:
