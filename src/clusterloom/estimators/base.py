@@ -179,7 +179,8 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         self.reading_ = {}
         images = images_from(self, X, reset=True)
         if len(images) < fewest:
-            raise SettingsError(f"{len(images)} samples are too few for n_clusters={fewest}")
+            wanted = f"n_clusters={fewest}" if fewest == most else f"{fewest} clusters"  # a range was asked for
+            raise SettingsError(f"{len(images)} samples are too few for {wanted}")
         warn_of_duplicates(images)
         plan = self._plan(settings, images.shape, seed_of(settings))
         compute = self.compute()
