@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from clusterloom import GuidedClusterer
-from clusterloom.recipe.neighbours import nearest_neighbours, umap_layout
+from clusterloom.recipe.layouts import umap_layout
+from clusterloom.recipe.neighbours import nearest_neighbours
 
 COMPONENTS = 50  # before k-means
 NEIGHBOURS = 20  # of UMAP, each point itself among them

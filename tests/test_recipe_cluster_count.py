@@ -13,7 +13,7 @@ from clusterloom.recipe.cluster_count import (
     cluster_count_evidence,
     doubt_about,
 )
-from clusterloom.recipe.neighbours import layouts_of
+from clusterloom.recipe.layouts import layouts_of
 
 
 def spaces_of_blobs(n, k):
@@ -25,7 +25,7 @@ def spaces_of_blobs(n, k):
         "turned": (points @ turned).astype(np.float32),
         "noise": np.random.default_rng(1).standard_normal(points.shape).astype(np.float32),
     }
-    return spaces, {name: layouts_of(space, 0, 1) for name, space in spaces.items()}
+    return spaces, layouts_of(spaces, 0, 1)
 
 
 @pytest.mark.parametrize("k", [3, 6])
@@ -44,9 +44,7 @@ def test_as_many_as_there_are_blobs(k):
 
 def test_noise_is_doubted():
     spaces = {name: np.random.default_rng(at).standard_normal((400, 8)) for at, name in enumerate("ab")}
-    evidence = cluster_count_evidence(
-        spaces, {name: layouts_of(space, 0, 1) for name, space in spaces.items()}, 2, 6, 0
-    )
+    evidence = cluster_count_evidence(spaces, layouts_of(spaces, 0, 1), 2, 6, 0)
     assert "no clear groups" in doubt_about(evidence)
 
 
@@ -55,7 +53,7 @@ def test_a_space_that_sees_what_no_other_can_is_believed():
     points, labels = blobs(600, 6)
     halves = blobs(600, 2)[0][np.argsort(np.argsort(labels % 2, kind="stable"), kind="stable")]
     spaces = {"sees": points, "one": halves, "other": (2 * halves[:, ::-1]).astype(np.float32)}
-    layouts = {name: layouts_of(space, 0, 1) for name, space in spaces.items()}
+    layouts = layouts_of(spaces, 0, 1)
     sixth = cluster_count_evidence(spaces, layouts, 6, 6, 0)[0]
     believed = cluster_count_evidence(spaces, layouts, 6, 6, 0, alone=["sees"], counts={"sees": 3.0})[0]
     assert believed.stability > 0.98 > sixth.stability

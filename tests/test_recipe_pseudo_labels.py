@@ -6,7 +6,7 @@ from recipe_helpers import blobs
 
 from clusterloom.metrics import clustering_accuracy_score
 from clusterloom.recipe import pseudo_labels as module
-from clusterloom.recipe.neighbours import layout_of, layouts_of
+from clusterloom.recipe.layouts import layout_of, layouts_of
 from clusterloom.recipe.pseudo_labels import FirstPseudoLabels, first_pseudo_labels, second_pseudo_labels
 
 
@@ -28,9 +28,8 @@ def soft(labels, n_clusters, sure=0.9):
 def test_the_first_ones_find_blobs_and_repeat(n):
     points, labels = blobs(n)
     noise = np.random.default_rng(1).standard_normal((n, 8)).astype(np.float32)
-    layouts = {"one": layouts_of(points, 3, 2), "other": layouts_of(points[:, ::-1] ** 3, 3, 1)}
-    layouts["noise"] = layouts_of(noise, 3, 1)
     spaces = {"one": points, "other": points[:, ::-1] ** 3, "noise": noise}
+    layouts = layouts_of({"one": points}, 3, 2) | layouts_of({name: spaces[name] for name in ("other", "noise")}, 3, 1)
     views = {"one": np.stack([points, points])}
     found, again = (first_pseudo_labels(layouts, spaces, views, 4, seed=3) for _ in range(2))
     assert clustering_accuracy_score(labels, found.q.argmax(1)) > 0.98

@@ -3,9 +3,9 @@
 0. Frozen features (`frozen`), where a pretrained backbone was asked for: they are one more space in stage 2, and
    the encoders read them from stage 3 on.
 1. Represent (`represent`): conv networks and encoder learn from two views of each image (`augment`).
-2. First pseudo-labels (`pseudo_labels`): groups that `guides` keep together (`consensus`), mixtures in layouts
-   (`neighbours`) of spaces that the network has learned and of plain ones (`spaces`), divided into clusters
-   (`division`) by what ties their images (`ties`). Where it is asked for, first their number (`cluster_count`).
+2. First pseudo-labels (`pseudo_labels`): groups that `guides` keep together (`consensus`), mixtures in `layouts` of
+   spaces that the network has learned and of plain ones (`spaces`), divided into clusters (`division`) by what ties
+   their images (`ties`). Where it is asked for, first their number (`cluster_count`).
 3. First fit (`fit`): the whole model learns from them, with doubt.
 4. Second pseudo-labels: what lies together in the layer that the category encoder has learned, which is better.
 5. Second fit: the model goes on with those.
@@ -34,7 +34,7 @@ from clusterloom.recipe.cluster_count import Evidence, advice_on, best_count, be
 from clusterloom.recipe.confidence import learn_confidence
 from clusterloom.recipe.fit import fit
 from clusterloom.recipe.frozen import BACKBONE, frozen_features
-from clusterloom.recipe.neighbours import layout_of, layouts_of
+from clusterloom.recipe.layouts import layout_of, layouts_of
 from clusterloom.recipe.pseudo_labels import FirstPseudoLabels, first_pseudo_labels, second_pseudo_labels
 from clusterloom.recipe.refine import refine
 from clusterloom.recipe.represent import CONTRASTIVE, Representation, represent
@@ -216,9 +216,7 @@ def _layouts(spaces: dict[str, np.ndarray], run: Run, seed: int) -> dict[str, np
     """Layouts of each space, shape (2, N, d)."""
     n_images = len(next(iter(spaces.values())))
     run.note(f"layouts of {n_images:,} images in {len(spaces)} spaces")
-    found = run.cached(
-        "layouts", lambda: {name: layouts_of(points, seed, _LAYOUTS, run.progress) for name, points in spaces.items()}
-    )
+    found = run.cached("layouts", lambda: layouts_of(spaces, seed, _LAYOUTS, run.progress))
     return {name: found[name] for name in spaces}  # guides draw their starts in this order; a file has its own
 
 

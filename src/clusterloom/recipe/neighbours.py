@@ -1,30 +1,17 @@
-"""Nearest neighbours: the exact search, the graph that they make, and layouts in which they lie together."""
-
-import warnings
-from collections.abc import Iterator
-from functools import partial
+"""Nearest neighbours: the exact search, and the graph that they make."""
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.sparse import csr_array
-from scipy.sparse.linalg import ArpackError
 from torch import Tensor
 
 from clusterloom.console import ProgressReport, no_progress
-from clusterloom.device import products_by_onednn, threads_kept
-from clusterloom.training.randomness import seed_for
+from clusterloom.device import products_by_onednn
 
-FEWEST_FOR_LAYOUT = 200  # fewer points have no graph worth the name; they stay as they are
-_DIMENSIONS = 10  # of the layout; 2, as for pictures, lets clusters lie on top of each other
-_NEIGHBOURS = 20  # in the layout, each point itself among them
-_EQUAL_SHARE = 0.05  # of points that have an equal one, from which on the layout has a start of our own
 _GRAPH_NEIGHBOURS = 15
-_EPOCHS = 100  # of the layout; UMAP itself takes 500 for up to 10,000 points and 200 for more
-_REPELLED = 1  # points that push one off, for each that draws it; UMAP itself takes 5, which takes three times as long
 _BLOCK_NUMBERS = 2**22  # distances in memory at once, 16 MiB: what the cache keeps until the smallest are found
 _CHUNK = 4096  # points that are centred and squared at once
-_PART = 20_000  # points in 64 bits at once
 _GROUP = 16  # distances whose smallest one stands for them
 _FEWEST_TO_GROUP = 4096
 
@@ -140,137 +127,3 @@ def modularity(graph: csr_array, labels: np.ndarray) -> float:
     between = members.T @ (graph @ members)
     shares = between / between.sum()
     return float(np.trace(shares) - (shares.sum(1) ** 2).sum())
-
-
-def layout_of(embedding: np.ndarray, seed: int, progress: ProgressReport = no_progress) -> np.ndarray:
-    """The first of `layouts_of`, shape (N, d)."""
-    return layouts_of(embedding, seed, 1, progress)[0]
-
-
-def layouts_of(embedding: np.ndarray, seed: int, n: int, progress: ProgressReport = no_progress) -> np.ndarray:
-    """Places in 10 dimensions, where the groups of the embedding's neighbour graph are drawn together, several times.
-
-    UMAP (McInnes, Healy and Melville, 2018) with 20 neighbours and no minimal distance; principal components, once,
-    where there are fewer than 200 points.
-
-    Args:
-        embedding: Shape (N, D), Euclidean. Time grows with the square of N: 11 s for the neighbours of 70,000.
-        seed: The same seed gives the same places, bit for bit, on one machine.
-        n: How many layouts, from different starts.
-        progress: Told how far the search for neighbours is.
-
-    Returns:
-        Shape (n, N, 10), or (1, N, D) for few points of fewer dimensions, float32.
-    """
-    if len(embedding) < FEWEST_FOR_LAYOUT:
-        return principal_components(embedding, min(_DIMENSIONS, embedding.shape[1]))[None]
-    neighbours = nearest_neighbours(embedding, _NEIGHBOURS, progress=progress)
-    progress("layout", 0, 0)
-    seeds = [seed_for(seed, "layout", epoch=number) for number in range(n)]
-    return np.stack([umap_layout(embedding, *neighbours, _DIMENSIONS, 0.0, s, _EPOCHS, _REPELLED) for s in seeds])
-
-
-def umap_layout(
-    embedding: np.ndarray,
-    neighbours: np.ndarray,
-    distances: np.ndarray,
-    dimensions: int,
-    min_dist: float,
-    seed: int,
-    epochs: int | None = None,
-    repelled: int = 5,
-) -> np.ndarray:
-    """UMAP's layout of a neighbour graph: by fastumap, or where there is none by umap-learn, which compiles for 24 s.
-
-    Args:
-        embedding: Shape (N, D).
-        neighbours: Of each point, itself first, shape (N, k).
-        distances: To them, shape (N, k).
-        dimensions: Of the layout, d.
-        min_dist: How close places may come.
-        seed: Fixes the start and which points repel each other.
-        epochs: How often edges pull; None takes UMAP's own number, 500 for up to 10,000 points and 200 for more.
-        repelled: From how many points, drawn at random, each pull pushes one off.
-
-    Returns:
-        Shape (N, d), float32.
-    """
-    try:
-        from fastumap import umap_project
-    except ImportError:
-        return _umap_learn_layout(embedding, neighbours, distances, dimensions, min_dist, seed, epochs, repelled)
-    # With neighbours given, the points count for their number alone, and must have no fewer dimensions than the layout.
-    stand_in = np.zeros((len(embedding), dimensions))
-    known = (neighbours, distances.astype(np.float64))
-    project = partial(
-        umap_project,
-        stand_in,
-        dimensions,
-        precomputed_knn=known,
-        min_dist=min_dist,
-        random_state=seed,
-        n_epochs=epochs,
-        negative_sample_rate=repelled,
-    )
-    # It starts from eigenvectors. Of the symmetric graph of many equal points ARPACK finds others every time, or none.
-    symmetric = (distances[:, -1] == 0).any() or (distances[:, 1] == 0).mean() > _EQUAL_SHARE
-    try:
-        places = project(init=_start(embedding, dimensions, seed) if symmetric else None)
-    except ArpackError:
-        places = project(init=_start(embedding, dimensions, seed))
-    return places.astype(np.float32)
-
-
-def _start(embedding: np.ndarray, dimensions: int, seed: int) -> np.ndarray:
-    """Principal components (N, d) as far apart as UMAP's own starts are, and no two in one place."""
-    components = principal_components(embedding, dimensions)
-    places = 10 * components / max(float(np.abs(components).max()), 1e-6)
-    noise: np.ndarray = np.random.default_rng(seed).normal(scale=1e-4, size=places.shape)
-    return places + noise
-
-
-def _umap_learn_layout(
-    embedding: np.ndarray,
-    neighbours: np.ndarray,
-    distances: np.ndarray,
-    dimensions: int,
-    min_dist: float,
-    seed: int,
-    epochs: int | None = None,
-    repelled: int = 5,
-) -> np.ndarray:
-    from umap import UMAP
-
-    with threads_kept(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # remarks on its single thread, and on points that form islands
-        reducer = UMAP(
-            n_components=dimensions,
-            n_neighbors=neighbours.shape[1],
-            min_dist=min_dist,
-            n_epochs=epochs,
-            negative_sample_rate=repelled,
-            random_state=seed % 2**32,
-            n_jobs=1,
-            precomputed_knn=(neighbours, distances),
-            force_approximation_algorithm=True,  # without it neighbours of fewer than 4,096 points are not taken
-        )
-        return np.asarray(reducer.fit_transform(embedding), np.float32)
-
-
-def principal_components(points: np.ndarray, n: int) -> np.ndarray:
-    """The first n principal components of points (N, D), shape (N, n), float32."""
-    centre = points.mean(0, dtype=np.float64)
-
-    def parts() -> Iterator[tuple[slice, np.ndarray]]:
-        for start in range(0, len(points), _PART):
-            rows = slice(start, start + _PART)
-            yield rows, points[rows] - centre
-
-    if len(points) > points.shape[1]:  # the same directions, from a matrix that does not grow with N
-        directions = np.linalg.eigh(sum(part.T @ part for _, part in parts()))[1].T[::-1]
-    else:
-        directions = np.linalg.svd(points - centre, full_matrices=False)[2]
-    components = np.zeros((len(points), n), np.float32)
-    for rows, part in parts():
-        components[rows, : len(directions)] = part @ directions[:n].T
-    return components

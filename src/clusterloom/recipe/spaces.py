@@ -11,8 +11,8 @@ from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor
 
 from clusterloom.recipe.brightness import stretched, unit
+from clusterloom.recipe.components import principal_components
 from clusterloom.recipe.contours import DIRECTIONS, oriented_gradients
-from clusterloom.recipe.neighbours import principal_components
 from clusterloom.training.randomness import numpy_generator, seed_for
 
 APPEARANCE, CONTOURS, TEXTURE = "appearance", "contours", "texture"
