@@ -41,7 +41,6 @@ from clusterloom.explore.session import Session, about
 from clusterloom.explore.sheets import thumbnails
 from clusterloom.explore.split import split_in
 from clusterloom.map_layout import draw_map
-from clusterloom.networks.refiner import STEPS
 from clusterloom.pictures import to_uint8
 from clusterloom.predictions import Predictions
 from clusterloom.report.contents import Seen, Subject, contents
@@ -867,9 +866,7 @@ def test_walks_and_dimensions(client, session):
     assert len(strips["sheet"]) > 100
 
 
-def test_a_model_that_refines_shows_refined_new_images_and_walks(tmp_path, monkeypatch):
-    assert latent_space._STEPS < STEPS
-    monkeypatch.setattr(latent_space, "_STEPS", STEPS)  # as many as the command's
+def test_a_model_that_refines_shows_refined_new_images_and_walks(tmp_path):
     model = GuidedClusterer(3, hidden_dim=16, epochs=4, random_state=0).fit(digits(120))
     model.save(tmp_path / "model")
     session = Session(model, tmp_path / "model", None)

@@ -54,13 +54,24 @@ def test_without_training_the_velocity_is_that_of_equal_normal_distributions():
     torch.testing.assert_close(found, slope * (noisy - 0.5), rtol=0.02, atol=1e-9)
 
 
-def test_euler_steps_follow_a_straight_way_to_its_end():
+def test_steps_follow_a_straight_way_to_its_end():
     refiner = Refiner((4, 4, 1), latent_dim=2, n_clusters=1)
     decoded, z, noise = inputs(refiner)
     target = torch.rand(3, 1, 4, 4)
     refiner.forward = lambda noisy, decoded, z, time, guidance: (target - noisy) / (1 - time[:, None, None, None])
     for steps in (1, 6):
         torch.testing.assert_close(refiner.refine(decoded, z, noise, steps), target)
+
+
+def test_with_half_as_long_steps_a_curved_way_ends_four_times_as_near():
+    refiner = Refiner((4, 4, 1), latent_dim=2, n_clusters=1)
+    decoded, z, _ = inputs(refiner)
+    refiner.forward = lambda noisy, decoded, z, time, guidance: -noisy  # dx / dt = -x, so that x(1) = x(0) / e
+    errors = [
+        (refiner.refine(decoded, z, torch.zeros_like(decoded), steps) - decoded / torch.e).abs().max().item()
+        for steps in (8, 16)
+    ]
+    assert errors[0] / errors[1] == pytest.approx(4, rel=0.15)
 
 
 def test_guidance_multiplies_what_the_network_adds():

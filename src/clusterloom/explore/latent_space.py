@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from clusterloom.estimators.base import ImageClusterer
 
 _LEAST_SHARE = 1e-3  # of the mean variance, so that a cluster of two images has a normal distribution
-_STEPS = 8  # of the flow that refines new images; with more a request would take longer than a tenth of a second
 # One request at a time asks the network: two would only share the processor, and memory stays flat.
 _ONE_AT_A_TIME = threading.Lock()
 
@@ -179,15 +178,12 @@ def walked(session: Session, latents: np.ndarray) -> np.ndarray:
 
 
 def _refined(session: Session, latents: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """Images (N, H, W, C) in [0, 1] of latents (N, D), refined from noise (N, C, H, W).
-
-    In fewer steps than `generate` takes, for nobody waits here.
-    """
+    """Images (N, H, W, C) in [0, 1] of latents (N, D), refined from noise (N, C, H, W)."""
     network = session.model.network_
 
     def of_batch(z: Tensor) -> tuple[Tensor, ...]:
         e = torch.from_numpy(noise).to(z.device)
-        return (network.refined(z.flatten(1), e, _STEPS).permute(0, 2, 3, 1),)
+        return (network.refined(z.flatten(1), e).permute(0, 2, 3, 1),)
 
     (images,) = _apply(session.model, of_batch, _as_images(latents))
     return images

@@ -19,7 +19,7 @@ from clusterloom.networks.conv import (
     unflatten_channels_last,
 )
 from clusterloom.networks.precision import as_float32, in_float32
-from clusterloom.networks.refiner import STEPS, Refiner
+from clusterloom.networks.refiner import Refiner
 from clusterloom.settings import Count, Settings, Weight
 
 
@@ -266,13 +266,13 @@ class ClusterVAE(nn.Module):
         """Whether there is a second decoder that helps."""
         return self.refiner is not None and bool(self.refiner.helps)
 
-    def refined(self, z: Tensor, noise: Tensor, steps: int = STEPS) -> Tensor:
-        """Sharp images (B, C, H, W) in [0, 1] of latents (B, D), for normal noise (B, C, H, W) and `steps` of the flow.
+    def refined(self, z: Tensor, noise: Tensor) -> Tensor:
+        """Sharp images (B, C, H, W) in [0, 1] of latents (B, D), for normal noise (B, C, H, W).
 
         Without a refiner that helps they are those of `decode`.
         """
         decoded = self.decode(z)
-        return decoded if self.refiner is None or not self.refines else self.refiner.refine(decoded, z, noise, steps)
+        return decoded if self.refiner is None or not self.refines else self.refiner.refine(decoded, z, noise)
 
     def assign(self, x: Tensor) -> Tensor:
         """Soft assignments (B, K) of images (B, C, H, W), at the posterior mean; nothing else is computed."""
