@@ -33,7 +33,6 @@ from clusterloom.corrections.journal import Journal, corrections
 from clusterloom.data import ImageSet
 from clusterloom.data.ids import RowIds
 from clusterloom.errors import DataError
-from clusterloom.explore import latent_space
 from clusterloom.explore.collection import Collection
 from clusterloom.explore.latent_space import decode, new_images, walked
 from clusterloom.explore.routes.state import _styles
