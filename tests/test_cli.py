@@ -17,6 +17,7 @@ import clusterloom
 from clusterloom import load_model
 from clusterloom.cli.evaluate import _print
 from clusterloom.cli.program import run
+from clusterloom.cli.runs import tell
 from clusterloom.console import Output
 from clusterloom.errors import DataError
 from clusterloom.files import new_directory, write_atomically
@@ -519,6 +520,19 @@ def test_closed_pipe_is_quiet(model, tmp_path):
     assert process.wait(60) == 141
     assert "Traceback" not in err
     assert "Exception" not in err
+
+
+@pytest.mark.parametrize(
+    ("sizes", "named"), [((40, 40, 2), "cluster 2"), ((40, 0, 1), "cluster 1, cluster 2"), ((9, 8, 2), "")]
+)
+def test_clusters_of_images_that_fit_nowhere_are_named(model, capsys, sizes, named):
+    fitted = load_model(model)
+    fitted.cluster_sizes_, fitted.cluster_names_, fitted.labelled_rows_ = np.array(sizes), ("",) * 3, None
+    fitted.labels_ = np.repeat(np.arange(3), sizes)
+    fitted.confidences_ = np.where(fitted.labels_ == 2, 0.4, 0.95)
+    tell(fitted, model, ["images"], Output())
+    said = f"fewer clusters may do: few images, and none for sure, in {named}"
+    assert (said in capsys.readouterr().err) == bool(named)
 
 
 def test_closed_pipe_of_a_table_is_quiet_too(model):

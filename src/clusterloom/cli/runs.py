@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from clusterloom.data import ImageSet
 
 _SURE = 0.8  # a probability below it is counted as doubtful
+_FEW, _UNSURE = 0.1, 0.5  # images of a cluster that is none, in shares of the mean, and their mean probability: at most
 
 
 def check_run_dir(run_dir: str, out: Path, resume: bool, overwrite: bool) -> None:
@@ -104,7 +105,16 @@ def tell(estimator: Any, out: Path, source: list[str], output: "Output") -> None
     output.table(table)
     if advice := recipe_of(estimator).get("count_advice"):
         output.say(advice)
+    if left_over := _left_over(about["clusters"]):
+        names = ", ".join(f"cluster {k}" for k in left_over)
+        output.say(f"fewer clusters may do: few images, and none for sure, in {names}")
     output.say(f"model: {printable(str(out))} (members of every cluster: clusters.png)")
     output.say("next:")
     for command in (["predict", str(out), *source, "--out", "clusters.csv"], ["explore", str(out), *source]):
         output.say(f"  {printable(without_secrets(shlex.join(['clusterloom', *command])))}")
+
+
+def _left_over(clusters: list[dict[str, Any]]) -> list[int]:
+    """Clusters of images that fit nowhere, or of none: what is left where more are asked for than images show."""
+    few = _FEW * sum(row["images"] for row in clusters) / len(clusters)
+    return [row["cluster"] for row in clusters if row["images"] < few and (row["confidence"] or 0) < _UNSURE]
