@@ -533,6 +533,9 @@ def test_clusters_of_images_that_fit_nowhere_are_named(model, capsys, sizes, nam
     tell(fitted, model, ["images"], Output())
     said = f"fewer clusters may do: few images, and none for sure, in {named}"
     assert (said in capsys.readouterr().err) == bool(named)
+    fitted.corrected_ = np.arange(len(fitted.labels_))  # a user has placed them all
+    tell(fitted, model, ["images"], Output())
+    assert "cluster 2" not in capsys.readouterr().err
 
 
 def test_closed_pipe_of_a_table_is_quiet_too(model):

@@ -115,6 +115,13 @@ def tell(estimator: Any, out: Path, source: list[str], output: "Output") -> None
 
 
 def _left_over(clusters: list[dict[str, Any]]) -> list[int]:
-    """Clusters of images that fit nowhere, or of none: what is left where more are asked for than images show."""
+    """Clusters of images that fit nowhere, or of none: what is left where more are asked for than images show.
+
+    Where a user has placed all images of one, it has no confidence, and nothing is said of it.
+    """
     few = _FEW * sum(row["images"] for row in clusters) / len(clusters)
-    return [row["cluster"] for row in clusters if row["images"] < few and (row["confidence"] or 0) < _UNSURE]
+
+    def is_unsure(row: dict[str, Any]) -> bool:
+        return row["images"] == 0 if row["confidence"] is None else row["confidence"] < _UNSURE
+
+    return [row["cluster"] for row in clusters if row["images"] < few and is_unsure(row)]

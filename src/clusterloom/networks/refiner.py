@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from clusterloom.networks.precision import as_float32
 
-STEPS = 8  # of the flow, when it draws
 COMPONENTS = 5  # Gaussians for each cluster, at most
+_STEPS = 8  # of the flow, when it draws
 _LARGEST_GRID = 16  # places along a side that the network's first layer sees
 _WIDTHS = (32, 64)  # channels at that grid and at half of it
 _BLOCKS = 2  # at half of it
@@ -167,7 +167,7 @@ class Refiner(nn.Module):
         mixed = torch.einsum("cd,bdhw->bchw", self.channels, white)
         return self.deviations * (self.rows @ mixed @ self.columns.T)
 
-    def refine(self, decoded: Tensor, z: Tensor, white: Tensor, steps: int = STEPS) -> Tensor:
+    def refine(self, decoded: Tensor, z: Tensor, white: Tensor, steps: int = _STEPS) -> Tensor:
         """Draw images, in 32 bits also under autocast: every step would add to the rounding.
 
         Args:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 import torch
@@ -101,23 +102,15 @@ def umap_layout(
     Returns:
         Shape (N, d), float32.
     """
+    options = {"min_dist": min_dist, "n_epochs": epochs, "negative_sample_rate": repelled}
     try:
         from fastumap import umap_project
     except ImportError:
-        return _umap_learn_layout(embedding, neighbours, distances, dimensions, min_dist, seed, epochs, repelled)
+        return _by_umap_learn(embedding, (neighbours, distances), dimensions, seed, options)
     # With neighbours given, the points count for their number alone, and must have no fewer dimensions than the layout.
     stand_in = np.zeros((len(embedding), dimensions))
     known = (neighbours, distances.astype(np.float64))
-    project = partial(
-        umap_project,
-        stand_in,
-        dimensions,
-        precomputed_knn=known,
-        min_dist=min_dist,
-        random_state=seed,
-        n_epochs=epochs,
-        negative_sample_rate=repelled,
-    )
+    project = partial(umap_project, stand_in, dimensions, precomputed_knn=known, random_state=seed, **options)
     # It starts from eigenvectors. Of the symmetric graph of many equal points ARPACK finds others every time, or none.
     symmetric = (distances[:, -1] == 0).any() or (distances[:, 1] == 0).mean() > _EQUAL_SHARE
     try:
@@ -135,15 +128,12 @@ def _start(embedding: np.ndarray, dimensions: int, seed: int) -> np.ndarray:
     return places + noise
 
 
-def _umap_learn_layout(
+def _by_umap_learn(
     embedding: np.ndarray,
-    neighbours: np.ndarray,
-    distances: np.ndarray,
+    known: tuple[np.ndarray, np.ndarray],
     dimensions: int,
-    min_dist: float,
     seed: int,
-    epochs: int | None = None,
-    repelled: int = 5,
+    options: Mapping[str, Any],
 ) -> np.ndarray:
     from umap import UMAP
 
@@ -151,13 +141,11 @@ def _umap_learn_layout(
         warnings.simplefilter("ignore")  # remarks on its single thread, and on points that form islands
         reducer = UMAP(
             n_components=dimensions,
-            n_neighbors=neighbours.shape[1],
-            min_dist=min_dist,
-            n_epochs=epochs,
-            negative_sample_rate=repelled,
+            n_neighbors=known[0].shape[1],
             random_state=seed % 2**32,
             n_jobs=1,
-            precomputed_knn=(neighbours, distances),
+            precomputed_knn=known,
             force_approximation_algorithm=True,  # without it neighbours of fewer than 4,096 points are not taken
+            **options,
         )
         return np.asarray(reducer.fit_transform(embedding), np.float32)
