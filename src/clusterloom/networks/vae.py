@@ -22,6 +22,8 @@ from clusterloom.networks.precision import as_float32, in_float32
 from clusterloom.networks.refiner import Refiner
 from clusterloom.settings import Count, Settings, Weight
 
+_BLOCK = 1 << 14  # latents of which moments are taken at once
+
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkSettings(Settings):
@@ -299,16 +301,19 @@ class ClusterVAE(nn.Module):
             mu: Their posterior means, shape (N, D).
             log_var: Logarithms of their posterior variances, shape (N, D).
         """
-        q, mu, variances = q.double(), mu.double(), log_var.double().exp()
         n_clusters, dim = q.shape[1], mu.shape[1]
-        sizes = q.sum(0).clamp(min=1e-6)
-        means = (q.T @ mu) / sizes[:, None]
-        scatter = torch.stack(
-            [
-                ((mu - means[k]) * q[:, k, None]).T @ (mu - means[k]) + torch.diag(q[:, k] @ variances)
-                for k in range(n_clusters)
-            ]
-        )
+        # In blocks, since all latents in 64 bits would be much of a large fit's memory.
+        blocks = list(zip(*(part.split(_BLOCK) for part in (q, mu, log_var)), strict=True))
+        sizes = q.sum(0, dtype=torch.float64).clamp(min=1e-6)
+        means = torch.zeros(n_clusters, dim, dtype=torch.float64)
+        for some_q, some_mu, _ in blocks:
+            means += some_q.double().T @ some_mu.double() / sizes[:, None]
+        scatter = torch.zeros(n_clusters, dim, dim, dtype=torch.float64)
+        for some_q, some_mu, some_log_var in blocks:
+            shares, variances = some_q.double(), some_log_var.double().exp()
+            for k in range(n_clusters):
+                offsets = some_mu - means[k]
+                scatter[k] += (offsets * shares[:, k, None]).T @ offsets + torch.diag(shares[:, k] @ variances)
         common = scatter.sum(0) / sizes.sum()
         few = 2.0 * dim
         covariances = (scatter + few * common) / (sizes + few)[:, None, None]
