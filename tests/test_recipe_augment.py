@@ -26,8 +26,8 @@ from clusterloom.recipe.augment import (
 from clusterloom.recipe.brightness import from_background, shaded_share, stretched
 
 
-def numbers(n, seed=0):
-    return torch.randn(n, 11, generator=torch.Generator().manual_seed(seed))
+def numbers(n, seed=0, each=11):
+    return torch.randn(n, each, generator=torch.Generator().manual_seed(seed))
 
 
 def grey(images):
@@ -141,12 +141,13 @@ def test_colour_views_turn_hues_and_leave_grey_and_brightness_alone():
 
 
 def test_recoloured_views_are_the_same_views_in_any_colour():
-    drawn = torch.randn(20, 13, generator=torch.Generator().manual_seed(0))
     views = recolouring(SIGNS)
     assert views.changes_colour
+    drawn = numbers(20, each=views.numbers)
     assert replace(views, hue_degrees=0.0, saturation=0.0) == SIGNS
     x = torch.rand(20, 1, 8, 8).expand(-1, 3, -1, -1)  # grey stays grey, where it was
-    torch.testing.assert_close(random_views(x, drawn, views), random_views(x, drawn[:, :11], SIGNS), atol=2e-3, rtol=0)
+    as_signs = random_views(x, drawn[:, : SIGNS.numbers], SIGNS)
+    torch.testing.assert_close(random_views(x, drawn, views), as_signs, atol=2e-3, rtol=0)
 
 
 def test_the_choice_of_views_sees_no_colour():
@@ -162,7 +163,7 @@ def test_the_choice_of_views_sees_no_colour():
 
 
 def test_colourless_views_are_views_of_stretched_brightness():
-    x, drawn = torch.rand(6, 3, 8, 8), numbers(6)
+    x, drawn = torch.rand(6, 3, 8, 8), numbers(6, each=SIGNS.numbers)
     seen = random_views(x, drawn, replace(SIGNS, colourless=True))
     torch.testing.assert_close(seen, random_views(stretched(x), drawn, SIGNS))
     assert torch.equal(seen[:, 0], seen[:, 2])
@@ -199,12 +200,59 @@ def test_views_and_contrasts_are_not_rounded_under_bf16():
 
 def test_views_are_a_function_of_their_numbers():
     x = torch.rand(6, 1, 8, 8)
-    whole = random_views(x, numbers(6), SIGNS)
-    torch.testing.assert_close(whole[2:4], random_views(x[2:4], numbers(6)[2:4], SIGNS), rtol=0, atol=0)
-    assert not torch.equal(whole, random_views(x, numbers(6, seed=1), SIGNS))
-    first, second = two_views(x, torch.cat([numbers(6), numbers(6, seed=1), torch.ones(6, 3)], 1), SIGNS)
+    some, others = (numbers(6, seed, SIGNS.numbers) for seed in (0, 1))
+    whole = random_views(x, some, SIGNS)
+    torch.testing.assert_close(whole[2:4], random_views(x[2:4], some[2:4], SIGNS), rtol=0, atol=0)
+    assert not torch.equal(whole, random_views(x, others, SIGNS))
+    first, second = two_views(x, torch.cat([some, others, torch.ones(6, 3)], 1), SIGNS)
     assert torch.equal(first, whole)
-    assert torch.equal(second, random_views(x, numbers(6, seed=1), SIGNS))
+    assert torch.equal(second, random_views(x, others, SIGNS))
+
+
+def test_bends_that_are_all_the_same_shift_an_image():
+    x, settings = torch.rand(1, 1, 8, 12), ViewSettings(bend=0.25)
+    assert settings.numbers == 11 + 32
+    most = torch.full((1, settings.numbers), 9.0)  # erf(9 / sqrt 2) is 1: the largest change to one side
+    seen = random_views(x, most, settings)
+    torch.testing.assert_close(seen[..., :6, :9], x[..., 2:, 3:])
+
+
+def test_a_bend_moves_what_is_near_smoothly():
+    x, settings = torch.linspace(0.1, 0.9, 16).expand(1, 1, 16, 16).contiguous(), ViewSettings(bend=0.1)
+    drawn = torch.zeros(1, settings.numbers)
+    drawn[:, 11] = 9  # the upper left place, across
+    moved = (random_views(x, drawn, settings) - x)[0, 0]
+    slope = 0.8 / 15
+    assert moved[0, 0].item() == pytest.approx(0.1 * 16 * slope, rel=1e-4)
+    assert moved[8:].abs().max() < 0.2 * moved[0, 0]
+    assert moved[:, 8:].abs().max() < 0.2 * moved[0, 0]
+    assert moved.diff(dim=0).abs().max() < moved[0, 0] / 3
+    drawn[:, 11], drawn[:, 11 + 16] = 0, 9  # down, where all is the same
+    torch.testing.assert_close(random_views(x, drawn, settings), x)
+
+
+def test_what_is_bright_grows_or_what_is_dark():
+    settings = ViewSettings(growth=0.1)
+    assert settings.numbers == 12
+    x = torch.zeros(3, 1, 20, 20)
+    x[:, :, 8:12, 8:12] = 1
+    drawn = torch.zeros(3, 12)
+    drawn[:, 11] = torch.tensor([9.0, -9.0, 0.0])  # the most, the least, and none
+    grown, shrunk, same = random_views(x, drawn, settings)
+    assert grown.sum().item() == pytest.approx(8 * 8)
+    assert grown[0, 6:14, 6:14].min() == 1
+    assert shrunk.abs().max() == 0
+    torch.testing.assert_close(same, x[2])
+
+
+def test_growth_by_parts_of_a_pixel_is_as_far_at_any_size():
+    settings = ViewSettings(growth=0.02)
+    drawn = torch.zeros(1, 12)
+    drawn[:, 11] = 9
+    for side in (8, 28, 60):
+        x = torch.zeros(1, 1, side, side)
+        x[..., side // 2 :] = 1
+        assert (random_views(x, drawn, settings) - x).sum().item() / side == pytest.approx(0.02 * side, rel=1e-4)
 
 
 def test_the_images_alone_decide_on_views():
@@ -246,6 +294,8 @@ def test_mirror_images_of_other_kinds_are_no_symmetry():
 
 def test_widened_views_stray_farther_but_see_as_much():
     assert widened(SIGNS).rotation_degrees > SIGNS.rotation_degrees
+    assert widened(SIGNS).bend > SIGNS.bend > 0
+    assert widened(SIGNS).growth > SIGNS.growth > 0
     assert widened(THINGS) == THINGS
 
 
@@ -253,7 +303,7 @@ def test_widened_views_stray_farther_but_see_as_much():
 def test_pixels_are_read_where_affine_grid_says(height, width):
     transforms = torch.randn(3, 2, 3, generator=torch.Generator().manual_seed(0))
     expected = F.affine_grid(transforms, [3, 1, height, width], align_corners=False)
-    torch.testing.assert_close(_places(transforms, height, width), expected)
+    torch.testing.assert_close(_places(transforms, None, height, width), expected)
 
 
 def test_two_views_are_those_of_their_own_numbers():

@@ -21,6 +21,7 @@ _NEIGHBOURS = 10  # an image's like: itself and so many nearest images
 _NEAR = 1.1  # "among them" is no farther from one of them than so many times the distance to the nearest image
 _SAMPLE = 2000  # images that are looked at
 _SHADED_SHARE = 0.12  # of the pixels, from which on images have shades, as lit things have
+_BENDS = 4  # places along each side of an image that are moved, each on its own, where images are bent
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,10 @@ class ViewSettings:
         window_area: Smallest and largest area of the window that fills the view, in areas of the image. Below 1 zooms
             in, above 1 zooms out.
         shift: Largest shift of the window, as a share of the image's side, beyond what keeps a small window inside.
+        bend: Largest shift of each of 4 x 4 places on its own, as a share of the image's side; what lies between them
+            moves smoothly along (after Simard, Steinkraus and Platt, 2003).
+        growth: Largest distance by which what is bright grows, or what is dark, as a share of the image's side: strokes
+            become thicker or thinner.
         mirror_horizontally: Swap left and right in half of the views.
         mirror_vertically: Swap top and bottom in half of the views.
         quarter_turns: Turn by a multiple of 90 degrees.
@@ -51,6 +56,8 @@ class ViewSettings:
     aspect: float = 0.0
     window_area: tuple[float, float] = (1.0, 1.0)
     shift: float = 0.0
+    bend: float = 0.0
+    growth: float = 0.0
     mirror_horizontally: bool = False
     mirror_vertically: bool = False
     quarter_turns: bool = False
@@ -68,7 +75,12 @@ class ViewSettings:
     @property
     def numbers(self) -> int:
         """How many normal numbers one view uses up, in the order of `random_views`."""
-        return 13 if self.changes_colour else 11
+        return sum(self.parts)
+
+    @property
+    def parts(self) -> tuple[int, int, int, int]:
+        """How many of them are for places and light, for bends, for growth and for colours."""
+        return 11, 2 * _BENDS**2 if self.bend else 0, int(self.growth > 0), 2 if self.changes_colour else 0
 
     @property
     def changes_colour(self) -> bool:
@@ -77,7 +89,9 @@ class ViewSettings:
 
 
 # Signs (letters, digits, symbols) are made of strokes in a fixed place; half of one is another one. So no crops.
-SIGNS = ViewSettings(rotation_degrees=15, shear=0.15, aspect=0.18, window_area=(0.72, 1.32), shift=0.05)
+SIGNS = ViewSettings(
+    rotation_degrees=15, shear=0.15, aspect=0.18, window_area=(0.72, 1.32), shift=0.05, bend=0.02, growth=0.018
+)
 # Things can be known by a part, and light falls on them differently from picture to picture.
 THINGS = ViewSettings(aspect=math.log(4 / 3), window_area=(0.4, 1.0), brightness=0.4, gamma=0.4)
 # Where colours do not tell the kinds apart, a model that has learned the kinds is shown them in all colours.
@@ -161,6 +175,8 @@ def widened(settings: ViewSettings, factor: float = 1.6) -> ViewSettings:
         aspect=settings.aspect if largest <= 1 else settings.aspect * factor,
         window_area=area,
         shift=settings.shift * factor,
+        bend=settings.bend * factor,
+        growth=settings.growth * factor,
     )
 
 
@@ -190,8 +206,8 @@ def _views(x: Tensor, numbers: Tensor, settings: ViewSettings) -> Tensor:
     if settings.colourless:
         x = settings.shown(x)
     # Uniform on (-1, 1), one column per choice.
-    uniform = torch.erf(numbers / math.sqrt(2))
-    turn, shear, aspect, area, across, down, left_right, up_down, quarter, light, curve = uniform[:, :11].unbind(1)
+    always, bends, growth, colours = torch.erf(numbers / math.sqrt(2)).split(settings.parts, 1)
+    turn, shear, aspect, area, across, down, left_right, up_down, quarter, light, curve = always.unbind(1)
     smallest, largest = (math.log(a) / 2 for a in settings.window_area)
     side = torch.exp((smallest + largest) / 2 + area * (largest - smallest) / 2)
     stretch = torch.exp(aspect * settings.aspect / 2)
@@ -213,31 +229,62 @@ def _views(x: Tensor, numbers: Tensor, settings: ViewSettings) -> Tensor:
         torch.stack([cos * width * flip_x, (slant * cos - sin) * height * flip_y * tall, offset_x], 1),
         torch.stack([sin * width * flip_x / tall, (slant * sin + cos) * height * flip_y, offset_y], 1),
     ]
-    grid = _places(torch.stack(rows, 1), x.shape[2], x.shape[3])
+    shifts = 2 * settings.bend * bends.view(-1, 2, _BENDS**2) if settings.bend else None
+    grid = _places(torch.stack(rows, 1), shifts, x.shape[2], x.shape[3])
     if x.device.type == "mps":  # it has had no border padding before PyTorch 2.13
         grid = _onto_pixels(grid, x.shape[2], x.shape[3])
         view = F.grid_sample(x, grid, align_corners=False)
     else:
         view = F.grid_sample(x, grid, padding_mode="border", align_corners=False)
+    if settings.growth:
+        view = _grown(view, growth, settings.growth * min(x.shape[2:]))
     if settings.gamma:
         view = view.clamp_(min=1e-4) ** torch.exp(curve * settings.gamma).view(-1, 1, 1, 1)
     if settings.brightness:
         view *= (1 + light * settings.brightness).view(-1, 1, 1, 1)
     if settings.changes_colour:
-        hue, saturation = uniform[:, 11:].unbind(1)
+        hue, saturation = colours.unbind(1)
         view = _recoloured(view, hue * math.radians(settings.hue_degrees), 1 + saturation * settings.saturation)
     return view.clamp_(0, 1).contiguous(memory_format=torch.channels_last)
 
 
-def _places(transforms: Tensor, height: int, width: int) -> Tensor:
-    """Where every pixel's value is read, by affine transforms (B, 2, 3): `F.affine_grid`, shape (B, H, W, 2).
+def _places(transforms: Tensor, bends: Tensor | None, height: int, width: int) -> Tensor:
+    """Where every pixel's value is read, shape (B, H, W, 2), by affine transforms (B, 2, 3) as in `F.affine_grid`.
 
     All images in one product, and both axes apart in memory: a third of the time, and sampling reads it as fast.
+
+    Args:
+        transforms: Of each image.
+        bends: Shifts of 4 x 4 places on top, the corners among them, shape (B, 2, 16).
+        height: Of the images.
+        width: The same.
     """
-    across, down = ((2 * torch.arange(n, device=transforms.device) + 1) / n - 1 for n in (width, height))
+    device = transforms.device
+    across, down = ((2 * torch.arange(n, device=device) + 1) / n - 1 for n in (width, height))
     ones = transforms.new_ones(height, width)
     pixels = torch.stack([across.expand(height, width), down[:, None].expand(height, width), ones])
+    if bends is not None:
+        each = torch.eye(_BENDS**2, device=device).view(1, -1, _BENDS, _BENDS)
+        moved = F.interpolate(each, (height, width), mode="bicubic", align_corners=True)[0]  # by each place
+        transforms, pixels = torch.cat([transforms, bends], 2), torch.cat([pixels, moved])
     return (transforms.flatten(0, 1) @ pixels.flatten(1)).view(-1, 2, height, width).permute(0, 2, 3, 1)
+
+
+def _grown(x: Tensor, shares: Tensor, most: float) -> Tensor:
+    """Images of which what is bright has grown to all sides, or what is dark.
+
+    That is a dilation or an erosion by whole pixels, and as much of it as the share asks for.
+
+    Args:
+        x: Shape (B, C, H, W).
+        shares: Of the largest distance, from 1 to -1, by which what is bright grows, shape (B, 1).
+        most: The largest distance, in pixels.
+    """
+    radius = max(1, math.ceil(most))
+    shares = (most / radius) * shares[:, :, None, None]
+    sides = torch.where(shares < 0, -1.0, 1.0)  # what is dark is what is bright of the negative
+    x = sides * x
+    return sides * torch.lerp(x, F.max_pool2d(x, 2 * radius + 1, 1, radius), shares.abs())
 
 
 def _onto_pixels(grid: Tensor, height: int, width: int) -> Tensor:
