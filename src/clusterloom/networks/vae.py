@@ -303,7 +303,7 @@ class ClusterVAE(nn.Module):
         """
         n_clusters, dim = q.shape[1], mu.shape[1]
         # In blocks, since all latents in 64 bits would be much of a large fit's memory.
-        blocks = list(zip(*(part.split(_BLOCK) for part in (q, mu, log_var)), strict=True))
+        blocks = list(zip(*(torch.split(part, _BLOCK) for part in (q, mu, log_var)), strict=True))
         sizes = q.sum(0, dtype=torch.float64).clamp(min=1e-6)
         means = torch.zeros(n_clusters, dim, dtype=torch.float64)
         for some_q, some_mu, _ in blocks:

@@ -206,7 +206,7 @@ def _views(x: Tensor, numbers: Tensor, settings: ViewSettings) -> Tensor:
     if settings.colourless:
         x = settings.shown(x)
     # Uniform on (-1, 1), one column per choice.
-    always, bends, growth, colours = torch.erf(numbers / math.sqrt(2)).split(settings.parts, 1)
+    always, bends, growth, colours = torch.split(torch.erf(numbers / math.sqrt(2)), settings.parts, 1)
     turn, shear, aspect, area, across, down, left_right, up_down, quarter, light, curve = always.unbind(1)
     smallest, largest = (math.log(a) / 2 for a in settings.window_area)
     side = torch.exp((smallest + largest) / 2 + area * (largest - smallest) / 2)
