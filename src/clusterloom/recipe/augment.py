@@ -78,9 +78,9 @@ class ViewSettings:
         return sum(self.parts)
 
     @property
-    def parts(self) -> tuple[int, int, int, int]:
+    def parts(self) -> list[int]:
         """How many of them are for places and light, for bends, for growth and for colours."""
-        return 11, 2 * _BENDS**2 if self.bend else 0, int(self.growth > 0), 2 if self.changes_colour else 0
+        return [11, 2 * _BENDS**2 if self.bend else 0, int(self.growth > 0), 2 if self.changes_colour else 0]
 
     @property
     def changes_colour(self) -> bool:
