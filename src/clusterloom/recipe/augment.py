@@ -12,7 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clusterloom.recipe.angles import any_angle
 from clusterloom.recipe.brightness import any_background, from_background, shaded_share, stretched, unit
+from clusterloom.recipe.spaces import filled_evenly
 from clusterloom.training.randomness import numpy_generator
 
 # Share of images that stay among their like when mirrored (or turned) from which on that is a fair view.
@@ -83,6 +85,11 @@ class ViewSettings:
         return [11, 2 * _BENDS**2 if self.bend else 0, int(self.growth > 0), 2 if self.changes_colour else 0]
 
     @property
+    def any_angle(self) -> bool:
+        """Whether the angle at which images show something does not count."""
+        return self.rotation_degrees >= _ANY_DEGREES
+
+    @property
     def changes_colour(self) -> bool:
         """Whether hue or saturation may change."""
         return self.hue_degrees > 0 or self.saturation > 0
@@ -94,6 +101,7 @@ SIGNS = ViewSettings(
 )
 # Things can be known by a part, and light falls on them differently from picture to picture.
 THINGS = ViewSettings(aspect=math.log(4 / 3), window_area=(0.4, 1.0), brightness=0.4, gamma=0.4)
+_ANY_DEGREES = 180.0
 # Where colours do not tell the kinds apart, a model that has learned the kinds is shown them in all colours.
 _HUE_DEGREES, _SATURATION = 180.0, 1.0
 
@@ -134,6 +142,7 @@ def choose_views(images: np.ndarray, seed: int = 0) -> ViewSettings:
     Where mirroring left and right leaves at least a third of the images among their like (`symmetric_shares`), and the
     images have shades (`shaded_share`), they are pictures of things: `THINGS`, with every symmetry that passes the same
     test. Otherwise they are `SIGNS`, whose handedness and every stroke count; of an alphabet half may be symmetric.
+    Where the angle does not count (`any_angle`), as of cells, views are turned by any, in changing light.
 
     Args:
         images: uint8 or float, shape (N, H, W, C). Beyond 2,000 images a sample is looked at.
@@ -151,6 +160,10 @@ def choose_views(images: np.ndarray, seed: int = 0) -> ViewSettings:
     fair = {name: share >= _SYMMETRIC_SHARE for name, share in symmetric_shares(brightness).items()}
     if fair["mirror_horizontally"] and shaded_share(brightness) >= _SHADED_SHARE:
         views = ViewSettings(**{**vars(THINGS), "any_background": views.any_background, **fair})
+    mixed = torch.from_numpy(numpy_generator(seed, "sample", "angles").permutation(len(x)))
+    if any_angle(brightness[mixed, None]) and not filled_evenly(images):
+        # How bright and noisy such pictures are would tell two views of one from all others.
+        views = replace(views, rotation_degrees=_ANY_DEGREES, brightness=THINGS.brightness, gamma=THINGS.gamma)
     return views
 
 
@@ -170,7 +183,7 @@ def widened(settings: ViewSettings, factor: float = 1.6) -> ViewSettings:
     area = (smallest, largest) if largest <= 1 else (smallest**factor, largest**factor)
     return replace(
         settings,
-        rotation_degrees=settings.rotation_degrees * factor,
+        rotation_degrees=min(settings.rotation_degrees * factor, _ANY_DEGREES),
         shear=settings.shear * factor,
         aspect=settings.aspect if largest <= 1 else settings.aspect * factor,
         window_area=area,

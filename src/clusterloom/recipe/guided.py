@@ -38,7 +38,7 @@ from clusterloom.recipe.layouts import layout_of, layouts_of
 from clusterloom.recipe.pseudo_labels import FirstPseudoLabels, first_pseudo_labels, second_pseudo_labels
 from clusterloom.recipe.refine import refine
 from clusterloom.recipe.represent import CONTRASTIVE, Representation, represent
-from clusterloom.recipe.spaces import APPEARANCE, CONTOURS, TEXTURE, appearance_space, plain_spaces
+from clusterloom.recipe.spaces import APPEARANCE, CONTOURS, TEXTURE, WAVES, appearance_space, plain_spaces
 from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.randomness import fresh_weights, numpy_generator, torch_generator
 from clusterloom.training.run import Run
@@ -46,10 +46,10 @@ from clusterloom.training.run import Run
 _LAYOUTS = 2  # of each space: one alone leaves more to chance
 _COLOURS_COUNT = 0.5  # adjusted Rand index with clusters of colours from which on colours tell the kinds apart
 _OF_COLOURS = ("colours", "pixels")  # spaces that show them
-_ALONE = (TEXTURE, CONTOURS, BACKBONE)  # spaces that may see what no other can
+_ALONE = (TEXTURE, CONTOURS, WAVES, BACKBONE)  # spaces that may see what no other can
 # How many spaces one is worth. Of the learned ones, which confirm each other, the hidden layer has forgotten least of
 # what tells kinds apart. Brightness alone outvoted it: two forms of a letter differ there as much as two letters.
-_COUNTS = {"hidden": 2.0, "brightness": 0.5, TEXTURE: 3.0, BACKBONE: 3.0}
+_COUNTS = {"hidden": 2.0, "brightness": 0.5, TEXTURE: 3.0, WAVES: 3.0, BACKBONE: 3.0}
 # Of few images a network learns little, so spaces of which nothing is learned count for more: as often as the number of
 # images goes into so many, but at least so often and at most so often.
 _COUNTS_OF_FEW = {CONTOURS: (500, 0.3, 1.0), APPEARANCE: (1000, 0.0, 3.0)}
@@ -97,7 +97,7 @@ def train_guided(
     frozen = frozen_features(network.backbone, run, known, seed)  # (M, E), no columns without a backbone
 
     # 1. Represent. Where there is a texture, images show the same at every place.
-    plain = run.cached("spaces", lambda: plain_spaces(sample, seed, views.shown))
+    plain = run.cached("spaces", lambda: plain_spaces(sample, seed, views.shown, views.any_angle))
     of_light = replace(views, colourless=colours != "use")
     of_stage = replace(plan, epochs=epochs.represent)
     representation = represent(network, run, images, of_stage, of_light, anywhere=TEXTURE in plain)

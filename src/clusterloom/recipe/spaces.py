@@ -1,4 +1,6 @@
-"""What images show before anything is learned: brightness, contours, colours, texture; kinds may lie apart in each."""
+"""What images show before anything is learned: brightness, contours, waves, colours, texture; kinds may lie apart in
+each.
+"""
 
 import math
 from collections.abc import Callable, Mapping
@@ -10,14 +12,15 @@ import torch.nn.functional as F
 from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor
 
+from clusterloom.recipe.angles import waves_around
 from clusterloom.recipe.brightness import stretched, unit
 from clusterloom.recipe.components import principal_components
 from clusterloom.recipe.contours import DIRECTIONS, oriented_gradients
 from clusterloom.training.randomness import numpy_generator, seed_for
 
-APPEARANCE, CONTOURS, TEXTURE = "appearance", "contours", "texture"
+APPEARANCE, CONTOURS, TEXTURE, WAVES = "appearance", "contours", "texture", "waves"
 _COMPONENTS = 50
-_OF_CONTOURS = 30  # components
+_OF_CONTOURS = 30  # components, and of waves
 _CONTOURS_SHARE = 2 / 3  # of the variance of appearance
 _SIDE = 32  # pixels of larger images are averaged
 _CONTOURED_SIDE = 64  # the same for contours, which have to be sharp
@@ -37,17 +40,21 @@ _EVEN_BRIGHTNESS, _EVEN_EDGES = 0.5, 0.3  # of the least place over the most; ab
 Brightness: TypeAlias = Callable[[Tensor], Tensor]
 
 
-def plain_spaces(images: np.ndarray, seed: int, brightness: Brightness = stretched) -> dict[str, np.ndarray]:
+def plain_spaces(
+    images: np.ndarray, seed: int, brightness: Brightness = stretched, any_angle: bool = False
+) -> dict[str, np.ndarray]:
     """The spaces that a set of images has, by name.
 
     Args:
         images: uint8 or floats from 0 to 1, shape (N, H, W, C).
         seed: Of textons.
         brightness: What images (B, C, H, W) show whatever their light and colour, the same shape.
+        any_angle: Whether the angle at which they show it does not count.
 
     Returns:
         Points of shape (N, D), float32: "brightness", for images of several channels "colours" and "pixels", for images
-        that are filled evenly by something "texture", since all their places are alike, and for others "contours".
+        that are filled evenly by something "texture", since all their places are alike, and for others "contours", and
+        "waves" where angles do not count.
     """
     spaces = {"brightness": _components(_of_all(images, lambda x: _small(brightness(x)[:, :1])))}
     if images.shape[3] > 1:
@@ -57,6 +64,9 @@ def plain_spaces(images: np.ndarray, seed: int, brightness: Brightness = stretch
         spaces[TEXTURE] = texture_space(images, seed)
     else:
         spaces[CONTOURS] = contour_space(images, brightness)
+        if any_angle:
+            waves = _of_all(images, lambda x: waves_around(_reduced(brightness(x)[:, :1], _CONTOURED_SIDE)))
+            spaces[WAVES] = _components(waves, _OF_CONTOURS)
     return spaces
 
 

@@ -1,0 +1,89 @@
+"""Images that show the same things at any angle, as cells and galaxies: how such a set is told, and what it shows."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_ANGLES = (30, 45)  # degrees, no symmetry of a pixel grid's; of kinds that are each other turned, neither is one
+_LEAST_SHARE = 0.4  # of the nearest images are turned ones where angles do not count: half of them
+_LEAST_IMAGES = 150
+_SIDE = 16  # pixels of images that are compared: what turning smoothes, their means have lost anyway
+_RADII, _AROUND = 16, 32  # places from the middle outwards, and around it
+_REACH = 0.8  # of half of an image's side
+_WAVES = 9  # around the middle, the mean among them
+
+
+def any_angle(x: Tensor) -> bool:
+    """Whether a set of images is distributed as before where all of them are turned.
+
+    A third of the images looks for its nearest ones among another third, and the last third turned. Where angles do not
+    count, half of those are turned ones; of letters, digits or garments next to none.
+
+    Args:
+        x: Brightness, shape (N, 1, H, W), in random order. The central square of images that are not square counts.
+    """
+    if len(x) < _LEAST_IMAGES:
+        return False
+    side = min(x.shape[2:])
+    top, left = ((length - side) // 2 for length in x.shape[2:])
+    square = x[:, :, top : top + side, left : left + side]
+    within = (torch.arange(_SIDE) + 0.5) / _SIDE * 2 - 1
+    disc = within[:, None] ** 2 + within**2 <= 1
+    as_they_are = F.adaptive_avg_pool2d(square, _SIDE)[:, 0, disc]  # (N, D)
+    return all(
+        _share_of(as_they_are, F.adaptive_avg_pool2d(_turned(square, degrees), _SIDE)[:, 0, disc]) >= _LEAST_SHARE
+        for degrees in _ANGLES
+    )
+
+
+def waves_around(x: Tensor) -> Tensor:
+    """What images show in rings around the middle of what is bright, whatever its angle.
+
+    Brightness is read in polar coordinates; turned by an angle it is shifted along them, which leaves the amplitudes of
+    its waves as they are (after Reddy and Chatterji, 1996).
+
+    Args:
+        x: Brightness, shape (B, 1, H, W), values from 0 to 1.
+
+    Returns:
+        Logarithms of the amplitudes, shape (B, rings * waves).
+    """
+    height, width = x.shape[2:]
+    radii = _REACH * (torch.arange(_RADII) + 0.5) / _RADII * min(height, width)  # in halves of a pixel
+    angles = torch.arange(_AROUND) * (2 * math.pi / _AROUND)
+    ring = torch.stack([radii[:, None] * angles.cos() / width, radii[:, None] * angles.sin() / height], 2)
+    places = _middles(x)[:, None, None] + ring
+    read = F.grid_sample(x, places, padding_mode="border", align_corners=False)[:, 0]  # (B, rings, around)
+    return torch.fft.rfft(read, dim=2).abs()[:, :, :_WAVES].log1p().flatten(1)
+
+
+def _share_of(as_they_are: Tensor, turned: Tensor) -> float:
+    """How many nearest images are turned ones, mean over which third looks and which is turned; points (N, D)."""
+    n = len(as_they_are) // 3
+    shares = []
+    for first in range(3):
+        looking, plain, other = (slice(n * (k % 3), n * (k % 3 + 1)) for k in range(first, first + 3))
+        nearest = [torch.cdist(as_they_are[looking], points).amin(1) for points in (as_they_are[plain], turned[other])]
+        shares.append(float((nearest[1] < nearest[0]).float().mean()))
+    return sum(shares) / len(shares)
+
+
+def _turned(x: Tensor, degrees: float) -> Tensor:
+    """Images (B, 1, H, H) turned around their middle; beyond its edge an image goes on as its edge."""
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    turn = torch.tensor([[cos, -sin, 0.0], [sin, cos, 0.0]]).expand(len(x), 2, 3)
+    places = F.affine_grid(turn, list(x.shape), align_corners=False)
+    return F.grid_sample(x, places, padding_mode="border", align_corners=False)
+
+
+def _middles(x: Tensor) -> Tensor:
+    """Where the bright parts of images (B, 1, H, W) are on average, shape (B, 2), across and down from -1 to 1."""
+    smooth = F.avg_pool2d(F.pad(x, (2, 2, 2, 2), mode="replicate"), 5, 1)[:, 0]
+    background = x.flatten(1).median(1).values[:, None, None]
+    above = (smooth - background).clamp(min=0)
+    weights = (above / (smooth.amax((1, 2), keepdim=True) - background).clamp(min=1e-6)).square()
+    total = weights.sum((1, 2)).clamp(min=1e-6)
+    down, across = ((2 * torch.arange(length) + 1) / length - 1 for length in x.shape[2:])
+    return torch.stack([(weights.sum(1) * across).sum(1), (weights.sum(2) * down).sum(1)], 1) / total[:, None]

@@ -1,0 +1,82 @@
+"""Sets of images whose angle does not count, and what is read from them whatever it is."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from clusterloom.recipe.angles import any_angle, waves_around
+from clusterloom.recipe.augment import SIGNS, THINGS, choose_views, widened
+from clusterloom.recipe.spaces import WAVES, plain_spaces
+
+SIDE = 32
+
+
+def drawn(kind, angle, middle=(15.5, 15.5), height=SIDE, width=SIDE):
+    """A soft bar (0), or a soft bar with another across its end (1), from 0 to 1."""
+    rows, columns = np.indices((height, width)).astype(float)
+    rows, columns = rows - middle[0], columns - middle[1]
+    u = math.cos(angle) * columns + math.sin(angle) * rows
+    v = math.cos(angle) * rows - math.sin(angle) * columns
+    bar = np.minimum(8 - np.abs(u), 2 - np.abs(v))
+    end = np.minimum(2 - np.abs(u - 7), 6 - np.abs(v))
+    return 1 / (1 + np.exp(-2 * (np.maximum(bar, end) if kind else bar)))
+
+
+def many(n, angle_of, kinds=2):
+    """Images (n, SIDE, SIDE) of two kinds in turn, a little off the middle, with noise."""
+    rng = np.random.default_rng(0)
+    images = [drawn(k % kinds, angle_of(k, rng), 15.5 + rng.uniform(-1, 1, 2)) for k in range(n)]
+    return np.clip(np.stack(images) + rng.normal(0, 0.03, (n, SIDE, SIDE)), 0, 1)
+
+
+def shuffled(images):
+    x = torch.from_numpy(np.asarray(images, np.float32))[:, None]
+    return x[torch.randperm(len(x), generator=torch.Generator().manual_seed(0))]
+
+
+@pytest.fixture(scope="module")
+def turned():
+    return many(400, lambda k, rng: rng.uniform(0, 2 * math.pi))
+
+
+def test_angles_do_not_count_where_a_set_has_all_of_them(turned):
+    assert any_angle(shuffled(turned))
+    assert any_angle(shuffled(np.pad(turned, ((0, 0), (0, 0), (5, 5)))))
+    assert not any_angle(shuffled(many(400, lambda k, rng: rng.normal(0, 0.1))))
+    assert not any_angle(shuffled(load_digits().images / 16))
+
+
+def test_kinds_that_are_each_other_turned_stay_kinds():
+    assert not any_angle(shuffled(many(400, lambda k, rng: k % 4 * math.pi / 2 + rng.normal(0, 0.1), kinds=1)))
+
+
+def test_of_few_images_nothing_is_said(turned):
+    assert not any_angle(shuffled(turned)[:100])
+
+
+@pytest.mark.parametrize(("height", "width"), [(SIDE, SIDE), (SIDE, 48)])
+def test_waves_are_the_same_at_any_angle_and_place(height, width):
+    places = [(0.0, (15.5, 15.5)), (0.9, (15.5, 15.5)), (2.0, (14.0, 18.0)), (4.5, (17.0, 15.0))]
+    bars, others = (waves_around(shuffled([drawn(kind, *place, height, width) for place in places])) for kind in (0, 1))
+    within = max(float(torch.pdist(of).max()) for of in (bars, others))
+    assert float(torch.cdist(bars, others).min()) > 1.5 * within
+
+
+def test_views_are_turned_where_angles_do_not_count(turned):
+    images = (255 * turned[..., None]).astype(np.uint8)
+    views = choose_views(images)
+    assert views.any_angle
+    assert (views.brightness, views.gamma) == (THINGS.brightness, THINGS.gamma)
+    assert widened(views).rotation_degrees == views.rotation_degrees
+    assert not SIGNS.any_angle
+    assert WAVES in plain_spaces(images, 0, any_angle=True)
+    assert WAVES not in plain_spaces(images, 0)
+
+
+def test_textures_are_not_turned():
+    noise = np.random.default_rng(0).integers(0, 256, (300, 24, 24, 1)).astype(np.uint8)
+    assert any_angle(torch.from_numpy(noise / 255).float().permute(0, 3, 1, 2))
+    assert not choose_views(noise).any_angle
