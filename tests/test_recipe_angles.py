@@ -8,7 +8,8 @@ import torch
 from sklearn.datasets import load_digits
 
 from clusterloom.recipe.angles import any_angle, waves_around
-from clusterloom.recipe.augment import SIGNS, THINGS, choose_views, widened
+from clusterloom.recipe.augment import SIGNS, THINGS, widened
+from clusterloom.recipe.fair_views import choose_views
 from clusterloom.recipe.spaces import WAVES, plain_spaces
 
 SIDE = 32

@@ -1,4 +1,4 @@
-"""Random views: what each setting does to an image, and which views the images themselves allow."""
+"""Random views: what each setting does to an image."""
 
 import math
 from dataclasses import replace
@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from recipe_helpers import digits, quarters
 
 from clusterloom import losses
 from clusterloom.recipe.augment import (
@@ -16,23 +15,16 @@ from clusterloom.recipe.augment import (
     ViewSettings,
     _onto_pixels,
     _places,
-    choose_views,
     random_views,
     recolouring,
-    symmetric_shares,
     two_views,
     widened,
 )
-from clusterloom.recipe.brightness import from_background, shaded_share, stretched
+from clusterloom.recipe.brightness import from_background, stretched
 
 
 def numbers(n, seed=0, each=11):
     return torch.randn(n, each, generator=torch.Generator().manual_seed(seed))
-
-
-def grey(images):
-    """Brightness (N, H, W) of images (N, H, W, 1) of dark to white."""
-    return torch.from_numpy(images[..., 0] / 255)
 
 
 def test_views_that_do_not_stray_are_the_image():
@@ -150,18 +142,6 @@ def test_recoloured_views_are_the_same_views_in_any_colour():
     torch.testing.assert_close(random_views(x, drawn, views), as_signs, atol=2e-3, rtol=0)
 
 
-def test_the_choice_of_views_sees_no_colour():
-    """Shapes that are symmetric stay so whatever colours their halves have."""
-    rng = np.random.default_rng(0)
-    grey = np.repeat(rng.integers(60, 256, (60, 12, 6, 1)), 3, 3).astype(np.uint8)
-    images = np.concatenate([grey, grey[:, :, ::-1]], 2)
-    coloured = images.copy()
-    coloured[:, :, :6, 1:] //= 3  # reddish on the left; the largest channel is as it was
-    assert choose_views(coloured) == choose_views(images) == choose_views(images[..., :1])
-    assert choose_views(coloured).mirror_horizontally
-    assert not choose_views(coloured).changes_colour
-
-
 def test_colourless_views_are_views_of_stretched_brightness():
     x, drawn = torch.rand(6, 3, 8, 8), numbers(6, each=SIGNS.numbers)
     seen = random_views(x, drawn, replace(SIGNS, colourless=True))
@@ -169,15 +149,6 @@ def test_colourless_views_are_views_of_stretched_brightness():
     assert torch.equal(seen[:, 0], seen[:, 2])
     seen = random_views(x, drawn, replace(SIGNS, colourless=True, any_background=True))
     torch.testing.assert_close(seen, random_views(from_background(x), drawn, SIGNS))
-
-
-def test_signs_in_any_colour_on_any_background_are_told_from_it():
-    rng = np.random.default_rng(0)
-    ink, paper = rng.integers(0, 256, (2, 300, 1, 1, 3))
-    shape = np.pad(digits(300), ((0, 0), (2, 2), (2, 2)))[..., None] / 255
-    images = np.rint(paper + (ink - paper) * shape).astype(np.uint8)
-    assert choose_views(images) == replace(SIGNS, any_background=True)
-    assert not choose_views((255 * shape).astype(np.uint8)).any_background
 
 
 def test_places_beyond_the_edge_are_moved_onto_it_where_borders_are_unknown():
@@ -253,43 +224,6 @@ def test_growth_by_parts_of_a_pixel_is_as_far_at_any_size():
         x = torch.zeros(1, 1, side, side)
         x[..., side // 2 :] = 1
         assert (random_views(x, drawn, settings) - x).sum().item() / side == pytest.approx(0.02 * side, rel=1e-4)
-
-
-def test_the_images_alone_decide_on_views():
-    rng = np.random.default_rng(0)
-    rows, columns = np.mgrid[:16, :16] - 7.5
-    balls = np.stack([255 * (1 - (rows**2 + columns**2) / r**2).clip(0) for r in rng.uniform(4, 9, 60)])
-    discs = balls.astype(np.uint8)[..., None]  # which are brightest in the middle
-    assert set(symmetric_shares(grey(discs)).values()) == {1.0}
-    views = choose_views(discs)
-    assert views.mirror_horizontally
-    assert views.mirror_vertically
-    assert views.quarter_turns
-    assert views.window_area == THINGS.window_area
-    half = discs.copy()
-    half[:, :, :8] = 0  # right halves: up and down may be swapped, left and right may not
-    shares = symmetric_shares(grey(half))
-    assert (shares["mirror_horizontally"], shares["mirror_vertically"]) == (0.0, 1.0)
-    assert choose_views(half) == SIGNS
-    assert choose_views(digits()[..., None]) == SIGNS
-
-
-def test_symmetric_letters_stay_signs():
-    """Ink on paper has no shades, and half of an H or an O is another letter."""
-    rows, columns = np.abs(np.mgrid[:24, :24] - 11.5)
-    letters = [(columns > 7) & (rows < 9) | (columns < 9) & (rows < width) for width in np.linspace(1, 3, 30)]  # H
-    letters += [(np.hypot(rows, columns) < r) & (np.hypot(rows, columns) > r - 3) for r in np.linspace(7, 11, 30)]  # O
-    images = 255 * np.stack(letters)[..., None].astype(np.uint8)
-    assert symmetric_shares(grey(images))["mirror_horizontally"] == 1
-    assert shaded_share(grey(images)) == 0
-    assert choose_views(images) == SIGNS
-    lit = images * np.linspace(0.2, 1, 24)[:, None, None]  # from below
-    assert choose_views(lit.astype(np.uint8)).mirror_horizontally
-
-
-def test_mirror_images_of_other_kinds_are_no_symmetry():
-    assert max(symmetric_shares(grey(quarters()[0])).values()) == 0
-    assert choose_views(np.zeros((2, 8, 10, 1), np.uint8)) == SIGNS
 
 
 def test_widened_views_stray_farther_but_see_as_much():

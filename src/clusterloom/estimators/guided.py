@@ -17,8 +17,9 @@ from clusterloom.estimators.variational import VariationalClusterer
 from clusterloom.networks.backbone import Backbone, check_available
 from clusterloom.networks.refiner import crowded
 from clusterloom.networks.vae import ClusterVAE, ConvNetworkSettings
-from clusterloom.recipe.augment import choose_views, recolouring
+from clusterloom.recipe.augment import recolouring
 from clusterloom.recipe.budget import Epochs, automatic_batch_size, automatic_epochs, epoch_images, most_visited
+from clusterloom.recipe.fair_views import choose_views
 from clusterloom.recipe.guided import Colours, train_guided
 from clusterloom.recipe.refit import NOBODY, Answers, refit_epochs, train_again
 from clusterloom.settings import CommonSettings, Count, Rate, Weight, parameters_of

@@ -1,4 +1,4 @@
-"""Random views of images: the changes under which an image stays what it is, and the rule that chooses them.
+"""Random views of images: the changes under which an image stays what it is.
 
 A view is a function of an image and of some standard normal numbers (`ViewSettings.numbers`), and of nothing else:
 whoever draws the numbers decides what is random.
@@ -7,22 +7,12 @@ whoever draws the numbers decides what is random.
 import math
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clusterloom.recipe.angles import any_angle
-from clusterloom.recipe.brightness import any_background, from_background, shaded_share, stretched, unit
-from clusterloom.recipe.spaces import filled_evenly
-from clusterloom.training.randomness import numpy_generator
+from clusterloom.recipe.brightness import from_background, stretched
 
-# Share of images that stay among their like when mirrored (or turned) from which on that is a fair view.
-_SYMMETRIC_SHARE = 1 / 3
-_NEIGHBOURS = 10  # an image's like: itself and so many nearest images
-_NEAR = 1.1  # "among them" is no farther from one of them than so many times the distance to the nearest image
-_SAMPLE = 2000  # images that are looked at
-_SHADED_SHARE = 0.12  # of the pixels, from which on images have shades, as lit things have
 _BENDS = 4  # places along each side of an image that are moved, each on its own, where images are bent
 
 
@@ -106,65 +96,12 @@ _ANY_DEGREES = 180.0
 _HUE_DEGREES, _SATURATION = 180.0, 1.0
 
 
-def symmetric_shares(x: Tensor) -> dict[str, float]:
-    """How many images stay among their like when mirrored or turned.
+def turned_by_any_angle(views: ViewSettings) -> ViewSettings:
+    """The same views, turned by any angle and in changing light.
 
-    An image counts when the changed image is no more than a tenth farther (Euclidean) from the image itself, or from
-    one of its ten nearest images, than the nearest of those is. To be near any image would not do: a mirrored image may
-    well look like another kind of image.
-
-    Args:
-        x: Brightness of all images, shape (N, H, W).
-
-    Returns:
-        Shares from 0 to 1 by name: "mirror_horizontally", "mirror_vertically", and for square images "quarter_turns".
+    Such pictures are of cells or of the sky: how bright and noisy one is would tell its two views from all others.
     """
-    changed = {"mirror_horizontally": x.flip(2), "mirror_vertically": x.flip(1)}
-    if x.shape[1] == x.shape[2]:
-        changed["quarter_turns"] = x.rot90(1, (1, 2))
-    if len(x) < 3:
-        return dict.fromkeys(changed, 0.0)
-    distances = torch.cdist(x.flatten(1), x.flatten(1))
-    distances.fill_diagonal_(float("inf"))
-    nearest = distances.topk(min(_NEIGHBOURS, len(x) - 1), largest=False)
-    limit = _NEAR * nearest.values[:, 0]
-    shares = {}
-    for name, y in changed.items():
-        others = torch.cdist(y.flatten(1), x.flatten(1))
-        closest = torch.minimum(others.diagonal(), others.gather(1, nearest.indices).min(1).values)
-        shares[name] = float((closest <= limit).float().mean())
-    return shares
-
-
-def choose_views(images: np.ndarray, seed: int = 0) -> ViewSettings:
-    """Which views are fair for a set of images, decided from the images alone.
-
-    Where mirroring left and right leaves at least a third of the images among their like (`symmetric_shares`), and the
-    images have shades (`shaded_share`), they are pictures of things: `THINGS`, with every symmetry that passes the same
-    test. Otherwise they are `SIGNS`, whose handedness and every stroke count; of an alphabet half may be symmetric.
-    Where the angle does not count (`any_angle`), as of cells, views are turned by any, in changing light.
-
-    Args:
-        images: uint8 or float, shape (N, H, W, C). Beyond 2,000 images a sample is looked at.
-        seed: Of the sample.
-
-    Example:
-        >>> from sklearn.datasets import load_digits
-        >>> choose_views(load_digits().images[..., None] / 16) == SIGNS
-        True
-    """
-    rows = np.sort(numpy_generator(seed, "sample", "views").permutation(len(images))[:_SAMPLE])
-    x = unit(images[rows])
-    views = replace(SIGNS, any_background=any_background(x))
-    brightness = views.shown(x)[:, 0]
-    fair = {name: share >= _SYMMETRIC_SHARE for name, share in symmetric_shares(brightness).items()}
-    if fair["mirror_horizontally"] and shaded_share(brightness) >= _SHADED_SHARE:
-        views = ViewSettings(**{**vars(THINGS), "any_background": views.any_background, **fair})
-    mixed = torch.from_numpy(numpy_generator(seed, "sample", "angles").permutation(len(x)))
-    if any_angle(brightness[mixed, None]) and not filled_evenly(images):
-        # How bright and noisy such pictures are would tell two views of one from all others.
-        views = replace(views, rotation_degrees=_ANY_DEGREES, brightness=THINGS.brightness, gamma=THINGS.gamma)
-    return views
+    return replace(views, rotation_degrees=_ANY_DEGREES, brightness=THINGS.brightness, gamma=THINGS.gamma)
 
 
 def recolouring(views: ViewSettings) -> ViewSettings:
