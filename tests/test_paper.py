@@ -327,6 +327,7 @@ def test_a_claim_is_not_decided_where_seeds_differ_more_than_settings():
     assert verdict([less, Contrast("a less b", "score", {"a": 1, "b": -1}, above=99)], runs) == "No"
 
 
+@pytest.mark.filterwarnings("ignore::clusterloom.errors.CollapseWarning")  # sixty pictures of noise
 def test_systems_are_guided_with_their_own_networks(small_sets, tmp_path):
     best, vae, dec = systems.systems(("mnist",))
     assert best.of is ROWS[5]

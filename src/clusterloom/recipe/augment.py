@@ -13,6 +13,7 @@ from torch import Tensor
 
 from clusterloom.recipe.brightness import from_background, stretched
 
+_LEAST_GROWTH = 0.25  # of a pixel; in smaller images strokes are no wider than the pixels themselves
 _BENDS = 4  # places along each side of an image that are moved, each on its own, where images are bent
 
 
@@ -186,7 +187,7 @@ def _views(x: Tensor, numbers: Tensor, settings: ViewSettings) -> Tensor:
         view = F.grid_sample(x, grid, align_corners=False)
     else:
         view = F.grid_sample(x, grid, padding_mode="border", align_corners=False)
-    if settings.growth:
+    if settings.growth * min(x.shape[2:]) >= _LEAST_GROWTH:
         view = _grown(view, growth, settings.growth * min(x.shape[2:]))
     if settings.gamma:
         view = view.clamp_(min=1e-4) ** torch.exp(curve * settings.gamma).view(-1, 1, 1, 1)
