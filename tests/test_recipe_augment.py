@@ -224,6 +224,8 @@ def test_growth_by_parts_of_a_pixel_is_as_far_at_any_size():
         x = torch.zeros(1, 1, side, side)
         x[..., side // 2 :] = 1
         assert (random_views(x, drawn, settings) - x).sum().item() / side == pytest.approx(0.02 * side, rel=1e-4)
+    x = torch.rand(1, 1, 12, 12)  # less than a quarter of a pixel
+    torch.testing.assert_close(random_views(x, drawn, settings), x)
 
 
 def test_widened_views_stray_farther_but_see_as_much():
