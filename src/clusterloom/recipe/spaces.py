@@ -1,6 +1,4 @@
-"""What images show before anything is learned: brightness, contours, waves, colours, texture; kinds may lie apart in
-each.
-"""
+"""What images show before anything is learned, from brightness to texture: in each space other kinds may lie apart."""
 
 import math
 from collections.abc import Callable, Mapping
