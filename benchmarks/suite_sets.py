@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 from colours import drawings
+from suite_data.blood import blood
 from suite_data.drawn import cells, solids
 from suite_data.glyphs import letters, words
 from suite_data.pictures import (
@@ -38,6 +39,7 @@ from suite_data.pictures import (
     textures_colour,
     textures_grey,
 )
+from suite_data.surface import surface
 
 from clusterloom.data import load_images
 from clusterloom.data.builtin import HASHES as PINNED_IMAGES
@@ -306,6 +308,19 @@ SETS = {
             "drawn cells of six kinds, 500 to 100 of each, blurred and noisy, 12 bit in 16, 48 x 48 pixels",
             6,
             cells,
+            held_out=True,
+        ),
+        SuiteSet(
+            "blood",
+            "drawn cells of stained blood, six kinds, 450 to 150 of each, at any angle, in colour, 48 x 48 pixels",
+            6,
+            blood,
+        ),
+        SuiteSet(
+            "surface",
+            "drawn defects of rolled metal, six kinds, 400 to 150 of each, in uneven light, 48 x 48 pixels",
+            6,
+            surface,
             held_out=True,
         ),
     )

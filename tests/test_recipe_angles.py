@@ -66,8 +66,9 @@ def test_waves_are_the_same_at_any_angle_and_place(height, width):
     assert float(torch.cdist(bars, others).min()) > 1.5 * within
 
 
-def test_views_are_turned_where_angles_do_not_count(turned):
-    images = (255 * turned[..., None]).astype(np.uint8)
+@pytest.mark.parametrize("colour", [(1.0,), (0.9, 0.5, 0.7)])
+def test_views_are_turned_where_angles_do_not_count(turned, colour):
+    images = (255 * turned[..., None] * np.array(colour)).astype(np.uint8)
     views = choose_views(images)
     assert views.any_angle
     assert (views.brightness, views.gamma) == (THINGS.brightness, THINGS.gamma)

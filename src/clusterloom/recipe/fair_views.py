@@ -56,8 +56,7 @@ def choose_views(images: np.ndarray, seed: int = 0) -> ViewSettings:
     Where mirroring left and right leaves at least a third of the images among their like (`symmetric_shares`), and the
     images have shades (`shaded_share`), they are pictures of things: `THINGS`, with every symmetry that passes the same
     test. Otherwise they are `SIGNS`, whose handedness and every stroke count; of an alphabet half may be symmetric.
-    Where the angle of grey images does not count (`any_angle`), as of cells, views are turned by any, in changing
-    light.
+    Where the angle does not count (`any_angle`), as of cells, views are turned by any, in changing light.
 
     Args:
         images: uint8 or float, shape (N, H, W, C). Beyond 2,000 images a sample is looked at.
@@ -76,6 +75,6 @@ def choose_views(images: np.ndarray, seed: int = 0) -> ViewSettings:
     if fair["mirror_horizontally"] and shaded_share(brightness) >= _SHADED_SHARE:
         views = ViewSettings(**{**vars(THINGS), "any_background": views.any_background, **fair})
     mixed = torch.from_numpy(numpy_generator(seed, "sample", "angles").permutation(len(x)))
-    if images.shape[3] == 1 and any_angle(brightness[mixed, None]) and not filled_evenly(images):
+    if any_angle(brightness[mixed, None]) and not filled_evenly(images):
         views = turned_by_any_angle(views)
     return views
