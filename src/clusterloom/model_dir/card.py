@@ -168,7 +168,7 @@ def _count_sections(recipe: Mapping[str, Any], chosen: int) -> list[str]:
         f"Found from the images: {recipe['count_advice']}. Modularity is the share of neighbours that are in the same "
         "cluster, beyond chance. Stability says how alike the clusters are that two different spaces of the images "
         "lead to (1: the same, 0: no more alike than by chance). The number with the highest sum of modularity, 0.02 "
-        "of the stability and 0.4 over the number is taken.",
+        f"of the stability and {evidence[0]['cost']:.2f} over the number is taken.",
         _table(rows, ("clusters", "modularity", "stability")),
     ]
 

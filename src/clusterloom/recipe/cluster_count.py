@@ -3,6 +3,7 @@
 Like the pseudo-labels, it sees spaces and layouts alone.
 """
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -24,7 +25,7 @@ _FINENESS = (1.0, 1.5)
 _DIVISIONS = 5
 _LINKED = 1000  # fewer than for pseudo-labels: what counts here is the number, not each image
 _STABILITY_COUNTS = 0.02
-_EACH_COSTS = 0.4
+_COST = 0.6  # of clusters, with all neighbours; with less, kinds of signs came apart
 _CLOSE = 0.005  # scores that differ by less are nearly as good
 _STABLE = 0.65  # guides that agree less have found no groups that are there
 
@@ -40,20 +41,19 @@ class Evidence:
             less to chance, but cut more between neighbours.
         stability: Adjusted Rand index between the clusters that guides find in two different spaces, or in one that
             sees what no other can, where they agree most. 1: the same clusters; 0: no more alike than by chance.
+        cost: What clusters cost, c. Where two of k even ones are joined, modularity falls by 2 / k^2, and c / k asks
+            c / 2 of that of each further cluster.
     """
 
     n_clusters: int
     modularity: float
     stability: float
+    cost: float = _COST
 
     @property
     def score(self) -> float:
-        """Modularity + 0.02 stability + 0.4 / k.
-
-        Where two of k even clusters are joined, modularity falls by 2 / k^2. The last term asks a fifth of that of each
-        further cluster.
-        """
-        return self.modularity + _STABILITY_COUNTS * self.stability + _EACH_COSTS / self.n_clusters
+        """Modularity + 0.02 stability + c / k."""
+        return self.modularity + _STABILITY_COUNTS * self.stability + self.cost / self.n_clusters
 
 
 def cluster_count_evidence(
@@ -87,6 +87,7 @@ def cluster_count_evidence(
     generator = numpy_generator(seed, "mixtures", "count")
     rows = np.sort(generator.permutation(n)[:_POINTS])
     near = min(_NEIGHBOURS, max(1, round(len(rows) / _IMAGES_PER_NEIGHBOUR)))
+    cost = _COST * math.sqrt(near / _NEIGHBOURS)
     graphs = [neighbour_graph(points[rows], near, progress) for points in spaces.values()]
     places = {space: found[0][rows] for space, found in layouts.items()}
     each = np.arange(len(rows))
@@ -113,7 +114,7 @@ def cluster_count_evidence(
         matrix = modularity_matrix(between_groups(ties, weights, groups))
         labels = divide(matrix, np.bincount(groups), min(k, len(matrix)), drawn, _DIVISIONS)[groups]
         best = max(modularity(graph, labels) for graph in graphs)
-        evidence.append(Evidence(k, best, max(confirmed.values())))
+        evidence.append(Evidence(k, best, max(confirmed.values()), cost))
     return evidence
 
 
