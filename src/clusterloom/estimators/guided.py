@@ -18,7 +18,7 @@ from clusterloom.networks.backbone import Backbone, check_available
 from clusterloom.networks.refiner import crowded
 from clusterloom.networks.vae import ClusterVAE, ConvNetworkSettings
 from clusterloom.recipe.augment import recolouring
-from clusterloom.recipe.budget import Epochs, automatic_batch_size, automatic_epochs, epoch_images, most_visited
+from clusterloom.recipe.budget import Epochs, automatic_batch_size, epoch_images, most_visited
 from clusterloom.recipe.fair_views import choose_views
 from clusterloom.recipe.guided import Colours, train_guided
 from clusterloom.recipe.refit import NOBODY, Answers, refit_epochs, train_again
@@ -46,7 +46,8 @@ class GuidedSettings(ConvNetworkSettings, CommonSettings):
     epochs: Annotated[int, Ge(3)] | Literal["auto"] = "auto"
     """Passes over the images, over all stages but the last, refine; auto is 10 for 70,000 images, 15 for 10,000, 21 for
     1,800, 64 for 300, and 6 for a million. Of more than that, auto visits a million in each of six epochs, others each
-    time."""
+    time. Of fewer than 1,800, the first of two fits takes up to four times as long with auto, which is not in these
+    numbers."""
     batch_size: Count | Literal["auto"] = "auto"
     """Images per step; auto is 512 from some 60,000 images on, and less for fewer."""
     learning_rate: Rate = 3e-3
@@ -197,5 +198,7 @@ class GuidedClusterer(VariationalClusterer):
 
 def _epochs(settings: GuidedSettings, shape: tuple[int, ...]) -> Epochs:
     n_images, height, width, channels = shape
-    epochs = automatic_epochs(n_images) if isinstance(settings.epochs, str) else settings.epochs
-    return Epochs.split(epochs, n_images, settings.refine, crowded((height, width, channels)))
+    of_stages = settings.refine, crowded((height, width, channels))
+    if isinstance(settings.epochs, str):
+        return Epochs.automatic(n_images, *of_stages)
+    return Epochs.split(settings.epochs, n_images, *of_stages)

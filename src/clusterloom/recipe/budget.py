@@ -1,7 +1,7 @@
 """How long the stages of the guided recipe train, and how many images they look at."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,6 +11,8 @@ MAX_VISITED = 1_000_000  # of more images an epoch visits so many, so that the c
 MAX_EMBEDDED = 100_000  # of more images a sample gets pseudo-labels: neighbours cost the square of their number
 _LEAST_STEPS = 600  # of batches of the smallest size, for small sets
 _SMALLEST_BATCH = 32
+_FIRST_FIT_SEES = 9_000  # images at least, one as often as there are few of them,
+_FIRST_FIT_LONGER = 4  # but it takes so many times as long at most
 _REPEATED = 5  # passes over a sample at most in place of one over all images
 _REFINE_SHARE = 4  # of the epochs of the other stages one is for the second decoder
 _REFINED = 40_000  # images that it sees where squares of pixels are crowded,
@@ -54,6 +56,25 @@ class Epochs:
             refined = max(refined, min(epochs, math.ceil(_REFINED / n_images), _REFINED_EPOCHS))
         return cls(epochs - 2 * fit, repeated, fit, refined if refine else 0)
 
+    @classmethod
+    def automatic(cls, n_images: int, refine: bool = True, crowded: bool = False) -> "Epochs":
+        """`automatic_epochs`, divided by `split`; of less than some 1,800 images more of them for the first fit.
+
+        It starts from a category encoder that knows nothing, and of few images it has few steps.
+
+        Args:
+            n_images: Number of images.
+            refine: Whether there is that stage.
+            crowded: See `networks.refiner.crowded`.
+
+        Example:
+            >>> [Epochs.automatic(n).first_fit for n in (8, 100, 300, 1_000, 2_000, 70_000)]
+            [200, 90, 30, 9, 5, 2]
+        """
+        epochs = cls.split(automatic_epochs(n_images), n_images, refine, crowded)
+        longer = min(max(1, _FIRST_FIT_SEES / (n_images * epochs.second_fit)), _FIRST_FIT_LONGER)
+        return replace(epochs, first_fit=round(epochs.first_fit * longer))
+
     @property
     def total(self) -> int:
         """Of all stages."""
@@ -67,7 +88,7 @@ def most_visited() -> int:
         >>> most_visited()
         4000000
     """
-    return Epochs.split(automatic_epochs(MAX_VISITED), MAX_VISITED).represent * MAX_VISITED
+    return Epochs.automatic(MAX_VISITED).represent * MAX_VISITED
 
 
 def automatic_epochs(n_images: int) -> int:
