@@ -46,8 +46,8 @@ class GuidedSettings(ConvNetworkSettings, CommonSettings):
     epochs: Annotated[int, Ge(3)] | Literal["auto"] = "auto"
     """Passes over the images, over all stages but the last, refine; auto is 10 for 70,000 images, 15 for 10,000, 21 for
     1,800, 64 for 300, and 6 for a million. Of more than that, auto visits a million in each of six epochs, others each
-    time. Of fewer than 1,800, the first of two fits takes up to four times as long with auto, which is not in these
-    numbers."""
+    time. Of some tens to 1,800 images the first fit takes up to 2.3 times as long with auto, which these numbers leave
+    out."""
     batch_size: Count | Literal["auto"] = "auto"
     """Images per step; auto is 512 from some 60,000 images on, and less for fewer."""
     learning_rate: Rate = 3e-3

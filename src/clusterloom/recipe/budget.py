@@ -11,8 +11,7 @@ MAX_VISITED = 1_000_000  # of more images an epoch visits so many, so that the c
 MAX_EMBEDDED = 100_000  # of more images a sample gets pseudo-labels: neighbours cost the square of their number
 _LEAST_STEPS = 600  # of batches of the smallest size, for small sets
 _SMALLEST_BATCH = 32
-_FIRST_FIT_SEES = 9_000  # images at least, one as often as there are few of them,
-_FIRST_FIT_LONGER = 4  # but it takes so many times as long at most
+_FIRST_FIT_SEES = 9_000  # images at least, one as often as there are few of them
 _REPEATED = 5  # passes over a sample at most in place of one over all images
 _REFINE_SHARE = 4  # of the epochs of the other stages one is for the second decoder
 _REFINED = 40_000  # images that it sees where squares of pixels are crowded,
@@ -68,11 +67,12 @@ class Epochs:
             crowded: See `networks.refiner.crowded`.
 
         Example:
-            >>> [Epochs.automatic(n).first_fit for n in (8, 100, 300, 1_000, 2_000, 70_000)]
-            [200, 90, 30, 9, 5, 2]
+            >>> [Epochs.automatic(n).first_fit for n in (20, 100, 300, 1_000, 2_000, 70_000)]
+            [50, 90, 30, 9, 5, 2]
         """
         epochs = cls.split(automatic_epochs(n_images), n_images, refine, crowded)
-        longer = min(max(1, _FIRST_FIT_SEES / (n_images * epochs.second_fit)), _FIRST_FIT_LONGER)
+        # A handful that fills hardly a batch has so little to say that more of it tells nothing.
+        longer = max(1, min(_FIRST_FIT_SEES / (n_images * epochs.second_fit), n_images / _SMALLEST_BATCH))
         return replace(epochs, first_fit=round(epochs.first_fit * longer))
 
     @property
