@@ -129,6 +129,12 @@ TAMPERING = {
         lambda p: edit_config(p, lambda c: c["about"].update(recipe={"spaces": {"hidden": "all of it"}})),
         r"recipe.spaces.hidden is not what",
     ),
+    "evidence without all that the report reads": (
+        lambda p: edit_config(
+            p, lambda c: c["about"].update(recipe={"count_evidence": [{"n_clusters": 2, "modularity": 0.4}]})
+        ),
+        r"recipe.count_evidence.0.stability is not what",
+    ),
     "weights of another shape": (_other_weights_with_matching_hash, r"settings cannot be used .*class_means"),
 }
 

@@ -26,6 +26,16 @@ class _Backbone(BaseModel):
     note: str
 
 
+class _Evidence(BaseModel):
+    """What others read of what speaks for a number of clusters."""
+
+    model_config = ConfigDict(strict=True)
+    n_clusters: int
+    modularity: float
+    stability: float
+    cost: float
+
+
 class _Recipe(BaseModel):
     """What others read of what the recipe decided."""
 
@@ -33,7 +43,7 @@ class _Recipe(BaseModel):
     views: dict[str, Any] | None = None
     spaces: dict[str, float] | None = None
     stage_seconds: dict[str, float] | None = None
-    count_evidence: list[dict[str, float]] | None = None
+    count_evidence: list[_Evidence] | None = None
     count_advice: str | None = None
     backbone: _Backbone | None = None
     corrections: dict[str, int] | None = None
