@@ -48,6 +48,7 @@ _LAYOUTS = 2  # of each space: one alone leaves more to chance
 _COLOURS_COUNT = 0.5  # adjusted Rand index with clusters of colours from which on colours tell the kinds apart
 _OF_COLOURS = ("colours", "pixels")  # spaces that show them
 _ALONE = (TEXTURE, CONTOURS, WAVES, BACKBONE)  # spaces that may see what no other can
+_YIELDING = ("brightness", CONTOURS)  # spaces that yield to learned ones where many images show no clear kinds
 # How many spaces one is worth. Of the learned ones, which confirm each other, the hidden layer has forgotten least of
 # what tells kinds apart. Brightness alone outvoted it: two forms of a letter differ there as much as two letters.
 _COUNTS = {"hidden": 2.0, "brightness": 0.5, TEXTURE: 3.0, BACKBONE: 3.0}
@@ -115,7 +116,7 @@ def train_guided(
         run.cached(
             "pseudo-labels-1",
             lambda: first_pseudo_labels(
-                layouts, spaces, view_pairs, network.n_clusters, seed, _ALONE, counts, run.progress
+                layouts, spaces, view_pairs, network.n_clusters, seed, _ALONE, counts, _YIELDING, run.progress
             ).arrays(),
         )
     )

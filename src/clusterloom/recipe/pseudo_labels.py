@@ -4,7 +4,7 @@ layer that learned it.
 They see points alone, never images or labels, and know no network.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from sklearn.metrics import adjusted_rand_score
 from clusterloom.console import ProgressReport, no_progress
 from clusterloom.recipe.consensus import GROUPS, groups_of, shares_of
 from clusterloom.recipe.division import divide, modularity_matrix
-from clusterloom.recipe.guides import FITTED_POINTS, POINTS_PER_CLUSTER, confirmations, guides_in, weights_of
+from clusterloom.recipe.guides import FITTED_POINTS, POINTS_PER_CLUSTER, Guide, confirmations, guides_in, weights_of
 from clusterloom.recipe.mixture import Mixture, fit_mixtures, mixture_of, mixtures_to_start_from
 from clusterloom.recipe.neighbours import nearest_neighbours
 from clusterloom.recipe.ties import between_groups, ties_of
@@ -22,6 +22,8 @@ from clusterloom.training.randomness import numpy_generator
 _VOTERS = 15
 _FEW_PER_CLUSTER = 10
 _SAME = 0.95  # adjusted Rand index of clusters that are as good as the same
+_MANY = 10_000  # images, of which more is learned than plain spaces know
+_CLEAR = 0.9  # adjusted Rand index of clusters with the guides of a space in which the kinds lie apart
 _FINER = 3  # components for each cluster
 _STARTS = 2
 _FOLLOWS, _GUIDES = "follows-", "guides-"  # before a space's name, among the arrays of a file
@@ -71,9 +73,13 @@ def first_pseudo_labels(
     seed: int,
     alone: Collection[str] = (),
     counts: Mapping[str, float] | None = None,
+    yielding: Collection[str] = (),
     progress: ProgressReport = no_progress,
 ) -> FirstPseudoLabels:
     """Groups that guides keep together, divided into clusters by what ties them.
+
+    Of many images much can be learned. Where no guides of a space find the clusters, the kinds lie apart in none of
+    them, and the borders are drawn by the spaces that were learned; how sure an image is is still asked of all guides.
 
     Args:
         layouts: Of every space, by its name, shape (n, N, d) each.
@@ -83,12 +89,40 @@ def first_pseudo_labels(
         seed: Fixes everything.
         alone: Spaces that see what no other can; see `confirmations`.
         counts: How many spaces one is worth; see `weights_of`.
+        yielding: Spaces that yield to the others where there are many images of no clear kinds.
         progress: Told how many layouts have been guided by.
     """
     if n_clusters == 1:
         n_images = next(iter(layouts.values())).shape[1]
         return FirstPseudoLabels(np.ones((n_images, 1), np.float32), {}, {}, np.zeros(n_images, int), np.ones((1, 1)))
     guides = guides_in(layouts, n_clusters, numpy_generator(seed, "mixtures"), progress)
+    coarse = {s: np.stack([g.labels for g in guides if g.space == s and g.coarse]) for s in layouts}
+    weights, *division = _division(guides, layouts, spaces, views, n_clusters, seed, alone, counts)
+    follows = _follows(coarse, division[0])
+    learned = [guide for guide in guides if guide.space not in yielding]
+    if len(division[0]) >= _MANY and learned and max(follows.values()) < _CLEAR:
+        _, *division = _division(learned, layouts, spaces, views, n_clusters, seed, alone, counts)
+        follows = _follows(coarse, division[0])
+    labels, groups, ties = division
+    return FirstPseudoLabels(shares_of(guides, weights, labels, n_clusters), follows, coarse, groups, ties)
+
+
+def _division(
+    guides: Sequence[Guide],
+    layouts: Mapping[str, np.ndarray],
+    spaces: Mapping[str, np.ndarray],
+    views: Mapping[str, np.ndarray],
+    n_clusters: int,
+    seed: int,
+    alone: Collection[str],
+    counts: Mapping[str, float] | None,
+) -> tuple[dict[str, float], np.ndarray, np.ndarray, np.ndarray]:
+    """Clusters, by what guides keep together and their spaces tie.
+
+    Returns:
+        How much each space of the guides counts, clusters by falling size and groups of images, shape (N,), and the
+        ties between groups, shape (G, G).
+    """
     confirmed = confirmations(guides, alone)
     weights = weights_of(confirmed, counts)
     generator = numpy_generator(seed, "sample", "groups")
@@ -97,15 +131,17 @@ def first_pseudo_labels(
     # handful of images has no neighbourhoods worth the name.
     few = len(groups) < _FEW_PER_CLUSTER * n_clusters
     tying = [g for g in guides if few or g.space in alone or confirmed[g.space] >= _SAME]
-    ties = between_groups(ties_of(layouts, spaces, views, tying, n_clusters, generator), weights, groups)
+    of_guides = {space: layouts[space] for space in confirmed}
+    ties = between_groups(ties_of(of_guides, spaces, views, tying, n_clusters, generator), weights, groups)
     matrix = modularity_matrix(ties)
     labels = divide(matrix, np.bincount(groups), min(n_clusters, len(matrix)), generator)[groups]
     labels = np.argsort(np.argsort(-np.bincount(labels, minlength=n_clusters), kind="stable"))[labels]
-    coarse = {s: np.stack([g.labels for g in guides if g.space == s and g.coarse]) for s in layouts}
-    follows = {s: float(np.mean([adjusted_rand_score(g, labels) for g in found])) for s, found in coarse.items()}
-    return FirstPseudoLabels(
-        shares_of(guides, weights, labels, n_clusters), follows, coarse, groups, np.sum(ties, axis=0)
-    )
+    return weights, labels, groups, np.sum(ties, axis=0)
+
+
+def _follows(coarse: Mapping[str, np.ndarray], labels: np.ndarray) -> dict[str, float]:
+    """The mean adjusted Rand index of clusters (N,) with guides (M, N), by space."""
+    return {s: float(np.mean([adjusted_rand_score(guide, labels) for guide in of])) for s, of in coarse.items()}
 
 
 def second_pseudo_labels(
