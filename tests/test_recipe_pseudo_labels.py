@@ -52,6 +52,30 @@ def test_the_first_ones_survive_a_file():
     assert all(np.array_equal(again.guides[space], found.guides[space]) for space in found.guides)
 
 
+@pytest.mark.parametrize(
+    ("many", "clear", "led_by"),
+    [(601, 1.01, "plain"), (600, 1.01, "learned"), (600, 0.9, "plain")],
+    ids=["few", "many of no clear kinds", "many of clear kinds"],
+)
+def test_of_many_images_without_clear_kinds_a_space_yields(monkeypatch, many, clear, led_by):
+    def points_of(seed):
+        rng = np.random.default_rng(seed)
+        labels = rng.permutation(np.arange(600) % 3)
+        return (4 * np.eye(3)[labels] + 1.6 * rng.standard_normal((600, 3))).astype(np.float32), labels
+
+    (learned, by_learned), (plain, by_plain) = points_of(0), points_of(1)
+    again = (learned + 0.3 * np.random.default_rng(2).standard_normal(learned.shape)).astype(np.float32)
+    spaces = {"one": learned, "two": again, "plain": plain}
+    monkeypatch.setattr(module, "_MANY", many)
+    monkeypatch.setattr(module, "_CLEAR", clear)
+    rules = {"alone": ("plain",), "counts": {"plain": 3.0}, "yielding": ("plain",)}
+    found = first_pseudo_labels(layouts_of(spaces, 0, 2), spaces, {}, 3, 0, **rules)
+    right = {"learned": by_learned, "plain": by_plain}[led_by]
+    assert max(found.follows, key=found.follows.get) in {"learned": ("one", "two"), "plain": ("plain",)}[led_by]
+    assert clustering_accuracy_score(right, found.q.argmax(1)) > 0.6  # by the other ones it is 0.35
+    assert found.guides.keys() == found.follows.keys() == spaces.keys()  # all are asked how sure an image is
+
+
 def test_progress_counts_layouts():
     points, told = blobs(60)[0], []
     of_points({"one": np.stack([points, points])}, 3, progress=lambda *report: told.append(report))
