@@ -90,10 +90,18 @@ def test_shear_is_a_shift_across_per_unit_of_height_in_pixels(size):
     assert degrees_from(level[0, 0], True) == pytest.approx(0, abs=0.5)
 
 
-def test_views_of_square_images_are_those_of_torch_affine_maps():
+@pytest.mark.parametrize("beyond", ["border", "reflection"])
+def test_views_of_square_images_are_those_of_torch_affine_maps(beyond):
     """All that moves pixels at once, for one image, against the map written out."""
     x, drawn = torch.rand(1, 1, 16, 16), numbers(1, seed=5)
-    settings = ViewSettings(rotation_degrees=30, shear=0.3, aspect=0.2, window_area=(0.7, 1.4), shift=0.1)
+    settings = ViewSettings(
+        rotation_degrees=30,
+        shear=0.3,
+        aspect=0.2,
+        window_area=(0.7, 1.4),
+        shift=0.1,
+        reflected=beyond == "reflection",
+    )
     turn, shear, aspect, area, across, down = torch.erf(drawn / math.sqrt(2))[0, :6].tolist()
     angle, slant = math.radians(30) * turn, 0.3 * shear
     smallest, largest = math.log(0.7) / 2, math.log(1.4) / 2
@@ -103,7 +111,7 @@ def test_views_of_square_images_are_those_of_torch_affine_maps():
     matrix = rotation @ torch.tensor([[1, slant], [0, 1]]) @ torch.tensor([[width, 0], [0, height]])
     offset = torch.tensor([[across * (max(0, 1 - width) + 0.2)], [down * (max(0, 1 - height) + 0.2)]])
     grid = torch.nn.functional.affine_grid(torch.cat([matrix, offset], 1)[None], [1, 1, 16, 16], align_corners=False)
-    expected = torch.nn.functional.grid_sample(x, grid, padding_mode="border", align_corners=False)
+    expected = torch.nn.functional.grid_sample(x, grid, padding_mode=beyond, align_corners=False)
     torch.testing.assert_close(random_views(x, drawn, settings), expected, atol=1e-5, rtol=0)
 
 

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from recipe_helpers import digits, quarters
+from recipe_helpers import digits, quarters, textures
 
-from clusterloom.recipe.augment import SIGNS, THINGS
+from clusterloom.recipe.augment import SIGNS, TEXTURES, THINGS
 from clusterloom.recipe.brightness import shaded_share
 from clusterloom.recipe.fair_views import choose_views, symmetric_shares
 
@@ -20,7 +20,7 @@ def test_the_choice_of_views_sees_no_colour():
     """Shapes that are symmetric stay so whatever colours their halves have."""
     rng = np.random.default_rng(0)
     grey = np.repeat(rng.integers(60, 256, (60, 12, 6, 1)), 3, 3).astype(np.uint8)
-    images = np.concatenate([grey, grey[:, :, ::-1]], 2)
+    images = np.pad(np.concatenate([grey, grey[:, :, ::-1]], 2), ((0, 0), (3, 3), (0, 0), (0, 0)))
     coloured = images.copy()
     coloured[:, :, :6, 1:] //= 3  # reddish on the left; the largest channel is as it was
     assert choose_views(coloured) == choose_views(images) == choose_views(images[..., :1])
@@ -54,6 +54,14 @@ def test_the_images_alone_decide_on_views():
     assert (shares["mirror_horizontally"], shares["mirror_vertically"]) == (0.0, 1.0)
     assert choose_views(half) == SIGNS
     assert choose_views(digits()[..., None]) == SIGNS
+
+
+def test_textures_are_neither_zoomed_nor_bent():
+    views = choose_views(textures()[0])
+    assert views.reflected
+    assert views.window_area == (1, 1)
+    assert views.shift == TEXTURES.shift
+    assert views.bend == views.growth == views.aspect == views.rotation_degrees == 0
 
 
 def test_symmetric_letters_stay_signs():

@@ -35,6 +35,7 @@ class ViewSettings:
         mirror_horizontally: Swap left and right in half of the views.
         mirror_vertically: Swap top and bottom in half of the views.
         quarter_turns: Turn by a multiple of 90 degrees.
+        reflected: Beyond its edge an image goes on as its mirror image, and not as its edge.
         brightness: Largest relative change of the pixels' scale.
         gamma: Largest logarithm of the exponent on pixels.
         hue_degrees: Largest turn of the colours around the grey axis (of YIQ), for images of three channels.
@@ -54,6 +55,7 @@ class ViewSettings:
     mirror_horizontally: bool = False
     mirror_vertically: bool = False
     quarter_turns: bool = False
+    reflected: bool = False
     brightness: float = 0.0
     gamma: float = 0.0
     hue_degrees: float = 0.0
@@ -92,6 +94,8 @@ SIGNS = ViewSettings(
 )
 # Things can be known by a part, and light falls on them differently from picture to picture.
 THINGS = ViewSettings(aspect=math.log(4 / 3), window_area=(0.4, 1.0), brightness=0.4, gamma=0.4)
+# A texture is the same at every place, but its grain is another one where it is zoomed or bent.
+TEXTURES = ViewSettings(shift=0.3, reflected=True, brightness=0.4, gamma=0.4)
 _ANY_DEGREES = 180.0
 # Where colours do not tell the kinds apart, a model that has learned the kinds is shown them in all colours.
 _HUE_DEGREES, _SATURATION = 180.0, 1.0
@@ -139,7 +143,7 @@ def two_views(x: Tensor, numbers: Tensor, settings: ViewSettings) -> tuple[Tenso
 
 
 def random_views(x: Tensor, numbers: Tensor, settings: ViewSettings) -> Tensor:
-    """One view of each image. Beyond its edge an image goes on as its edge.
+    """One view of each image. Beyond its edge an image goes on as its edge, or as its mirror image.
 
     Args:
         x: Images, shape (B, C, H, W), values in [0, 1].
@@ -182,6 +186,8 @@ def _views(x: Tensor, numbers: Tensor, settings: ViewSettings) -> Tensor:
     ]
     shifts = 2 * settings.bend * bends.view(-1, 2, _BENDS**2) if settings.bend else None
     grid = _places(torch.stack(rows, 1), shifts, x.shape[2], x.shape[3])
+    if settings.reflected:
+        grid = 1 - (torch.remainder(grid + 1, 4) - 2).abs()
     if x.device.type == "mps":  # it has had no border padding before PyTorch 2.13
         grid = _onto_pixels(grid, x.shape[2], x.shape[3])
         view = F.grid_sample(x, grid, align_corners=False)

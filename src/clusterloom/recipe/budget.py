@@ -75,6 +75,19 @@ class Epochs:
         longer = max(1, min(_FIRST_FIT_SEES / (n_images * epochs.second_fit), n_images / _SMALLEST_BATCH))
         return replace(epochs, first_fit=round(epochs.first_fit * longer))
 
+    def of_textures(self) -> "Epochs":
+        """As many in all, but half of those to represent go to the first fit.
+
+        What a texture is can be seen without learning, better than it is learned from views; and to learn that takes
+        long.
+
+        Example:
+            >>> Epochs.automatic(2_800, refine=False).of_textures()
+            Epochs(represent=5, first_fit=10, second_fit=5, refine=0)
+        """
+        moved = self.represent // 2
+        return replace(self, represent=self.represent - moved, first_fit=self.first_fit + moved)
+
     @property
     def total(self) -> int:
         """Of all stages."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from clusterloom.recipe.angles import any_angle
-from clusterloom.recipe.augment import SIGNS, THINGS, ViewSettings, turned_by_any_angle
+from clusterloom.recipe.augment import SIGNS, TEXTURES, THINGS, ViewSettings, turned_by_any_angle
 from clusterloom.recipe.brightness import any_background, shaded_share, unit
 from clusterloom.recipe.spaces import filled_evenly
 from clusterloom.training.randomness import numpy_generator
@@ -56,6 +56,7 @@ def choose_views(images: np.ndarray, seed: int = 0) -> ViewSettings:
     Where mirroring left and right leaves at least a third of the images among their like (`symmetric_shares`), and the
     images have shades (`shaded_share`), they are pictures of things: `THINGS`, with every symmetry that passes the same
     test. Otherwise they are `SIGNS`, whose handedness and every stroke count; of an alphabet half may be symmetric.
+    Images that are filled evenly (`filled_evenly`) are `TEXTURES`, with the same symmetries.
     Where the angle does not count (`any_angle`), as of cells, views are turned by any, in changing light.
 
     Args:
@@ -72,9 +73,11 @@ def choose_views(images: np.ndarray, seed: int = 0) -> ViewSettings:
     views = replace(SIGNS, any_background=any_background(x))
     brightness = views.shown(x)[:, 0]
     fair = {name: share >= _SYMMETRIC_SHARE for name, share in symmetric_shares(brightness).items()}
+    if filled_evenly(images):
+        return ViewSettings(**{**vars(TEXTURES), "any_background": views.any_background, **fair})
     if fair["mirror_horizontally"] and shaded_share(brightness) >= _SHADED_SHARE:
         views = ViewSettings(**{**vars(THINGS), "any_background": views.any_background, **fair})
     mixed = torch.from_numpy(numpy_generator(seed, "sample", "angles").permutation(len(x)))
-    if any_angle(brightness[mixed, None]) and not filled_evenly(images):
+    if any_angle(brightness[mixed, None]):
         views = turned_by_any_angle(views)
     return views

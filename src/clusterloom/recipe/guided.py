@@ -100,6 +100,8 @@ def train_guided(
 
     # 1. Represent. Where there is a texture, images show the same at every place.
     plain = run.cached("spaces", lambda: plain_spaces(sample, seed, views.shown, views.any_angle))
+    if TEXTURE in plain:
+        epochs = epochs.of_textures()
     of_light = replace(views, colourless=colours != "use")
     of_stage = replace(plan, epochs=epochs.represent)
     representation = represent(network, run, images, of_stage, of_light, anywhere=TEXTURE in plain)

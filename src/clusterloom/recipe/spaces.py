@@ -23,10 +23,11 @@ _CONTOURS_SHARE = 2 / 3  # of the variance of appearance
 _SIDE = 32  # pixels of larger images are averaged
 _CONTOURED_SIDE = 64  # the same for contours, which have to be sharp
 _BLOCK_NUMBERS = 2**22  # pixels and channels, or places and textons, in memory at once
-_PATCH = 5
+_PATCHES = (3, 5)  # pixels along each side
 _PATCH_DIMENSIONS = 15
-_TEXTONS = 100
-_PATCHES = 60_000  # that textons are made of
+_TEXTONS = 200  # for each size of patches
+_SAMPLED_PATCHES = 60_000  # that textons are made of
+_DARK = 0.05  # beside the mean of brightness, which light multiplies
 _PATCHED_IMAGES = 1000  # at most, that these are taken from
 _SHORTEST = 1e-6  # distance from the mean; less is rounding
 _LEAST_VARIANCE = 1e-6  # of brightness from 0 to 1; less is rounding
@@ -102,7 +103,7 @@ def filled_evenly(images: np.ndarray) -> bool:
     Args:
         images: uint8 or float, shape (N, H, W, C). Of more than 10,000 images, evenly spread ones are looked at.
     """
-    if min(images.shape[1:3]) < 2 * _PATCH:
+    if min(images.shape[1:3]) < 2 * max(_PATCHES):
         return False
     some = images[:: math.ceil(len(images) / _EVEN_IMAGES)]
     height, width = (min(side, _SIDE) for side in images.shape[1:3])
@@ -134,30 +135,43 @@ def _edges(x: Tensor) -> Tensor:
 
 
 def texture_space(images: np.ndarray, seed: int) -> np.ndarray:
-    """How often each of 100 kinds of small patches occurs in an image, as square roots, shape (N, 100).
+    """How often each of 200 kinds of small patches of two sizes occurs in an image, as square roots, shape (N, 400).
 
-    Textons after Varma and Zisserman (2003): patches of 5 x 5 pixels, less their mean, on their principal components.
+    Textons after Varma and Zisserman (2003): all patches of 3 x 3 and of 5 x 5 pixels, less their mean, on their
+    principal components. Light multiplies: images are divided by their mean first.
     """
     generator = numpy_generator(seed, "sample", "textons")
+    return np.hstack([_textons(images, side, seed, generator) for side in _PATCHES])
+
+
+def _textons(images: np.ndarray, side: int, seed: int, generator: np.random.Generator) -> np.ndarray:
+    """`texture_space` of patches with so many pixels along each side, shape (N, 200)."""
+    height, width = images.shape[1:3]
+    stride = math.ceil(max(height, width) / _CONTOURED_SIDE)
+    places = math.prod((length - side) // stride + 1 for length in (height, width))  # of patches in an image
 
     def patches(x: Tensor) -> Tensor:
-        found = F.unfold(x.mean(1, keepdim=True), _PATCH, stride=2).mT  # (B, places, 25)
+        grey = x.mean(1, keepdim=True)
+        found = F.unfold(
+            grey / (grey.mean((1, 2, 3), keepdim=True) + _DARK), side, stride=stride
+        ).mT  # (B, places, side^2)
         return found - found.mean(2, keepdim=True)
 
-    height, width = images.shape[1:3]
-    places = math.prod((side - _PATCH) // 2 + 1 for side in (height, width))  # of patches in an image
-    n_images = min(_PATCHED_IMAGES, math.ceil(10 * _PATCHES / places))
+    n_images = min(_PATCHED_IMAGES, math.ceil(10 * _SAMPLED_PATCHES / places))
     some = np.sort(generator.permutation(len(images))[:n_images])
     sample = patches(unit(images[some])).flatten(0, 1)
-    sample = sample[torch.from_numpy(generator.permutation(len(sample))[:_PATCHES])]
-    directions = torch.linalg.svd(sample - sample.mean(0), full_matrices=False)[2][:_PATCH_DIMENSIONS].T
+    sample = sample[torch.from_numpy(generator.permutation(len(sample))[:_SAMPLED_PATCHES])]
+    directions = torch.linalg.svd(sample - sample.mean(0), full_matrices=False)[2][
+        : min(_PATCH_DIMENSIONS, side**2 - 1)
+    ].T
     textons = MiniBatchKMeans(
         min(_TEXTONS, len(sample)), random_state=seed_for(seed, "sample", "textons") % 2**32, n_init=3, batch_size=4096
     ).fit((sample @ directions).numpy())
     centres = torch.from_numpy(textons.cluster_centers_).float()
+    half_lengths = centres.square().sum(1) / 2
 
     def histogram(x: Tensor) -> Tensor:
-        nearest = torch.cdist(patches(x) @ directions, centres[None]).argmin(2)  # (B, places)
+        nearest = (patches(x) @ (directions @ centres.T) - half_lengths).argmax(2)  # (B, places)
         counts = torch.zeros(len(x), len(centres)).scatter_add_(1, nearest, torch.ones(nearest.shape))
         return (counts / places).sqrt()
 
