@@ -53,7 +53,7 @@ def test_a_space_that_sees_what_no_other_can_is_believed():
     points, labels = blobs(600, 6)
     halves = blobs(600, 2)[0][np.argsort(np.argsort(labels % 2, kind="stable"), kind="stable")]
     spaces = {"sees": points, "one": halves, "other": (2 * halves[:, ::-1]).astype(np.float32)}
-    layouts = layouts_of(spaces, 0, 1)
+    layouts = {name: space[None] for name, space in spaces.items()}
     sixth = cluster_count_evidence(spaces, layouts, 6, 6, 0)[0]
     believed = cluster_count_evidence(spaces, layouts, 6, 6, 0, alone=["sees"], counts={"sees": 3.0})[0]
     assert believed.stability > 0.98 > sixth.stability
