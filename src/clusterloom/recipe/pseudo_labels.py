@@ -97,13 +97,12 @@ def first_pseudo_labels(
         return FirstPseudoLabels(np.ones((n_images, 1), np.float32), {}, {}, np.zeros(n_images, int), np.ones((1, 1)))
     guides = guides_in(layouts, n_clusters, numpy_generator(seed, "mixtures"), progress)
     coarse = {s: np.stack([g.labels for g in guides if g.space == s and g.coarse]) for s in layouts}
-    weights, *division = _division(guides, layouts, spaces, views, n_clusters, seed, alone, counts)
-    follows = _follows(coarse, division[0])
-    learned = [guide for guide in guides if guide.space not in yielding]
-    if len(division[0]) >= _MANY and learned and max(follows.values()) < _CLEAR:
-        _, *division = _division(learned, layouts, spaces, views, n_clusters, seed, alone, counts)
-        follows = _follows(coarse, division[0])
-    labels, groups, ties = division
+    weights, labels, groups, ties = _division(guides, layouts, spaces, views, n_clusters, seed, alone, counts)
+    follows = _follows(coarse, labels)
+    others = [guide for guide in guides if guide.space not in yielding]
+    if len(labels) >= _MANY and others and max(follows.values()) < _CLEAR:
+        _, labels, groups, ties = _division(others, layouts, spaces, views, n_clusters, seed, alone, counts)
+        follows = _follows(coarse, labels)
     return FirstPseudoLabels(shares_of(guides, weights, labels, n_clusters), follows, coarse, groups, ties)
 
 

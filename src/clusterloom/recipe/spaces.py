@@ -152,18 +152,16 @@ def _textons(images: np.ndarray, side: int, seed: int, generator: np.random.Gene
 
     def patches(x: Tensor) -> Tensor:
         grey = x.mean(1, keepdim=True)
-        found = F.unfold(
-            grey / (grey.mean((1, 2, 3), keepdim=True) + _DARK), side, stride=stride
-        ).mT  # (B, places, side^2)
+        lit_alike = grey / (grey.mean((2, 3), keepdim=True) + _DARK)
+        found = F.unfold(lit_alike, side, stride=stride).mT  # (B, places, side * side)
         return found - found.mean(2, keepdim=True)
 
     n_images = min(_PATCHED_IMAGES, math.ceil(10 * _SAMPLED_PATCHES / places))
     some = np.sort(generator.permutation(len(images))[:n_images])
     sample = patches(unit(images[some])).flatten(0, 1)
     sample = sample[torch.from_numpy(generator.permutation(len(sample))[:_SAMPLED_PATCHES])]
-    directions = torch.linalg.svd(sample - sample.mean(0), full_matrices=False)[2][
-        : min(_PATCH_DIMENSIONS, side**2 - 1)
-    ].T
+    dimensions = min(_PATCH_DIMENSIONS, side**2 - 1)  # less their mean, patches have one fewer than pixels
+    directions = torch.linalg.svd(sample - sample.mean(0), full_matrices=False)[2][:dimensions].T
     textons = MiniBatchKMeans(
         min(_TEXTONS, len(sample)), random_state=seed_for(seed, "sample", "textons") % 2**32, n_init=3, batch_size=4096
     ).fit((sample @ directions).numpy())
