@@ -74,7 +74,7 @@ def test_views_are_turned_where_angles_do_not_count(turned, colour):
     assert (views.brightness, views.gamma) == (THINGS.brightness, THINGS.gamma)
     assert widened(views).rotation_degrees == views.rotation_degrees
     assert not SIGNS.any_angle
-    assert WAVES in plain_spaces(images, 0, any_angle=True)
+    assert WAVES in plain_spaces(images, 0, views)
     assert WAVES not in plain_spaces(images, 0)
 
 

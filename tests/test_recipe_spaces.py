@@ -7,6 +7,8 @@ from sklearn.cluster import KMeans
 
 from clusterloom.metrics import clustering_accuracy_score
 from clusterloom.recipe import spaces as module
+from clusterloom.recipe.augment import SIGNS, TEXTURES
+from clusterloom.recipe.fair_views import choose_views
 from clusterloom.recipe.guided import ImageRows
 from clusterloom.recipe.spaces import appearance_space, filled_evenly, plain_spaces, texture_space
 
@@ -18,8 +20,8 @@ def clusters_of(points, n_clusters):
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.parametrize("size", [(4, 4), (8, 11), (40, 33)])
 def test_every_kind_of_images_has_its_spaces(channels, size):
-    images = np.random.default_rng(0).integers(0, 90, (30, *size, channels))
-    spaces = plain_spaces(images.astype(np.uint8), 0)
+    images = np.random.default_rng(0).integers(0, 90, (30, *size, channels)).astype(np.uint8)
+    spaces = plain_spaces(images, 0, choose_views(images))
     either = "texture" if min(size) > 9 else "contours"  # noise is the same everywhere
     assert set(spaces) == {"brightness", either} | ({"colours", "pixels"} if channels > 1 else set())
     for points in spaces.values():
@@ -98,7 +100,7 @@ def test_textures_are_filled_evenly_and_digits_are_not():
 
 def test_textons_tell_textures_apart_and_pixels_do_not():
     images, labels = textures()
-    spaces = plain_spaces(images, 0)
+    spaces = plain_spaces(images, 0, TEXTURES)
     assert clustering_accuracy_score(labels, clusters_of(spaces["texture"], 3)) > 0.95
     assert clustering_accuracy_score(labels, clusters_of(spaces["brightness"], 3)) < 0.7
     np.testing.assert_allclose((spaces["texture"] ** 2).sum(1), 2, rtol=1e-5)  # roots of shares, of two sizes
@@ -109,9 +111,9 @@ def test_the_seed_gives_the_same_textons_and_blocks_change_nothing(monkeypatch):
     points = texture_space(images, 0)
     assert np.array_equal(points, texture_space(images, 0))
     assert not np.array_equal(points, texture_space(images, 1))
-    whole = plain_spaces(images, 0)
+    whole = plain_spaces(images, 0, TEXTURES)
     monkeypatch.setattr(module, "_BLOCK_NUMBERS", 1)  # one image at a time
-    for name, one_by_one in plain_spaces(images, 0).items():
+    for name, one_by_one in plain_spaces(images, 0, TEXTURES).items():
         np.testing.assert_allclose(one_by_one, whole[name], atol=1e-5)
 
 
@@ -127,12 +129,13 @@ def test_images_on_disk_are_read_where_they_are_asked_for(tmp_path):
     np.save(tmp_path / "images.npy", images)
     on_disk = np.load(tmp_path / "images.npy", mmap_mode="r")
     rows = np.arange(0, 400, 2)
-    expected = plain_spaces(images[rows], 0)
-    found = plain_spaces(ImageRows(on_disk, rows), 0)
+    expected = plain_spaces(images[rows], 0, TEXTURES)
+    found = plain_spaces(ImageRows(on_disk, rows), 0, TEXTURES)
     assert expected.keys() == found.keys() == {"brightness", "texture"}
     assert all(np.array_equal(found[name], expected[name]) for name in expected)
 
 
 @pytest.mark.parametrize("images", [np.full((5, 12, 12, 3), 9, np.uint8), textures(2)[0], textures(1)[0]])
-def test_a_few_or_equal_images_have_spaces(images):
-    assert all(np.isfinite(points).all() for points in plain_spaces(images, 0).values())
+@pytest.mark.parametrize("views", [SIGNS, TEXTURES])
+def test_a_few_or_equal_images_have_spaces(images, views):
+    assert all(np.isfinite(points).all() for points in plain_spaces(images, 0, views).values())

@@ -83,6 +83,11 @@ class ViewSettings:
         return self.rotation_degrees >= _ANY_DEGREES
 
     @property
+    def any_place(self) -> bool:
+        """Whether images show the same at every place, as textures do."""
+        return self.reflected
+
+    @property
     def changes_colour(self) -> bool:
         """Whether hue or saturation may change."""
         return self.hue_degrees > 0 or self.saturation > 0

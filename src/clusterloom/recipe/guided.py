@@ -98,13 +98,11 @@ def train_guided(
     # 0. Frozen features.
     frozen = frozen_features(network.backbone, run, known, seed)  # (M, E), no columns without a backbone
 
-    # 1. Represent. Where there is a texture, images show the same at every place.
-    plain = run.cached("spaces", lambda: plain_spaces(sample, seed, views.shown, views.any_angle))
-    if TEXTURE in plain:
-        epochs = epochs.of_textures()
+    # 1. Represent.
+    plain = run.cached("spaces", lambda: plain_spaces(sample, seed, views))
     of_light = replace(views, colourless=colours != "use")
     of_stage = replace(plan, epochs=epochs.represent)
-    representation = represent(network, run, images, of_stage, of_light, anywhere=TEXTURE in plain)
+    representation = represent(network, run, images, of_stage, of_light)
 
     # 2. First pseudo-labels.
     learned = _learned_spaces(representation, sample, run)

@@ -25,7 +25,7 @@ CONTRASTIVE = ("projection", "hidden")  # spaces in which the views of an image 
 
 
 def represent(
-    network: ClusterVAE, run: Run, images: np.ndarray, plan: TrainingPlan, views: ViewSettings, anywhere: bool = False
+    network: ClusterVAE, run: Run, images: np.ndarray, plan: TrainingPlan, views: ViewSettings
 ) -> "Representation":
     """Train the stage, in place.
 
@@ -35,14 +35,12 @@ def represent(
         images: Shape (N, H, W, C).
         plan: How long and how.
         views: How far views may stray.
-        anywhere: What images show is the same at every place: the means of the conv networks' output over all places
-            are compared, and the encoder is left to the next stage.
 
     Returns:
         What has been learned.
     """
     with fresh_weights(plan.seed, "represent"):
-        representation = Representation(network, views, are_signs(views) and not anywhere, anywhere)
+        representation = Representation(network, views, reconstruct=are_signs(views))
         representation.to(run.compute.device)
     with _frozen(representation.untrained()):
         run.train(representation, plan, images, "represent", gives_clusters=False)
@@ -53,21 +51,21 @@ class Representation(nn.Module):
     """What the stage minimises: two views of an image point the same way, and the first is reconstructed.
 
     A model for `clusterloom.training.loop`. The projection that the contrastive loss looks at is this stage's own and
-    is not part of the finished model.
+    is not part of the finished model. Where all places show the same (`ViewSettings.any_place`), the means of the conv
+    networks' output over them are compared, and the encoder is left to the next stage.
 
     Args:
         vae: The model; its conv networks, encoder and, where `reconstruct`, decoder are trained.
         views: How far views may stray.
         reconstruct: Train on reconstruction and divergence as well as on the contrastive loss.
-        anywhere: Compare means over places in place of the encoder's hidden layer.
     """
 
-    def __init__(self, vae: ClusterVAE, views: ViewSettings, reconstruct: bool, anywhere: bool = False) -> None:
+    def __init__(self, vae: ClusterVAE, views: ViewSettings, reconstruct: bool) -> None:
         super().__init__()
         width = vae.settings.hidden_dim
         self.vae, self.views, self.reconstruct = vae, views, reconstruct
         self.pooled: nn.Sequential | None = None
-        if anywhere and vae.conv is not None:
+        if views.any_place and vae.conv is not None:
             channels = vae.conv.output_shapes[-1][0]
             self.pooled = nn.Sequential(nn.Linear(channels, width, bias=False), nn.BatchNorm1d(width), nn.ReLU())
             self.projection = nn.Sequential(nn.Linear(width, _PROJECTION_DIM))

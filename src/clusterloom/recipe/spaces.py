@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -11,7 +10,8 @@ from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor
 
 from clusterloom.recipe.angles import waves_around
-from clusterloom.recipe.brightness import stretched, unit
+from clusterloom.recipe.augment import SIGNS, ViewSettings
+from clusterloom.recipe.brightness import unit
 from clusterloom.recipe.components import principal_components
 from clusterloom.recipe.contours import DIRECTIONS, oriented_gradients
 from clusterloom.training.randomness import numpy_generator, seed_for
@@ -31,45 +31,38 @@ _DARK = 0.05  # beside the mean of brightness, which light multiplies
 _PATCHED_IMAGES = 1000  # at most, that these are taken from
 _SHORTEST = 1e-6  # distance from the mean; less is rounding
 _LEAST_VARIANCE = 1e-6  # of brightness from 0 to 1; less is rounding
-_EVEN_IMAGES = 10_000  # that are looked at
+_EVEN_IMAGES = 2000  # that are looked at
 _EVEN_PLACES = 8  # along each side, which are compared
 _EVEN_BRIGHTNESS, _EVEN_EDGES = 0.5, 0.3  # of the least place over the most; above both, all places are alike
 
 
-Brightness: TypeAlias = Callable[[Tensor], Tensor]
-
-
-def plain_spaces(
-    images: np.ndarray, seed: int, brightness: Brightness = stretched, any_angle: bool = False
-) -> dict[str, np.ndarray]:
+def plain_spaces(images: np.ndarray, seed: int, views: ViewSettings = SIGNS) -> dict[str, np.ndarray]:
     """The spaces that a set of images has, by name.
 
     Args:
         images: uint8 or floats from 0 to 1, shape (N, H, W, C).
         seed: Of textons.
-        brightness: What images (B, C, H, W) show whatever their light and colour, the same shape.
-        any_angle: Whether the angle at which they show it does not count.
+        views: What is fair for them, of which follows what is looked at; see `choose_views`.
 
     Returns:
-        Points of shape (N, D), float32: "brightness", for images of several channels "colours" and "pixels", for images
-        that are filled evenly by something "texture", since all their places are alike, and for others "contours", and
-        "waves" where angles do not count.
+        Points of shape (N, D), float32: "brightness", for images of several channels "colours" and "pixels", "texture"
+        where all places show the same, and elsewhere "contours", and "waves" where angles do not count.
     """
-    spaces = {"brightness": _components(_of_all(images, lambda x: _small(brightness(x)[:, :1])))}
+    spaces = {"brightness": _components(_of_all(images, lambda x: _small(views.shown(x)[:, :1])))}
     if images.shape[3] > 1:
         spaces["colours"] = _of_all(images, lambda x: torch.cat([x.mean((2, 3)), x.std((2, 3), correction=0)], 1))
         spaces["pixels"] = _components(_of_all(images, lambda x: F.adaptive_avg_pool2d(x, 8).flatten(1)))
-    if filled_evenly(images):
+    if views.any_place:
         spaces[TEXTURE] = texture_space(images, seed)
     else:
-        spaces[CONTOURS] = contour_space(images, brightness)
-        if any_angle:
-            waves = _of_all(images, lambda x: waves_around(_reduced(brightness(x)[:, :1], _CONTOURED_SIDE)))
+        spaces[CONTOURS] = contour_space(images, views.shown)
+        if views.any_angle:
+            waves = _of_all(images, lambda x: waves_around(_reduced(views.shown(x)[:, :1], _CONTOURED_SIDE)))
             spaces[WAVES] = _components(waves, _OF_CONTOURS)
     return spaces
 
 
-def contour_space(images: np.ndarray, brightness: Brightness) -> np.ndarray:
+def contour_space(images: np.ndarray, brightness: Callable[[Tensor], Tensor]) -> np.ndarray:
     """The first 30 principal components of `oriented_gradients` of the brightness, shape (N, D)."""
     numbers = 2 * DIRECTIONS * math.prod(min(side, _CONTOURED_SIDE) for side in images.shape[1:3])
     points = _of_all(images, lambda x: oriented_gradients(_reduced(brightness(x)[:, :1], _CONTOURED_SIDE)), numbers)
@@ -101,7 +94,7 @@ def filled_evenly(images: np.ndarray) -> bool:
     also true of signs on paper of any brightness.
 
     Args:
-        images: uint8 or float, shape (N, H, W, C). Of more than 10,000 images, evenly spread ones are looked at.
+        images: uint8 or float, shape (N, H, W, C). Of more than 2,000 images, evenly spread ones are looked at.
     """
     if min(images.shape[1:3]) < 2 * max(_PATCHES):
         return False
