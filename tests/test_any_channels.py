@@ -127,8 +127,9 @@ def test_chosen_channels_are_shown_everywhere(seven, tmp_path, chosen):
     assert any(thumbnail(image) in page for image in expected)
     assert not any(thumbnail(image) in page for image in images.images)
     assert run(["generate", str(model), "-o", str(tmp_path / "new"), "-n", "1", "-q"]) == 0
-    made = fitted.to_unit(fitted.sample(1, 0, random_state=0))[0]
-    shown = np.asarray(Image.open(next((tmp_path / "new" / "cluster-0").iterdir()))).reshape(16, 16, -1)
+    used = int(fitted.cluster_sizes_.argmax())
+    made = fitted.to_unit(fitted.sample(1, used, random_state=used))[0]
+    shown = np.asarray(Image.open(next((tmp_path / "new" / f"cluster-{used}").iterdir()))).reshape(16, 16, -1)
     np.testing.assert_array_equal(shown, np.rint(made[..., numbers] * 255))
     session = Session(fitted, model, lambda model, progress: images)
     session.start(lambda: None)

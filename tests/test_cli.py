@@ -60,6 +60,21 @@ def model(tmp_path_factory, pictures):
     return path
 
 
+@pytest.fixture
+def sizes(monkeypatch):
+    """Called with numbers of images by cluster: what models have that are loaded from then on."""
+
+    def has(*numbers):
+        def with_these(path):
+            fitted = load_model(path)
+            fitted.cluster_sizes_ = np.array(numbers)
+            return fitted
+
+        monkeypatch.setattr("clusterloom.estimators.methods.load_model", with_these)
+
+    return has
+
+
 def fails(arguments, text, capsys, status=2):
     """The command ends with one line on standard error that has `text` in it, and prints nothing else."""
     capsys.readouterr()
@@ -114,7 +129,8 @@ def test_predict_parquet_agrees_with_csv_and_with_python(model, pictures, tmp_pa
     np.testing.assert_allclose(table["score"], [float(row["score"]) for row in rows], rtol=1e-5)
 
 
-def test_generate_plain_shows_what_the_decoder_makes_of_the_same_latents(tmp_path, capsys):
+def test_generate_plain_shows_what_the_decoder_makes_of_the_same_latents(sizes, tmp_path, capsys):
+    sizes(60, 60)
     path = tmp_path / "model"
     quick = ["--set", "epochs=3", "--set", "hidden_dim=16", "--quiet"]
     assert run(["fit", "digits", "--limit", "120", "-k", "2", "--out", str(path), *quick]) == 0
@@ -130,7 +146,8 @@ def test_generate_plain_shows_what_the_decoder_makes_of_the_same_latents(tmp_pat
     assert not np.array_equal(fitted.sample(3, 1, random_state=1), fitted.sample(3, 1, random_state=1, plain=True))
 
 
-def test_generate_grid_and_folder(model, tmp_path, capsys):
+def test_generate_grid_and_folder(model, sizes, tmp_path, capsys):
+    sizes(8, 8, 8)
     assert run(["generate", str(model), "--out", str(tmp_path / "all.png"), "-n", "5"]) == 0
     assert run(["generate", str(model), "--out", str(tmp_path / "one.png"), "--cluster", "1", "-n", "9"]) == 0
     assert Image.open(tmp_path / "all.png").width > Image.open(tmp_path / "one.png").width
@@ -146,7 +163,16 @@ def test_generate_grid_and_folder(model, tmp_path, capsys):
     fails(["generate", model, "--out", tmp_path / "x.jpg"], "pictures are written as PNG", capsys)
 
 
-def test_generate_and_describe_replace_what_they_wrote_and_nothing_else(model, tmp_path, capsys):
+def test_generate_makes_nothing_of_clusters_without_images(model, sizes, tmp_path, capsys):
+    sizes(9, 0, 15)
+    assert run(["generate", str(model), "--out", str(tmp_path / "new"), "-n", "2"]) == 0
+    assert "none of cluster 1, which has no images to learn from" in capsys.readouterr().err
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["cluster-0", "cluster-2"]
+    fails(["generate", model, "--out", tmp_path / "x.png", "--cluster", 1], "1 has no images to learn from", capsys)
+
+
+def test_generate_and_describe_replace_what_they_wrote_and_nothing_else(model, sizes, tmp_path, capsys):
+    sizes(8, 8, 8)
     photo, new = tmp_path / "photo.png", tmp_path / "new"
     photo.write_bytes(b"the only copy")
     (tmp_path / "folder.png").mkdir()

@@ -47,7 +47,10 @@ def generate(
     fitted = load_model(model)
     if not fitted.generates:
         raise SettingsError(f"{printable(str(model))}: method {fitted.method} makes no new images")
-    clusters = list(range(fitted.n_clusters_)) if cluster is None else [cluster]
+    empty = [k for k, size in enumerate(fitted.cluster_sizes_.tolist()) if size == 0]
+    if cluster in empty:
+        raise SettingsError(f"cluster {cluster} has no images to learn from")
+    clusters = [k for k in range(fitted.n_clusters_) if k not in empty] if cluster is None else [cluster]
     with talk.output() as output, owning(out):
         try:
             with memory_errors_named():
@@ -68,6 +71,8 @@ def generate(
                     _write_pictures(folder / f"cluster-{k}", [png_bytes(to_picture(image)) for image in images])
         how = " by the decoder alone" if plain and fitted.refines else ""
         output.say(f"{n * len(clusters):,} new images{how}: {printable(str(out))}")
+        if cluster is None and empty:
+            output.say(f"none of {', '.join(f'cluster {k}' for k in empty)}, which has no images to learn from")
 
 
 def _check_folder(path: Path, overwrite: bool) -> None:
