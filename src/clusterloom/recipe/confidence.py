@@ -13,8 +13,8 @@ from clusterloom.recipe.support import supported
 
 _ERRORS_PER_DOUBT = 2  # some show as votes that differ, and as many do not show
 _LEARNED_FROM = 20_000  # images at most
-_STEPS = 30
-_STAY = 0.01  # what a change of weights costs, beside the cross-entropy
+_STEPS = 60
+_STAY = 0.003  # what a change of weights costs, beside the cross-entropy
 
 
 def expected_accuracy(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> float:

@@ -12,11 +12,13 @@ from scipy.optimize import linear_sum_assignment
 from clusterloom.recipe.consensus import counts_of
 
 _LEAST = 0.02  # probability in what each one says: none can rule a cluster out
+_COUNTS = (1, 0.5, 2)  # of the model, the guides and the ties; guides in spaces that see no kinds vote at random
 _OWN = 2  # how many times as likely as any other the model's own cluster stays
 
 
 def supported(q: np.ndarray, guides: Mapping[str, np.ndarray], groups: np.ndarray, ties: np.ndarray) -> np.ndarray:
-    """What the model, the guides and the ties say of each image together: their geometric mean.
+    """What the model, the guides and the ties say of each image together: their geometric mean, where ties count twice
+    and guides half.
 
     It is to be learned as doubt. The model's own cluster stays the most likely one: guides cut large kinds rather than
     find small ones, and would empty small clusters.
@@ -32,7 +34,7 @@ def supported(q: np.ndarray, guides: Mapping[str, np.ndarray], groups: np.ndarra
     """
     labels, n_clusters = q.argmax(1), q.shape[1]
     said = (q, votes(labels, guides, n_clusters), belonging(labels, groups, ties, n_clusters)[groups])
-    together = np.exp(np.mean([np.log(each + _LEAST) for each in said], 0))
+    together = np.exp(np.average([np.log(each + _LEAST) for each in said], 0, _COUNTS))
     own = np.arange(len(q)), labels
     others = together.copy()
     others[own] = 0
