@@ -40,7 +40,7 @@ def test_the_matrix_sums_to_the_modularity_that_networkx_finds():
     matrix = matrix_of(ties)
     graph = networkx.from_numpy_array(ties - np.diag(ties.diagonal()) / 2)  # it counts a loop twice
     clusters = [set(np.flatnonzero(labels == c).tolist()) for c in range(3)]
-    expected = networkx.community.modularity(graph, clusters, resolution=module._RESOLUTION)
+    expected = networkx.community.modularity(graph, clusters, resolution=module.RESOLUTION)
     assert quality(matrix, labels) == pytest.approx(expected)
 
 

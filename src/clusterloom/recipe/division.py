@@ -8,17 +8,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-_RESOLUTION = 0.9  # how much of what would be there by chance is taken off: with 1 a large kind is rather cut in two
+RESOLUTION = 0.9  # with 1 a large kind is rather cut in two
 _LEAST = 0.1  # images of a cluster, in shares of the mean: what is smaller is odd, and no kind of its own
 _STARTS = 40
 _NO_GAIN = 1e-9
 
 
-def modularity_matrix(ties: Sequence[np.ndarray]) -> np.ndarray:
+def modularity_matrix(ties: Sequence[np.ndarray], resolution: float = RESOLUTION) -> np.ndarray:
     """What it brings to have two groups in one cluster, for each two of them.
 
     Args:
         ties: Several kinds of ties between groups, symmetric, shape (G, G) each; see `ties.between_groups`.
+        resolution: How much of what would be there by chance is taken off; the more, the more equal are clusters.
 
     Returns:
         Shape (G, G), symmetric. The modularity of a division is the sum over all two groups, each with itself as well,
@@ -27,7 +28,7 @@ def modularity_matrix(ties: Sequence[np.ndarray]) -> np.ndarray:
     matrix = np.zeros_like(ties[0])
     for between in ties:
         of_group = between.sum(1)
-        matrix += between - _RESOLUTION * np.outer(of_group, of_group) / (of_group.sum() or 1)
+        matrix += between - resolution * np.outer(of_group, of_group) / (of_group.sum() or 1)
     return matrix
 
 

@@ -6,13 +6,14 @@ They see points alone, never images or labels, and know no network.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from sklearn.metrics import adjusted_rand_score
 
 from clusterloom.console import ProgressReport, no_progress
 from clusterloom.recipe.consensus import GROUPS, groups_of, shares_of
-from clusterloom.recipe.division import divide, modularity_matrix
+from clusterloom.recipe.division import RESOLUTION, divide, modularity_matrix
 from clusterloom.recipe.guides import FITTED_POINTS, POINTS_PER_CLUSTER, Guide, confirmations, guides_in, weights_of
 from clusterloom.recipe.mixture import Mixture, fit_mixtures, mixture_of, mixtures_to_start_from
 from clusterloom.recipe.neighbours import nearest_neighbours
@@ -24,6 +25,7 @@ _FEW_PER_CLUSTER = 10
 _SAME = 0.95  # adjusted Rand index of clusters that are as good as the same
 _MANY = 10_000  # images, of which more is learned than plain spaces know
 _CLEAR = 0.9  # adjusted Rand index of clusters with the guides of a space in which the kinds lie apart
+_WITHOUT_GAPS = 1.0  # resolution where kinds lie side by side: of divisions that are as good the most equal one
 _FINER = 3  # components for each cluster
 _STARTS = 2
 _FOLLOWS, _GUIDES = "follows-", "guides-"  # before a space's name, among the arrays of a file
@@ -79,7 +81,8 @@ def first_pseudo_labels(
     """Groups that guides keep together, divided into clusters by what ties them.
 
     Of many images much can be learned. Where no guides of a space find the clusters, the kinds lie apart in none of
-    them, and the borders are drawn by the spaces that were learned; how sure an image is is still asked of all guides.
+    them, and the borders are drawn by the spaces that were learned, so that clusters are more equal; how sure an image
+    is is still asked of all guides.
 
     Args:
         layouts: Of every space, by its name, shape (n, N, d) each.
@@ -97,11 +100,21 @@ def first_pseudo_labels(
         return FirstPseudoLabels(np.ones((n_images, 1), np.float32), {}, {}, np.zeros(n_images, int), np.ones((1, 1)))
     guides = guides_in(layouts, n_clusters, numpy_generator(seed, "mixtures"), progress)
     coarse = {s: np.stack([g.labels for g in guides if g.space == s and g.coarse]) for s in layouts}
-    weights, labels, groups, ties = _division(guides, layouts, spaces, views, n_clusters, seed, alone, counts)
+    divided = partial(
+        _division,
+        layouts=layouts,
+        spaces=spaces,
+        views=views,
+        n_clusters=n_clusters,
+        seed=seed,
+        alone=alone,
+        counts=counts,
+    )
+    weights, labels, groups, ties = divided(guides)
     follows = _follows(coarse, labels)
     others = [guide for guide in guides if guide.space not in yielding]
     if len(labels) >= _MANY and others and max(follows.values()) < _CLEAR:
-        _, labels, groups, ties = _division(others, layouts, spaces, views, n_clusters, seed, alone, counts)
+        _, labels, groups, ties = divided(others, resolution=_WITHOUT_GAPS)
         follows = _follows(coarse, labels)
     return FirstPseudoLabels(shares_of(guides, weights, labels, n_clusters), follows, coarse, groups, ties)
 
@@ -115,6 +128,7 @@ def _division(
     seed: int,
     alone: Collection[str],
     counts: Mapping[str, float] | None,
+    resolution: float = RESOLUTION,
 ) -> tuple[dict[str, float], np.ndarray, np.ndarray, np.ndarray]:
     """Clusters, by what guides keep together and their spaces tie.
 
@@ -132,7 +146,7 @@ def _division(
     tying = [g for g in guides if few or g.space in alone or confirmed[g.space] >= _SAME]
     of_guides = {space: layouts[space] for space in confirmed}
     ties = between_groups(ties_of(of_guides, spaces, views, tying, n_clusters, generator), weights, groups)
-    matrix = modularity_matrix(ties)
+    matrix = modularity_matrix(ties, resolution)
     labels = divide(matrix, np.bincount(groups), min(n_clusters, len(matrix)), generator)[groups]
     labels = np.argsort(np.argsort(-np.bincount(labels, minlength=n_clusters), kind="stable"))[labels]
     return weights, labels, groups, np.sum(ties, axis=0)
