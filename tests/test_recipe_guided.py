@@ -305,6 +305,17 @@ def test_colours_are_used_or_ignored_where_that_is_asked_for():
         GuidedClusterer(3, colours="perhaps").fit(images)
 
 
+@pytest.mark.parametrize(("images", "slow"), [(textures(240)[0], True), (quarters(240)[0], False)])
+def test_progress_knows_of_a_longer_first_fit(images, slow, monkeypatch):
+    told = []
+    monkeypatch.setattr(Run, "expect", lambda run, epochs: told.append(epochs))
+    monkeypatch.setattr("clusterloom.estimators.guided.train_guided", lambda *_: told.append(_[4].total) or {})
+    monkeypatch.setattr(GuidedClusterer, "_describe_training", lambda *_: None)
+    GuidedClusterer(3, random_state=0).fit(images)
+    assert told[0] == told[1]
+    assert (told[0] > budgets.Epochs.automatic(240).total) == slow
+
+
 def test_of_textures_places_do_not_count():
     images, labels = textures(240)
     model = GuidedClusterer(3, epochs=16, random_state=0).fit(images)

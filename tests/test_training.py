@@ -67,6 +67,9 @@ class Spy:
     def __init__(self, stop_after_epoch=None):
         self.records, self.stop_after_epoch = [], stop_after_epoch
 
+    def on_length(self, epochs):
+        pass
+
     def on_start(self, history):
         self.started_with = list(history)
 

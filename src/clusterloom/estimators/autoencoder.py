@@ -55,7 +55,7 @@ class AutoencoderBase(ImageClusterer):
         """A fresh network of these settings."""
         return ClusterAutoencoder(self.settings, image_shape, n_clusters)  # type: ignore[arg-type]
 
-    def _plan(self, settings: Any, images: np.ndarray, seed: int) -> TrainingPlan:
+    def _plan(self, settings: Any, shape: tuple[int, ...], seed: int) -> TrainingPlan:
         return TrainingPlan(settings.start_epochs, settings.batch_size, settings.learning_rate, seed)
 
     def _train_stages(

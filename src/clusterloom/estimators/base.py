@@ -113,8 +113,8 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         """A fresh `ClusterNetwork` of these settings, with weights from torch's global generator."""
 
     @abstractmethod
-    def _plan(self, settings: Any, images: np.ndarray, seed: int) -> TrainingPlan:
-        """How long and how to train on images, shape (N, H, W, C)."""
+    def _plan(self, settings: Any, shape: tuple[int, ...], seed: int) -> TrainingPlan:
+        """How long and how to train on images of that shape, (N, H, W, C)."""
 
     @abstractmethod
     def _train_stages(
@@ -150,7 +150,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         """
         settings = self.settings
         _, most = self.cluster_range()
-        self._plan(settings, np.zeros((1, 1, 1, 1), np.uint8), 0)
+        self._plan(settings, (1, 1, 1, 1), 0)
         if image_shape is not None:
             with torch.device("meta"):
                 self.new_network(image_shape, most)
@@ -182,7 +182,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
             wanted = f"n_clusters={fewest}" if fewest == most else f"{fewest} clusters"  # a range was asked for
             raise SettingsError(f"{len(images)} samples are too few for {wanted}")
         warn_of_duplicates(images)
-        plan = self._plan(settings, images, seed_of(settings))
+        plan = self._plan(settings, images.shape, seed_of(settings))
         compute = self.compute()
         network = self._initialised_network(most, plan.seed).to(compute.device)
         self._train(images, network, plan, compute, {}, partial(self._train_stages, settings, network))

@@ -49,7 +49,7 @@ class ConvVAEClusterer(VariationalClusterer):
     Settings = ConvVAESettings
     __init__ = parameters_of(ConvVAESettings)
 
-    def _plan(self, settings: ConvVAESettings, images: np.ndarray, seed: int) -> TrainingPlan:
+    def _plan(self, settings: ConvVAESettings, shape: tuple[int, ...], seed: int) -> TrainingPlan:
         return TrainingPlan.of(settings, seed)
 
     def _train_stages(

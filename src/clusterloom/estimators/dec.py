@@ -45,8 +45,8 @@ class DECClusterer(AutoencoderBase):
     Settings = DECSettings
     __init__ = parameters_of(DECSettings)
 
-    def _plan(self, settings: DECSettings, images: np.ndarray, seed: int) -> TrainingPlan:
-        start = super()._plan(settings, images, seed)
+    def _plan(self, settings: DECSettings, shape: tuple[int, ...], seed: int) -> TrainingPlan:
+        start = super()._plan(settings, shape, seed)
         return replace(start, epochs=start.epochs + settings.epochs)
 
     def _train_stages(

@@ -17,12 +17,11 @@ from clusterloom.estimators.variational import VariationalClusterer
 from clusterloom.networks.backbone import Backbone, check_available
 from clusterloom.networks.refiner import crowded
 from clusterloom.networks.vae import ClusterVAE, ConvNetworkSettings
-from clusterloom.recipe.augment import recolouring
-from clusterloom.recipe.budget import Epochs, automatic_batch_size, epoch_images, most_visited
+from clusterloom.recipe.augment import SIGNS, ViewSettings, recolouring
+from clusterloom.recipe.budget import Epochs, automatic_batch_size, automatic_epochs, epoch_images, most_visited
 from clusterloom.recipe.fair_views import choose_views
 from clusterloom.recipe.guided import Colours, train_guided
 from clusterloom.recipe.refit import NOBODY, Answers, refit_epochs, train_again
-from clusterloom.recipe.spaces import filled_evenly
 from clusterloom.settings import CommonSettings, Count, Rate, Weight, parameters_of
 from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.run import Run
@@ -47,8 +46,8 @@ class GuidedSettings(ConvNetworkSettings, CommonSettings):
     epochs: Annotated[int, Ge(3)] | Literal["auto"] = "auto"
     """Passes over the images, over all stages but the last, refine; auto is 10 for 70,000 images, 15 for 10,000, 21 for
     1,800, 64 for 300, and 6 for a million. Of more than that, auto visits a million in each of six epochs, others each
-    time. Of some tens to 1,800 images auto makes the first fit up to 2.3 times as long, and of textures up to 6.3
-    times; these numbers leave that out."""
+    time. Of some tens to 1,800 images auto makes the first fit up to 2.3 times as long, and of up to 8,000 textures, or
+    signs in any ink on any paper, up to ten times; these numbers leave that out."""
     batch_size: Count | Literal["auto"] = "auto"
     """Images per step; auto is 512 from some 60,000 images on, and less for fewer."""
     learning_rate: Rate = 3e-3
@@ -123,12 +122,12 @@ class GuidedClusterer(VariationalClusterer):
             network.backbone.load_pretrained(self.settings.backbone_weights)
         return network
 
-    def _plan(self, settings: GuidedSettings, images: np.ndarray, seed: int) -> TrainingPlan:
-        n_images = len(images)
+    def _plan(self, settings: GuidedSettings, shape: tuple[int, ...], seed: int) -> TrainingPlan:
+        n_images = shape[0]
         batch_size = automatic_batch_size(n_images) if isinstance(settings.batch_size, str) else settings.batch_size
         budget = epoch_images(n_images) if isinstance(settings.epochs, str) else None
         return TrainingPlan(
-            _epochs(settings, images).total,
+            _epochs(settings, shape).total,
             batch_size,
             settings.learning_rate,
             seed,
@@ -141,8 +140,10 @@ class GuidedClusterer(VariationalClusterer):
     def _train_stages(
         self, settings: GuidedSettings, network: ClusterVAE, run: Run, images: np.ndarray, plan: TrainingPlan
     ) -> dict[str, Any]:
-        epochs = _epochs(settings, images)
-        recipe = train_guided(network, run, images, plan, epochs, self.cluster_range()[0], settings.colours)
+        views = choose_views(images, plan.seed)
+        epochs = _epochs(settings, images.shape, views)
+        run.expect(epochs.total)
+        recipe = train_guided(network, run, images, plan, epochs, views, self.cluster_range()[0], settings.colours)
         return recipe if network.backbone is None else {"backbone": network.backbone.about(), **recipe}
 
     def refit(self, X: Any, answers: Answers, names: Sequence[str] = ()) -> "GuidedClusterer":
@@ -174,8 +175,8 @@ class GuidedClusterer(VariationalClusterer):
         for name in ("image_shape_", "n_features_in_", "pixel_range_", "reading_"):
             setattr(new, name, getattr(self, name))
         settings, compute = new.settings, self.compute()
-        epochs = refit_epochs(_epochs(settings, images))
-        plan = self._plan(settings, images, int(self.about_["seed"]))
+        epochs = refit_epochs(_epochs(settings, images.shape))
+        plan = self._plan(settings, images.shape, int(self.about_["seed"]))
         plan = replace(plan, epochs=epochs.total, epoch_images=None)
         network = copy.deepcopy(self.network_).to(compute.device)
         views = choose_views(images, plan.seed)
@@ -197,11 +198,12 @@ class GuidedClusterer(VariationalClusterer):
             self.network_.backbone.forget()
 
 
-def _epochs(settings: GuidedSettings, images: np.ndarray) -> Epochs:
-    n_images, height, width, channels = images.shape
-    of_stages = settings.refine, crowded((height, width, channels))
-    textures = filled_evenly(images)
-    if isinstance(settings.epochs, str):
-        return Epochs.automatic(n_images, *of_stages, textures)
-    epochs = Epochs.split(settings.epochs, n_images, *of_stages)
-    return epochs.of_textures() if textures else epochs
+def _epochs(settings: GuidedSettings, shape: tuple[int, ...], views: ViewSettings = SIGNS) -> Epochs:
+    n_images, height, width, channels = shape
+    in_all = automatic_epochs(n_images) if isinstance(settings.epochs, str) else settings.epochs
+    epochs = Epochs.split(in_all, n_images, settings.refine, crowded((height, width, channels)))
+    if views.any_place:
+        epochs = epochs.of_textures()
+    if isinstance(settings.epochs, int):
+        return epochs
+    return epochs.long_enough(n_images, slow=views.any_place or views.any_background)

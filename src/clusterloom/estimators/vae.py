@@ -37,7 +37,7 @@ class VAEClusterer(VariationalClusterer):
     Settings = VAESettings
     __init__ = parameters_of(VAESettings)
 
-    def _plan(self, settings: VAESettings, images: np.ndarray, seed: int) -> TrainingPlan:
+    def _plan(self, settings: VAESettings, shape: tuple[int, ...], seed: int) -> TrainingPlan:
         return TrainingPlan.of(settings, seed)
 
     def _train_stages(

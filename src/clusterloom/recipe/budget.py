@@ -12,7 +12,7 @@ MAX_EMBEDDED = 100_000  # of more images a sample gets pseudo-labels: neighbours
 _LEAST_STEPS = 600  # of batches of the smallest size, for small sets
 _SMALLEST_BATCH = 32
 # Images that the first fit sees at least, one as often as there are few of them.
-_FIRST_FIT_SEES, _FIRST_FIT_SEES_TEXTURES = 9_000, 60_000
+_FIRST_FIT_SEES, _SLOW_FIRST_FIT_SEES = 9_000, 60_000
 _REPEATED = 5  # passes over a sample at most in place of one over all images
 _REFINE_SHARE = 4  # of the epochs of the other stages one is for the second decoder
 _REFINED = 40_000  # images that it sees where squares of pixels are crowded,
@@ -57,37 +57,43 @@ class Epochs:
         return cls(epochs - 2 * fit, repeated, fit, refined if refine else 0)
 
     @classmethod
-    def automatic(cls, n_images: int, refine: bool = True, crowded: bool = False, textures: bool = False) -> "Epochs":
-        """`automatic_epochs`, divided by `split`; of less than some 1,800 images more of them for the first fit.
-
-        It starts from a category encoder that knows nothing, and of few images it has few steps. A texture takes more
-        of them to learn than a form.
+    def automatic(cls, n_images: int, refine: bool = True, crowded: bool = False) -> "Epochs":
+        """`automatic_epochs`, divided by `split`, with a first fit that is `long_enough`.
 
         Args:
             n_images: Number of images.
             refine: Whether there is that stage.
             crowded: See `networks.refiner.crowded`.
-            textures: Whether the images are textures; see `of_textures`.
 
         Example:
             >>> [Epochs.automatic(n).first_fit for n in (20, 100, 300, 1_000, 2_000, 70_000)]
             [50, 90, 30, 9, 5, 2]
-            >>> [Epochs.automatic(n, textures=True).first_fit for n in (20, 100, 300, 1_000, 2_000, 70_000)]
-            [100, 300, 200, 60, 30, 5]
         """
-        epochs = cls.split(automatic_epochs(n_images), n_images, refine, crowded)
-        if textures:
-            epochs = epochs.of_textures()
-        sees = _FIRST_FIT_SEES_TEXTURES if textures else _FIRST_FIT_SEES
+        return cls.split(automatic_epochs(n_images), n_images, refine, crowded).long_enough(n_images)
+
+    def long_enough(self, n_images: int, slow: bool = False) -> "Epochs":
+        """More for the first fit, of less than some 1,800 images, or of less than some 8,000 that are learned slowly.
+
+        It starts from a category encoder that knows nothing, and of few images it has few steps.
+
+        Args:
+            n_images: Number of images.
+            slow: Whether what they show takes long to learn.
+
+        Example:
+            >>> epochs = Epochs.automatic(300)
+            >>> epochs.first_fit, epochs.long_enough(300, slow=True).first_fit
+            (30, 200)
+        """
+        sees = _SLOW_FIRST_FIT_SEES if slow else _FIRST_FIT_SEES
         # A handful that fills hardly a batch has so little to say that more of it tells nothing.
-        longer = max(1, min(sees / (n_images * epochs.first_fit), n_images / _SMALLEST_BATCH))
-        return replace(epochs, first_fit=round(epochs.first_fit * longer))
+        longer = max(1, min(sees / (n_images * self.first_fit), n_images / _SMALLEST_BATCH))
+        return replace(self, first_fit=round(self.first_fit * longer))
 
     def of_textures(self) -> "Epochs":
         """As many in all, but half of those to represent go to the first fit.
 
-        What a texture is can be seen without learning, better than it is learned from views; and to learn that takes
-        long.
+        What a texture is can be seen without learning, better than it is learned from views.
 
         Example:
             >>> Epochs.split(20, 2_800, refine=False).of_textures()

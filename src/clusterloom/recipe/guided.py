@@ -28,11 +28,10 @@ from torch import Tensor
 from clusterloom.data.images import ImageRows
 from clusterloom.inference import apply_in_batches
 from clusterloom.networks.vae import ClusterVAE
-from clusterloom.recipe.augment import recolouring, two_views, widened
+from clusterloom.recipe.augment import ViewSettings, recolouring, two_views, widened
 from clusterloom.recipe.budget import Epochs, sampled_rows
 from clusterloom.recipe.cluster_count import Evidence, advice_on, best_count, best_counts, cluster_count_evidence
 from clusterloom.recipe.confidence import learn_confidence
-from clusterloom.recipe.fair_views import choose_views
 from clusterloom.recipe.fit import fit
 from clusterloom.recipe.frozen import BACKBONE, frozen_features
 from clusterloom.recipe.layouts import layout_of, layouts_of
@@ -67,6 +66,7 @@ def train_guided(
     images: np.ndarray,
     plan: TrainingPlan,
     epochs: Epochs,
+    views: ViewSettings,
     fewest_clusters: int,
     colours: Colours = "auto",
 ) -> dict[str, Any]:
@@ -78,6 +78,7 @@ def train_guided(
         images: Shape (N, H, W, C).
         plan: How to train in all stages.
         epochs: How long in each of them; without epochs for it, the last is left out.
+        views: What is fair for these images; see `choose_views`.
         fewest_clusters: The number of clusters is found between this one and the network's own.
         colours: Whether colours tell kinds apart.
 
@@ -85,7 +86,6 @@ def train_guided(
         What was decided and how long it took, for the record: views, spaces, seconds by stage.
     """
     seed = plan.seed
-    views = choose_views(images, seed)
 
     rows = sampled_rows(len(images), seed)
     sample: Any = images if len(rows) == len(images) else ImageRows(images, rows)

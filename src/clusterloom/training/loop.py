@@ -56,6 +56,9 @@ class TrainingModel(Protocol):
 class Observer(Protocol):
     """Is told how training goes; never changes it."""
 
+    def on_length(self, epochs: int) -> None:
+        """The run turns out to have so many epochs."""
+
     def on_start(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Training starts, or goes on after the epochs in `history`."""
 

@@ -26,6 +26,10 @@ class TrainingProgress:
     def __init__(self, progress: ProgressReport, n_images: int, epochs: int) -> None:
         self._progress, self._n_images, self._epochs = progress, n_images, epochs
 
+    def on_length(self, epochs: int) -> None:
+        """Reckon with so many epochs."""
+        self._epochs = epochs
+
     def on_start(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Show how far the run is already."""
         self._report(f"epoch {min(len(history) + 1, self._epochs)}/{self._epochs}", len(history) * self._n_images)
@@ -58,6 +62,9 @@ class EpochLines:
     def __init__(self, tell: Callable[[str], None]) -> None:
         self._tell = tell
 
+    def on_length(self, epochs: int) -> None:
+        """Nothing: lines are about epochs that are done."""
+
     def on_start(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Nothing: lines are about epochs."""
 
@@ -78,6 +85,9 @@ class MetricsFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+
+    def on_length(self, epochs: int) -> None:
+        """Nothing: the file has epochs that are done."""
 
     def on_start(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Write the epochs that are done already."""
@@ -103,6 +113,9 @@ class TrackerLog:
     def __init__(self, accelerator: Accelerator, settings: Mapping[str, Any]) -> None:
         self._accelerator, self._settings = accelerator, settings
         self._started = False
+
+    def on_length(self, epochs: int) -> None:
+        """Nothing: trackers are told of epochs that are done."""
 
     def on_start(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Open the trackers.

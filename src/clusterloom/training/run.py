@@ -161,6 +161,11 @@ class Run:
             self.accelerator, lambda: load_arrays(path, f"{self._identity}-{name}") if path.exists() else None
         )
 
+    def expect(self, epochs: int) -> None:
+        """Tell observers how many epochs the run has, where that is found out on the way."""
+        for observer in self.observers:
+            observer.on_length(epochs)
+
     def found_clusters(self) -> None:
         """From here on the model has clusters, though no stage of training gave them."""
         self._has_clusters = True
@@ -209,6 +214,9 @@ class _OfStage:
 
     def __init__(self, observer: Observer, place: _Place, before: Sequence[Mapping[str, Any]]) -> None:
         self._observer, self._place, self._before = observer, place, before
+
+    def on_length(self, epochs: int) -> None:
+        self._observer.on_length(epochs)
 
     def on_start(self, history: Sequence[Mapping[str, Any]]) -> None:
         self._observer.on_start([*self._before, *self._place.of_all(history)])
