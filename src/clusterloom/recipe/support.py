@@ -17,10 +17,9 @@ _OWN = 2  # how many times as likely as any other the model's own cluster stays
 
 
 def supported(q: np.ndarray, guides: Mapping[str, np.ndarray], groups: np.ndarray, ties: np.ndarray) -> np.ndarray:
-    """What the model, the guides and the ties say of each image together: their geometric mean, where ties count twice
-    and guides half.
+    """What the model, the guides and the ties say of each image together: their geometric mean.
 
-    It is to be learned as doubt. The model's own cluster stays the most likely one: guides cut large kinds rather than
+    Ties count twice and guides half. It is to be learned as doubt. The model's own cluster stays the most likely one: guides cut large kinds rather than
     find small ones, and would empty small clusters.
 
     Args:
