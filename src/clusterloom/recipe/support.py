@@ -19,8 +19,8 @@ _OWN = 2  # how many times as likely as any other the model's own cluster stays
 def supported(q: np.ndarray, guides: Mapping[str, np.ndarray], groups: np.ndarray, ties: np.ndarray) -> np.ndarray:
     """What the model, the guides and the ties say of each image together: their geometric mean.
 
-    Ties count twice and guides half. It is to be learned as doubt. The model's own cluster stays the most likely one: guides cut large kinds rather than
-    find small ones, and would empty small clusters.
+    Ties count twice and guides half. It is to be learned as doubt. The model's own cluster stays the most likely one:
+    guides cut large kinds rather than find small ones, and would empty small clusters.
 
     Args:
         q: The model's soft assignments, shape (N, K).
