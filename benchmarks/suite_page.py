@@ -194,7 +194,7 @@ def auto_table(members, runs):
     rows = [
         (s.name, s.k, ", ".join(map(str, found)), spread(values(runs, s, "guided-auto", "purity")))
         for s in members
-        if (found := values(runs, s, "guided-auto", "n_clusters"))
+        if s.distinct and (found := values(runs, s, "guided-auto", "n_clusters"))
     ]
     return markdown(("set", "kinds", "found, by seed", "purity"), rows) if rows else "Not run yet."
 
