@@ -50,7 +50,7 @@ _ALONE = (TEXTURE, CONTOURS, WAVES, BACKBONE)  # spaces that may see what no oth
 _YIELDING = ("brightness", CONTOURS)  # spaces that yield to learned ones where many images show no clear kinds
 # How many spaces one is worth. Of the learned ones, which confirm each other, the hidden layer has forgotten least of
 # what tells kinds apart. Brightness alone outvoted it: two forms of a letter differ there as much as two letters.
-_COUNTS = {"hidden": 2.0, "brightness": 0.5, TEXTURE: 3.0, BACKBONE: 3.0}
+_COUNTS = {"hidden": 2.0, "brightness": 0.5, TEXTURE: 3.0, WAVES: 2.0, BACKBONE: 3.0}
 # Of few images a network learns little, so spaces of which nothing is learned count for more: as often as the number of
 # images goes into so many, but at least so often and at most so often.
 _COUNTS_OF_FEW = {CONTOURS: (500, 0.3, 1.0), APPEARANCE: (1000, 0.0, 3.0)}
