@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from recipe_helpers import digits, quarters, textures
+from recipe_helpers import digits, hues, quarters, textures
 
 from clusterloom.recipe.augment import SIGNS, TEXTURES, THINGS
-from clusterloom.recipe.brightness import shaded_share
-from clusterloom.recipe.fair_views import choose_views, symmetric_shares
+from clusterloom.recipe.brightness import shaded_share, unit
+from clusterloom.recipe.fair_views import choose_views, filled_evenly, symmetric_shares
 
 
 def grey(images):
@@ -80,3 +80,15 @@ def test_symmetric_letters_stay_signs():
 def test_mirror_images_of_other_kinds_are_no_symmetry():
     assert max(symmetric_shares(grey(quarters()[0])).values()) == 0
     assert choose_views(np.zeros((2, 8, 10, 1), np.uint8)) == SIGNS
+
+
+def test_textures_are_filled_evenly_and_digits_are_not():
+    assert filled_evenly(unit(textures()[0]))
+    assert not filled_evenly(unit(digits()[..., None]))  # too small for patches
+    assert not filled_evenly(unit(digits().repeat(3, 1).repeat(3, 2)[..., None]))
+    assert not filled_evenly(unit(hues()[0]))
+    assert not filled_evenly(unit(np.full((20, 16, 16, 1), 7, np.uint8)))  # nothing varies
+    assert not filled_evenly(unit(textures(1)[0]))
+    ink, paper = np.random.default_rng(0).integers(0, 256, (2, 300, 1, 1, 1))
+    on_any_paper = paper + (ink - paper) * (hues(300)[0].max(3, keepdims=True) > 60)
+    assert not filled_evenly(unit(on_any_paper.astype(np.uint8)))

@@ -318,7 +318,7 @@ def test_progress_knows_of_a_longer_first_fit(images, slow, monkeypatch):
     monkeypatch.setattr(GuidedClusterer, "_describe_training", lambda *_: None)
     GuidedClusterer(3, random_state=0).fit(images)
     assert told[0] == told[1]
-    assert (told[0] > budgets.Epochs.automatic(240).total) == slow
+    assert (told[0] > budgets.Epochs.split(budgets.automatic_epochs(240), 240).long_enough(240).total) == slow
 
 
 def test_of_textures_places_do_not_count():

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from recipe_helpers import digits, hues, quarters, textures
+from recipe_helpers import hues, quarters, textures
 from sklearn.cluster import KMeans
 
 from clusterloom.metrics import clustering_accuracy_score
@@ -10,7 +10,7 @@ from clusterloom.recipe import spaces as module
 from clusterloom.recipe.augment import SIGNS, TEXTURES
 from clusterloom.recipe.fair_views import choose_views
 from clusterloom.recipe.guided import ImageRows
-from clusterloom.recipe.spaces import appearance_space, filled_evenly, plain_spaces, texture_space
+from clusterloom.recipe.spaces import appearance_space, plain_spaces, texture_space
 
 
 def clusters_of(points, n_clusters):
@@ -84,18 +84,6 @@ def test_appearance_tells_apart_what_neither_contours_nor_places_do():
     flat = appearance_space({"contours": np.zeros((5, 9)), "brightness": np.zeros((5, 9)), "pixels": np.zeros((5, 3))})
     assert flat.shape == (5, 21)
     assert not flat.any()
-
-
-def test_textures_are_filled_evenly_and_digits_are_not():
-    assert filled_evenly(textures()[0])
-    assert not filled_evenly(digits()[..., None])  # too small for patches
-    assert not filled_evenly(digits().repeat(3, 1).repeat(3, 2)[..., None])
-    assert not filled_evenly(hues()[0])
-    assert not filled_evenly(np.full((20, 16, 16, 1), 7, np.uint8))  # nothing varies
-    assert not filled_evenly(textures(1)[0])
-    ink, paper = np.random.default_rng(0).integers(0, 256, (2, 300, 1, 1, 1))
-    on_any_paper = paper + (ink - paper) * (hues(300)[0].max(3, keepdims=True) > 60)
-    assert not filled_evenly(on_any_paper.astype(np.uint8))
 
 
 def test_textons_tell_textures_apart_and_pixels_do_not():

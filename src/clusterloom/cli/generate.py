@@ -72,7 +72,8 @@ def generate(
         how = " by the decoder alone" if plain and fitted.refines else ""
         output.say(f"{n * len(clusters):,} new images{how}: {printable(str(out))}")
         if cluster is None and empty:
-            output.say(f"none of {', '.join(f'cluster {k}' for k in empty)}, which has no images to learn from")
+            names = ", ".join(f"cluster {k}" for k in empty)
+            output.say(f"none of {names}, which {'has' if len(empty) == 1 else 'have'} no images to learn from")
 
 
 def _check_folder(path: Path, overwrite: bool) -> None:

@@ -56,21 +56,6 @@ class Epochs:
             refined = max(refined, min(epochs, math.ceil(_REFINED / n_images), _REFINED_EPOCHS))
         return cls(epochs - 2 * fit, repeated, fit, refined if refine else 0)
 
-    @classmethod
-    def automatic(cls, n_images: int, refine: bool = True, crowded: bool = False) -> "Epochs":
-        """`automatic_epochs`, divided by `split`, with a first fit that is `long_enough`.
-
-        Args:
-            n_images: Number of images.
-            refine: Whether there is that stage.
-            crowded: See `networks.refiner.crowded`.
-
-        Example:
-            >>> [Epochs.automatic(n).first_fit for n in (20, 100, 300, 1_000, 2_000, 70_000)]
-            [50, 90, 30, 9, 5, 2]
-        """
-        return cls.split(automatic_epochs(n_images), n_images, refine, crowded).long_enough(n_images)
-
     def long_enough(self, n_images: int, slow: bool = False) -> "Epochs":
         """More for the first fit, of less than some 1,800 images, or of less than some 8,000 that are learned slowly.
 
@@ -81,9 +66,11 @@ class Epochs:
             slow: Whether what they show takes long to learn.
 
         Example:
-            >>> epochs = Epochs.automatic(300)
-            >>> epochs.first_fit, epochs.long_enough(300, slow=True).first_fit
-            (30, 200)
+            >>> few = {n: Epochs.split(automatic_epochs(n), n) for n in (20, 100, 300, 1_000, 2_000, 70_000)}
+            >>> [epochs.long_enough(n).first_fit for n, epochs in few.items()]
+            [50, 90, 30, 9, 5, 2]
+            >>> [epochs.long_enough(n, slow=True).first_fit for n, epochs in few.items()]
+            [50, 150, 150, 60, 30, 2]
         """
         sees = _SLOW_FIRST_FIT_SEES if slow else _FIRST_FIT_SEES
         # A handful that fills hardly a batch has so little to say that more of it tells nothing.
@@ -115,7 +102,7 @@ def most_visited() -> int:
         >>> most_visited()
         4000000
     """
-    return Epochs.automatic(MAX_VISITED).represent * MAX_VISITED
+    return Epochs.split(automatic_epochs(MAX_VISITED), MAX_VISITED).represent * MAX_VISITED
 
 
 def automatic_epochs(n_images: int) -> int:

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from clusterloom.recipe.angles import any_angle
 from clusterloom.recipe.augment import SIGNS, TEXTURES, THINGS, ViewSettings, turned_by_any_angle
 from clusterloom.recipe.brightness import any_background, shaded_share, unit
-from clusterloom.recipe.spaces import filled_evenly
 from clusterloom.training.randomness import numpy_generator
 
 # Share of images that stay among their like when mirrored (or turned) from which on that is a fair view.
@@ -17,6 +17,11 @@ _SYMMETRIC_SHARE = 1 / 3
 _NEIGHBOURS = 10  # an image's like: itself and so many nearest images
 _NEAR = 1.1  # "among them" is no farther from one of them than so many times the distance to the nearest image
 _SAMPLE = 2000  # images that are looked at
+_EVEN_SIDE = 32  # pixels of larger images are averaged before their brightness is compared
+_LEAST_SIDE = 10  # pixels that a texture takes: a patch would be more than half of fewer
+_PLACES = 8  # along each side, which are compared
+_LEAST_VARIANCE = 1e-6  # of brightness from 0 to 1; less is rounding
+_EVEN_BRIGHTNESS, _EVEN_EDGES = 0.5, 0.3  # of the least place over the most; above both, all places are alike
 _SHADED_SHARE = 0.12  # of the pixels, from which on images have shades, as lit things have
 
 
@@ -50,6 +55,31 @@ def symmetric_shares(x: Tensor) -> dict[str, float]:
     return shares
 
 
+def filled_evenly(x: Tensor) -> bool:
+    """Whether all places of the images are alike, as in textures and cut-outs of large pictures.
+
+    At each of them brightness varies as much from image to image, and as much from pixel to pixel. The first alone is
+    also true of signs on paper of any brightness.
+
+    Args:
+        x: All of them, shape (N, C, H, W), values in [0, 1].
+    """
+    if min(x.shape[2:]) < _LEAST_SIDE:
+        return False
+    grey = x.mean(1, keepdim=True)
+    corner = grey[:, :, :-1, :-1]
+    edges = (grey[:, :, 1:, :-1] - corner).square() + (grey[:, :, :-1, 1:] - corner).square()
+    pixels = F.adaptive_avg_pool2d(grey, (min(x.shape[2], _EVEN_SIDE), min(x.shape[3], _EVEN_SIDE)))
+    brightness, changes = (
+        F.adaptive_avg_pool2d(found, _PLACES) for found in (pixels.var(0, correction=0), edges.mean(0))
+    )
+    return bool(
+        brightness.max() > _LEAST_VARIANCE
+        and brightness.min() >= _EVEN_BRIGHTNESS * brightness.max()
+        and changes.min() >= _EVEN_EDGES * changes.max()
+    )
+
+
 def choose_views(images: np.ndarray, seed: int = 0) -> ViewSettings:
     """Which views are fair for a set of images, decided from the images alone.
 
@@ -73,7 +103,7 @@ def choose_views(images: np.ndarray, seed: int = 0) -> ViewSettings:
     views = replace(SIGNS, any_background=any_background(x))
     brightness = views.shown(x)[:, 0]
     fair = {name: share >= _SYMMETRIC_SHARE for name, share in symmetric_shares(brightness).items()}
-    if filled_evenly(images):
+    if filled_evenly(x):
         return ViewSettings(**{**vars(TEXTURES), "any_background": views.any_background, **fair})
     if fair["mirror_horizontally"] and shaded_share(brightness) >= _SHADED_SHARE:
         views = ViewSettings(**{**vars(THINGS), "any_background": views.any_background, **fair})

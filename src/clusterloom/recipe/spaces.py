@@ -30,10 +30,6 @@ _SAMPLED_PATCHES = 60_000  # that textons are made of
 _DARK = 0.05  # beside the mean of brightness, which light multiplies
 _PATCHED_IMAGES = 1000  # at most, that these are taken from
 _SHORTEST = 1e-6  # distance from the mean; less is rounding
-_LEAST_VARIANCE = 1e-6  # of brightness from 0 to 1; less is rounding
-_EVEN_IMAGES = 2000  # that are looked at
-_EVEN_PLACES = 8  # along each side, which are compared
-_EVEN_BRIGHTNESS, _EVEN_EDGES = 0.5, 0.3  # of the least place over the most; above both, all places are alike
 
 
 def plain_spaces(images: np.ndarray, seed: int, views: ViewSettings = SIGNS) -> dict[str, np.ndarray]:
@@ -85,46 +81,6 @@ def appearance_space(spaces: Mapping[str, np.ndarray]) -> np.ndarray:
     lengths = [max(float(np.sqrt(np.square(part).sum(1).mean())), _SHORTEST) for part in parts]
     scaled = [part * (np.sqrt(share) / length) for part, share, length in zip(parts, shares, lengths, strict=True)]
     return _components(np.hstack(scaled).astype(np.float32), _OF_CONTOURS)
-
-
-def filled_evenly(images: np.ndarray) -> bool:
-    """Whether all places of the images are alike, as in textures and cut-outs of large pictures.
-
-    At each of them brightness varies as much from image to image, and as much from pixel to pixel. The first alone is
-    also true of signs on paper of any brightness.
-
-    Args:
-        images: uint8 or float, shape (N, H, W, C). Of more than 2,000 images, evenly spread ones are looked at.
-    """
-    if min(images.shape[1:3]) < 2 * max(_PATCHES):
-        return False
-    some = images[:: math.ceil(len(images) / _EVEN_IMAGES)]
-    height, width = (min(side, _SIDE) for side in images.shape[1:3])
-
-    def pixels_and_edges(x: Tensor) -> Tensor:
-        grey = x.mean(1, keepdim=True)
-        return torch.cat([_small(grey), _of_places(_edges(grey)).flatten(1)], 1)
-
-    found = _of_all(some, pixels_and_edges)
-    variances = found[:, : height * width].var(0).reshape(1, height, width)
-    brightness = _of_places(torch.from_numpy(variances)).numpy()
-    edges = found[:, height * width :].mean(0)
-    return bool(
-        brightness.max() > _LEAST_VARIANCE
-        and brightness.min() >= _EVEN_BRIGHTNESS * brightness.max()
-        and edges.min() >= _EVEN_EDGES * edges.max()
-    )
-
-
-def _of_places(x: Tensor) -> Tensor:
-    """Means at 8 x 8 places of images (..., H, W)."""
-    return F.adaptive_avg_pool2d(x, _EVEN_PLACES)
-
-
-def _edges(x: Tensor) -> Tensor:
-    """Squared differences from each pixel of images (B, 1, H, W) to those below and beside it."""
-    corner = x[:, :, :-1, :-1]
-    return (x[:, :, 1:, :-1] - corner).square() + (x[:, :, :-1, 1:] - corner).square()
 
 
 def texture_space(images: np.ndarray, seed: int) -> np.ndarray:
