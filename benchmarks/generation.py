@@ -50,7 +50,7 @@ from clusterloom.data import load_images
 from clusterloom.networks.refiner import Refiner, crowded
 from clusterloom.recipe import guided
 from clusterloom.recipe.budget import Epochs, automatic_batch_size, automatic_epochs
-from clusterloom.recipe.consensus import counts_of
+from clusterloom.recipe.partitions import counts_of
 from clusterloom.recipe.refine import FlowObjective
 from clusterloom.training.loop import Trainer
 from clusterloom.training.plan import TrainingPlan

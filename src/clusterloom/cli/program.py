@@ -1,5 +1,6 @@
 """The program: its commands put together. Heavy imports wait until a command runs, so that help is quick."""
 
+import gc
 import io
 import os
 import sys
@@ -24,6 +25,9 @@ from clusterloom.cli import (
     sweep,
 )
 from clusterloom.cli.errors import exit_status, show_warning
+
+# Python's own 700 have it look for garbage hundreds of times while PyTorch and scikit-learn are imported.
+_OBJECTS_BEFORE_COLLECTION = 10_000
 
 app = typer.Typer(
     help="Sort unlabelled images into clusters, with probabilities, and generate new images of each.",
@@ -65,13 +69,16 @@ def _options(
 
 def main() -> NoReturn:
     """Run what the user typed, and end with its exit status."""
+    gc.set_threshold(_OBJECTS_BEFORE_COLLECTION)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # closed by whoever started the program
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # not every terminal can show every name
-    sys.exit(run(sys.argv[1:]))
+    status = run(sys.argv[1:])
+    gc.freeze()  # or Python's last collection goes over all of PyTorch, which takes half a second
+    sys.exit(status)
 
 
 def run(arguments: list[str]) -> int:

@@ -10,6 +10,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
 from clusterloom.recipe.guides import Guide
+from clusterloom.recipe.partitions import counts_of
 
 _LINKED = 2500  # images that the first groups are made of: linkage costs the square of their number
 GROUPS = 6  # for each cluster
@@ -92,8 +93,3 @@ def _settled(partitions: Sequence[np.ndarray], weights: np.ndarray, some: np.nda
             break
         labels, members = moved, list(partitions)
     return labels
-
-
-def counts_of(of: np.ndarray, labels: np.ndarray, n_of: int, n_clusters: int) -> np.ndarray:
-    """How many images are in each place of a guide, (N,), and each cluster, (N,); shape (n_of, n_clusters)."""
-    return np.bincount(of * n_clusters + labels, minlength=n_of * n_clusters).reshape(n_of, n_clusters).astype(float)

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from itertools import combinations, product
 
 import numpy as np
-from sklearn.metrics import adjusted_rand_score
 
 from clusterloom.console import ProgressReport, no_progress
 from clusterloom.recipe.mixture import fit_mixtures, kmeans_labels, mixtures_to_start_from
+from clusterloom.recipe.partitions import adjusted_rand_index
 
 _FINENESS = (1.0, 1.5, 2.0)  # clusters of guides, in numbers of clusters wanted: finer ones tell where a kind has parts
 _STARTS = 2
@@ -111,7 +111,7 @@ def confirmations(guides: Sequence[Guide], alone: Collection[str] = ()) -> dict[
 
     def alike(a: str, b: str) -> float:
         pairs = combinations(of[a], 2) if a == b else product(of[a], of[b])
-        return float(np.mean([adjusted_rand_score(one, other) for one, other in pairs]))
+        return float(np.mean([adjusted_rand_index(one, other) for one, other in pairs]))
 
     pairs = [*combinations(spaces, 2), *((space, space) for space in spaces if space in alone)]
     between = {pair: alike(*pair) for pair in pairs}

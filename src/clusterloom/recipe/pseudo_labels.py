@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from sklearn.metrics import adjusted_rand_score
 
 from clusterloom.console import ProgressReport, no_progress
 from clusterloom.recipe.consensus import GROUPS, groups_of, shares_of
@@ -17,6 +16,7 @@ from clusterloom.recipe.division import RESOLUTION, divide, modularity_matrix
 from clusterloom.recipe.guides import FITTED_POINTS, POINTS_PER_CLUSTER, Guide, confirmations, guides_in, weights_of
 from clusterloom.recipe.mixture import Mixture, fit_mixtures, mixture_of, mixtures_to_start_from
 from clusterloom.recipe.neighbours import nearest_neighbours
+from clusterloom.recipe.partitions import adjusted_rand_index
 from clusterloom.recipe.ties import between_groups, ties_of
 from clusterloom.training.randomness import numpy_generator
 
@@ -154,7 +154,7 @@ def _division(
 
 def _follows(coarse: Mapping[str, np.ndarray], labels: np.ndarray) -> dict[str, float]:
     """The mean adjusted Rand index of clusters (N,) with guides (M, N), by space."""
-    return {s: float(np.mean([adjusted_rand_score(guide, labels) for guide in of])) for s, of in coarse.items()}
+    return {s: float(np.mean([adjusted_rand_index(guide, labels) for guide in of])) for s, of in coarse.items()}
 
 
 def second_pseudo_labels(

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from clusterloom.recipe.consensus import counts_of
+from clusterloom.recipe.partitions import counts_of
 
 _LEAST = 0.02  # probability in what each one says: none can rule a cluster out
 _COUNTS = (1, 0.5, 2)  # of the model, the guides and the ties; guides in spaces that see no kinds vote at random
