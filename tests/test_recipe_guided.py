@@ -270,8 +270,19 @@ def test_one_cluster_and_as_many_as_images(n, n_clusters):
     np.testing.assert_allclose(model.predict_proba(images).sum(1), 1, rtol=1e-5)
 
 
+def test_more_clusters_than_the_images_show_come_back(monkeypatch):
+    """Twenty of ten digits: some of two images, of which one may stay lost."""
+    with monkeypatch.context() as patch:
+        patch.setattr(guided, "bring_back", lambda *_: [])
+        fits = GuidedClusterer(20, **QUICK).fit(digits())
+    model = GuidedClusterer(20, **QUICK).fit(digits())
+    assert (fits.cluster_sizes_ > 0).sum() <= 14
+    assert (model.cluster_sizes_ > 0).sum() >= 18
+    assert model.about_["recipe"]["brought_back"]
+
+
 @pytest.mark.parametrize("n", [30, 210])
-@pytest.mark.filterwarnings("ignore:images use", "ignore::clusterloom.errors.CollapseWarning")
+@pytest.mark.filterwarnings("ignore:images use")
 def test_equal_images_have_a_model(n):
     with pytest.warns(UserWarning, match="all images are equal"):
         model = GuidedClusterer(3, hidden_dim=8, epochs=4, random_state=0).fit(np.full((n, 8, 8, 1), 128, np.uint8))

@@ -135,6 +135,7 @@ class GuidedClusterer(VariationalClusterer):
             weight_decay=_WEIGHT_DECAY,
             epoch_images=budget,
             kernel_step=_KERNEL_STEP,
+            warns_of_collapse=False,
         )
 
     def _train_stages(

@@ -4,17 +4,15 @@ import math
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
-from scipy.special import log_softmax, softmax
+from scipy.special import softmax
 
 from clusterloom.networks.vae import ClusterVAE
+from clusterloom.recipe.last_layer import learn_last_layer, logits_of
 from clusterloom.recipe.pseudo_labels import FirstPseudoLabels
 from clusterloom.recipe.support import supported
 
 _ERRORS_PER_DOUBT = 2  # some show as votes that differ, and as many do not show
-_LEARNED_FROM = 20_000  # images at most
-_STEPS = 60
-_STAY = 0.003  # what a change of weights costs, beside the cross-entropy
+_STAY = 0.003  # what it costs to be moved by doubt; see `learn_last_layer`
 
 
 def expected_accuracy(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> float:
@@ -47,6 +45,9 @@ def expected_accuracy(labels: np.ndarray, first: np.ndarray, second: np.ndarray)
 def learn_confidence(network: ClusterVAE, hidden: np.ndarray, first: FirstPseudoLabels, second: np.ndarray) -> None:
     """Make q(y|.) as sure of each image as it may be.
 
+    The hidden layer tells more apart than clusters: what is odd in a cluster lies beside the rest of it. So the last
+    layer can learn to be less sure of it, of images that it has not seen too.
+
     Args:
         network: The model; changed in place.
         hidden: The category encoder's hidden layer, of the images that have pseudo-labels, shape (N, H).
@@ -55,44 +56,11 @@ def learn_confidence(network: ClusterVAE, hidden: np.ndarray, first: FirstPseudo
     """
     if second.shape[1] == 1:
         return
-    logits = _read(network, hidden)
+    logits = logits_of(network, hidden)
     expected = expected_accuracy(logits.argmax(1), first.q, second)
     q = softmax(logits / temperature_for(logits, expected), axis=1)
-    learn_doubt(network, hidden, supported(q, first.guides, first.groups, first.ties))
-    calibrate(network, _read(network, hidden), expected)
-
-
-def learn_doubt(network: ClusterVAE, hidden: np.ndarray, targets: np.ndarray) -> None:
-    """Let the last layer of the category encoder learn where clusters are in doubt.
-
-    The hidden layer tells more apart than clusters: what is odd in a cluster lies beside the rest of it. So a linear
-    layer can learn to be less sure of it, of images that it has not seen too. It stays near where it was.
-
-    Args:
-        network: The model; changed in place.
-        hidden: The category encoder's hidden layer, of images, shape (N, H).
-        targets: Soft assignments, shape (N, K).
-    """
-    last = network.category_output
-    some = slice(None, None, math.ceil(len(hidden) / _LEARNED_FROM))
-    points, wanted = hidden[some].astype(float), targets[some]
-    before = torch.cat([last.weight, last.bias[:, None]], 1).detach().cpu().double().numpy()  # (K, H + 1)
-    cost = _STAY * np.mean(points**2)
-
-    def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        weight, bias = np.split(flat.reshape(before.shape), [-1], axis=1)
-        log_q = log_softmax(points @ weight.T + bias.T, axis=1)
-        error = (np.exp(log_q) - wanted) / len(points)
-        moved = weight - before[:, :-1]
-        gradient = np.hstack([error.T @ points + 2 * cost * moved, error.sum(0)[:, None]])
-        return float(cost * np.sum(moved**2) - np.sum(wanted * log_q) / len(points)), gradient.ravel()
-
-    # By scipy, since torch's own would bring in its compiler.
-    found = minimize(loss, before.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": _STEPS}).x
-    weight, bias = np.split(found.reshape(before.shape), [-1], axis=1)
-    with torch.no_grad():
-        last.weight.copy_(torch.from_numpy(weight))
-        last.bias.copy_(torch.from_numpy(bias[:, 0]))
+    learn_last_layer(network, hidden, supported(q, first.guides, first.groups, first.ties), _STAY)
+    calibrate(network, logits_of(network, hidden), expected)
 
 
 def calibrate(network: ClusterVAE, logits: np.ndarray, mean_confidence: float) -> None:
@@ -109,14 +77,6 @@ def calibrate(network: ClusterVAE, logits: np.ndarray, mean_confidence: float) -
     with torch.no_grad():
         for parameter in network.category_output.parameters():
             parameter.div_(temperature)
-
-
-def _read(network: ClusterVAE, hidden: np.ndarray) -> np.ndarray:
-    """Logits (N, K) of a hidden layer (N, H)."""
-    last = network.category_output
-    with torch.no_grad():
-        logits: np.ndarray = last(torch.from_numpy(hidden).to(last.weight)).cpu().numpy()
-    return logits
 
 
 def temperature_for(logits: np.ndarray, mean_confidence: float) -> float:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 RESOLUTION = 0.9  # with 1 a large kind is rather cut in two
-_LEAST = 0.1  # images of a cluster, in shares of the mean: what is smaller is odd, and no kind of its own
+LEAST_SHARE = 0.1  # images of a cluster, in shares of the mean: what is smaller is odd, and no kind of its own
 _STARTS = 40
 _NO_GAIN = 1e-9
 
@@ -49,7 +49,7 @@ def divide(
     Returns:
         The cluster of each group, shape (G,).
     """
-    least = _LEAST * images.sum() / n_clusters
+    least = LEAST_SHARE * images.sum() / n_clusters
 
     def worth(labels: np.ndarray) -> tuple[bool, float]:
         return bool(np.bincount(labels, images).min() >= least), quality(matrix, labels)

@@ -9,7 +9,8 @@
 3. First fit (`fit`): the whole model learns from them, with doubt.
 4. Second pseudo-labels: what lies together in the layer that the category encoder has learned, which is better.
 5. Second fit: the model goes on with those.
-6. Confidence and classes (`confidence`): the last layer learns to doubt what guides and ties place elsewhere
+6. Confidence and classes (`confidence`): clusters that the fits have lost come back (`lost_clusters`), the last layer
+   learns to doubt what guides and ties place elsewhere
    (`support`), probabilities become as sure as they may be, and class means and covariances those of the latents.
 7. Refine (`refine`): a second decoder learns to make sharp images of what the first one decodes, and how far these go
    beyond what it says (`guidance`).
@@ -35,6 +36,7 @@ from clusterloom.recipe.confidence import learn_confidence
 from clusterloom.recipe.fit import fit
 from clusterloom.recipe.frozen import BACKBONE, frozen_features
 from clusterloom.recipe.layouts import layout_of, layouts_of
+from clusterloom.recipe.lost_clusters import bring_back
 from clusterloom.recipe.pseudo_labels import FirstPseudoLabels, first_pseudo_labels, second_pseudo_labels
 from clusterloom.recipe.refine import refine
 from clusterloom.recipe.represent import CONTRASTIVE, Representation, represent
@@ -148,7 +150,9 @@ def train_guided(
     fit(network, run, known, last_plan, views, "fit-2", targets, frozen, as_it_is=True)
 
     # 6. Confidence and classes.
-    learn_confidence(network, _of_all(network.category_hidden, sample, run), first, second["q"])
+    hidden = _of_all(network.category_hidden, sample, run)
+    lost = bring_back(network, hidden, first.labels)
+    learn_confidence(network, hidden, first, second["q"])
     described: Any = images if known is images else sample
     latents = refit_classes(network, described, run)
 
@@ -160,6 +164,7 @@ def train_guided(
         "views": vars(views),
         "spaces": {name: round(value, 3) for name, value in first.follows.items()},
         **({"count_evidence": [vars(e) for e in evidence], "count_advice": advice_on(evidence)} if evidence else {}),
+        **({"brought_back": lost} if lost else {}),
         "stage_seconds": {stage: round(seconds, 1) for stage, seconds in run.stage_seconds.items()},
     }
 

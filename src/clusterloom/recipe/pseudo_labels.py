@@ -37,6 +37,8 @@ class FirstPseudoLabels:
 
     Attributes:
         q: Soft assignments, shape (N, K), float32; clusters are numbered by falling size.
+        labels: Where each image was put, shape (N,). In `q` another cluster may be more likely: small ones have shares
+            in what guides cut elsewhere.
         follows: How far the clusters are what the guides of a space find, by space: the mean adjusted Rand index, from
             about 0 to 1.
         guides: The clusters that those guides of a space find that look for K, by space, shape (M, N), int32.
@@ -45,6 +47,7 @@ class FirstPseudoLabels:
     """
 
     q: np.ndarray
+    labels: np.ndarray
     follows: dict[str, float]
     guides: dict[str, np.ndarray]
     groups: np.ndarray
@@ -54,7 +57,8 @@ class FirstPseudoLabels:
         """All of it as arrays by name, for a file."""
         follows = {f"{_FOLLOWS}{space}": np.array(value) for space, value in self.follows.items()}
         guides = {f"{_GUIDES}{space}": found for space, found in self.guides.items()}
-        return {"q": self.q, "groups": self.groups, "ties": self.ties, **follows, **guides}
+        own = {"q": self.q, "labels": self.labels, "groups": self.groups, "ties": self.ties}
+        return own | follows | guides
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "FirstPseudoLabels":
@@ -64,7 +68,7 @@ class FirstPseudoLabels:
             return {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
 
         follows = {space: a.item() for space, a in those_of(_FOLLOWS).items()}
-        return cls(arrays["q"], follows, those_of(_GUIDES), arrays["groups"], arrays["ties"])
+        return cls(arrays["q"], arrays["labels"], follows, those_of(_GUIDES), arrays["groups"], arrays["ties"])
 
 
 def first_pseudo_labels(
@@ -97,7 +101,8 @@ def first_pseudo_labels(
     """
     if n_clusters == 1:
         n_images = next(iter(layouts.values())).shape[1]
-        return FirstPseudoLabels(np.ones((n_images, 1), np.float32), {}, {}, np.zeros(n_images, int), np.ones((1, 1)))
+        one = np.zeros(n_images, int)
+        return FirstPseudoLabels(np.ones((n_images, 1), np.float32), one, {}, {}, one, np.ones((1, 1)))
     guides = guides_in(layouts, n_clusters, numpy_generator(seed, "mixtures"), progress)
     coarse = {s: np.stack([g.labels for g in guides if g.space == s and g.coarse]) for s in layouts}
     divided = partial(
@@ -116,7 +121,7 @@ def first_pseudo_labels(
     if len(labels) >= _MANY and others and max(follows.values()) < _CLEAR:
         _, labels, groups, ties = divided(others, resolution=_WITHOUT_GAPS)
         follows = _follows(coarse, labels)
-    return FirstPseudoLabels(shares_of(guides, weights, labels, n_clusters), follows, coarse, groups, ties)
+    return FirstPseudoLabels(shares_of(guides, weights, labels, n_clusters), labels, follows, coarse, groups, ties)
 
 
 def _division(

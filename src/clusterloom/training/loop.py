@@ -321,7 +321,7 @@ class Trainer:
 
     def _warn_of_collapse(self, record: Mapping[str, Any], steps: int) -> None:
         """Warn, once per loss of further clusters, when fewer than half of them hold images after the first epochs."""
-        if "clusters" not in record or steps < _SETTLED_STEPS:
+        if not self.plan.warns_of_collapse or "clusters" not in record or steps < _SETTLED_STEPS:
             return
         used, total = record["clusters_in_use"], record["clusters"]
         worse = self._collapse_warned_at is None or used < self._collapse_warned_at

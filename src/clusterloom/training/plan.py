@@ -32,6 +32,7 @@ class TrainingPlan:
         epoch_images: Images that an epoch visits, see `epoch_order`; None for all of them.
         kernel_step: Conv kernels are trained by `clusterloom.training.muon.Muon`, with steps of this size times the
             learning rate; None leaves them to AdamW.
+        warns_of_collapse: Say so when clusters are lost; not where they come back afterwards.
     """
 
     epochs: int
@@ -44,6 +45,7 @@ class TrainingPlan:
     weight_decay: float = 0.0
     epoch_images: int | None = None
     kernel_step: float | None = None
+    warns_of_collapse: bool = True
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
