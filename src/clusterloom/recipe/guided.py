@@ -152,6 +152,8 @@ def train_guided(
     # 6. Confidence and classes.
     hidden = _of_all(network.category_hidden, sample, run)
     lost = bring_back(network, hidden, first.labels)
+    if lost:
+        run.note(f"clusters {', '.join(map(str, lost))}: the fits had lost them, and they are brought back")
     learn_confidence(network, hidden, first, second["q"])
     described: Any = images if known is images else sample
     latents = refit_classes(network, described, run)
