@@ -9,7 +9,7 @@ from recipe_helpers import rng
 from scipy.sparse import csr_array
 
 from clusterloom.recipe import division as module
-from clusterloom.recipe.division import divide, modularity_matrix, quality
+from clusterloom.recipe.division import divide, divide_ties, modularity_matrix, quality
 from clusterloom.recipe.ties import Ties, between_groups
 
 
@@ -81,6 +81,26 @@ def test_clusters_may_differ_in_size():
     ties = np.where(kinds[:, None] == kinds, 1.0, 0.02)
     matrix = matrix_of(ties)
     assert len(set(zip(divide(matrix, each(matrix), 3, rng()).tolist(), kinds.tolist(), strict=True))) == 3
+
+
+def test_more_clusters_than_kinds_are_parts_of_them_and_no_scraps():
+    """Two kinds of two parts each, which hardly differ; each part has twenty groups that differ among themselves."""
+    part = np.repeat(np.arange(4), 20)
+    alike, same_kind = part[:, None] == part, part[:, None] // 2 == part // 2
+    ties = [0.02 + 0.9 * same_kind + 0.1 * alike + 0.05 * random_ties(80)]
+    images = np.full(80, 5)
+    scraps = divide(modularity_matrix(ties), images, 4, rng())
+    assert np.bincount(scraps).min() < 5
+    found = divide_ties(ties, images, 4, rng())
+    assert len(set(zip(found.tolist(), part.tolist(), strict=True))) == 4
+
+
+def test_kinds_that_are_seen_are_divided_as_ever():
+    kinds = np.repeat([0, 1, 2], [40, 8, 3])  # the smallest has less than a quarter of the images of a mean one
+    ties = [np.where(kinds[:, None] == kinds, 1.0, 0.01)]
+    found = divide_ties(ties, np.ones(51, int), 3, rng())
+    assert np.array_equal(found, divide(modularity_matrix(ties), np.ones(51, int), 3, rng()))
+    assert sorted(np.bincount(found).tolist()) == [3, 8, 40]
 
 
 @pytest.mark.parametrize(("odd", "alone"), [(2, False), (40, True)])

@@ -11,6 +11,8 @@ import numpy as np
 RESOLUTION = 0.9  # with 1 a large kind is rather cut in two
 LEAST_SHARE = 0.1  # images of a cluster, in shares of the mean: what is smaller is odd, and no kind of its own
 _STARTS = 40
+_SMALL = 0.25  # images of a cluster, in shares of the mean, that may be a scrap of a larger one
+_FINER, _RESOLUTIONS = 1.5, 7  # each resolution is so many times the one before, up to so many
 _NO_GAIN = 1e-9
 
 
@@ -57,6 +59,45 @@ def divide(
     start = np.arange(len(matrix)) % n_clusters
     found = [_improved(matrix, images, generator.permutation(start), n_clusters, least) for _ in range(starts)]
     return max(found, key=worth)
+
+
+def divide_ties(
+    ties: Sequence[np.ndarray],
+    images: np.ndarray,
+    n_clusters: int,
+    generator: np.random.Generator,
+    resolution: float = RESOLUTION,
+) -> np.ndarray:
+    """`divide`, at a resolution at which there are so many clusters.
+
+    Modularity sees no parts in what lies close together (Fortunato and Barthelemy, 2007). Where more clusters are asked
+    for than it sees, it cuts off scraps, each of which would rather be joined again. A higher resolution sees parts.
+
+    Args:
+        ties: See `modularity_matrix`.
+        images: How many each group has, shape (G,).
+        n_clusters: K, at most G.
+        generator: Draws the starts.
+        resolution: The lowest one.
+
+    Returns:
+        The cluster of each group, shape (G,), at the first resolution without scraps, or the highest one.
+    """
+    for step in range(_RESOLUTIONS):
+        matrix = modularity_matrix(ties, resolution * _FINER**step)
+        labels = divide(matrix, images, n_clusters, generator)
+        if not _has_scraps(matrix, images, labels, n_clusters):
+            break
+    return labels
+
+
+def _has_scraps(matrix: np.ndarray, images: np.ndarray, labels: np.ndarray, n_clusters: int) -> bool:
+    """Whether joining a small cluster with another one raises modularity."""
+    member_of = np.eye(n_clusters)[labels]
+    gains = member_of.T @ matrix @ member_of
+    np.fill_diagonal(gains, -np.inf)
+    small = images @ member_of < _SMALL * images.sum() / n_clusters
+    return bool((gains[small] > _NO_GAIN).any())
 
 
 def quality(matrix: np.ndarray, labels: np.ndarray) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 
 from clusterloom.console import ProgressReport, no_progress
 from clusterloom.recipe.consensus import GROUPS, groups_of, shares_of
-from clusterloom.recipe.division import RESOLUTION, divide, modularity_matrix
+from clusterloom.recipe.division import RESOLUTION, divide_ties
 from clusterloom.recipe.guides import FITTED_POINTS, POINTS_PER_CLUSTER, Guide, confirmations, guides_in, weights_of
 from clusterloom.recipe.mixture import Mixture, fit_mixtures, mixture_of, mixtures_to_start_from
 from clusterloom.recipe.neighbours import nearest_neighbours
@@ -151,8 +151,8 @@ def _division(
     tying = [g for g in guides if few or g.space in alone or confirmed[g.space] >= _SAME]
     of_guides = {space: layouts[space] for space in confirmed}
     ties = between_groups(ties_of(of_guides, spaces, views, tying, n_clusters, generator), weights, groups)
-    matrix = modularity_matrix(ties, resolution)
-    labels = divide(matrix, np.bincount(groups), min(n_clusters, len(matrix)), generator)[groups]
+    images = np.bincount(groups)
+    labels = divide_ties(ties, images, min(n_clusters, len(images)), generator, resolution)[groups]
     labels = np.argsort(np.argsort(-np.bincount(labels, minlength=n_clusters), kind="stable"))[labels]
     return weights, labels, groups, np.sum(ties, axis=0)
 
