@@ -47,7 +47,9 @@ def test_a_group_that_guides_place_elsewhere_is_doubted_and_unseen_images_like_i
 
     model, elsewhere = np.array([0, 1, 2, 0])[heap], np.array([0, 1, 2, 1])[heap]
     ties = np.diag([0.3, 0.28, 0.28, 0.08]) + 0.02 * np.eye(4)[[3, 3, 3, 1]] + 0.02 * np.eye(4)[[3, 3, 3, 1]].T
-    first = FirstPseudoLabels(0.8 * np.eye(3)[model], model, {}, {"one": elsewhere[None], "other": model[None]}, heap, ties)
+    first = FirstPseudoLabels(
+        0.8 * np.eye(3)[model], model, {}, {"one": elsewhere[None], "other": model[None]}, heap, ties
+    )
     second = 0.925 * np.eye(3)[model] + 0.025
     seen, unseen = hidden(), hidden()
     learn_confidence(network, seen, first, second)
