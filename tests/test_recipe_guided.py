@@ -271,12 +271,12 @@ def test_one_cluster_and_as_many_as_images(n, n_clusters):
 
 
 def test_more_clusters_than_the_images_show_come_back(monkeypatch):
-    """Twenty of ten digits: some of two images, of which one may stay lost."""
+    """Twenty of ten digits; one or two of a few images may stay lost."""
     with monkeypatch.context() as patch:
         patch.setattr(guided, "bring_back", lambda *_: [])
         fits = GuidedClusterer(20, **QUICK).fit(digits())
     model = GuidedClusterer(20, **QUICK).fit(digits())
-    assert (fits.cluster_sizes_ > 0).sum() <= 14
+    assert (fits.cluster_sizes_ > 0).sum() <= 16
     assert (model.cluster_sizes_ > 0).sum() >= 18
     assert model.about_["recipe"]["brought_back"]
 
