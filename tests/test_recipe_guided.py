@@ -278,7 +278,7 @@ def test_more_clusters_than_the_images_show_come_back(monkeypatch):
     model = GuidedClusterer(20, **QUICK).fit(digits())
     assert (fits.cluster_sizes_ > 0).sum() <= 16
     assert (model.cluster_sizes_ > 0).sum() >= 18
-    assert model.about_["recipe"]["brought_back"]
+    assert model.about_["recipe"]["lost_clusters"]
 
 
 @pytest.mark.parametrize("n", [30, 210])

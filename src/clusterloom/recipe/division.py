@@ -93,11 +93,17 @@ def divide_ties(
 
 def _has_scraps(matrix: np.ndarray, images: np.ndarray, labels: np.ndarray, n_clusters: int) -> bool:
     """Whether joining a small cluster with another one raises modularity."""
-    member_of = np.eye(n_clusters)[labels]
-    gains = member_of.T @ matrix @ member_of
+    gains = _between(matrix, labels, n_clusters)
     np.fill_diagonal(gains, -np.inf)
-    small = images @ member_of < _SMALL * images.sum() / n_clusters
+    small = np.bincount(labels, images, n_clusters) < _SMALL * images.sum() / n_clusters
     return bool((gains[small] > _NO_GAIN).any())
+
+
+def _between(matrix: np.ndarray, labels: np.ndarray, n_clusters: int) -> np.ndarray:
+    """What each two clusters have of a matrix (G, G), shape (K, K): half of what joining them brings."""
+    member_of = np.eye(n_clusters)[labels]
+    between: np.ndarray = member_of.T @ matrix @ member_of
+    return between
 
 
 def quality(matrix: np.ndarray, labels: np.ndarray) -> float:
@@ -109,8 +115,7 @@ def _improved(matrix: np.ndarray, images: np.ndarray, labels: np.ndarray, n_clus
     """Groups move, and where no move helps two clusters are joined and a third is cut in two, as long as that helps."""
     while True:
         labels = _climbed(matrix, images, labels, n_clusters, least)
-        member_of = np.eye(n_clusters)[labels]
-        gains = 2 * (member_of.T @ matrix @ member_of)
+        gains = 2 * _between(matrix, labels, n_clusters)
         gains[np.tri(n_clusters, dtype=bool)] = -np.inf
         best, change = _NO_GAIN, None
         for cluster in range(n_clusters):

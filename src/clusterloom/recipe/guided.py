@@ -153,7 +153,7 @@ def train_guided(
     hidden = _of_all(network.category_hidden, sample, run)
     lost = bring_back(network, hidden, first.labels)
     if lost:
-        run.note(f"clusters {', '.join(map(str, lost))}: the fits had lost them, and they are brought back")
+        run.note(f"clusters {', '.join(map(str, lost))} were lost by the fits; what they had at first is learned again")
     learn_confidence(network, hidden, first, second["q"])
     described: Any = images if known is images else sample
     latents = refit_classes(network, described, run)
@@ -166,7 +166,7 @@ def train_guided(
         "views": vars(views),
         "spaces": {name: round(value, 3) for name, value in first.follows.items()},
         **({"count_evidence": [vars(e) for e in evidence], "count_advice": advice_on(evidence)} if evidence else {}),
-        **({"brought_back": lost} if lost else {}),
+        **({"lost_clusters": lost} if lost else {}),
         "stage_seconds": {stage: round(seconds, 1) for stage, seconds in run.stage_seconds.items()},
     }
 
