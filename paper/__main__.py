@@ -18,7 +18,7 @@ from rich.table import Table
 from clusterloom.cli.errors import exit_status, show_warning
 from clusterloom.console import Output
 from clusterloom.files import write_atomically
-from paper import ablations, baselines, figures, systems, table1
+from paper import ablations, baselines, figures, fixed_features, systems, table1
 from paper.models import Reading
 from paper.page import page
 from paper.records import Records
@@ -91,6 +91,12 @@ def _ablations(options: argparse.Namespace, experiment: Experiment, _: Path) -> 
             yield ablations.answer(study, dataset, experiment)
 
 
+def _features(options: argparse.Namespace, experiment: Experiment, _: Path) -> Iterator[Table]:
+    if not options.show:
+        fixed_features.run(fixed_features.SETTINGS, experiment)
+    yield fixed_features.table(fixed_features.SETTINGS, experiment)
+
+
 def _figures(options: argparse.Namespace, experiment: Experiment, scratch: Path) -> Iterator[Table]:
     folder = scratch if options.smoke else options.out  # a later run must not take models of one epoch
     sizes = {"plain": {"latent_dim": options.latent_dim, "hidden_dim": options.hidden_dim}}
@@ -120,6 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--initial-weights", choices=("torch", "glorot"), default="torch", help="torch")
     add("--batch-size", type=_from_one, default=100, help="images per step; 100")
     add("--reconstruction-weight", type=float, help="of formula (2); 2.5 for MNIST, 28 for Fashion-MNIST")
+    add("--kl-weight", type=float, default=1.0, help="of formula (3); 1")
     add("--keep", type=_folder, metavar="FOLDER", help="save the models there")
 
     about = "run what the paper compares itself with, and simpler methods"
@@ -137,6 +144,9 @@ def _parser() -> argparse.ArgumentParser:
     studies = tuple(ablations.STUDIES)
     add("--studies", type=_names_of(studies), default=studies, help=", ".join(studies))
     add("--datasets", type=_names_of(DATASETS), default=DATASETS[:1], help="mnist, fashion-mnist; mnist")
+
+    about = "run Algorithm 1 to the letter: fixed conv networks, and a decoder that reconstructs their features"
+    _experiment_command(commands, "features", _features, about)
 
     about = "draw figures 1 to 4, and measure new images of every class of Fashion-MNIST, plain VAE beside ours"
     add = _experiment_command(commands, "figures", _figures, about)

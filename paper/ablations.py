@@ -20,7 +20,7 @@ from clusterloom.recipe.neighbours import modularity, neighbour_graph
 from clusterloom.training.randomness import numpy_generator
 from paper.classifier import Classifier, trained_classifier
 from paper.contrasts import Contrast, verdict
-from paper.models import LITERAL, VAE, Reading, posterior
+from paper.models import LITERAL, VAE, Reading, active_dims, posterior
 from paper.new_images import class_scores, clusters_of_classes, images_of, new_images
 from paper.records import count, spread
 from paper.runs import Experiment, labels
@@ -28,7 +28,6 @@ from paper.runs import Experiment, labels
 EPOCHS = 10
 _FILTERS, _KERNELS = (16, 32, 64, 64), (3, 5, 3, 3)
 _GRAPH_IMAGES = 12_000
-_ACTIVE = 0.01  # variance of a latent's mean over the images, from which on it counts as used (Burda and others, 2015)
 
 
 @dataclass(frozen=True)
@@ -171,7 +170,7 @@ def _settings(dataset: str, setting: Setting) -> dict[str, Any]:
 def _measured(model: VAE, dataset: str, experiment: Experiment) -> dict[str, Any]:
     """What the claims are about besides accuracy: posterior variances, and new images."""
     train, test = experiment.parts(dataset).values()
-    means, variances = posterior(model, test.images)
+    means, variances = posterior(model.network_, test.images, model.compute())
     classifier, rows, graph = _yardsticks(dataset, experiment)
     shown = [
         class_scores(classifier, label, images_of(train, label), new_images(model, clusters, seed=label))
@@ -180,7 +179,7 @@ def _measured(model: VAE, dataset: str, experiment: Experiment) -> dict[str, Any
     ]
     return {
         "posterior_variance": round(float(variances.mean()), 4),
-        "active_dims": int((means.var(0) > _ACTIVE).sum()),
+        "active_dims": active_dims(means),
         "pixel_modularity": round(modularity(graph, model.labels_[rows]), 4),
         "classes_shown": len(shown),
         **{f"new_{name}": round(mean(scores[name] for scores in shown), 4) for name in shown[0]},

@@ -7,9 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clusterloom.device import Compute
 from clusterloom.estimators.variational import VariationalClusterer
 from clusterloom.inference import apply_in_batches
 from clusterloom.networks.objective import Algorithm1
+from clusterloom.networks.vae import ClusterVAE
 
 VAE: TypeAlias = VariationalClusterer
 
@@ -29,6 +31,7 @@ class Reading:
         batch_size: Images per step.
         reconstruction_weight: Weight lambda of formula (2); None takes 2.5 for MNIST and 28 for Fashion-MNIST, with
             which losses come out near the printed ones (docs/paper.md, "What measurement says").
+        kl_weight: Weight of formula (3); the paper has none.
     """
 
     category_input: str = "latent"
@@ -37,6 +40,7 @@ class Reading:
     initial_weights: str = "torch"
     batch_size: int = 100
     reconstruction_weight: float | None = None
+    kl_weight: float = 1.0
 
     def of(self, dataset: str) -> dict[str, Any]:
         """As parameters of the estimator."""
@@ -45,25 +49,32 @@ class Reading:
         return {**asdict(self), "reconstruction_weight": weight}
 
 
-def mean_loss(model: VAE, images: np.ndarray) -> float:
+def mean_loss(objective: Algorithm1, images: np.ndarray, compute: Compute) -> float:
     """The training objective over all images (N, H, W, C), nats per image, with one posterior sample each."""
-    objective = Algorithm1(model.network_, model.settings)  # type: ignore[arg-type]
-    generator = torch.Generator(model.compute().device).manual_seed(0)
+    generator = torch.Generator(compute.device).manual_seed(0)
 
     def loss(x: Tensor) -> tuple[Tensor, ...]:
         terms = objective(x, objective.draw_noise(len(x), generator)).terms
         return (torch.stack(list(terms.values())).sum(0),)
 
-    (losses,) = apply_in_batches(loss, images, model.compute())
+    (losses,) = apply_in_batches(loss, images, compute)
     return float(losses.mean(dtype=np.float64))
 
 
-def posterior(model: VAE, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def posterior(network: ClusterVAE, images: np.ndarray, compute: Compute) -> tuple[np.ndarray, np.ndarray]:
     """Means and variances (N, D) of q(z|x) for images (N, H, W, C)."""
 
     def moments(x: Tensor) -> tuple[Tensor, Tensor]:
-        found = model.network_.encode(model.network_.features(x))
+        found = network.encode(network.features(x))
         return found.mu, found.log_var.exp()
 
-    means, variances = apply_in_batches(moments, images, model.compute())
+    means, variances = apply_in_batches(moments, images, compute)
     return means, variances
+
+
+def active_dims(means: np.ndarray) -> int:
+    """How many latent dimensions are in use: those whose posterior means (N, D) change with the image.
+
+    Burda, Grosse and Salakhutdinov, "Importance Weighted Autoencoders", 2016, with their threshold.
+    """
+    return int((means.var(0) > 0.01).sum())

@@ -13,12 +13,12 @@ from typing import Any, TypeAlias
 from jinja2 import Environment, StrictUndefined
 from rich.table import Table
 
-from paper import ablations, baselines, figures, systems, table1
+from paper import ablations, baselines, figures, fixed_features, systems, table1
 from paper.models import Reading
 from paper.records import Records, count, spread
 from paper.runs import Experiment
 
-_FILES = ("table1", "baselines", "systems", "figures", "ablations")
+_FILES = ("table1", "features", "baselines", "systems", "figures", "ablations")
 _EPOCHS = 50  # the paper's
 _FEWEST_SEEDS = 3
 _CHOSEN_OF = (1, 2, 3, 5, 10)  # seeds
@@ -46,6 +46,7 @@ def page(results: Path) -> str:
         table1=_table1(records["table1"]),
         miss=table1.MISS,
         readings=_readings(records["table1"]),
+        features=_features(records["features"]),
         baselines=_baselines(records["baselines"]),
         figures=_figures(records["figures"]),
         shown=figures.SHOWN,
@@ -60,20 +61,21 @@ def systems_table(results: Path) -> str:
     return _markdown(systems.table(systems.systems(), results, Experiment(Records(results / "systems.jsonl"))))
 
 
+def _as_settled(run: Run) -> bool:
+    """Whether a run of Table 1 is of the reading settled on, and of the paper's length."""
+    return run["epochs"] == _EPOCHS and run.items() >= Reading().of(run["dataset"]).items()
+
+
 def _table1(records: Records) -> list[Part]:
-    whole = (r for r in records if r["epochs"] == _EPOCHS)
     parts = []
-    for (dataset, limit, *choices), runs in _grouped(whole, "dataset", "limit", *_CHOICES).items():
-        reading = Reading(**dict(zip(_CHOICES, choices, strict=True)))
+    for (dataset, limit), runs in _grouped(filter(_as_settled, records), "dataset", "limit").items():
         experiment = Experiment(records, epochs=_EPOCHS, limit=limit)
         rows = [row for row in table1.ROWS if row.dataset == dataset]
-        if reading.of(dataset) != Reading().of(dataset):  # another than the one settled on: only what was run
-            rows = [row for row in rows if any(r.items() >= row.settings.items() for r in runs)]
-        missed = table1.misses(rows, reading, experiment)
+        missed = table1.misses(rows, Reading(), experiment)
         parts.append(
             {
                 "title": f"{dataset}: {', '.join(_words(runs[0]))}, {_extent(experiment)}",
-                "table": _markdown(table1.table(rows, reading, experiment)),
+                "table": _markdown(table1.table(rows, Reading(), experiment)),
                 "misses": ", ".join(f"s {row.latent_dim} by {points:.1f}" for row, points in missed),
                 "made": _made(runs),
             }
@@ -90,17 +92,18 @@ def _words(run: Run) -> tuple[str, ...]:
         f"{_WORDS[run['initial_weights']]} weights",
         f"batches of {run['batch_size']}",
         f"λ = {run['reconstruction_weight']:g}",
+        f"β = {run['kl_weight']:g}",
     )
 
 
 def _readings(records: Records) -> Part:
-    """Shorter runs of single rows under different readings: what the settlement rests on."""
-    shorter = [r for r in records if r["epochs"] != _EPOCHS]
+    """Single rows under other readings, and shorter runs: what the settlement rests on."""
+    others = [r for r in records if not _as_settled(r)]
     table = Table(
         *("data set", "s, n, m", "reading", "epochs", "seeds"),
         *("printed loss, train", "loss, train", "printed accuracy, test", "accuracy, test", "purity, test"),
     )
-    for runs in _grouped(shorter, *table1.SETTINGS, "epochs", *_CHOICES).values():
+    for runs in _grouped(others, *table1.SETTINGS, "epochs", *_CHOICES).values():
         row = next(row for row in table1.ROWS if runs[0].items() >= row.settings.items())
         settled = _words(Reading().of(row.dataset))
         different = (word for word, usual in zip(_words(runs[0]), settled, strict=True) if word != usual)
@@ -108,9 +111,15 @@ def _readings(records: Records) -> Part:
             *(row.dataset, row.title, ", ".join(different).replace("|", "\\|") or "as settled on"),
             *(str(runs[0]["epochs"]), count(runs)),
             *(f"{row.losses[0]:.1f}", spread(runs, "loss_train", 1)),
-            *(f"{row.accuracies[1]:.1f}", spread(runs, "accuracy_test", 1, 100), spread(runs, "purity_test", 1, 100)),
+            f"{row.accuracies[1]:.1f}",
+            *(spread(runs, f"{name}_test", 1, 100, ends=True) for name in ("accuracy", "purity")),
         )
-    return {"table": _markdown(table), "made": _made(shorter)}
+    return {"table": _markdown(table), "made": _made(others)}
+
+
+def _features(records: Records) -> Part:
+    table = fixed_features.table(fixed_features.SETTINGS, Experiment(records, epochs=_EPOCHS))
+    return {"table": _markdown(table), "made": _made(list(records))}
 
 
 def _chosen_by_loss(records: Mapping[str, Records]) -> str:

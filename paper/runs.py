@@ -15,6 +15,7 @@ from clusterloom.estimators.base import ImageClusterer
 from clusterloom.estimators.convvae import ConvVAEClusterer
 from clusterloom.estimators.vae import VAEClusterer
 from clusterloom.metrics import label_scores
+from clusterloom.networks.objective import Algorithm1
 from paper.models import mean_loss
 from paper.records import Records
 
@@ -88,7 +89,8 @@ class Experiment:
         result: dict[str, Any] = {"loss_last_epoch": round(model.history_[-1]["loss"], 3)}
         for part, images in parts.items():
             if isinstance(model, ConvVAEClusterer | VAEClusterer):
-                result[f"loss_{part}"] = round(mean_loss(model, images.images), 4)
+                objective = Algorithm1(model.network_, model.settings)  # type: ignore[arg-type]
+                result[f"loss_{part}"] = round(mean_loss(objective, images.images, model.compute()), 4)
             result |= scores(images, model.predict(images), part)
         result |= also(model) if also else {}
         result["clusters_in_use"] = int((model.cluster_sizes_ > 0).sum())
