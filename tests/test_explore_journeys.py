@@ -354,10 +354,12 @@ def test_a_journal_that_was_mended_is_used_at_once(open_page, client, session, t
         good = session.journal_path.read_bytes()
         session.journal_path.write_bytes(b"garbage")
         page.fill("#cluster-name", f"at {width}")
-        page.click("text=Rename")
+        with page.expect_response("**/api/edit"):  # or the file would change under an edit that is on its way
+            page.click("text=Rename")
         said(page, "damaged, or no journal")
         session.journal_path.write_bytes(good)
-        page.click("text=Rename")
+        with page.expect_response("**/api/edit"):
+            page.click("text=Rename")
         said(page, f"is called “at {width}”")
 
 
