@@ -23,7 +23,7 @@ def test_every_kind_of_images_has_its_spaces(channels, size):
     images = np.random.default_rng(0).integers(0, 90, (30, *size, channels)).astype(np.uint8)
     spaces = plain_spaces(images, 0, choose_views(images))
     either = "texture" if min(size) > 9 else "contours"  # noise is the same everywhere
-    assert set(spaces) == {"brightness", either} | ({"colours", "pixels"} if channels > 1 else set())
+    assert set(spaces) == {"brightness", either} | ({"colours", "palette", "pixels"} if channels > 1 else set())
     for points in spaces.values():
         assert points.dtype == np.float32
         assert len(points) == 30
@@ -92,6 +92,30 @@ def test_textons_tell_textures_apart_and_pixels_do_not():
     assert clustering_accuracy_score(labels, clusters_of(spaces["texture"], 3)) > 0.95
     assert clustering_accuracy_score(labels, clusters_of(spaces["brightness"], 3)) < 0.7
     np.testing.assert_allclose((spaces["texture"] ** 2).sum(1), 2, rtol=1e-5)  # roots of shares, of two sizes
+
+
+def figures_in_any_pose(n, seed=0):
+    """Bars at any place, upright or not, in stripes of the two colours of their kinds: (n, 24, 24, 3), (n,)."""
+    rng = np.random.default_rng(seed)
+    colours = np.array([[[200, 30, 30], [30, 30, 200]], [[200, 30, 30], [30, 180, 30]], [[30, 180, 30], [30, 30, 200]]])
+    kinds, images = rng.integers(0, 3, n), np.full((n, 24, 24, 3), 255, np.uint8)
+    for image, kind in zip(images, kinds, strict=True):
+        down, right = rng.integers(0, 12), rng.integers(0, 18)
+        shape = (12, 6) if rng.random() < 0.5 else (6, 12)
+        bar = colours[kind][(np.indices(shape).sum(0) // 2) % 2] + rng.integers(-20, 20, (*shape, 3))
+        turned = image if rng.random() < 0.5 else image.swapaxes(0, 1)
+        part = turned[down : down + shape[0], right : right + shape[1]]
+        part[:] = bar[: part.shape[0], : part.shape[1]].clip(0, 255)
+    return images, kinds
+
+
+def test_the_palette_tells_figures_apart_in_any_pose_and_pixels_do_not():
+    images, kinds = figures_in_any_pose(240)
+    spaces = plain_spaces(images, 0)
+    assert spaces["palette"].shape == (240, 400)
+    assert spaces["palette"].dtype == np.float32
+    assert clustering_accuracy_score(kinds, clusters_of(spaces["palette"], 3)) > 0.95
+    assert clustering_accuracy_score(kinds, clusters_of(spaces["pixels"], 3)) < 0.6
 
 
 def test_the_seed_gives_the_same_textons_and_blocks_change_nothing(monkeypatch):

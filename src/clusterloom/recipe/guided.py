@@ -40,15 +40,16 @@ from clusterloom.recipe.lost_clusters import bring_back
 from clusterloom.recipe.pseudo_labels import FirstPseudoLabels, first_pseudo_labels, second_pseudo_labels
 from clusterloom.recipe.refine import refine
 from clusterloom.recipe.represent import CONTRASTIVE, Representation, represent
-from clusterloom.recipe.spaces import APPEARANCE, CONTOURS, TEXTURE, WAVES, appearance_space, plain_spaces
+from clusterloom.recipe.spaces import APPEARANCE, CONTOURS, PALETTE, TEXTURE, WAVES, appearance_space, plain_spaces
 from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.randomness import fresh_weights, numpy_generator, torch_generator
 from clusterloom.training.run import Run
 
 _LAYOUTS = 2  # of each space: one alone leaves more to chance
 _COLOURS_COUNT = 0.5  # adjusted Rand index with clusters of colours from which on colours tell the kinds apart
-_OF_COLOURS = ("colours", "pixels")  # spaces that show them
-_ALONE = (TEXTURE, CONTOURS, WAVES, BACKBONE)  # spaces that may see what no other can
+_OF_COLOURS = ("colours", PALETTE, "pixels")  # spaces that show them
+_TELLING_COLOURS = ("colours", PALETTE)  # those that show nothing else
+_ALONE = (TEXTURE, CONTOURS, PALETTE, WAVES, BACKBONE)  # spaces that may see what no other can
 _YIELDING = ("brightness", CONTOURS)  # spaces that yield to learned ones where many images show no clear kinds
 # How many spaces one is worth. Of the learned ones, which confirm each other, the hidden layer has forgotten least of
 # what tells kinds apart. Brightness alone outvoted it: two forms of a letter differ there as much as two letters.
@@ -122,7 +123,8 @@ def train_guided(
             ).arrays(),
         )
     )
-    if images.shape[3] == 3 and colours != "use" and first.follows.get("colours", 0.0) < _COLOURS_COUNT:
+    of_colours = max(first.follows.get(space, 0.0) for space in _TELLING_COLOURS)
+    if images.shape[3] == 3 and colours != "use" and of_colours < _COLOURS_COUNT:
         views = recolouring(views)
 
     # 3. First fit. The pseudo-labels are doubted, and the model is to find what its clusters have in common under

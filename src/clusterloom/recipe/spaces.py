@@ -16,17 +16,16 @@ from clusterloom.recipe.components import principal_components
 from clusterloom.recipe.contours import DIRECTIONS, oriented_gradients
 from clusterloom.training.randomness import numpy_generator, seed_for
 
-APPEARANCE, CONTOURS, TEXTURE, WAVES = "appearance", "contours", "texture", "waves"
+APPEARANCE, CONTOURS, PALETTE, TEXTURE, WAVES = "appearance", "contours", "palette", "texture", "waves"
 _COMPONENTS = 50
 _OF_CONTOURS = 30  # components, and of waves
 _CONTOURS_SHARE = 2 / 3  # of the variance of appearance
 _SIDE = 32  # pixels of larger images are averaged
 _CONTOURED_SIDE = 64  # the same for contours, which have to be sharp
 _BLOCK_NUMBERS = 2**22  # pixels and channels, or places and textons, in memory at once
-_PATCHES = (3, 5)  # pixels along each side
 _PATCH_DIMENSIONS = 15
-_TEXTONS = 200  # for each size of patches
-_SAMPLED_PATCHES = 60_000  # that textons are made of
+_KINDS_OF_PATCHES = 200  # for each size
+_SAMPLED_PATCHES = 60_000  # that their kinds are found in
 _DARK = 0.05  # beside the mean of brightness, which light multiplies
 _PATCHED_IMAGES = 1000  # at most, that these are taken from
 _SHORTEST = 1e-6  # distance from the mean; less is rounding
@@ -37,16 +36,17 @@ def plain_spaces(images: np.ndarray, seed: int, views: ViewSettings = SIGNS) -> 
 
     Args:
         images: uint8 or floats from 0 to 1, shape (N, H, W, C).
-        seed: Of textons.
+        seed: Of the kinds of patches.
         views: What is fair for them, of which follows what is looked at; see `choose_views`.
 
     Returns:
-        Points of shape (N, D), float32: "brightness", for images of several channels "colours" and "pixels", "texture"
-        where all places show the same, and elsewhere "contours", and "waves" where angles do not count.
+        Points of shape (N, D), float32: "brightness", for images of several channels "colours", "palette" and "pixels",
+        "texture" where all places show the same, and elsewhere "contours", and "waves" where angles do not count.
     """
     spaces = {"brightness": _components(_of_all(images, lambda x: _small(views.shown(x)[:, :1])))}
     if images.shape[3] > 1:
         spaces["colours"] = _of_all(images, lambda x: torch.cat([x.mean((2, 3)), x.std((2, 3), correction=0)], 1))
+        spaces[PALETTE] = palette_space(images, seed)
         spaces["pixels"] = _components(_of_all(images, lambda x: F.adaptive_avg_pool2d(x, 8).flatten(1)))
     if views.any_place:
         spaces[TEXTURE] = texture_space(images, seed)
@@ -83,38 +83,78 @@ def appearance_space(spaces: Mapping[str, np.ndarray]) -> np.ndarray:
     return _components(np.hstack(scaled).astype(np.float32), _OF_CONTOURS)
 
 
+def palette_space(images: np.ndarray, seed: int) -> np.ndarray:
+    """How often each of 200 colours, and of 200 patches of 3 x 3 pixels in colour, occurs in an image, wherever.
+
+    So frames of one figure are alike, whatever it does in them. Shape (N, 400), square roots; a bag of words after
+    Csurka and others (2004).
+    """
+    return _bags(images, (1, 3), lambda x: x, seed, PALETTE)
+
+
 def texture_space(images: np.ndarray, seed: int) -> np.ndarray:
     """How often each of 200 kinds of small patches of two sizes occurs in an image, as square roots, shape (N, 400).
 
     Textons after Varma and Zisserman (2003): all patches of 3 x 3 and of 5 x 5 pixels, less their mean, on their
     principal components. Light multiplies: images are divided by their mean first.
     """
-    generator = numpy_generator(seed, "sample", "textons")
-    return np.hstack([_textons(images, side, seed, generator) for side in _PATCHES])
+
+    def lit_alike(x: Tensor) -> Tensor:
+        grey = x.mean(1, keepdim=True)
+        return grey / (grey.mean((2, 3), keepdim=True) + _DARK)
+
+    return _bags(images, (3, 5), lit_alike, seed, "textons", centred=True)
 
 
-def _textons(images: np.ndarray, side: int, seed: int, generator: np.random.Generator) -> np.ndarray:
-    """`texture_space` of patches with so many pixels along each side, shape (N, 200)."""
+def _bags(
+    images: np.ndarray,
+    sides: tuple[int, ...],
+    shown: Callable[[Tensor], Tensor],
+    seed: int,
+    name: str,
+    centred: bool = False,
+) -> np.ndarray:
+    """How often each of 200 kinds of patches occurs, for each size of patches, as square roots, shape (N, D).
+
+    Args:
+        images: Shape (N, H, W, C).
+        sides: Of patches, in pixels.
+        shown: What they are taken from, shape (B, C, H, W), of images (B, C, H, W).
+        seed: Of the kinds, which are found in a sample.
+        name: Of the random numbers.
+        centred: Patches are seen less their mean.
+    """
+    generator = numpy_generator(seed, "sample", name)
+    return np.hstack([_bag(images, side, shown, seed_for(seed, "sample", name), generator, centred) for side in sides])
+
+
+def _bag(
+    images: np.ndarray,
+    side: int,
+    shown: Callable[[Tensor], Tensor],
+    seed: int,
+    generator: np.random.Generator,
+    centred: bool,
+) -> np.ndarray:
+    """`_bags` of patches with so many pixels along each side, shape (N, 200)."""
     height, width = images.shape[1:3]
     stride = math.ceil(max(height, width) / _CONTOURED_SIDE)
     places = math.prod((length - side) // stride + 1 for length in (height, width))  # of patches in an image
 
     def patches(x: Tensor) -> Tensor:
-        grey = x.mean(1, keepdim=True)
-        lit_alike = grey / (grey.mean((2, 3), keepdim=True) + _DARK)
-        found = F.unfold(lit_alike, side, stride=stride).mT  # (B, places, side * side)
-        return found - found.mean(2, keepdim=True)
+        found = F.unfold(shown(x), side, stride=stride).mT  # (B, places, C * side * side)
+        return found - found.mean(2, keepdim=True) if centred else found
 
     n_images = min(_PATCHED_IMAGES, math.ceil(10 * _SAMPLED_PATCHES / places))
     some = np.sort(generator.permutation(len(images))[:n_images])
     sample = patches(unit(images[some])).flatten(0, 1)
     sample = sample[torch.from_numpy(generator.permutation(len(sample))[:_SAMPLED_PATCHES])]
-    dimensions = min(_PATCH_DIMENSIONS, side**2 - 1)  # less their mean, patches have one fewer than pixels
+    dimensions = min(_PATCH_DIMENSIONS, sample.shape[1] - centred)  # less their mean, patches have one fewer
     directions = torch.linalg.svd(sample - sample.mean(0), full_matrices=False)[2][:dimensions].T
-    textons = MiniBatchKMeans(
-        min(_TEXTONS, len(sample)), random_state=seed_for(seed, "sample", "textons") % 2**32, n_init=3, batch_size=4096
-    ).fit((sample @ directions).numpy())
-    centres = torch.from_numpy(textons.cluster_centers_).float()
+    n_kinds = min(_KINDS_OF_PATCHES, len(sample))
+    kinds = MiniBatchKMeans(n_kinds, random_state=seed % 2**32, n_init=3, batch_size=4096)
+    kinds.fit((sample @ directions).numpy())
+    centres = torch.from_numpy(kinds.cluster_centers_).float()
     half_lengths = centres.square().sum(1) / 2
 
     def histogram(x: Tensor) -> Tensor:
