@@ -28,14 +28,17 @@ from suite_data.blood import blood
 from suite_data.drawn import cells, solids
 from suite_data.glyphs import letters, words
 from suite_data.pictures import (
+    FIGURES,
     FLAGS_AND_OTHERS,
     GESTURES_AND_OTHERS,
+    OTHER_FIGURES,
     crops,
     emoji,
     few_emoji,
     hundred_emoji,
     icons,
     other_icons,
+    sprites,
     textures_colour,
     textures_grey,
 )
@@ -242,6 +245,7 @@ SETS = {
             "icons of two other themes, GNOME and Faenza, by folder; 48 x 48 pixels",
             9,
             other_icons,
+            sprites,
             distinct=False,
             by_meaning=True,
         ),
@@ -275,6 +279,19 @@ SETS = {
             held_out=True,
             distinct=False,
             by_meaning=True,
+        ),
+        SuiteSet(
+            "sprites",
+            "frames of eleven figures of a game in any pose, 47 to 118 of each, 48 x 48 pixels",
+            11,
+            partial(sprites, FIGURES),
+        ),
+        SuiteSet(
+            "sprites-2",
+            "frames of ten other figures of that game, 33 to 56 of each, 48 x 48 pixels",
+            10,
+            partial(sprites, OTHER_FIGURES),
+            held_out=True,
         ),
         SuiteSet(
             "hundred",

@@ -31,6 +31,7 @@ DEBIAN = {
     "mate-icon-theme": "1.26.0-1",
     "oxygen-icon-theme": "5:6.1.0+dfsg-2",
     "sweethome3d": "7.5+dfsg-1",
+    "wesnoth-1.18-data": "1:1.18.5-1",
 }
 
 

@@ -1,7 +1,8 @@
-"""Sets cut from pictures that packages hold: textures, emoji, icons."""
+"""Sets cut from pictures that packages hold: textures, emoji, icons, sprites."""
 
 import itertools
 import json
+import re
 import zipfile
 from collections.abc import Sequence
 
@@ -37,6 +38,19 @@ GESTURES_AND_OTHERS = (
     (25, ("food-prepared", "food-sweet")),
     (16, ("animal-bug",)),
 )
+# Figures of a game: the folder of their frames, and how the frames' names begin.
+FIGURES = (
+    ("dwarves", "fighter"), ("dwarves", "lord"), ("dwarves/dragonguard", "dragonguard"),
+    ("dwarves/thunderer", "thunderer"), ("human-loyalists", "spearman"), ("human-magi", "white"), ("orcs", "archer"),
+    ("saurians/skirmisher", "skirmisher"), ("undead-skeletal/archer", "archer"),
+    ("undead-skeletal/skeleton", "skeleton"), ("woses", "wose"),
+)  # fmt: skip
+OTHER_FIGURES = (
+    ("elves-wood", "archer"), ("goblins", "spearman"), ("human-loyalists", "fencer"), ("human-outlaws", "thief"),
+    ("monsters", "giant"), ("orcs", "grunt"), ("saurians/oracle", "oracle"), ("trolls", "whelp"),
+    ("undead-necromancers", "adept"), ("undead-skeletal/revenant", "revenant"),
+)  # fmt: skip
+FRAME = 72  # pixels
 ICON_FOLDERS = (
     "actions", "apps", "categories", "devices", "emblems", "emotes", "mimetypes", "places", "status",
 )  # fmt: skip
@@ -129,6 +143,22 @@ def icons_of(themes):
         if not file.is_symlink() and Image.open(file).size == (48, 48)
     ]
     return shuffled(np.stack([on_white(file) for _, file in files]), np.array([kind for kind, _ in files]))
+
+
+def sprites(figures: Sequence[tuple[str, str]]):
+    """Frames of figures of The Battle for Wesnoth, in any pose, 48 x 48 pixels."""
+    units = unpacked("wesnoth-1.18-data") / "usr/share/games/wesnoth/1.18/data/core/images/units"
+    images, labels = [], []
+    for kind, (folder, name) in enumerate(figures):
+        for file in sorted((units / folder).iterdir()):
+            if file.suffix not in (".png", ".webp") or re.split(r"[-+.\d]", file.name)[0] != name:
+                continue
+            with Image.open(file) as picture:
+                if picture.size == (FRAME, FRAME):
+                    small = Image.fromarray(on_white(file)).resize((48, 48), Image.Resampling.BOX)
+                    images.append(np.asarray(small))
+                    labels.append(kind)
+    return shuffled(np.stack(images), np.array(labels))
 
 
 def crops():
