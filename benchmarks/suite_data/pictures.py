@@ -46,9 +46,9 @@ FIGURES = (
     ("undead-skeletal/skeleton", "skeleton"), ("woses", "wose"),
 )  # fmt: skip
 OTHER_FIGURES = (
-    ("elves-wood", "archer"), ("goblins", "spearman"), ("human-loyalists", "fencer"), ("human-outlaws", "thief"),
-    ("monsters", "giant"), ("orcs", "grunt"), ("saurians/oracle", "oracle"), ("trolls", "whelp"),
-    ("undead-necromancers", "adept"), ("undead-skeletal/revenant", "revenant"),
+    ("dwarves/berserker", "berserker"), ("elves-wood", "archer"), ("goblins", "spearman"),
+    ("human-loyalists", "fencer"), ("human-outlaws", "thief"), ("orcs", "grunt"), ("saurians/oracle", "oracle"),
+    ("trolls", "whelp"), ("undead-necromancers", "adept"), ("undead-skeletal/revenant", "revenant"),
 )  # fmt: skip
 FRAME = 72  # pixels
 ICON_FOLDERS = (
