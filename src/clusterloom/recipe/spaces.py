@@ -145,10 +145,12 @@ def _bag(
         found = F.unfold(shown(x), side, stride=stride).mT  # (B, places, C * side * side)
         return found - found.mean(2, keepdim=True) if centred else found
 
-    n_images = min(_PATCHED_IMAGES, math.ceil(10 * _SAMPLED_PATCHES / places))
+    n_images = min(_PATCHED_IMAGES, len(images))
+    of_each = min(places, math.ceil(_SAMPLED_PATCHES / n_images))
     some = np.sort(generator.permutation(len(images))[:n_images])
-    sample = patches(unit(images[some])).flatten(0, 1)
-    sample = sample[torch.from_numpy(generator.permutation(len(sample))[:_SAMPLED_PATCHES])]
+    sample = torch.cat(
+        [patches(unit(images[[row]]))[0, torch.from_numpy(generator.permutation(places)[:of_each])] for row in some]
+    )
     dimensions = min(_PATCH_DIMENSIONS, sample.shape[1] - centred)  # less their mean, patches have one fewer
     directions = torch.linalg.svd(sample - sample.mean(0), full_matrices=False)[2][:dimensions].T
     n_kinds = min(_KINDS_OF_PATCHES, len(sample))
