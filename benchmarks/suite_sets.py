@@ -245,7 +245,6 @@ SETS = {
             "icons of two other themes, GNOME and Faenza, by folder; 48 x 48 pixels",
             9,
             other_icons,
-            sprites,
             distinct=False,
             by_meaning=True,
         ),
