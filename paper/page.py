@@ -124,7 +124,10 @@ def _features(records: Records) -> Part:
 
 def _chosen_by_loss(records: Mapping[str, Records]) -> str:
     """A table of the accuracy of the run with the lowest training loss among some seeds; empty where there are none."""
-    names = {"table1": [*table1.SETTINGS, "epochs", "limit", *_CHOICES], "ablations": [*_SETTING, "epochs", "limit"]}
+    names = {
+        "table1": [*table1.SETTINGS, "epochs", "limit", *_CHOICES],
+        "ablations": ["dataset", *_SETTING, "epochs", "limit"],
+    }
     groups = [runs for name, by in names.items() for runs in _grouped(records[name], *by).values()]
     groups = [runs for runs in groups if len(runs) >= _FEWEST_SEEDS]
     if not groups:
