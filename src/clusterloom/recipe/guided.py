@@ -48,7 +48,7 @@ from clusterloom.training.run import Run
 _LAYOUTS = 2  # of each space: one alone leaves more to chance
 _COLOURS_COUNT = 0.5  # adjusted Rand index with clusters of colours from which on colours tell the kinds apart
 _OF_COLOURS = ("colours", PALETTE, "pixels")  # spaces that show them
-_TELLING_COLOURS = ("colours", PALETTE)  # those that show nothing else
+_TELLING_COLOURS = ("colours", PALETTE)  # of these the ones that show next to nothing else
 _ALONE = (TEXTURE, CONTOURS, PALETTE, WAVES, BACKBONE)  # spaces that may see what no other can
 _YIELDING = ("brightness", CONTOURS)  # spaces that yield to learned ones where many images show no clear kinds
 # How many spaces one is worth. Of the learned ones, which confirm each other, the hidden layer has forgotten least of
