@@ -118,6 +118,14 @@ def test_the_palette_tells_figures_apart_in_any_pose_and_pixels_do_not():
     assert clustering_accuracy_score(kinds, clusters_of(spaces["pixels"], 3)) < 0.6
 
 
+def test_colours_without_kinds_make_no_islands_of_the_palette():
+    reds = np.arange(256).repeat(64 * 3).reshape(256, 8, 8, 3) * (1, 0, 0)
+    points = plain_spaces(reds.astype(np.uint8), 0)["palette"]
+    from_next = np.linalg.norm(np.diff(points, axis=0), axis=1)
+    assert from_next.max() < 1  # 2 is as far as can be, and what neighbours of two kinds would have
+    assert np.linalg.norm(points[0] - points[-1]) > 1.9
+
+
 def test_the_seed_gives_the_same_textons_and_blocks_change_nothing(monkeypatch):
     images = textures(40)[0]
     points = texture_space(images, 0)

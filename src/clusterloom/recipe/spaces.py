@@ -25,6 +25,7 @@ _CONTOURED_SIDE = 64  # the same for contours, which have to be sharp
 _BLOCK_NUMBERS = 2**22  # pixels and channels, or places and textons, in memory at once
 _PATCH_DIMENSIONS = 15
 _KINDS_OF_PATCHES = 200  # for each size
+_BLUR = 0.02  # of the palette, for channels from 0 to 1
 _SAMPLED_PATCHES = 60_000  # that their kinds are found in
 _DARK = 0.05  # beside the mean of brightness, which light multiplies
 _PATCHED_IMAGES = 1000  # at most, that these are taken from
@@ -87,9 +88,10 @@ def palette_space(images: np.ndarray, seed: int) -> np.ndarray:
     """How often each of 200 colours, and of 200 patches of 3 x 3 pixels in colour, occurs in an image, wherever.
 
     So frames of one figure are alike, whatever it does in them. Shape (N, 400), square roots; a bag of words after
-    Csurka and others (2004).
+    Csurka and others (2004). A patch belongs to all kinds near it (van Gemert and others, 2008): else images of any
+    colour would fall into as many islands as there are kinds.
     """
-    return _bags(images, (1, 3), lambda x: x, seed, PALETTE)
+    return _bags(images, (1, 3), lambda x: x, seed, PALETTE, blur=_BLUR)
 
 
 def texture_space(images: np.ndarray, seed: int) -> np.ndarray:
@@ -113,6 +115,7 @@ def _bags(
     seed: int,
     name: str,
     centred: bool = False,
+    blur: float = 0.0,
 ) -> np.ndarray:
     """How often each of 200 kinds of patches occurs, for each size of patches, as square roots, shape (N, D).
 
@@ -123,9 +126,10 @@ def _bags(
         seed: Of the kinds, which are found in a sample.
         name: Of the random numbers.
         centred: Patches are seen less their mean.
+        blur: How far from a patch the kinds are that it belongs to, as the deviation of a pixel; 0 for the nearest one.
     """
-    generator = numpy_generator(seed, "sample", name)
-    return np.hstack([_bag(images, side, shown, seed_for(seed, "sample", name), generator, centred) for side in sides])
+    generator, first = numpy_generator(seed, "sample", name), seed_for(seed, "sample", name)
+    return np.hstack([_bag(images, side, shown, first, generator, centred, blur) for side in sides])
 
 
 def _bag(
@@ -135,6 +139,7 @@ def _bag(
     seed: int,
     generator: np.random.Generator,
     centred: bool,
+    blur: float,
 ) -> np.ndarray:
     """`_bags` of patches with so many pixels along each side, shape (N, 200)."""
     height, width = images.shape[1:3]
@@ -160,7 +165,10 @@ def _bag(
     half_lengths = centres.square().sum(1) / 2
 
     def histogram(x: Tensor) -> Tensor:
-        nearest = (patches(x) @ (directions @ centres.T) - half_lengths).argmax(2)  # (B, places)
+        closeness = patches(x) @ (directions @ centres.T) - half_lengths  # minus half the squared distance, but for p²
+        if blur:
+            return (closeness / (blur * side) ** 2).softmax(2).mean(1).sqrt()
+        nearest = closeness.argmax(2)  # (B, places)
         counts = torch.zeros(len(x), len(centres)).scatter_add_(1, nearest, torch.ones(nearest.shape))
         return (counts / places).sqrt()
 
