@@ -22,7 +22,7 @@ _OF_CONTOURS = 30  # components, and of waves
 _CONTOURS_SHARE = 2 / 3  # of the variance of appearance
 _SIDE = 32  # pixels of larger images are averaged
 _CONTOURED_SIDE = 64  # the same for contours, which have to be sharp
-_BLOCK_NUMBERS = 2**22  # pixels and channels, or places and textons, in memory at once
+_BLOCK_NUMBERS = 2**22  # pixels and channels, or places and kinds of patches, in memory at once
 _PATCH_DIMENSIONS = 15
 _KINDS_OF_PATCHES = 200  # for each size
 _BLUR = 0.02  # of the palette, for channels from 0 to 1
@@ -128,8 +128,8 @@ def _bags(
         centred: Patches are seen less their mean.
         blur: How far from a patch the kinds are that it belongs to, as the deviation of a pixel; 0 for the nearest one.
     """
-    generator, first = numpy_generator(seed, "sample", name), seed_for(seed, "sample", name)
-    return np.hstack([_bag(images, side, shown, first, generator, centred, blur) for side in sides])
+    generator, of_kinds = numpy_generator(seed, "sample", name), seed_for(seed, "sample", name)
+    return np.hstack([_bag(images, side, shown, of_kinds, generator, centred, blur) for side in sides])
 
 
 def _bag(
@@ -165,7 +165,8 @@ def _bag(
     half_lengths = centres.square().sum(1) / 2
 
     def histogram(x: Tensor) -> Tensor:
-        closeness = patches(x) @ (directions @ centres.T) - half_lengths  # minus half the squared distance, but for p²
+        # Minus half the squared distance to each kind, but for what is the same for all of them.
+        closeness = patches(x) @ (directions @ centres.T) - half_lengths
         if blur:
             return (closeness / (blur * side) ** 2).softmax(2).mean(1).sqrt()
         nearest = closeness.argmax(2)  # (B, places)
