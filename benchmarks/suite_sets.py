@@ -42,6 +42,7 @@ from suite_data.pictures import (
     textures_colour,
     textures_grey,
 )
+from suite_data.scenes import parts_anywhere, shapes_anywhere
 from suite_data.surface import surface
 
 from clusterloom.data import load_images
@@ -337,6 +338,19 @@ SETS = {
             "drawn defects of rolled metal, six kinds, 400 to 150 of each, in uneven light, 48 x 48 pixels",
             6,
             surface,
+            held_out=True,
+        ),
+        SuiteSet(
+            "scenes",
+            "six shapes at any place, angle and size, darker or brighter than a noisy background in uneven light",
+            6,
+            shapes_anywhere,
+        ),
+        SuiteSet(
+            "parts",
+            "six kinds of metal parts on paper of any colour, at any place, angle and size, in uneven light",
+            6,
+            parts_anywhere,
             held_out=True,
         ),
     )

@@ -20,7 +20,8 @@ from clusterloom.recipe.augment import (
     two_views,
     widened,
 )
-from clusterloom.recipe.brightness import from_background, stretched
+from clusterloom.recipe.backgrounds import from_background
+from clusterloom.recipe.brightness import stretched
 
 
 def numbers(n, seed=0, each=11):

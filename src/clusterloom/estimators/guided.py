@@ -207,4 +207,4 @@ def _epochs(settings: GuidedSettings, shape: tuple[int, ...], views: ViewSetting
         epochs = epochs.of_textures()
     if isinstance(settings.epochs, int):
         return epochs
-    return epochs.long_enough(n_images, slow=views.any_place or views.any_background)
+    return epochs.long_enough(n_images, slow=views.learned_slowly)

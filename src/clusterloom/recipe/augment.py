@@ -11,7 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clusterloom.recipe.brightness import from_background, stretched
+from clusterloom.recipe.backgrounds import from_background
+from clusterloom.recipe.brightness import stretched
+from clusterloom.recipe.places import framed
 
 _LEAST_GROWTH = 0.25  # of a pixel; in smaller images strokes are no wider than the pixels themselves
 _BENDS = 4  # places along each side of an image that are moved, each on its own, where images are bent
@@ -43,6 +45,7 @@ class ViewSettings:
         colourless: Views show the brightness alone.
         any_background: Brightness is how far colours are from the background's (`from_background`), not how bright they
             are (`stretched`).
+        anywhere: Where what images show lies, and how large it is, does not count: their brightness is `framed`.
     """
 
     rotation_degrees: float = 0.0
@@ -62,10 +65,13 @@ class ViewSettings:
     saturation: float = 0.0
     colourless: bool = False
     any_background: bool = False
+    anywhere: bool = False
 
     def shown(self, x: Tensor) -> Tensor:
-        """What images (B, C, H, W) show whatever their light and colour, the same shape."""
-        return from_background(x) if self.any_background else stretched(x)
+        """What images (B, C, H, W) show whatever their light and colour, and place if that is any, the same shape."""
+        thing = from_background(x) if self.any_background or self.anywhere else x
+        brightness = thing if self.any_background else stretched(x)
+        return framed(brightness, thing) if self.anywhere else brightness
 
     @property
     def numbers(self) -> int:
@@ -88,6 +94,11 @@ class ViewSettings:
         return self.reflected
 
     @property
+    def learned_slowly(self) -> bool:
+        """Whether what images show looks so different from one to the next that it takes long to learn."""
+        return self.any_place or self.any_angle or self.any_background or self.anywhere
+
+    @property
     def changes_colour(self) -> bool:
         """Whether hue or saturation may change."""
         return self.hue_degrees > 0 or self.saturation > 0
@@ -102,6 +113,7 @@ THINGS = ViewSettings(aspect=math.log(4 / 3), window_area=(0.4, 1.0), brightness
 # A texture is the same at every place, but its grain is another one where it is zoomed or bent.
 TEXTURES = ViewSettings(shift=0.3, reflected=True, brightness=0.4, gamma=0.4)
 _ANY_DEGREES = 180.0
+_FAR = 0.15  # of an image's side
 # Where colours do not tell the kinds apart, a model that has learned the kinds is shown them in all colours.
 _HUE_DEGREES, _SATURATION = 180.0, 1.0
 
@@ -112,6 +124,11 @@ def turned_by_any_angle(views: ViewSettings) -> ViewSettings:
     Such pictures are of cells or of the sky: how bright and noisy one is would tell its two views from all others.
     """
     return replace(views, rotation_degrees=_ANY_DEGREES, brightness=THINGS.brightness, gamma=THINGS.gamma)
+
+
+def moved_anywhere(views: ViewSettings) -> ViewSettings:
+    """The same views, moved far, of framed images."""
+    return replace(views, shift=_FAR, anywhere=True)
 
 
 def recolouring(views: ViewSettings) -> ViewSettings:

@@ -1,6 +1,7 @@
 """Which views are fair for a set of images, decided from the images alone."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,8 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clusterloom.recipe.angles import any_angle
-from clusterloom.recipe.augment import SIGNS, TEXTURES, THINGS, ViewSettings, turned_by_any_angle
-from clusterloom.recipe.brightness import any_background, shaded_share, unit
+from clusterloom.recipe.augment import SIGNS, TEXTURES, THINGS, ViewSettings, moved_anywhere, turned_by_any_angle
+from clusterloom.recipe.backgrounds import any_background, have_backgrounds
+from clusterloom.recipe.brightness import shaded_share, unit
+from clusterloom.recipe.places import any_place
 from clusterloom.training.randomness import numpy_generator
 
 # Share of images that stay among their like when mirrored (or turned) from which on that is a fair view.
@@ -86,7 +89,8 @@ def choose_views(images: np.ndarray, seed: int = 0) -> ViewSettings:
     Where mirroring left and right leaves at least a third of the images among their like (`symmetric_shares`), and the
     images have shades (`shaded_share`), they are pictures of things: `THINGS`, with every symmetry that passes the same
     test. Otherwise they are `SIGNS`, whose handedness and every stroke count; of an alphabet half may be symmetric.
-    Images that are filled evenly (`filled_evenly`) are `TEXTURES`, with the same symmetries.
+    Images that are filled evenly (`filled_evenly`) are `TEXTURES`, with the same symmetries, but not where something is
+    in front of a background (`have_backgrounds`). Where that may be anywhere (`any_place`), it is framed first.
     Where the angle does not count (`any_angle`), as of cells, views are turned by any, in changing light.
 
     Args:
@@ -100,14 +104,19 @@ def choose_views(images: np.ndarray, seed: int = 0) -> ViewSettings:
     """
     rows = np.sort(numpy_generator(seed, "sample", "views").permutation(len(images))[:_SAMPLE])
     x = unit(images[rows])
-    views = replace(SIGNS, any_background=any_background(x))
-    brightness = views.shown(x)[:, 0]
-    fair = {name: share >= _SYMMETRIC_SHARE for name, share in symmetric_shares(brightness).items()}
-    if filled_evenly(x):
-        return ViewSettings(**{**vars(TEXTURES), "any_background": views.any_background, **fair})
-    if fair["mirror_horizontally"] and shaded_share(brightness) >= _SHADED_SHARE:
-        views = ViewSettings(**{**vars(THINGS), "any_background": views.any_background, **fair})
     mixed = torch.from_numpy(numpy_generator(seed, "sample", "angles").permutation(len(x)))
+    in_front = have_backgrounds(x)
+    light = ViewSettings(any_background=in_front and any_background(x))
+    anywhere = in_front and any_place(light.shown(x)[mixed, :1])
+    brightness = replace(light, anywhere=anywhere).shown(x)[:, 0]
+    fair: dict[str, Any] = {name: share >= _SYMMETRIC_SHARE for name, share in symmetric_shares(brightness).items()}
+    if not in_front and filled_evenly(x):
+        return replace(TEXTURES, **fair)
+    views = replace(SIGNS, any_background=light.any_background)
+    if fair["mirror_horizontally"] and shaded_share(brightness) >= _SHADED_SHARE:
+        views = replace(THINGS, any_background=light.any_background, **fair)
+    if anywhere:
+        views = moved_anywhere(views)
     if any_angle(brightness[mixed, None]):
         views = turned_by_any_angle(views)
     return views

@@ -127,3 +127,24 @@ def modularity(graph: csr_array, labels: np.ndarray) -> float:
     between = members.T @ (graph @ members)
     shares = between / between.sum()
     return float(np.trace(shares) - (shares.sum(1) ** 2).sum())
+
+
+def share_of_changed(as_they_are: Tensor, changed: Tensor) -> float:
+    """How many of the nearest images are changed ones: half, where the change leaves a set as it is distributed.
+
+    A third of the images looks for its nearest ones among another third as they are, and the last third changed.
+
+    Args:
+        as_they_are: Points, shape (N, D), in random order.
+        changed: The same points, changed.
+
+    Returns:
+        From 0 to 1, the mean over which third looks and which is changed.
+    """
+    n = len(as_they_are) // 3
+    shares = []
+    for first in range(3):
+        looking, plain, other = (slice(n * (k % 3), n * (k % 3 + 1)) for k in range(first, first + 3))
+        nearest = [torch.cdist(as_they_are[looking], points).amin(1) for points in (as_they_are[plain], changed[other])]
+        shares.append(float((nearest[1] < nearest[0]).float().mean()))
+    return sum(shares) / len(shares)

@@ -1,0 +1,82 @@
+"""Images that show one thing each, at any place and of any size: how such a set is told, and how a thing is framed."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clusterloom.recipe.neighbours import share_of_changed
+
+_LEAST_IMAGES = 150
+_LEAST_SHARE = 0.4  # of the nearest images are moved ones where places do not count: half of them
+_SHIFT, _WAYS = 0.12, 8  # of an image's side, and in so many ways
+_SIDE = 16  # pixels of images that are compared
+_NEARBY = 5  # pixels along each side of which means are taken before one asks where a thing is
+_FRAME = 0.8  # of an image's side
+_LEAST_SPREAD = 0.05  # of half an image; less is a pixel
+_LEAST = 1e-6  # of what there is; less is rounding
+
+
+def any_place(x: Tensor) -> bool:
+    """Whether a set of images is distributed as before where all of them are moved.
+
+    As of angles (`angles.any_angle`): of an image's nearest ones, among as many moved ones as others, half are moved
+    where places do not count.
+
+    Args:
+        x: Brightness, shape (N, 1, H, W), in random order.
+    """
+    if len(x) < _LEAST_IMAGES:
+        return False
+    ways = 2 * math.pi * torch.arange(len(x)) / _WAYS
+    moves = 2 * _SHIFT * torch.stack([ways.cos(), ways.sin()], 1)
+    moved = _window(x, moves, torch.ones(len(x)))
+    return share_of_changed(*(F.adaptive_avg_pool2d(images, _SIDE).flatten(1) for images in (x, moved))) >= _LEAST_SHARE
+
+
+def framed(x: Tensor, thing: Tensor) -> Tensor:
+    """Images (B, C, H, W) with what they show in the middle, and half as far from one size as it was; see `frames`."""
+    return _window(x, *frames(thing))
+
+
+def frames(thing: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the windows of images are that frame what they show.
+
+    A window's side is the geometric mean of twice the thing's spread and of .8 of the image's: of a thing four times as
+    large as another one it makes one twice as large, as how large things are may tell them apart.
+
+    Args:
+        thing: Where there is something, from 0 to 1, shape (B, C, H, W), all channels alike.
+
+    Returns:
+        Their middles, across and down from -1 to 1, shape (B, 2), and their sides, in sides of the image, shape (B,).
+    """
+    height, width = thing.shape[2:]
+    reach = (_NEARBY // 2, _NEARBY // 2)
+    smooth = F.avg_pool2d(F.pad(thing[:, :1], reach + reach, mode="replicate"), _NEARBY, 1)[:, 0]
+    above = (smooth - smooth.flatten(1).median(1).values[:, None, None]).clamp(min=0)  # of noise, half is
+    weights = (above / above.amax((1, 2), keepdim=True).clamp(min=_LEAST)).square()
+    total = weights.sum((1, 2)).clamp(min=_LEAST)
+    middles, variance = [], torch.zeros_like(total)
+    for length, along in ((width, weights.sum(1)), (height, weights.sum(2))):
+        places = (2 * torch.arange(length, device=thing.device) + 1) / length - 1
+        middle = (along * places).sum(1) / total
+        distances = (places - middle[:, None]) * (length / min(height, width))
+        middles.append(middle)
+        variance = variance + (along * distances.square()).sum(1) / total
+    spread = variance.sqrt().clamp(min=_LEAST_SPREAD)
+    return torch.stack(middles, 1), (2 * spread * _FRAME).sqrt()
+
+
+def _window(x: Tensor, middles: Tensor, sides: Tensor) -> Tensor:
+    """Windows of images (B, C, H, W) in the same shape; beyond its edge an image goes on as its edge.
+
+    Args:
+        x: The images.
+        middles: Across and down, from -1 to 1, shape (B, 2).
+        sides: Of the windows, in sides of the image, shape (B,).
+    """
+    zoom = torch.diag_embed(sides[:, None].expand(-1, 2))
+    grid = F.affine_grid(torch.cat([zoom, middles[:, :, None]], 2), list(x.shape), align_corners=False)
+    return F.grid_sample(x, grid, padding_mode="border", align_corners=False)

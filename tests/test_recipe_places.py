@@ -1,0 +1,77 @@
+"""Sets of images that show one thing each, anywhere, and how it comes into the middle."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from clusterloom.recipe.angles import any_angle
+from clusterloom.recipe.augment import SIGNS, widened
+from clusterloom.recipe.backgrounds import from_background
+from clusterloom.recipe.brightness import unit
+from clusterloom.recipe.fair_views import choose_views
+from clusterloom.recipe.places import any_place, framed, frames
+
+SIDE = 32
+
+
+def corners(n, anywhere=True, sides=(6, 14), noise=0.0, seed=0):
+    """Corners and crosses in turn, dark on a bright background that is lit from one side, uint8 (n, SIDE, SIDE, 1)."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.indices((SIDE, SIDE))
+    images = []
+    for k in range(n):
+        size = rng.uniform(*sides)
+        row, column = rng.uniform(1, SIDE - 1 - size, 2) if anywhere else [(SIDE - size) / 2] * 2
+        v, u = (rows - row) / size, (columns - column) / size
+        one, other = ((v < 0.3, u < 0.3), (abs(v - 0.5) < 0.15, abs(u - 0.5) < 0.15))[k % 2]
+        inside = (v > 0) & (v < 1) & (u > 0) & (u < 1) & (one | other)
+        light = 0.7 + 0.15 * (columns / SIDE - 0.5) * rng.normal()
+        images.append(light - 0.5 * inside + noise * rng.normal(size=inside.shape))
+    return np.rint(255 * np.clip(images, 0, 1)).astype(np.uint8)[..., None]
+
+
+def test_places_do_not_count_where_a_set_has_all_of_them():
+    shown = from_background(unit(corners(400)))
+    assert any_place(shown)
+    assert not any_place(shown[:100])  # of few nothing is said
+    assert not any_place(from_background(unit(corners(400, anywhere=False))))
+    digits = torch.from_numpy(load_digits().images / 16).float()[:, None]
+    assert not any_place(digits)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.03])
+def test_views_move_far_where_places_do_not_count(noise):
+    views = choose_views(corners(400, noise=noise))
+    assert views.anywhere
+    assert not views.any_place  # which textures have
+    assert views.shift > SIGNS.shift
+    assert views.learned_slowly
+    assert widened(views).anywhere
+    assert choose_views(corners(400, anywhere=False, noise=noise)) == SIGNS
+
+
+def test_what_is_shown_comes_into_the_middle_and_half_as_far_from_one_size():
+    images = unit(corners(2, sides=(8, 8), seed=3))
+    thing = from_background(images)
+    x = framed(thing, thing)
+    assert x.shape == thing.shape
+    middles, sides = frames(x)
+    assert middles.abs().max() < 0.06  # two pixels
+    large = frames(from_background(unit(corners(2, sides=(16, 16), seed=3))))[1]
+    torch.testing.assert_close(large / frames(thing)[1], torch.full((2,), 2**0.5), atol=0.12, rtol=0)
+    assert (sides > frames(thing)[1]).all()  # it fills more of the image than before
+
+
+def test_moved_images_are_framed_alike():
+    x = from_background(unit(corners(8, sides=(9, 9))))
+    moved = x.roll((2, -1), (2, 3))
+    seen = frames(x)[0]
+    inside = (seen.abs() < 0.5).all(1)
+    torch.testing.assert_close(framed(x, x)[inside], framed(moved, moved)[inside], atol=0.05, rtol=0)
+
+
+def test_nothing_stays_nothing():
+    blank = torch.full((2, 3, 12, 16), 0.4)
+    torch.testing.assert_close(framed(blank, torch.zeros_like(blank)), blank)
+    assert not any_angle(blank[:, :1])
