@@ -110,6 +110,15 @@ def test_neighbours_outvote_a_model_that_is_wrong_in_places():
     assert np.array_equal(second(points, q, np.full_like(q, 0.25)).argmax(1), labels)
 
 
+def test_images_that_guides_are_sure_of_are_not_voted_away():
+    points, labels = blobs(400)
+    other = labels.copy()
+    other[:20] = (labels[:20] + 1) % 4  # their layer says otherwise
+    q = soft(other, 4, 0.6)
+    assert np.array_equal(second(points, q, soft(other, 4, 0.97)).argmax(1), other)
+    assert np.array_equal(second(points, q, soft(other, 4, 0.6)).argmax(1), labels)
+
+
 def test_of_few_images_fewer_neighbours_vote():
     """A cluster of three among thirty: fifteen neighbours would give it to another."""
     labels = np.repeat([0, 1, 2], [14, 13, 3])

@@ -28,6 +28,7 @@ _CLEAR = 0.9  # adjusted Rand index of clusters with the guides of a space in wh
 _WITHOUT_GAPS = 1.0  # resolution where kinds lie side by side: of divisions that are as good the most equal one
 _FINER = 3  # components for each cluster
 _STARTS = 2
+_SURE = 0.9  # share that guides give an image in its cluster, from which on it is not voted into another
 _FOLLOWS, _GUIDES = "follows-", "guides-"  # before a space's name, among the arrays of a file
 
 
@@ -170,7 +171,8 @@ def second_pseudo_labels(
     What the model and the first pseudo-labels say together is asked of an image's nearest neighbours, and of the other
     images in its component of mixtures with three components for each cluster. The third is the mixture of one
     component for each cluster that maximising the likelihood from the model's assignments leads to: it alone may move
-    a border for good, and it alone may take a group to the wrong cluster.
+    a border for good, and it alone may take a group to the wrong cluster. Images that the first pseudo-labels are sure of
+    are not voted into another: what guides in all spaces agree on, a layer that has not learned it cannot know better.
 
     Args:
         layout: Shape (N, d).
@@ -197,7 +199,10 @@ def second_pseudo_labels(
         votes.append(np.mean([_by_component(mixture, layout, belief) for mixture in fit_mixtures(part, starts)], 0))
     if n >= POINTS_PER_CLUSTER * n_clusters:
         votes.append(fit_mixtures(layout, [mixture_of(layout, q)])[0].predict_proba(layout))
-    return np.mean(votes, 0).astype(np.float32)
+    voted: np.ndarray = np.mean(votes, 0)
+    moved = (first.max(1) >= _SURE) & (voted.argmax(1) != belief.argmax(1))
+    voted[moved] = belief[moved]
+    return voted.astype(np.float32)
 
 
 def _by_component(mixture: Mixture, layout: np.ndarray, belief: np.ndarray) -> np.ndarray:
