@@ -43,11 +43,11 @@ def test_places_do_not_count_where_a_set_has_all_of_them():
 @pytest.mark.parametrize("noise", [0.0, 0.03])
 def test_views_move_far_where_places_do_not_count(noise):
     views = choose_views(corners(400, noise=noise))
-    assert views.anywhere
-    assert not views.any_place  # which textures have
+    assert views.any_place
+    assert not views.of_textures  # which textures have
     assert views.shift > SIGNS.shift
     assert views.learned_slowly
-    assert widened(views).anywhere
+    assert widened(views).any_place
     assert choose_views(corners(400, anywhere=False, noise=noise)) == SIGNS
 
 

@@ -203,7 +203,7 @@ def _epochs(settings: GuidedSettings, shape: tuple[int, ...], views: ViewSetting
     n_images, height, width, channels = shape
     in_all = automatic_epochs(n_images) if isinstance(settings.epochs, str) else settings.epochs
     epochs = Epochs.split(in_all, n_images, settings.refine, crowded((height, width, channels)))
-    if views.any_place:
+    if views.of_textures:
         epochs = epochs.of_textures()
     if isinstance(settings.epochs, int):
         return epochs

@@ -45,7 +45,7 @@ class ViewSettings:
         colourless: Views show the brightness alone.
         any_background: Brightness is how far colours are from the background's (`from_background`), not how bright they
             are (`stretched`).
-        anywhere: Where what images show lies, and how large it is, does not count: their brightness is `framed`.
+        any_place: Where what images show lies, and how large it is, does not count: their brightness is `framed`.
     """
 
     rotation_degrees: float = 0.0
@@ -65,13 +65,13 @@ class ViewSettings:
     saturation: float = 0.0
     colourless: bool = False
     any_background: bool = False
-    anywhere: bool = False
+    any_place: bool = False
 
     def shown(self, x: Tensor) -> Tensor:
         """What images (B, C, H, W) show whatever their light and colour, and place if that is any, the same shape."""
-        thing = from_background(x) if self.any_background or self.anywhere else x
+        thing = from_background(x) if self.any_background or self.any_place else x
         brightness = thing if self.any_background else stretched(x)
-        return framed(brightness, thing) if self.anywhere else brightness
+        return framed(brightness, thing) if self.any_place else brightness
 
     @property
     def numbers(self) -> int:
@@ -89,14 +89,14 @@ class ViewSettings:
         return self.rotation_degrees >= _ANY_DEGREES
 
     @property
-    def any_place(self) -> bool:
-        """Whether images show the same at every place, as textures do."""
+    def of_textures(self) -> bool:
+        """Whether images show the same at every place."""
         return self.reflected
 
     @property
     def learned_slowly(self) -> bool:
         """Whether what images show looks so different from one to the next that it takes long to learn."""
-        return self.any_place or self.any_angle or self.any_background or self.anywhere
+        return self.of_textures or self.any_angle or self.any_background or self.any_place
 
     @property
     def changes_colour(self) -> bool:
@@ -128,7 +128,7 @@ def turned_by_any_angle(views: ViewSettings) -> ViewSettings:
 
 def moved_anywhere(views: ViewSettings) -> ViewSettings:
     """The same views, moved far, of framed images."""
-    return replace(views, shift=_FAR, anywhere=True)
+    return replace(views, shift=_FAR, any_place=True)
 
 
 def recolouring(views: ViewSettings) -> ViewSettings:

@@ -171,8 +171,10 @@ def second_pseudo_labels(
     What the model and the first pseudo-labels say together is asked of an image's nearest neighbours, and of the other
     images in its component of mixtures with three components for each cluster. The third is the mixture of one
     component for each cluster that maximising the likelihood from the model's assignments leads to: it alone may move
-    a border for good, and it alone may take a group to the wrong cluster. Images that the first pseudo-labels are sure of
-    are not voted into another: what guides in all spaces agree on, a layer that has not learned it cannot know better.
+    a border for good, and it alone may take a group to the wrong cluster.
+
+    Images that the first pseudo-labels are sure of are not voted into another cluster: what guides of all spaces agree
+    on, a layer that has not learned it yet cannot know better.
 
     Args:
         layout: Shape (N, d).

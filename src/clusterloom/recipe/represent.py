@@ -51,8 +51,8 @@ class Representation(nn.Module):
     """What the stage minimises: two views of an image point the same way, and the first is reconstructed.
 
     A model for `clusterloom.training.loop`. The projection that the contrastive loss looks at is this stage's own and
-    is not part of the finished model. Where all places show the same (`ViewSettings.any_place`), the means of the conv
-    networks' output over them are compared, and the encoder is left to the next stage.
+    is not part of the finished model. Of textures, which show the same at every place, the means of the conv networks'
+    output over all places are compared, and the encoder is left to the next stage.
 
     Args:
         vae: The model; its conv networks, encoder and, where `reconstruct`, decoder are trained.
@@ -65,7 +65,7 @@ class Representation(nn.Module):
         width = vae.settings.hidden_dim
         self.vae, self.views, self.reconstruct = vae, views, reconstruct
         self.pooled: nn.Sequential | None = None
-        if views.any_place and vae.conv is not None:
+        if views.of_textures and vae.conv is not None:
             channels = vae.conv.output_shapes[-1][0]
             self.pooled = nn.Sequential(nn.Linear(channels, width, bias=False), nn.BatchNorm1d(width), nn.ReLU())
             self.projection = nn.Sequential(nn.Linear(width, _PROJECTION_DIM))

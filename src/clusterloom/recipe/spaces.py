@@ -43,7 +43,7 @@ def plain_spaces(images: np.ndarray, seed: int, views: ViewSettings = SIGNS) -> 
         spaces["colours"] = of_all(images, lambda x: torch.cat([x.mean((2, 3)), x.std((2, 3), correction=0)], 1))
         spaces[PALETTE] = palette_space(images, seed)
         spaces["pixels"] = _components(of_all(images, lambda x: F.adaptive_avg_pool2d(x, 8).flatten(1)))
-    if views.any_place:
+    if views.of_textures:
         spaces[TEXTURE] = texture_space(images, seed)
     else:
         spaces[CONTOURS] = contour_space(images, views.shown)
