@@ -56,12 +56,13 @@ def waves_around(x: Tensor) -> Tensor:
         Logarithms of the amplitudes, shape (B, rings * waves).
     """
     height, width = x.shape[2:]
-    middles, sides = frames(from_background(x))
+    middles = frames(from_background(x))[0]  # and not their sides: how large cells are tells them apart
     radii = _REACH * (torch.arange(_RADII) + 0.5) / _RADII * min(height, width)  # in halves of a pixel
     angles = torch.arange(_AROUND) * (2 * math.pi / _AROUND)
     ring = torch.stack([radii[:, None] * angles.cos() / width, radii[:, None] * angles.sin() / height], 2)
-    places = middles[:, None, None] + sides[:, None, None, None] * ring
-    read = F.grid_sample(x, places, padding_mode="border", align_corners=False)[:, 0]  # (B, rings, around)
+    read = F.grid_sample(x, middles[:, None, None] + ring, padding_mode="border", align_corners=False)[
+        :, 0
+    ]  # (B, rings, around)
     return torch.fft.rfft(read, dim=2).abs()[:, :, :_WAVES].log1p().flatten(1)
 
 
