@@ -6,7 +6,7 @@ from recipe_helpers import hues, quarters, textures
 from sklearn.cluster import KMeans
 
 from clusterloom.metrics import clustering_accuracy_score
-from clusterloom.recipe import spaces as module
+from clusterloom.recipe import blocks
 from clusterloom.recipe.augment import SIGNS, TEXTURES
 from clusterloom.recipe.fair_views import choose_views
 from clusterloom.recipe.guided import ImageRows
@@ -132,7 +132,7 @@ def test_the_seed_gives_the_same_textons_and_blocks_change_nothing(monkeypatch):
     assert np.array_equal(points, texture_space(images, 0))
     assert not np.array_equal(points, texture_space(images, 1))
     whole = plain_spaces(images, 0, TEXTURES)
-    monkeypatch.setattr(module, "_BLOCK_NUMBERS", 1)  # one image at a time
+    monkeypatch.setattr(blocks, "_NUMBERS", 1)  # one image at a time
     for name, one_by_one in plain_spaces(images, 0, TEXTURES).items():
         np.testing.assert_allclose(one_by_one, whole[name], atol=1e-5)
 
