@@ -6,9 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clusterloom.recipe.backgrounds import from_background
 from clusterloom.recipe.neighbours import share_of_changed
-from clusterloom.recipe.places import frames
 
 _ANGLES = (30, 45)  # degrees, no symmetry of a pixel grid's; of kinds that are each other turned, neither is one
 _LEAST_SHARE = 0.4  # of the nearest images are turned ones where angles do not count: half of them
@@ -36,15 +34,12 @@ def any_angle(x: Tensor) -> bool:
     within = (torch.arange(_SIDE) + 0.5) / _SIDE * 2 - 1
     disc = within[:, None] ** 2 + within**2 <= 1
     as_they_are = F.adaptive_avg_pool2d(square, _SIDE)[:, 0, disc]  # (N, D)
-    return all(
-        share_of_changed(as_they_are, F.adaptive_avg_pool2d(_turned(square, degrees), _SIDE)[:, 0, disc])
-        >= _LEAST_SHARE
-        for degrees in _ANGLES
-    )
+    turned = (F.adaptive_avg_pool2d(_turned(square, degrees), _SIDE)[:, 0, disc] for degrees in _ANGLES)
+    return all(share_of_changed(as_they_are, x) >= _LEAST_SHARE for x in turned)
 
 
 def waves_around(x: Tensor) -> Tensor:
-    """What images show in rings around the middle of what stands out from the background, whatever its angle.
+    """What images show in rings around the middle of what is bright, whatever its angle.
 
     Brightness is read in polar coordinates; turned by an angle it is shifted along them, which leaves the amplitudes of
     its waves as they are (after Reddy and Chatterji, 1996).
@@ -56,13 +51,11 @@ def waves_around(x: Tensor) -> Tensor:
         Logarithms of the amplitudes, shape (B, rings * waves).
     """
     height, width = x.shape[2:]
-    middles = frames(from_background(x))[0]  # and not their sides: how large cells are tells them apart
     radii = _REACH * (torch.arange(_RADII) + 0.5) / _RADII * min(height, width)  # in halves of a pixel
     angles = torch.arange(_AROUND) * (2 * math.pi / _AROUND)
     ring = torch.stack([radii[:, None] * angles.cos() / width, radii[:, None] * angles.sin() / height], 2)
-    read = F.grid_sample(x, middles[:, None, None] + ring, padding_mode="border", align_corners=False)[
-        :, 0
-    ]  # (B, rings, around)
+    places = _middles(x)[:, None, None] + ring
+    read = F.grid_sample(x, places, padding_mode="border", align_corners=False)[:, 0]  # (B, rings, around)
     return torch.fft.rfft(read, dim=2).abs()[:, :, :_WAVES].log1p().flatten(1)
 
 
@@ -72,3 +65,14 @@ def _turned(x: Tensor, degrees: float) -> Tensor:
     turn = torch.tensor([[cos, -sin, 0.0], [sin, cos, 0.0]]).expand(len(x), 2, 3)
     places = F.affine_grid(turn, list(x.shape), align_corners=False)
     return F.grid_sample(x, places, padding_mode="border", align_corners=False)
+
+
+def _middles(x: Tensor) -> Tensor:
+    """Where the bright parts of images (B, 1, H, W) are on average, shape (B, 2), across and down from -1 to 1."""
+    smooth = F.avg_pool2d(F.pad(x, (2, 2, 2, 2), mode="replicate"), 5, 1)[:, 0]
+    background = x.flatten(1).median(1).values[:, None, None]
+    above = (smooth - background).clamp(min=0)
+    weights = (above / (smooth.amax((1, 2), keepdim=True) - background).clamp(min=1e-6)).square()
+    total = weights.sum((1, 2)).clamp(min=1e-6)
+    down, across = ((2 * torch.arange(length) + 1) / length - 1 for length in x.shape[2:])
+    return torch.stack([(weights.sum(1) * across).sum(1), (weights.sum(2) * down).sum(1)], 1) / total[:, None]
