@@ -74,7 +74,7 @@ def heart(u, v):
 
 
 def cross(u, v):
-    return np.where(np.abs(u) < np.abs(v), np.abs(u), np.abs(v)) < 0.32 * (np.maximum(np.abs(u), np.abs(v)) < 0.95)
+    return (np.minimum(np.abs(u), np.abs(v)) < 0.32) & (np.maximum(np.abs(u), np.abs(v)) < 0.95)
 
 
 def moon(u, v):

@@ -6,11 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clusterloom.recipe.neighbours import share_of_changed
+from clusterloom.recipe.neighbours import distributed_alike
 
 _ANGLES = (30, 45)  # degrees, no symmetry of a pixel grid's; of kinds that are each other turned, neither is one
-_LEAST_SHARE = 0.4  # of the nearest images are turned ones where angles do not count: half of them
-_LEAST_IMAGES = 150
 _SIDE = 16  # pixels of images that are compared: what turning smoothes, their means have lost anyway
 _RADII, _AROUND = 16, 32  # places from the middle outwards, and around it
 _REACH = 0.8  # of half of an image's side
@@ -20,14 +18,11 @@ _WAVES = 9  # around the middle, the mean among them
 def any_angle(x: Tensor) -> bool:
     """Whether a set of images is distributed as before where all of them are turned.
 
-    A third of the images looks for its nearest ones among another third, and the last third turned. Where angles do not
-    count, half of those are turned ones; of letters, digits or garments next to none.
+    See `distributed_alike`; of letters, digits or garments next to none of the nearest images are turned ones.
 
     Args:
         x: Brightness, shape (N, 1, H, W), in random order. The central square of images that are not square counts.
     """
-    if len(x) < _LEAST_IMAGES:
-        return False
     side = min(x.shape[2:])
     top, left = ((length - side) // 2 for length in x.shape[2:])
     square = x[:, :, top : top + side, left : left + side]
@@ -35,7 +30,7 @@ def any_angle(x: Tensor) -> bool:
     disc = within[:, None] ** 2 + within**2 <= 1
     as_they_are = F.adaptive_avg_pool2d(square, _SIDE)[:, 0, disc]  # (N, D)
     turned = (F.adaptive_avg_pool2d(_turned(square, degrees), _SIDE)[:, 0, disc] for degrees in _ANGLES)
-    return all(share_of_changed(as_they_are, x) >= _LEAST_SHARE for x in turned)
+    return all(distributed_alike(as_they_are, x) for x in turned)
 
 
 def waves_around(x: Tensor) -> Tensor:

@@ -70,7 +70,9 @@ class ViewSettings:
     def shown(self, x: Tensor) -> Tensor:
         """What images (B, C, H, W) show whatever their light and colour, and place if that is any, the same shape."""
         with torch.autocast(x.device.type, enabled=False):
-            thing = from_background(x) if self.any_background or self.any_place else x
+            if not self.any_background and not self.any_place:
+                return stretched(x)
+            thing = from_background(x)
             brightness = thing if self.any_background else stretched(x)
             return framed(brightness, thing) if self.any_place else brightness
 

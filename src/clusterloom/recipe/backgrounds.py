@@ -28,8 +28,7 @@ def from_background(x: Tensor) -> Tensor:
     Returns:
         The same shape, all channels alike: 0 is the background, 1 the 98th percentile of the distances to it.
     """
-    distance = (x - _background(x)).square().sum(1, keepdim=True).sqrt()
-    return (distance / percentiles(distance)[1].clamp(min=LEAST_RANGE)).clamp(0, 1).expand_as(x)
+    return _length(x - _background(x)).expand_as(x)
 
 
 def have_backgrounds(x: Tensor) -> bool:
@@ -38,12 +37,13 @@ def have_backgrounds(x: Tensor) -> bool:
     Args:
         x: All of them, shape (N, C, H, W), values in [0, 1].
     """
-    far = _edge(from_background(_smoothed(x))[:, :1])
+    x = _smoothed(x)
+    far = _edge(_length(x - _background(x)))
     return float(((far <= _NEAR).float().mean((1, 2)) > _MOST).float().mean()) > _MOST
 
 
 def any_background(x: Tensor) -> bool:
-    """Whether images show something in front of backgrounds, darker than them in some and brighter in others.
+    """Whether images that have backgrounds show what is darker than them in some and brighter in others.
 
     What is shown may then differ from its background in colour alone.
 
@@ -51,12 +51,13 @@ def any_background(x: Tensor) -> bool:
         x: All of them, shape (N, C, H, W), values in [0, 1].
     """
     x = _smoothed(x)
-    clearly = from_background(x)[:, 0] > _CLEARLY
-    brighter = clearly & (x - _background(x)).mean(1).gt(0)
+    difference = x - _background(x)
+    clearly = _length(difference)[:, 0] > _CLEARLY
+    brighter = clearly & difference.mean(1).gt(0)
     share = brighter.sum((1, 2)) / clearly.sum((1, 2)).clamp(min=1)
     seen = clearly.any(2).any(1)
     sides = (seen & (share > _ONE_SIDE), seen & (share < 1 - _ONE_SIDE))
-    return have_backgrounds(x) and min(float(side.float().mean()) for side in sides) >= _SOME
+    return min(float(side.float().mean()) for side in sides) >= _SOME
 
 
 def _background(x: Tensor) -> Tensor:
@@ -76,6 +77,12 @@ def _background(x: Tensor) -> Tensor:
         typical = 2 * residuals.median(1, keepdim=True).values.clamp(min=_NEAR_ENOUGH)
         weights = (1 + (residuals / typical).square()) ** -2
     return (middle.mT + slopes.mT @ plane.flatten(1)).view(x.shape)
+
+
+def _length(difference: Tensor) -> Tensor:
+    """Of differences of colours (B, C, H, W), from 0 to 1, the 98th percentile of an image; shape (B, 1, H, W)."""
+    distance = difference.square().sum(1, keepdim=True).sqrt()
+    return (distance / percentiles(distance)[1].clamp(min=LEAST_RANGE)).clamp(0, 1)
 
 
 def _edge(x: Tensor) -> Tensor:

@@ -106,16 +106,18 @@ def choose_views(images: np.ndarray, seed: int = 0) -> ViewSettings:
     x = unit(images[rows])
     mixed = torch.from_numpy(numpy_generator(seed, "sample", "angles").permutation(len(x)))
     in_front = have_backgrounds(x)
-    light = ViewSettings(any_background=in_front and any_background(x))
-    shown = replace(light, any_place=in_front and any_place(light.shown(x)[mixed, :1]))
-    brightness = shown.shown(x)[:, 0]
+    seen = ViewSettings(any_background=in_front and any_background(x))
+    brightness = seen.shown(x)[:, 0]
+    if in_front and any_place(brightness[mixed, None]):
+        seen = replace(seen, any_place=True)
+        brightness = seen.shown(x)[:, 0]
     fair: dict[str, Any] = {name: share >= _SYMMETRIC_SHARE for name, share in symmetric_shares(brightness).items()}
     if not in_front and filled_evenly(x):
         return replace(TEXTURES, **fair)
-    views = replace(SIGNS, any_background=light.any_background)
+    views = replace(SIGNS, any_background=seen.any_background)
     if fair["mirror_horizontally"] and shaded_share(brightness) >= _SHADED_SHARE:
-        views = replace(THINGS, any_background=light.any_background, **fair)
-    if shown.any_place:
+        views = replace(THINGS, any_background=seen.any_background, **fair)
+    if seen.any_place:
         views = moved_anywhere(views)
     if any_angle(brightness[mixed, None]):
         views = turned_by_any_angle(views)

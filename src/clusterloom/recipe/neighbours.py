@@ -14,6 +14,8 @@ _BLOCK_NUMBERS = 2**22  # distances in memory at once, 16 MiB: what the cache ke
 _CHUNK = 4096  # points that are centred and squared at once
 _GROUP = 16  # distances whose smallest one stands for them
 _FEWEST_TO_GROUP = 4096
+_LEAST_CHANGED = 0.4  # of the nearest points where a change leaves the distribution as it is: half of them
+_FEWEST_TO_TELL = 150
 
 
 def nearest_neighbours(
@@ -129,22 +131,22 @@ def modularity(graph: csr_array, labels: np.ndarray) -> float:
     return float(np.trace(shares) - (shares.sum(1) ** 2).sum())
 
 
-def share_of_changed(as_they_are: Tensor, changed: Tensor) -> float:
-    """How many of the nearest images are changed ones: half, where the change leaves a set as it is distributed.
+def distributed_alike(as_they_are: Tensor, changed: Tensor) -> bool:
+    """Whether a change leaves points distributed as they are: half of the nearest ones are then changed ones.
 
-    A third of the images looks for its nearest ones among another third as they are, and the last third changed.
+    A third of the points looks for its nearest ones among another third as they are, and the last third changed, in
+    turn. At least four of ten have to be changed ones. Of fewer than 150 nothing is said.
 
     Args:
         as_they_are: Points, shape (N, D), in random order.
         changed: The same points, changed.
-
-    Returns:
-        From 0 to 1, the mean over which third looks and which is changed.
     """
+    if len(as_they_are) < _FEWEST_TO_TELL:
+        return False
     n = len(as_they_are) // 3
     shares = []
     for first in range(3):
         looking, plain, other = (slice(n * (k % 3), n * (k % 3 + 1)) for k in range(first, first + 3))
         nearest = [torch.cdist(as_they_are[looking], points).amin(1) for points in (as_they_are[plain], changed[other])]
         shares.append(float((nearest[1] < nearest[0]).float().mean()))
-    return sum(shares) / len(shares)
+    return sum(shares) / len(shares) >= _LEAST_CHANGED

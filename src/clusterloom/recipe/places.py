@@ -6,10 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clusterloom.recipe.neighbours import share_of_changed
+from clusterloom.recipe.neighbours import distributed_alike
 
-_LEAST_IMAGES = 150
-_LEAST_SHARE = 0.4  # of the nearest images are moved ones where places do not count: half of them
 _SHIFT, _WAYS = 0.12, 8  # of an image's side, and in so many ways
 _SIDE = 16  # pixels of images that are compared
 _NEARBY = 5  # pixels along each side of which means are taken before one asks where a thing is
@@ -21,18 +19,15 @@ _LEAST = 1e-6  # of what there is; less is rounding
 def any_place(x: Tensor) -> bool:
     """Whether a set of images is distributed as before where all of them are moved.
 
-    As of angles (`angles.any_angle`): of an image's nearest ones, among as many moved ones as others, half are moved
-    where places do not count.
+    See `distributed_alike`; of letters, digits or garments next to none of the nearest images are moved ones.
 
     Args:
         x: Brightness, shape (N, 1, H, W), in random order.
     """
-    if len(x) < _LEAST_IMAGES:
-        return False
     ways = 2 * math.pi * torch.arange(len(x)) / _WAYS
     moves = 2 * _SHIFT * torch.stack([ways.cos(), ways.sin()], 1)
     moved = _window(x, moves, torch.ones(len(x)))
-    return share_of_changed(*(F.adaptive_avg_pool2d(images, _SIDE).flatten(1) for images in (x, moved))) >= _LEAST_SHARE
+    return distributed_alike(*(F.adaptive_avg_pool2d(images, _SIDE).flatten(1) for images in (x, moved)))
 
 
 def framed(x: Tensor, thing: Tensor) -> Tensor:
