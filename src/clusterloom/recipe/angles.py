@@ -6,7 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clusterloom.recipe.backgrounds import from_background
 from clusterloom.recipe.neighbours import distributed_alike
+from clusterloom.recipe.places import frames
 
 _ANGLES = (30, 45)  # degrees, no symmetry of a pixel grid's; of kinds that are each other turned, neither is one
 _SIDE = 16  # pixels of images that are compared: what turning smoothes, their means have lost anyway
@@ -34,7 +36,7 @@ def any_angle(x: Tensor) -> bool:
 
 
 def waves_around(x: Tensor) -> Tensor:
-    """What images show in rings around the middle of what is bright, whatever its angle.
+    """What images show in rings around the middle of what stands out from the background, whatever its angle.
 
     Brightness is read in polar coordinates; turned by an angle it is shifted along them, which leaves the amplitudes of
     its waves as they are (after Reddy and Chatterji, 1996).
@@ -49,7 +51,8 @@ def waves_around(x: Tensor) -> Tensor:
     radii = _REACH * (torch.arange(_RADII) + 0.5) / _RADII * min(height, width)  # in halves of a pixel
     angles = torch.arange(_AROUND) * (2 * math.pi / _AROUND)
     ring = torch.stack([radii[:, None] * angles.cos() / width, radii[:, None] * angles.sin() / height], 2)
-    places = _middles(x)[:, None, None] + ring
+    middles = frames(from_background(x))[0]  # and not their sides: how large cells are tells them apart
+    places = middles[:, None, None] + ring
     read = F.grid_sample(x, places, padding_mode="border", align_corners=False)[:, 0]  # (B, rings, around)
     return torch.fft.rfft(read, dim=2).abs()[:, :, :_WAVES].log1p().flatten(1)
 
@@ -60,14 +63,3 @@ def _turned(x: Tensor, degrees: float) -> Tensor:
     turn = torch.tensor([[cos, -sin, 0.0], [sin, cos, 0.0]]).expand(len(x), 2, 3)
     places = F.affine_grid(turn, list(x.shape), align_corners=False)
     return F.grid_sample(x, places, padding_mode="border", align_corners=False)
-
-
-def _middles(x: Tensor) -> Tensor:
-    """Where the bright parts of images (B, 1, H, W) are on average, shape (B, 2), across and down from -1 to 1."""
-    smooth = F.avg_pool2d(F.pad(x, (2, 2, 2, 2), mode="replicate"), 5, 1)[:, 0]
-    background = x.flatten(1).median(1).values[:, None, None]
-    above = (smooth - background).clamp(min=0)
-    weights = (above / (smooth.amax((1, 2), keepdim=True) - background).clamp(min=1e-6)).square()
-    total = weights.sum((1, 2)).clamp(min=1e-6)
-    down, across = ((2 * torch.arange(length) + 1) / length - 1 for length in x.shape[2:])
-    return torch.stack([(weights.sum(1) * across).sum(1), (weights.sum(2) * down).sum(1)], 1) / total[:, None]

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from clusterloom.console import ProgressReport, no_progress
@@ -111,6 +112,23 @@ def incidence(neighbours: np.ndarray, n: int) -> csr_array:
     """Ones where a row of neighbours (M, k) names one of n points, shape (M, n)."""
     starts = neighbours.shape[1] * np.arange(len(neighbours) + 1)
     return csr_array((np.ones(neighbours.size), neighbours.ravel(), starts), shape=(len(neighbours), n))
+
+
+def islands(points: np.ndarray, k: int, least: float) -> int:
+    """How many parts of the points have no pair of points across them that are each among the k nearest of the other.
+
+    Args:
+        points: Shape (N, D).
+        k: Each point itself among them.
+        least: Points of a part that counts.
+
+    Example:
+        >>> islands(np.array([[0.0], [1.0], [2.0], [5.0], [6.0], [7.0], [20.0]]), 3, least=2)
+        2
+    """
+    near = incidence(nearest_neighbours(points, min(k, len(points)))[0], len(points))
+    sizes = np.bincount(connected_components(near.multiply(near.T))[1])
+    return int((sizes >= least).sum())
 
 
 def modularity(graph: csr_array, labels: np.ndarray) -> float:

@@ -12,10 +12,10 @@ import numpy as np
 
 from clusterloom.console import ProgressReport, no_progress
 from clusterloom.recipe.consensus import GROUPS, groups_of, shares_of
-from clusterloom.recipe.division import RESOLUTION, divide_ties
+from clusterloom.recipe.division import LEAST_SHARE, RESOLUTION, divide_ties
 from clusterloom.recipe.guides import FITTED_POINTS, POINTS_PER_CLUSTER, Guide, confirmations, guides_in, weights_of
 from clusterloom.recipe.mixture import Mixture, fit_mixtures, mixture_of, mixtures_to_start_from
-from clusterloom.recipe.neighbours import nearest_neighbours
+from clusterloom.recipe.neighbours import islands, nearest_neighbours
 from clusterloom.recipe.partitions import adjusted_rand_index
 from clusterloom.recipe.ties import between_groups, ties_of
 from clusterloom.training.randomness import numpy_generator
@@ -29,6 +29,7 @@ _WITHOUT_GAPS = 1.0  # resolution where kinds lie side by side: of divisions tha
 _FINER = 3  # components for each cluster
 _STARTS = 2
 _SURE = 0.9  # share that guides give an image in its cluster, from which on it is not voted into another
+_ISLANDS_OF, _ISLANDS_NEIGHBOURS = 5000, 20  # images among which islands are looked for, and how many are near one
 _FOLLOWS, _GUIDES = "follows-", "guides-"  # before a space's name, among the arrays of a file
 
 
@@ -105,6 +106,7 @@ def first_pseudo_labels(
         one = np.zeros(n_images, int)
         return FirstPseudoLabels(np.ones((n_images, 1), np.float32), one, {}, {}, one, np.ones((1, 1)))
     guides = guides_in(layouts, n_clusters, numpy_generator(seed, "mixtures"), progress)
+    alone = [space for space in alone if space in spaces and not _on_more_islands(spaces[space], n_clusters, seed)]
     coarse = {s: np.stack([g.labels for g in guides if g.space == s and g.coarse]) for s in layouts}
     divided = partial(
         _division,
@@ -156,6 +158,15 @@ def _division(
     labels = divide_ties(ties, images, min(n_clusters, len(images)), generator, resolution)[groups]
     labels = np.argsort(np.argsort(-np.bincount(labels, minlength=n_clusters), kind="stable"))[labels]
     return weights, labels, groups, np.sum(ties, axis=0)
+
+
+def _on_more_islands(points: np.ndarray, n_clusters: int, seed: int) -> bool:
+    """Whether points (N, D) lie on more islands than clusters are wanted.
+
+    Then their guides agree on which islands belong together for no other reason than where the layouts have put them.
+    """
+    some = numpy_generator(seed, "sample", "islands").permutation(len(points))[:_ISLANDS_OF]
+    return islands(points[some], _ISLANDS_NEIGHBOURS, LEAST_SHARE * len(some) / n_clusters) > n_clusters
 
 
 def _follows(coarse: Mapping[str, np.ndarray], labels: np.ndarray) -> dict[str, float]:
