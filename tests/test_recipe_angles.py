@@ -58,10 +58,11 @@ def test_of_few_images_nothing_is_said(turned):
     assert not any_angle(shuffled(turned)[:100])
 
 
-@pytest.mark.parametrize(("height", "width"), [(SIDE, SIDE), (SIDE, 48)])
-def test_waves_are_the_same_at_any_angle_and_place(height, width):
+@pytest.mark.parametrize(("height", "width", "dark"), [(SIDE, SIDE, False), (SIDE, 48, False), (SIDE, SIDE, True)])
+def test_waves_are_the_same_at_any_angle_and_place(height, width, dark):
     places = [(0.0, (15.5, 15.5)), (0.9, (15.5, 15.5)), (2.0, (14.0, 18.0)), (4.5, (17.0, 15.0))]
-    bars, others = (waves_around(shuffled([drawn(kind, *place, height, width) for place in places])) for kind in (0, 1))
+    both = (shuffled([drawn(kind, *place, height, width) for place in places]) for kind in (0, 1))
+    bars, others = (waves_around(1 - x if dark else x) for x in both)
     within = max(float(torch.pdist(of).max()) for of in (bars, others))
     assert float(torch.cdist(bars, others).min()) > 1.5 * within
 

@@ -76,6 +76,20 @@ def test_of_many_images_without_clear_kinds_a_space_yields(monkeypatch, many, cl
     assert found.guides.keys() == found.follows.keys() == spaces.keys()  # all are asked how sure an image is
 
 
+@pytest.mark.parametrize("heard", [False, True])
+def test_a_space_on_more_islands_than_clusters_does_not_say_which_are_joined(monkeypatch, heard):
+    """Its guides agree with each other, since in its layouts some islands happen to lie side by side."""
+    rng = np.random.default_rng(0)
+    kinds = np.repeat([0, 0, 1, 2, 3], 60)  # the first kind has two islands
+    islands = np.repeat(np.array([[0, 0], [0, 9], [1, 9], [9, 0], [9, 9]]), 60, 0) + rng.normal(0, 0.1, (300, 2))
+    blurred = np.array([[0, 0], [0, 3], [3, 0], [3, 3]])[kinds] + rng.normal(0, 0.8, (300, 2))
+    layouts = {"islands": np.stack([islands] * 2), "blurred": np.stack([blurred] * 2)}
+    if heard:
+        monkeypatch.setattr(module, "_on_more_islands", lambda *_: False)
+    found = of_points({name: of.astype(np.float32) for name, of in layouts.items()}, 4, alone=("islands",))
+    assert (clustering_accuracy_score(kinds, found.labels) > 0.95) != heard
+
+
 def test_progress_counts_layouts():
     points, told = blobs(60)[0], []
     of_points({"one": np.stack([points, points])}, 3, progress=lambda *report: told.append(report))
