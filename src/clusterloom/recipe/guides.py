@@ -118,7 +118,9 @@ def confirmations(guides: Sequence[Guide], alone: Collection[str] = ()) -> dict[
     return {s: max(0.0, *(alike for pair, alike in between.items() if s in pair)) for s in spaces}
 
 
-def weights_of(confirmed: Mapping[str, float], counts: Mapping[str, float] | None = None) -> dict[str, float]:
+def weights_of(
+    confirmed: Mapping[str, float], counts: Mapping[str, float] | None = None, joining: Collection[str] = ()
+) -> dict[str, float]:
     """How much each space counts: the fourth power of its `confirmations`, as a share of all.
 
     Where guides agree almost without exception, what they find lies apart without a bridge. Such a space counts three
@@ -127,10 +129,12 @@ def weights_of(confirmed: Mapping[str, float], counts: Mapping[str, float] | Non
     Args:
         confirmed: By the name of the space.
         counts: How many spaces one is worth, 1 where nothing is said.
+        joining: Spaces whose guides join islands: no matter how far they agree, they do not count three times.
     """
     counts = counts or {}
+    on_islands = {space for space, value in confirmed.items() if value >= _ISLANDS and space not in joining}
     weights = {
-        space: counts.get(space, 1) * (_ISLANDS_COUNT if value >= _ISLANDS else 1) * value**_SHARPNESS
+        space: counts.get(space, 1) * (_ISLANDS_COUNT if space in on_islands else 1) * value**_SHARPNESS
         for space, value in confirmed.items()
     }
     total = sum(weights.values())

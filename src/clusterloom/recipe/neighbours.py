@@ -114,21 +114,23 @@ def incidence(neighbours: np.ndarray, n: int) -> csr_array:
     return csr_array((np.ones(neighbours.size), neighbours.ravel(), starts), shape=(len(neighbours), n))
 
 
-def islands(points: np.ndarray, k: int, least: float) -> int:
-    """How many parts of the points have no pair of points across them that are each among the k nearest of the other.
+def islands_of(points: np.ndarray, k: int) -> np.ndarray:
+    """Which points hang together by pairs that are each among the k nearest of the other.
 
     Args:
         points: Shape (N, D).
         k: Each point itself among them.
-        least: Points of a part that counts.
+
+    Returns:
+        Islands, numbered from 0, shape (N,).
 
     Example:
-        >>> islands(np.array([[0.0], [1.0], [2.0], [5.0], [6.0], [7.0], [20.0]]), 3, least=2)
-        2
+        >>> islands_of(np.array([[0.0], [1.0], [2.0], [5.0], [6.0], [7.0], [20.0]]), 3).tolist()
+        [0, 0, 0, 1, 1, 1, 2]
     """
     near = incidence(nearest_neighbours(points, min(k, len(points)))[0], len(points))
-    sizes = np.bincount(connected_components(near.multiply(near.T))[1])
-    return int((sizes >= least).sum())
+    found: np.ndarray = connected_components(near.multiply(near.T))[1]
+    return found
 
 
 def modularity(graph: csr_array, labels: np.ndarray) -> float:

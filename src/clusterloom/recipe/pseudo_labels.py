@@ -15,7 +15,7 @@ from clusterloom.recipe.consensus import GROUPS, groups_of, shares_of
 from clusterloom.recipe.division import LEAST_SHARE, RESOLUTION, divide_ties
 from clusterloom.recipe.guides import FITTED_POINTS, POINTS_PER_CLUSTER, Guide, confirmations, guides_in, weights_of
 from clusterloom.recipe.mixture import Mixture, fit_mixtures, mixture_of, mixtures_to_start_from
-from clusterloom.recipe.neighbours import islands, nearest_neighbours
+from clusterloom.recipe.neighbours import islands_of, nearest_neighbours
 from clusterloom.recipe.partitions import adjusted_rand_index
 from clusterloom.recipe.ties import between_groups, ties_of
 from clusterloom.training.randomness import numpy_generator
@@ -106,7 +106,6 @@ def first_pseudo_labels(
         one = np.zeros(n_images, int)
         return FirstPseudoLabels(np.ones((n_images, 1), np.float32), one, {}, {}, one, np.ones((1, 1)))
     guides = guides_in(layouts, n_clusters, numpy_generator(seed, "mixtures"), progress)
-    alone = [space for space in alone if space in spaces and not _on_more_islands(spaces[space], n_clusters, seed)]
     coarse = {s: np.stack([g.labels for g in guides if g.space == s and g.coarse]) for s in layouts}
     divided = partial(
         _division,
@@ -145,13 +144,15 @@ def _division(
         ties between groups, shape (G, G).
     """
     confirmed = confirmations(guides, alone)
-    weights = weights_of(confirmed, counts)
+    islands = _more_islands({s: spaces[s] for s in confirmed if s in alone}, n_clusters, seed)
+    weights = weights_of(confirmed, counts, islands)
     generator = numpy_generator(seed, "sample", "groups")
     groups = groups_of(guides, weights, GROUPS * n_clusters, generator)
     # Neighbours do not see how wide a gap is: where two spaces find the same clusters, these are heard as well. And a
     # handful of images has no neighbourhoods worth the name.
     few = len(groups) < _FEW_PER_CLUSTER * n_clusters
     tying = [g for g in guides if few or g.space in alone or confirmed[g.space] >= _SAME]
+    tying = [g for g in tying if g.space not in islands] + [Guide(s, of, True) for s, of in islands.items()]
     of_guides = {space: layouts[space] for space in confirmed}
     ties = between_groups(ties_of(of_guides, spaces, views, tying, n_clusters, generator), weights, groups)
     images = np.bincount(groups)
@@ -160,13 +161,20 @@ def _division(
     return weights, labels, groups, np.sum(ties, axis=0)
 
 
-def _on_more_islands(points: np.ndarray, n_clusters: int, seed: int) -> bool:
-    """Whether points (N, D) lie on more islands than clusters are wanted.
+def _more_islands(spaces: Mapping[str, np.ndarray], n_clusters: int, seed: int) -> dict[str, np.ndarray]:
+    """Which island each image lies on, (N,) by space, in spaces that have more islands than clusters are wanted.
 
-    Then their guides agree on which islands belong together for no other reason than where the layouts have put them.
+    Guides of such a space join some of its islands, and agree on which for no other reason than where its layouts have
+    put them. What the space knows is the islands; which of them belong together is for other spaces to say.
     """
-    some = numpy_generator(seed, "sample", "islands").permutation(len(points))[:_ISLANDS_OF]
-    return islands(points[some], _ISLANDS_NEIGHBOURS, LEAST_SHARE * len(some) / n_clusters) > n_clusters
+    found = {}
+    for space, points in spaces.items():
+        some = numpy_generator(seed, "sample", "islands").permutation(len(points))[:_ISLANDS_OF]
+        of_some = islands_of(points[some], _ISLANDS_NEIGHBOURS)
+        least = LEAST_SHARE * len(some) / n_clusters
+        if (np.bincount(of_some) >= least).sum() > n_clusters:
+            found[space] = of_some[nearest_neighbours(points[some], 1, points)[0][:, 0]]
+    return found
 
 
 def _follows(coarse: Mapping[str, np.ndarray], labels: np.ndarray) -> dict[str, float]:
