@@ -68,6 +68,7 @@ def test_weights_are_shares_and_a_space_may_be_worth_several():
     assert weights_of({"a": 0.8, "b": 0.4}) == pytest.approx({"a": 16 / 17, "b": 1 / 17})
     assert weights_of({"a": 0.5, "b": 0.5}, {"b": 3.0, "c": 2.0}) == pytest.approx({"a": 0.25, "b": 0.75})
     assert weights_of({"a": 1.0, "b": 0.5}) == pytest.approx({"a": 48 / 49, "b": 1 / 49})  # islands count three times
+    assert weights_of({"a": 1.0, "b": 0.5}, joining=["a"]) == pytest.approx({"a": 16 / 17, "b": 1 / 17})
     assert weights_of({"a": 0.0, "b": 0.0}) == {"a": 0.5, "b": 0.5}  # nobody confirms anybody
 
 
