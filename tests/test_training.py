@@ -29,7 +29,7 @@ from clusterloom.training import loop
 from clusterloom.training.checkpoint import Position, read_checkpoint, restore, save_checkpoint
 from clusterloom.training.loop import DivergedError, Trainer
 from clusterloom.training.plan import TrainingPlan, batch_bounds, epoch_order
-from clusterloom.training.progress import EpochLines, MetricsFile, TrainingProgress, describe
+from clusterloom.training.progress import EpochLines, MetricsFile, Observer, TrainingProgress, describe
 from clusterloom.training.randomness import numpy_generator, seed_for, torch_generator
 from clusterloom.training.run import Run
 
@@ -61,20 +61,14 @@ def weights(trainer):
     return torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
 
 
-class Spy:
+class Spy(Observer):
     """Records what observers are told, and can stop a run after some batches, as a kill would."""
 
     def __init__(self, stop_after_epoch=None):
         self.records, self.stop_after_epoch = [], stop_after_epoch
 
-    def on_length(self, epochs):
-        pass
-
     def on_start(self, history):
         self.started_with = list(history)
-
-    def on_batch(self, epoch, images, record):
-        pass
 
     def on_epoch(self, record):
         self.records.append(record)

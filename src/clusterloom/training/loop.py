@@ -27,6 +27,7 @@ from clusterloom.training.checkpoint import read_checkpoint, restore, save_check
 from clusterloom.training.muon import Muon
 from clusterloom.training.plan import TrainingPlan, batch_bounds, epoch_order
 from clusterloom.training.processes import from_main
+from clusterloom.training.progress import Observer
 from clusterloom.training.randomness import torch_generator
 from clusterloom.training.sums import Clock, Position, Sums
 
@@ -51,22 +52,6 @@ class TrainingModel(Protocol):
 
     def __call__(self, x: Tensor, noise: Tensor, targets: Tensor | None = None) -> Output:
         """Loss terms, and soft assignments if there are any, for images (B, C, H, W) and their rows of the targets."""
-
-
-class Observer(Protocol):
-    """Is told how training goes; never changes it."""
-
-    def on_length(self, epochs: int) -> None:
-        """The run turns out to have so many epochs."""
-
-    def on_start(self, history: Sequence[Mapping[str, Any]]) -> None:
-        """Training starts, or goes on after the epochs in `history`."""
-
-    def on_batch(self, epoch: int, images: int, record: Mapping[str, Any]) -> None:
-        """Some batches are done: `images` of this epoch (from 1) so far, with means over them in `record`."""
-
-    def on_epoch(self, record: Mapping[str, Any]) -> None:
-        """An epoch is complete."""
 
 
 # Numbers for each image that a model asks for besides, float32, shape (N, ...): given once, or made for each epoch

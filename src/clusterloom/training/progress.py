@@ -14,7 +14,23 @@ from clusterloom.errors import SettingsError
 NOT_TERMS = frozenset({"epoch", "stage", "loss", "clusters", "clusters_in_use", "images_per_second", "seconds"})
 
 
-class TrainingProgress:
+class Observer:
+    """Is told how training goes; never changes it. What a kind of observer does not care for it leaves out."""
+
+    def on_length(self, epochs: int) -> None:
+        """The run turns out to have so many epochs."""
+
+    def on_start(self, history: Sequence[Mapping[str, Any]]) -> None:
+        """Training starts, or goes on after the epochs in `history`."""
+
+    def on_batch(self, epoch: int, images: int, record: Mapping[str, Any]) -> None:
+        """Some batches are done: `images` of this epoch (from 1) so far, with means over them in `record`."""
+
+    def on_epoch(self, record: Mapping[str, Any]) -> None:
+        """An epoch is complete."""
+
+
+class TrainingProgress(Observer):
     """Epochs and batches as one piece of work, counted in images.
 
     Args:
@@ -52,7 +68,7 @@ class TrainingProgress:
         self._progress(text, done, self._epochs * self._n_images)
 
 
-class EpochLines:
+class EpochLines(Observer):
     """A line of text for every epoch.
 
     Args:
@@ -62,21 +78,12 @@ class EpochLines:
     def __init__(self, tell: Callable[[str], None]) -> None:
         self._tell = tell
 
-    def on_length(self, epochs: int) -> None:
-        """Nothing: lines are about epochs that are done."""
-
-    def on_start(self, history: Sequence[Mapping[str, Any]]) -> None:
-        """Nothing: lines are about epochs."""
-
-    def on_batch(self, epoch: int, images: int, record: Mapping[str, Any]) -> None:
-        """Nothing: lines are about whole epochs."""
-
     def on_epoch(self, record: Mapping[str, Any]) -> None:
         """Tell of the epoch."""
         self._tell(f"{_where(record)}: {describe(record)}")
 
 
-class MetricsFile:
+class MetricsFile(Observer):
     """metrics.jsonl: one JSON line per epoch, flushed as it comes.
 
     Args:
@@ -86,15 +93,9 @@ class MetricsFile:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def on_length(self, epochs: int) -> None:
-        """Nothing: the file has epochs that are done."""
-
     def on_start(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Write the epochs that are done already."""
         self._path.write_text("".join(json.dumps(record) + "\n" for record in history), encoding="utf-8")
-
-    def on_batch(self, epoch: int, images: int, record: Mapping[str, Any]) -> None:
-        """Nothing: the file has a line per epoch."""
 
     def on_epoch(self, record: Mapping[str, Any]) -> None:
         """Append the epoch."""
@@ -102,7 +103,7 @@ class MetricsFile:
             file.write(json.dumps(record) + "\n")
 
 
-class TrackerLog:
+class TrackerLog(Observer):
     """Passes every epoch on to the trackers that `accelerator` was made with (TensorBoard, MLflow, ...).
 
     Args:
@@ -113,9 +114,6 @@ class TrackerLog:
     def __init__(self, accelerator: Accelerator, settings: Mapping[str, Any]) -> None:
         self._accelerator, self._settings = accelerator, settings
         self._started = False
-
-    def on_length(self, epochs: int) -> None:
-        """Nothing: trackers are told of epochs that are done."""
 
     def on_start(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Open the trackers.
@@ -131,9 +129,6 @@ class TrackerLog:
             self._accelerator.init_trackers("clusterloom", config=simple)
         except Exception as error:  # every tracker has its own kinds
             raise SettingsError(f"the tracker did not start: {error}; check its settings, or leave it out") from error
-
-    def on_batch(self, epoch: int, images: int, record: Mapping[str, Any]) -> None:
-        """Nothing: trackers get a point per epoch."""
 
     def on_epoch(self, record: Mapping[str, Any]) -> None:
         """Log the epoch's numbers under their names in metrics.jsonl."""

@@ -15,10 +15,10 @@ from torch import nn
 from clusterloom.console import ProgressReport, no_progress
 from clusterloom.device import Compute
 from clusterloom.training.checkpoint import is_checkpoint, load_arrays, save_arrays
-from clusterloom.training.loop import DivergedError, Observer, Targets, Trainer
+from clusterloom.training.loop import DivergedError, Targets, Trainer
 from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.processes import from_main
-from clusterloom.training.progress import describe
+from clusterloom.training.progress import Observer, describe
 from clusterloom.training.run_folder import CHECKPOINTS
 
 _SECONDS = "_seconds"  # beside the arrays of a cached stage: how long they took
@@ -209,7 +209,7 @@ class _Place:
         return [self.of(record) for record in records]
 
 
-class _OfStage:
+class _OfStage(Observer):
     """Passes one stage's progress on as part of the whole run."""
 
     def __init__(self, observer: Observer, place: _Place, before: Sequence[Mapping[str, Any]]) -> None:

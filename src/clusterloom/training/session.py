@@ -18,9 +18,8 @@ from clusterloom.data.addresses import is_address
 from clusterloom.device import Compute, freed_memory_reused, memory_errors_named, products_by_onednn
 from clusterloom.errors import SettingsError
 from clusterloom.settings import CommonSettings
-from clusterloom.training.loop import Observer
 from clusterloom.training.plan import TrainingPlan
-from clusterloom.training.progress import EpochLines, MetricsFile, TrackerLog, TrainingProgress
+from clusterloom.training.progress import EpochLines, MetricsFile, Observer, TrackerLog, TrainingProgress
 from clusterloom.training.run import Run
 from clusterloom.training.run_folder import CHECKPOINTS, run_folder
 
