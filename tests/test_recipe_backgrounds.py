@@ -60,3 +60,14 @@ def test_noise_is_no_thing_and_a_background_is_no_texture():
     assert have_backgrounds(noisy)
     assert any_background(noisy)
     assert not have_backgrounds(torch.rand(50, 1, 24, 24, generator=generator))
+
+
+def test_small_things_have_backgrounds():
+    generator = torch.Generator().manual_seed(5)
+    side = torch.where(torch.arange(200)[:, None] % 2 == 0, -0.3, 0.3)
+    images, shape = squares(0.5 + side, torch.full((200, 1), 0.5), side=40)  # 16 of 1,600 pixels
+    noisy = images + 0.03 * torch.randn(images.shape, generator=generator)
+    assert have_backgrounds(noisy)
+    assert any_background(noisy)
+    seen = from_background(noisy)
+    assert float(seen[shape == 1].mean()) > 0.8 > 0.3 > float(seen[shape == 0].mean())

@@ -26,5 +26,15 @@ def test_stretched_brightness_knows_no_light_and_keeps_noise_small():
     assert stretched(noise).max() <= 0.11  # of a range of 0.03, which is the least
 
 
+def test_what_is_small_stays_brighter_than_the_noise_around_it():
+    noisy = 0.2 + 0.02 * torch.randn(1, 1, 40, 40, generator=torch.Generator().manual_seed(0))
+    noisy[..., 10:14, 10:13] = 0.9  # 12 of 1,600 pixels
+    for x in (noisy, 1 - noisy):
+        seen = stretched(x)[0, 0]
+        thing, around = seen[10:14, 10:13], seen[20:]
+        assert (thing - thing[0, 0]).abs().max() == 0
+        assert (around - thing[0, 0]).abs().min() > 0.6
+
+
 def test_ink_on_paper_has_no_shades():
     assert shaded_share(torch.tensor([[0.0, 1.0], [0.05, 0.5]])) == 0.25

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clusterloom.recipe.brightness import LEAST_RANGE, percentiles
+from clusterloom.recipe.brightness import LEAST_RANGE, SMALL, percentiles
 
 _ROUNDS = 4  # of the fit, each without more of what is no background
 _NEAR_ENOUGH = 0.01  # of brightness; residuals that are smaller on average are rounding
@@ -26,7 +26,7 @@ def from_background(x: Tensor) -> Tensor:
         x: Shape (B, C, H, W), values in [0, 1].
 
     Returns:
-        The same shape, all channels alike: 0 is the background, 1 the 98th percentile of the distances to it.
+        The same shape, all channels alike: 0 is the background, 1 a distance that .2 % of the pixels exceed.
     """
     return _length(x - _background(x)).expand_as(x)
 
@@ -80,9 +80,9 @@ def _background(x: Tensor) -> Tensor:
 
 
 def _length(difference: Tensor) -> Tensor:
-    """Of differences of colours (B, C, H, W), from 0 to 1, the 98th percentile of an image; shape (B, 1, H, W)."""
+    """Of differences of colours (B, C, H, W), from 0 to 1, which .2 % of an image exceed; shape (B, 1, H, W)."""
     distance = difference.square().sum(1, keepdim=True).sqrt()
-    return (distance / percentiles(distance)[1].clamp(min=LEAST_RANGE)).clamp(0, 1)
+    return (distance / percentiles(distance, 1 - SMALL)[0].clamp(min=LEAST_RANGE)).clamp(0, 1)
 
 
 def _edge(x: Tensor) -> Tensor:

@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_DARK, _BRIGHT = 0.02, 0.98  # shares of the pixels that become black and white when brightness is stretched
+_DARK = 0.02  # of the pixels are black, and as many white, when brightness is stretched
+SMALL = 0.002  # of the pixels may be all that a small thing has
 LEAST_RANGE = 0.03  # of brightness; less is noise
 _SHADES = (0.2, 0.8)  # of brightness, between dark and bright
 
@@ -22,10 +23,12 @@ def stretched(x: Tensor) -> Tensor:
         x: Shape (B, C, H, W), values in [0, 1].
 
     Returns:
-        The same shape, all channels alike: 0 is the second percentile of an image, 1 the 98th.
+        The same shape, all channels alike: 0 is the second percentile of an image, 1 the 98th. What is small may be
+        beyond them: where .2 % of the pixels are twice as far from the other one, half as far as those.
     """
     brightness = x.amax(1, keepdim=True)
-    low, high = percentiles(brightness)
+    least, low, high, most = percentiles(brightness, SMALL, _DARK, 1 - _DARK, 1 - SMALL)
+    low, high = torch.minimum(low, (least + high) / 2), torch.maximum(high, (low + most) / 2)
     return ((brightness - low) / (high - low).clamp(min=LEAST_RANGE)).clamp(0, 1).expand_as(x)
 
 
@@ -42,8 +45,7 @@ def shaded_share(x: Tensor) -> float:
     return float(((x > darkest) & (x < brightest)).float().mean())
 
 
-def percentiles(x: Tensor) -> tuple[Tensor, Tensor]:
-    """The second percentile of images (B, 1, H, W) and the 98th, shape (B, 1, 1, 1) each."""
+def percentiles(x: Tensor, *shares: float) -> list[Tensor]:
+    """What so many of the pixels of images (B, 1, H, W) are not above, shape (B, 1, 1, 1) for each share."""
     ordered = x.flatten(1).sort(1).values
-    low, high = (ordered[:, round(share * (ordered.shape[1] - 1)), None, None, None] for share in (_DARK, _BRIGHT))
-    return low, high
+    return [ordered[:, round(share * (ordered.shape[1] - 1)), None, None, None] for share in shares]
