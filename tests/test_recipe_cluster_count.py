@@ -13,6 +13,7 @@ from clusterloom.recipe.cluster_count import (
     cluster_count_evidence,
     doubt_about,
 )
+from clusterloom.recipe.guides import SpaceRules
 from clusterloom.recipe.layouts import layouts_of
 
 
@@ -55,7 +56,7 @@ def test_a_space_that_sees_what_no_other_can_is_believed():
     spaces = {"sees": points, "one": halves, "other": (2 * halves[:, ::-1]).astype(np.float32)}
     layouts = {name: space[None] for name, space in spaces.items()}
     sixth = cluster_count_evidence(spaces, layouts, 6, 6, 0)[0]
-    believed = cluster_count_evidence(spaces, layouts, 6, 6, 0, alone=["sees"], counts={"sees": 3.0})[0]
+    believed = cluster_count_evidence(spaces, layouts, 6, 6, 0, SpaceRules(alone=["sees"], counts={"sees": 3.0}))[0]
     assert believed.stability > 0.98 > sixth.stability
     assert believed.modularity == pytest.approx(1 - 1 / 6, abs=0.02)
 

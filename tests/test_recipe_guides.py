@@ -1,5 +1,7 @@
 """Guides, and how far spaces confirm each other."""
 
+import math
+
 import numpy as np
 import pytest
 from recipe_helpers import blobs, guide, random_guides, rng
@@ -7,7 +9,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from clusterloom.metrics import clustering_accuracy_score
 from clusterloom.recipe import guides as module
-from clusterloom.recipe.guides import confirmations, guides_in, guides_of, weights_of
+from clusterloom.recipe.guides import SpaceRules, confirmations, guides_in, guides_of, weights_of
 
 
 @pytest.mark.parametrize("n", [60, 300])  # k-means for a few points, mixtures for more
@@ -60,13 +62,26 @@ def test_a_space_that_sees_what_no_other_can_may_be_confirmed_by_its_own_guides(
     labels, other = np.repeat(np.arange(4), 50), np.tile(np.arange(4), 50)
     guides = [guide("a", labels), guide("b", labels), guide("c", other), guide("c", other)]
     assert confirmations(guides)["c"] < 0.1
-    assert confirmations(guides, ["c"])["c"] == 1
-    assert confirmations(guides, ["c"])["a"] == 1
+    assert confirmations(guides, SpaceRules(alone=["c"]))["c"] == 1
+    assert confirmations(guides, SpaceRules(alone=["c"]))["a"] == 1
+
+
+def test_spaces_of_one_network_do_not_confirm_each_other_without_a_third():
+    labels, other = np.repeat(np.arange(4), 50), np.tile(np.arange(4), 50)
+    guides = [guide("a", other), guide("b", other), guide("c", labels), guide("d", labels // 2)]
+    assert confirmations(guides)["a"] == 1
+    confirmed = confirmations(guides, SpaceRules(learned=["a", "b"]))
+    assert confirmed["a"] == confirmed["b"] < 0.1
+    assert confirmed["c"] == confirmed["d"] == pytest.approx(adjusted_rand_score(labels, labels // 2))
+    half = confirmations([guide("a", labels), guide("b", labels), guide("d", labels // 2)], SpaceRules(["a", "b"]))
+    assert half["a"] == pytest.approx(math.sqrt(half["d"]))  # the mean of 1 and of what the third says
 
 
 def test_weights_are_shares_and_a_space_may_be_worth_several():
     assert weights_of({"a": 0.8, "b": 0.4}) == pytest.approx({"a": 16 / 17, "b": 1 / 17})
-    assert weights_of({"a": 0.5, "b": 0.5}, {"b": 3.0, "c": 2.0}) == pytest.approx({"a": 0.25, "b": 0.75})
+    assert weights_of({"a": 0.5, "b": 0.5}, SpaceRules(counts={"b": 3.0, "c": 2.0})) == pytest.approx(
+        {"a": 0.25, "b": 0.75}
+    )
     assert weights_of({"a": 1.0, "b": 0.5}) == pytest.approx({"a": 48 / 49, "b": 1 / 49})  # islands count three times
     assert weights_of({"a": 1.0, "b": 0.5}, joining=["a"]) == pytest.approx({"a": 16 / 17, "b": 1 / 17})
     assert weights_of({"a": 0.0, "b": 0.0}) == {"a": 0.5, "b": 0.5}  # nobody confirms anybody

@@ -6,6 +6,7 @@ from recipe_helpers import blobs
 
 from clusterloom.metrics import clustering_accuracy_score
 from clusterloom.recipe import pseudo_labels as module
+from clusterloom.recipe.guides import SpaceRules
 from clusterloom.recipe.layouts import layout_of, layouts_of
 from clusterloom.recipe.pseudo_labels import FirstPseudoLabels, first_pseudo_labels, second_pseudo_labels
 
@@ -68,8 +69,8 @@ def test_of_many_images_without_clear_kinds_a_space_yields(monkeypatch, many, cl
     spaces = {"one": learned, "two": again, "plain": plain}
     monkeypatch.setattr(module, "_MANY", many)
     monkeypatch.setattr(module, "_CLEAR", clear)
-    rules = {"alone": ("plain",), "counts": {"plain": 3.0}, "yielding": ("plain",)}
-    found = first_pseudo_labels(layouts_of(spaces, 0, 2), spaces, {}, 3, 0, **rules)
+    rules = SpaceRules(alone=("plain",), counts={"plain": 3.0}, yielding=("plain",))
+    found = first_pseudo_labels(layouts_of(spaces, 0, 2), spaces, {}, 3, 0, rules)
     right = {"learned": by_learned, "plain": by_plain}[led_by]
     assert max(found.follows, key=found.follows.get) in {"learned": ("one", "two"), "plain": ("plain",)}[led_by]
     assert clustering_accuracy_score(right, found.q.argmax(1)) > 0.6  # by the other ones it is 0.35
@@ -86,7 +87,9 @@ def test_a_space_on_more_islands_than_clusters_does_not_say_which_are_joined(mon
     layouts = {"islands": np.stack([islands] * 2), "blurred": np.stack([blurred] * 2)}
     if heard:
         monkeypatch.setattr(module, "_more_islands", lambda *_: {})
-    found = of_points({name: of.astype(np.float32) for name, of in layouts.items()}, 4, alone=("islands",))
+    found = of_points(
+        {name: of.astype(np.float32) for name, of in layouts.items()}, 4, rules=SpaceRules(alone=("islands",))
+    )
     assert (clustering_accuracy_score(kinds, found.labels) > 0.95) != heard
 
 

@@ -4,15 +4,15 @@ Like the pseudo-labels, it sees spaces and layouts alone.
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from clusterloom.console import ProgressReport, no_progress
 from clusterloom.recipe.consensus import GROUPS, groups_of
 from clusterloom.recipe.division import divide, modularity_matrix
-from clusterloom.recipe.guides import Guide, confirmations, partitions_of, weights_of
+from clusterloom.recipe.guides import NOTHING_KNOWN, Guide, SpaceRules, confirmations, partitions_of, weights_of
 from clusterloom.recipe.neighbours import modularity, neighbour_graph
 from clusterloom.recipe.ties import Ties, between_groups
 from clusterloom.training.randomness import numpy_generator
@@ -62,8 +62,7 @@ def cluster_count_evidence(
     fewest: int,
     most: int,
     seed: int,
-    alone: Collection[str] = (),
-    counts: Mapping[str, float] | None = None,
+    rules: SpaceRules = NOTHING_KNOWN,
     progress: ProgressReport = no_progress,
 ) -> list[Evidence]:
     """Evidence for every number of clusters from `fewest` to `most`, or as far as the points go: none for a handful.
@@ -77,13 +76,13 @@ def cluster_count_evidence(
         fewest: The smallest number, at least 2.
         most: The largest number.
         seed: Fixes everything.
-        alone: Spaces that see what no other can; see `guides.confirmations`.
-        counts: How many spaces one is worth; see `guides.weights_of`.
+        rules: What is known of the spaces.
         progress: Told how many numbers are done.
     """
     n = len(next(iter(spaces.values())))
     if n < 2 * fewest:
         return []
+    rules = replace(rules, learned=())  # how stable a number is spaces of one network may tell as well
     generator = numpy_generator(seed, "mixtures", "count")
     rows = np.sort(generator.permutation(n)[:_POINTS])
     near = min(_NEIGHBOURS, max(1, round(len(rows) / _IMAGES_PER_NEIGHBOUR)))
@@ -108,8 +107,8 @@ def cluster_count_evidence(
         progress("numbers of clusters", k - fewest, most + 1 - fewest)
         used = sorted({min(numbers, key=lambda number: abs(number - fineness * k)) for fineness in _FINENESS})
         heard = [Guide(g.space, g.labels, number == used[0]) for number in used for g in guides[number]]
-        confirmed = confirmations(heard, alone)
-        weights, drawn = weights_of(confirmed, counts), numpy_generator(seed, "sample", "count", epoch=k)
+        confirmed = confirmations(heard, rules)
+        weights, drawn = weights_of(confirmed, rules), numpy_generator(seed, "sample", "count", epoch=k)
         groups = groups_of(heard, weights, GROUPS * k, drawn, _LINKED)
         matrix = modularity_matrix(between_groups(ties, weights, groups))
         labels = divide(matrix, np.bincount(groups), min(k, len(matrix)), drawn, _DIVISIONS)[groups]

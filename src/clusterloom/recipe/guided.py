@@ -18,7 +18,7 @@
 What each part is worth is written down in docs/guided.md.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
@@ -35,6 +35,7 @@ from clusterloom.recipe.cluster_count import Evidence, advice_on, best_count, be
 from clusterloom.recipe.confidence import learn_confidence
 from clusterloom.recipe.fit import fit
 from clusterloom.recipe.frozen import BACKBONE, frozen_features
+from clusterloom.recipe.guides import SpaceRules
 from clusterloom.recipe.layouts import layout_of, layouts_of
 from clusterloom.recipe.lost_clusters import bring_back
 from clusterloom.recipe.pseudo_labels import FirstPseudoLabels, first_pseudo_labels, second_pseudo_labels
@@ -112,14 +113,14 @@ def train_guided(
     spaces = _spaces(learned, frozen[sampled], plain, colours)
     view_pairs = _learned_views(representation, sample, run, seed)
     layouts = _layouts(spaces, run, seed)
-    counts = _counts(len(sample))
-    evidence = _choose_count(network, run, spaces, layouts, seed, fewest_clusters, counts)
+    rules = space_rules(len(sample), learned)
+    evidence = _choose_count(network, run, spaces, layouts, seed, fewest_clusters, rules)
     run.note(f"pseudo-labels: {network.n_clusters} clusters of what guides in {len(spaces)} spaces keep together")
     first = FirstPseudoLabels.from_arrays(
         run.cached(
             "pseudo-labels-1",
             lambda: first_pseudo_labels(
-                layouts, spaces, view_pairs, network.n_clusters, seed, _ALONE, counts, _YIELDING, run.progress
+                layouts, spaces, view_pairs, network.n_clusters, seed, rules, run.progress
             ).arrays(),
         )
     )
@@ -217,10 +218,10 @@ def _learned_views(representation: Representation, images: Any, run: Run, seed: 
     return {name: of_space.swapaxes(0, 1) for name, of_space in zip(CONTRASTIVE, found, strict=True)}
 
 
-def _counts(n_images: int) -> dict[str, float]:
-    """How many spaces one is worth, by its name."""
+def space_rules(n_images: int, learned: Collection[str]) -> SpaceRules:
+    """What is known of the spaces of so many images, of which the network has learned some."""
     of_few = {name: min(max(many / n_images, least), most) for name, (many, least, most) in _COUNTS_OF_FEW.items()}
-    return _COUNTS | of_few
+    return SpaceRules(tuple(learned), _ALONE, _YIELDING, _COUNTS | of_few)
 
 
 def _layouts(spaces: dict[str, np.ndarray], run: Run, seed: int) -> dict[str, np.ndarray]:
@@ -238,7 +239,7 @@ def _choose_count(
     layouts: dict[str, np.ndarray],
     seed: int,
     fewest: int,
-    counts: dict[str, float],
+    rules: SpaceRules,
 ) -> list[Evidence]:
     """Give the network the number of clusters that the images speak for, at most its own.
 
@@ -250,7 +251,7 @@ def _choose_count(
         return []
 
     def compute() -> dict[str, np.ndarray]:
-        evidence = cluster_count_evidence(spaces, layouts, fewest, most, seed, _ALONE, counts, run.progress)
+        evidence = cluster_count_evidence(spaces, layouts, fewest, most, seed, rules, run.progress)
         return {"evidence": np.array([list(vars(e).values()) for e in evidence])}
 
     rows = run.cached("count", compute)["evidence"].tolist()

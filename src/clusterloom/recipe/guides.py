@@ -4,8 +4,9 @@ One guide alone is a lottery: it takes two forms of one kind for two, or two kin
 space, layout and start.
 """
 
+import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations, product
 
 import numpy as np
@@ -20,6 +21,26 @@ FITTED_POINTS = 20_000  # that a mixture is fitted to
 POINTS_PER_CLUSTER = 20  # below that covariances have nothing to stand on
 _SHARPNESS = 4
 _ISLANDS, _ISLANDS_COUNT = 0.98, 3  # adjusted Rand index of guides of kinds without a bridge, and what these count
+
+
+@dataclass(frozen=True)
+class SpaceRules:
+    """What is known of spaces before their guides are heard.
+
+    Attributes:
+        learned: Spaces of one network.
+        alone: Spaces that see what no other space can.
+        yielding: Spaces that yield to the others where there are many images of no clear kinds.
+        counts: How many spaces one is worth, by its name; 1 where nothing is said.
+    """
+
+    learned: Collection[str] = ()
+    alone: Collection[str] = ()
+    yielding: Collection[str] = ()
+    counts: Mapping[str, float] = field(default_factory=dict)
+
+
+NOTHING_KNOWN = SpaceRules()
 
 
 @dataclass(frozen=True)
@@ -94,15 +115,16 @@ def guides_in(
     return guides
 
 
-def confirmations(guides: Sequence[Guide], alone: Collection[str] = ()) -> dict[str, float]:
+def confirmations(guides: Sequence[Guide], rules: SpaceRules = NOTHING_KNOWN) -> dict[str, float]:
     """How far the guides of each space are confirmed by those of another: the best adjusted Rand index with one.
 
-    Among spaces that show different things of the images, those agree in which the kinds lie apart.
+    Among spaces that show different things of the images, those agree in which the kinds lie apart. Spaces of one
+    network agree on what it took for granted as well: for them it is the geometric mean of the best index with each
+    other and of the best with any other space, if that is not higher by itself.
 
     Args:
         guides: At least two of each space.
-        alone: Spaces that see what no other space can. They may be confirmed by their own guides, from other starts and
-            layouts, too.
+        rules: Spaces that see what no other can may be confirmed by their own guides, from other starts and layouts.
     """
     spaces = list(dict.fromkeys(guide.space for guide in guides))
     if len(spaces) == 1:
@@ -113,13 +135,18 @@ def confirmations(guides: Sequence[Guide], alone: Collection[str] = ()) -> dict[
         pairs = combinations(of[a], 2) if a == b else product(of[a], of[b])
         return float(np.mean([adjusted_rand_index(one, other) for one, other in pairs]))
 
-    pairs = [*combinations(spaces, 2), *((space, space) for space in spaces if space in alone)]
-    between = {pair: alike(*pair) for pair in pairs}
-    return {s: max(0.0, *(alike for pair, alike in between.items() if s in pair)) for s in spaces}
+    pairs = [*combinations(spaces, 2), *((space, space) for space in spaces if space in rules.alone)]
+    related: dict[str, float] = dict.fromkeys(spaces, 0.0)  # the best with a space of the same network
+    others = related.copy()
+    for pair in pairs:
+        best, value = (related if set(pair) <= set(rules.learned) else others), alike(*pair)
+        for space in pair:
+            best[space] = max(best[space], value)
+    return {s: max(others[s], math.sqrt(others[s] * related[s])) for s in spaces}
 
 
 def weights_of(
-    confirmed: Mapping[str, float], counts: Mapping[str, float] | None = None, joining: Collection[str] = ()
+    confirmed: Mapping[str, float], rules: SpaceRules = NOTHING_KNOWN, joining: Collection[str] = ()
 ) -> dict[str, float]:
     """How much each space counts: the fourth power of its `confirmations`, as a share of all.
 
@@ -128,13 +155,12 @@ def weights_of(
 
     Args:
         confirmed: By the name of the space.
-        counts: How many spaces one is worth, 1 where nothing is said.
+        rules: How many spaces one is worth.
         joining: Spaces whose guides join islands: no matter how far they agree, they do not count three times.
     """
-    counts = counts or {}
     on_islands = {space for space, value in confirmed.items() if value >= _ISLANDS and space not in joining}
     weights = {
-        space: counts.get(space, 1) * (_ISLANDS_COUNT if space in on_islands else 1) * value**_SHARPNESS
+        space: rules.counts.get(space, 1) * (_ISLANDS_COUNT if space in on_islands else 1) * value**_SHARPNESS
         for space, value in confirmed.items()
     }
     total = sum(weights.values())

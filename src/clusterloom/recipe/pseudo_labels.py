@@ -4,7 +4,7 @@ layer that learned it.
 They see points alone, never images or labels, and know no network.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,7 +13,16 @@ import numpy as np
 from clusterloom.console import ProgressReport, no_progress
 from clusterloom.recipe.consensus import GROUPS, groups_of, shares_of
 from clusterloom.recipe.division import LEAST_SHARE, RESOLUTION, divide_ties
-from clusterloom.recipe.guides import FITTED_POINTS, POINTS_PER_CLUSTER, Guide, confirmations, guides_in, weights_of
+from clusterloom.recipe.guides import (
+    FITTED_POINTS,
+    NOTHING_KNOWN,
+    POINTS_PER_CLUSTER,
+    Guide,
+    SpaceRules,
+    confirmations,
+    guides_in,
+    weights_of,
+)
 from clusterloom.recipe.mixture import Mixture, fit_mixtures, mixture_of, mixtures_to_start_from
 from clusterloom.recipe.neighbours import islands_of, nearest_neighbours
 from clusterloom.recipe.partitions import adjusted_rand_index
@@ -79,9 +88,7 @@ def first_pseudo_labels(
     views: Mapping[str, np.ndarray],
     n_clusters: int,
     seed: int,
-    alone: Collection[str] = (),
-    counts: Mapping[str, float] | None = None,
-    yielding: Collection[str] = (),
+    rules: SpaceRules = NOTHING_KNOWN,
     progress: ProgressReport = no_progress,
 ) -> FirstPseudoLabels:
     """Groups that guides keep together, divided into clusters by what ties them.
@@ -96,9 +103,7 @@ def first_pseudo_labels(
         views: Two views of some images in some of the spaces, shape (2, M, D).
         n_clusters: K, at most N.
         seed: Fixes everything.
-        alone: Spaces that see what no other can; see `confirmations`.
-        counts: How many spaces one is worth; see `weights_of`.
-        yielding: Spaces that yield to the others where there are many images of no clear kinds.
+        rules: What is known of the spaces.
         progress: Told how many layouts have been guided by.
     """
     if n_clusters == 1:
@@ -108,18 +113,11 @@ def first_pseudo_labels(
     guides = guides_in(layouts, n_clusters, numpy_generator(seed, "mixtures"), progress)
     coarse = {s: np.stack([g.labels for g in guides if g.space == s and g.coarse]) for s in layouts}
     divided = partial(
-        _division,
-        layouts=layouts,
-        spaces=spaces,
-        views=views,
-        n_clusters=n_clusters,
-        seed=seed,
-        alone=alone,
-        counts=counts,
+        _division, layouts=layouts, spaces=spaces, views=views, n_clusters=n_clusters, seed=seed, rules=rules
     )
     weights, labels, groups, ties = divided(guides)
     follows = _follows(coarse, labels)
-    others = [guide for guide in guides if guide.space not in yielding]
+    others = [guide for guide in guides if guide.space not in rules.yielding]
     if len(labels) >= _MANY and others and max(follows.values()) < _CLEAR:
         _, labels, groups, ties = divided(others, resolution=_WITHOUT_GAPS)
         follows = _follows(coarse, labels)
@@ -133,8 +131,7 @@ def _division(
     views: Mapping[str, np.ndarray],
     n_clusters: int,
     seed: int,
-    alone: Collection[str],
-    counts: Mapping[str, float] | None,
+    rules: SpaceRules,
     resolution: float = RESOLUTION,
 ) -> tuple[dict[str, float], np.ndarray, np.ndarray, np.ndarray]:
     """Clusters, by what guides keep together and their spaces tie.
@@ -143,15 +140,15 @@ def _division(
         How much each space of the guides counts, clusters by falling size and groups of images, shape (N,), and the
         ties between groups, shape (G, G).
     """
-    confirmed = confirmations(guides, alone)
-    islands = _more_islands({s: spaces[s] for s in confirmed if s in alone}, n_clusters, seed)
-    weights = weights_of(confirmed, counts, islands)
+    confirmed = confirmations(guides, rules)
+    islands = _more_islands({s: spaces[s] for s in confirmed if s in rules.alone}, n_clusters, seed)
+    weights = weights_of(confirmed, rules, islands)
     generator = numpy_generator(seed, "sample", "groups")
     groups = groups_of(guides, weights, GROUPS * n_clusters, generator)
     # Neighbours do not see how wide a gap is: where two spaces find the same clusters, these are heard as well. And a
     # handful of images has no neighbourhoods worth the name.
     few = len(groups) < _FEW_PER_CLUSTER * n_clusters
-    tying = [g for g in guides if few or g.space in alone or confirmed[g.space] >= _SAME]
+    tying = [g for g in guides if few or g.space in rules.alone or confirmed[g.space] >= _SAME]
     tying = [g for g in tying if g.space not in islands] + [Guide(s, of, True) for s, of in islands.items()]
     of_guides = {space: layouts[space] for space in confirmed}
     ties = between_groups(ties_of(of_guides, spaces, views, tying, n_clusters, generator), weights, groups)
