@@ -113,7 +113,7 @@ def train_guided(
     spaces = _spaces(learned, frozen[sampled], plain, colours)
     view_pairs = _learned_views(representation, sample, run, seed)
     layouts = _layouts(spaces, run, seed)
-    rules = space_rules(len(sample), learned)
+    rules = _space_rules(len(sample), learned)
     evidence = _choose_count(network, run, spaces, layouts, seed, fewest_clusters, rules)
     run.note(f"pseudo-labels: {network.n_clusters} clusters of what guides in {len(spaces)} spaces keep together")
     first = FirstPseudoLabels.from_arrays(
@@ -218,7 +218,7 @@ def _learned_views(representation: Representation, images: Any, run: Run, seed: 
     return {name: of_space.swapaxes(0, 1) for name, of_space in zip(CONTRASTIVE, found, strict=True)}
 
 
-def space_rules(n_images: int, learned: Collection[str]) -> SpaceRules:
+def _space_rules(n_images: int, learned: Collection[str]) -> SpaceRules:
     """What is known of the spaces of so many images, of which the network has learned some."""
     of_few = {name: min(max(many / n_images, least), most) for name, (many, least, most) in _COUNTS_OF_FEW.items()}
     return SpaceRules(tuple(learned), _ALONE, _YIELDING, _COUNTS | of_few)
