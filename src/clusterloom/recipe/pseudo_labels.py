@@ -112,8 +112,16 @@ def first_pseudo_labels(
         return FirstPseudoLabels(np.ones((n_images, 1), np.float32), one, {}, {}, one, np.ones((1, 1)))
     guides = guides_in(layouts, n_clusters, numpy_generator(seed, "mixtures"), progress)
     coarse = {s: np.stack([g.labels for g in guides if g.space == s and g.coarse]) for s in layouts}
+    islands = _more_islands({s: spaces[s] for s in layouts if s in rules.alone}, n_clusters, seed)
     divided = partial(
-        _division, layouts=layouts, spaces=spaces, views=views, n_clusters=n_clusters, seed=seed, rules=rules
+        _division,
+        layouts=layouts,
+        spaces=spaces,
+        views=views,
+        islands=islands,
+        n_clusters=n_clusters,
+        seed=seed,
+        rules=rules,
     )
     weights, labels, groups, ties = divided(guides)
     follows = _follows(coarse, labels)
@@ -129,6 +137,7 @@ def _division(
     layouts: Mapping[str, np.ndarray],
     spaces: Mapping[str, np.ndarray],
     views: Mapping[str, np.ndarray],
+    islands: Mapping[str, np.ndarray],
     n_clusters: int,
     seed: int,
     rules: SpaceRules,
@@ -141,7 +150,6 @@ def _division(
         ties between groups, shape (G, G).
     """
     confirmed = confirmations(guides, rules)
-    islands = _more_islands({s: spaces[s] for s in confirmed if s in rules.alone}, n_clusters, seed)
     weights = weights_of(confirmed, rules, islands)
     generator = numpy_generator(seed, "sample", "groups")
     groups = groups_of(guides, weights, GROUPS * n_clusters, generator)
@@ -149,7 +157,9 @@ def _division(
     # handful of images has no neighbourhoods worth the name.
     few = len(groups) < _FEW_PER_CLUSTER * n_clusters
     tying = [g for g in guides if few or g.space in rules.alone or confirmed[g.space] >= _SAME]
-    tying = [g for g in tying if g.space not in islands] + [Guide(s, of, True) for s, of in islands.items()]
+    tying = [g for g in tying if g.space not in islands] + [
+        Guide(s, islands[s], True) for s in islands if s in confirmed
+    ]
     of_guides = {space: layouts[space] for space in confirmed}
     ties = between_groups(ties_of(of_guides, spaces, views, tying, n_clusters, generator), weights, groups)
     images = np.bincount(groups)
