@@ -26,6 +26,7 @@ from clusterloom.export import atlas, image_folder, onnx, projector
 from clusterloom.export.facts import FACTS
 from clusterloom.export.formats import check_export, write_export
 from clusterloom.predictions import predict_images
+from clusterloom.recipe.brightness import unit
 
 HOSTILE_IDS = [
     "<img src=x onerror=alert(1)>",
@@ -245,6 +246,19 @@ def test_onnx_networks_agree_with_every_estimator(name, images, tmp_path):
     np.testing.assert_allclose(outputs["decoder"][0].transpose(0, 2, 3, 1), model.reconstruct(images), atol=1e-5)
     names = ["latent"] if name in ("dec", "ae-kmeans") else ["mean", "log_variance"]
     assert [o["name"] for o in facts["networks"][0]["outputs"]] == names
+
+
+def test_onnx_networks_frame_images_where_the_model_does(images, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    model = ESTIMATORS["guided"]().fit(images).set_params(precision="fp32")
+    as_given = model.predict_proba(images)
+    model.framed_ = True
+    onnx.write_networks(tmp_path, model, images)
+    session = onnxruntime.InferenceSession(tmp_path / "category_encoder.onnx")
+    (found,) = session.run(None, {"image": unit(images.images).numpy()})
+    np.testing.assert_allclose(found, model.predict_proba(images), atol=1e-4)
+    assert np.abs(found - as_given).max() > 0.01
 
 
 def test_onnx_without_images_and_with_other_pixel_ranges(tmp_path):

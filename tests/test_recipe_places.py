@@ -5,12 +5,14 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
+from clusterloom import GuidedClusterer
+from clusterloom.recipe import places
 from clusterloom.recipe.angles import any_angle
 from clusterloom.recipe.augment import SIGNS, widened
 from clusterloom.recipe.backgrounds import from_background
 from clusterloom.recipe.brightness import unit
 from clusterloom.recipe.fair_views import choose_views
-from clusterloom.recipe.places import any_place, framed, frames
+from clusterloom.recipe.places import any_place, frame_images, framed, frames
 
 SIDE = 32
 
@@ -41,11 +43,11 @@ def test_places_do_not_count_where_a_set_has_all_of_them():
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.03])
-def test_views_move_far_where_places_do_not_count(noise):
+def test_views_are_of_framed_images_where_places_do_not_count(noise):
     views = choose_views(corners(400, noise=noise))
     assert views.any_place
     assert not views.of_textures  # which textures have
-    assert views.shift > SIGNS.shift
+    assert views.any_background
     assert views.learned_slowly
     assert widened(views).any_place
     assert choose_views(corners(400, anywhere=False, noise=noise)) == SIGNS
@@ -54,9 +56,9 @@ def test_views_move_far_where_places_do_not_count(noise):
 def test_what_is_shown_comes_into_the_middle_and_half_as_far_from_one_size():
     images = unit(corners(2, sides=(8, 8), seed=3))
     thing = from_background(images)
-    x = framed(thing, thing)
-    assert x.shape == thing.shape
-    middles, sides = frames(x)
+    x = framed(images)
+    assert x.shape == images.shape
+    middles, sides = frames(from_background(x))
     assert middles.abs().max() < 0.06  # two pixels
     large = frames(from_background(unit(corners(2, sides=(16, 16), seed=3))))[1]
     torch.testing.assert_close(large / frames(thing)[1], torch.full((2,), 2**0.5), atol=0.12, rtol=0)
@@ -68,10 +70,50 @@ def test_moved_images_are_framed_alike():
     moved = x.roll((2, -1), (2, 3))
     seen = frames(x)[0]
     inside = (seen.abs() < 0.5).all(1)
-    torch.testing.assert_close(framed(x, x)[inside], framed(moved, moved)[inside], atol=0.05, rtol=0)
+    torch.testing.assert_close(framed(x)[inside], framed(moved)[inside], atol=0.05, rtol=0)
+
+
+def test_an_image_goes_on_as_its_background():
+    rows, columns = torch.meshgrid(torch.linspace(-1, 1, 24), torch.linspace(-1, 1, 24), indexing="ij")
+    light = 0.5 + 0.2 * columns
+    spot = ((rows + 0.8).abs() < 0.1) & ((columns - 0.8).abs() < 0.1)  # in a corner: half of its frame is beyond
+    seen = framed(torch.where(spot, 0.0, light)[None, None])[0, 0]
+    assert seen[12, 12] < 0.1
+    torch.testing.assert_close(seen[:4].mean(0), seen[-4:].mean(0), atol=0.02, rtol=0)
+    assert seen[0, -1] > seen[0, 0] + 0.05
+
+
+def test_many_images_are_framed_when_they_are_asked_for(monkeypatch):
+    images = corners(300)
+    at_once = frame_images(images)
+    monkeypatch.setattr(places, "_KEPT", images.size - 1)
+    when_asked = frame_images(images)
+    assert not isinstance(when_asked, np.ndarray)
+    assert (when_asked.shape, when_asked.dtype, len(when_asked)) == (images.shape, at_once.dtype, 300)
+    rows = np.array([299, 3])
+    np.testing.assert_allclose(when_asked[rows], at_once[rows], atol=1e-5)
+    monkeypatch.undo()
+    np.testing.assert_allclose(frame_images((images / 255).astype(np.float32)), at_once, atol=1e-6)
+
+
+def test_a_model_reads_framed_images_where_places_do_not_count(tmp_path):
+    images = corners(240, sides=(8, 11))
+    model = GuidedClusterer(2, hidden_dim=32, epochs=3, refine=False, precision="fp32", random_state=0).fit(images)
+    assert model.framed_
+    as_read = frame_images(images)
+    with torch.inference_mode():
+        latents = model.network_.latents(unit(as_read))
+    np.testing.assert_allclose(model.transform(images), latents, atol=1e-4)
+    rebuilt = model.reconstruct(images)
+    assert np.square(rebuilt - as_read).mean() < np.square(rebuilt - images / 255).mean()
+    model.save(tmp_path / "model")
+    again = GuidedClusterer.load(tmp_path / "model")
+    assert again.framed_
+    np.testing.assert_array_equal(again.predict_proba(images), model.predict_proba(images))
+    assert not GuidedClusterer(2, hidden_dim=32, epochs=3, refine=False).fit(corners(240, anywhere=False)).framed_
 
 
 def test_nothing_stays_nothing():
     blank = torch.full((2, 3, 12, 16), 0.4)
-    torch.testing.assert_close(framed(blank, torch.zeros_like(blank)), blank)
+    torch.testing.assert_close(framed(blank), blank)
     assert not any_angle(blank[:, :1])

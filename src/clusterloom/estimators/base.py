@@ -23,6 +23,7 @@ from clusterloom.inference import apply_in_batches
 from clusterloom.model_dir.contents import contents_of, restored
 from clusterloom.model_dir.read import read_model
 from clusterloom.model_dir.write import write_model
+from clusterloom.recipe.places import frame_images
 from clusterloom.settings import CommonSettings
 from clusterloom.training.loop import DivergedError
 from clusterloom.training.plan import TrainingPlan
@@ -80,6 +81,8 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         pixel_range_: Values that were scaled to 0 and 1; (0, 1) for uint8 and for numbers in that range. Two tuples
             where every channel has its own.
         reading_: What later images have to be read with, see `clusterloom.data.ImageSet`.
+        framed_: Whether the network reads images with what they show brought into the middle and nearer to one size;
+            see `clusterloom.recipe.places.framed`. It then decodes such images, too.
         n_features_in_: Numbers per image.
     """
 
@@ -102,6 +105,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
     image_shape_: tuple[int, int, int]
     pixel_range_: PixelRange
     reading_: dict[str, Any]
+    framed_: bool
     n_features_in_: int
 
     if TYPE_CHECKING:  # every method has its own, see `parameters_of`
@@ -176,7 +180,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         """
         settings = self.settings
         fewest, most = self.cluster_range()
-        self.reading_ = {}
+        self.reading_, self.framed_ = {}, False
         images = images_from(self, X, reset=True)
         if len(images) < fewest:
             wanted = f"n_clusters={fewest}" if fewest == most else f"{fewest} clusters"  # a range was asked for
@@ -221,7 +225,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
                 diverged, history, recipe = error, error.history, {}
             self.network_, self.history_ = network, history
             rows = plan.rows_described(len(images))
-            described: Any = images if rows is None else ImageRows(images, rows)
+            described: Any = self.as_read(images if rows is None else ImageRows(images, rows))
             self.labelled_rows_ = rows
             self.cluster_names_ = ("",) * self.n_clusters_
             self.corrected_ = np.empty(0, np.int64)
@@ -368,7 +372,12 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         self, X: Any, function: Callable[[Tensor], tuple[Tensor, ...]], progress: ProgressReport = no_progress
     ) -> tuple[np.ndarray, ...]:
         check_is_fitted(self, "network_")
-        return apply_in_batches(function, images_from(self, X, reset=False), self.compute(), progress=progress)
+        images = self.as_read(images_from(self, X, reset=False))
+        return apply_in_batches(function, images, self.compute(), progress=progress)
+
+    def as_read(self, images: Any) -> Any:
+        """Images (N, H, W, C) as the network reads them: framed, where that was found to be fair."""
+        return frame_images(images) if self.framed_ else images
 
     def compute(self) -> Compute:
         """Device and precision; under several processes the device of this one."""

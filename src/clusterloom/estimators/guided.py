@@ -142,6 +142,10 @@ class GuidedClusterer(VariationalClusterer):
         self, settings: GuidedSettings, network: ClusterVAE, run: Run, images: np.ndarray, plan: TrainingPlan
     ) -> dict[str, Any]:
         views = choose_views(images, plan.seed)
+        self.framed_ = views.any_place
+        if self.framed_:
+            run.note("places do not count in these images: what they show is brought into the middle first")
+        images = self.as_read(images)
         epochs = _epochs(settings, images.shape, views)
         run.expect(epochs.total)
         recipe = train_guided(network, run, images, plan, epochs, views, self.cluster_range()[0], settings.colours)
@@ -173,7 +177,7 @@ class GuidedClusterer(VariationalClusterer):
             raise DataError(f"expected answers about {len(images)} images, not all of them outliers")
         n_clusters = answers.q.shape[1]
         new = type(self)(**{**self.get_params(deep=False), "n_clusters": n_clusters})
-        for name in ("image_shape_", "n_features_in_", "pixel_range_", "reading_"):
+        for name in ("image_shape_", "n_features_in_", "pixel_range_", "reading_", "framed_"):
             setattr(new, name, getattr(self, name))
         settings, compute = new.settings, self.compute()
         epochs = refit_epochs(_epochs(settings, images.shape))
@@ -185,7 +189,7 @@ class GuidedClusterer(VariationalClusterer):
             views = recolouring(views)
 
         def stages(run: Run, images: np.ndarray, plan: TrainingPlan) -> dict[str, Any]:
-            recipe = train_again(network, run, images, plan, epochs, views, answers)
+            recipe = train_again(network, run, self.as_read(images), plan, epochs, views, answers)
             return recipe if network.backbone is None else {"backbone": network.backbone.about(), **recipe}
 
         new._train(images, network, plan, compute, {"answers": answers.sha256()}, stages)

@@ -24,6 +24,7 @@ from clusterloom.device import Compute
 from clusterloom.errors import ModelError, SettingsError
 from clusterloom.estimators.validation import images_from
 from clusterloom.networks.vae import ClusterVAE
+from clusterloom.recipe.places import framed
 
 if TYPE_CHECKING:
     from clusterloom.estimators.base import ImageClusterer
@@ -52,6 +53,11 @@ def parts_of(network: nn.Module) -> tuple[Part, ...]:
         Part("category_encoder", "image", ("probabilities",), lambda net, x: (net.assign(x),)),
         Part("decoder", "latent", ("image",), lambda net, z: (net.decode(z),)),
     )
+
+
+def _framing(part: Part) -> Part:
+    """The same, of images that it frames first, for a model that reads framed ones."""
+    return part._replace(function=lambda net, x: part.function(net, framed(x)))
 
 
 def check_installed() -> None:
@@ -88,6 +94,8 @@ def write_networks(
         inputs = {"image": x, "latent": network.latents(x)}
     parts, networks = parts_of(network), []
     for done, part in enumerate(parts):
+        if model.framed_ and part.input == "image":
+            part = _framing(part)
         progress(f"exporting the {part.name.replace('_', ' ')}", done, len(parts))
         networks.append(_written_part(folder, network, part, inputs[part.input]))
     return {

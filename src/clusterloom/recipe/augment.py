@@ -13,7 +13,6 @@ from torch import Tensor
 
 from clusterloom.recipe.backgrounds import from_background
 from clusterloom.recipe.brightness import stretched
-from clusterloom.recipe.places import framed
 
 _LEAST_GROWTH = 0.25  # of a pixel; in smaller images strokes are no wider than the pixels themselves
 _BENDS = 4  # places along each side of an image that are moved, each on its own, where images are bent
@@ -45,7 +44,8 @@ class ViewSettings:
         colourless: Views show the brightness alone.
         any_background: Brightness is how far colours are from the background's (`from_background`), not how bright they
             are (`stretched`).
-        any_place: Where what images show lies, and how large it is, does not count: their brightness is `framed`.
+        any_place: Where what images show lies, and how large it is, does not count: these are views of images that
+            are `clusterloom.recipe.places.framed`.
     """
 
     rotation_degrees: float = 0.0
@@ -68,13 +68,9 @@ class ViewSettings:
     any_place: bool = False
 
     def shown(self, x: Tensor) -> Tensor:
-        """What images (B, C, H, W) show whatever their light and colour, and place if that is any, the same shape."""
+        """What images (B, C, H, W) show whatever their light and colour, the same shape."""
         with torch.autocast(x.device.type, enabled=False):
-            if not self.any_background and not self.any_place:
-                return stretched(x)
-            thing = from_background(x)
-            brightness = thing if self.any_background else stretched(x)
-            return framed(brightness, thing) if self.any_place else brightness
+            return from_background(x) if self.any_background else stretched(x)
 
     @property
     def numbers(self) -> int:
@@ -116,7 +112,6 @@ THINGS = ViewSettings(aspect=math.log(4 / 3), window_area=(0.4, 1.0), brightness
 # A texture is the same at every place, but its grain is another one where it is zoomed or bent.
 TEXTURES = ViewSettings(shift=0.3, reflected=True, brightness=0.4, gamma=0.4)
 _ANY_DEGREES = 180.0
-_FAR = 0.15  # of an image's side
 # Where colours do not tell the kinds apart, a model that has learned the kinds is shown them in all colours.
 _HUE_DEGREES, _SATURATION = 180.0, 1.0
 
@@ -127,11 +122,6 @@ def turned_by_any_angle(views: ViewSettings) -> ViewSettings:
     Such pictures are of cells or of the sky: how bright and noisy one is would tell its two views from all others.
     """
     return replace(views, rotation_degrees=_ANY_DEGREES, brightness=THINGS.brightness, gamma=THINGS.gamma)
-
-
-def moved_anywhere(views: ViewSettings) -> ViewSettings:
-    """The same views, moved far, of framed images."""
-    return replace(views, shift=_FAR, any_place=True)
 
 
 def recolouring(views: ViewSettings) -> ViewSettings:

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clusterloom.recipe.brightness import LEAST_RANGE, SMALL, percentiles
+from clusterloom.recipe.brightness import LEAST_RANGE, SMALL, medians, percentiles
 
 _ROUNDS = 4  # of the fit, each without more of what is no background
 _NEAR_ENOUGH = 0.01  # of brightness; residuals that are smaller on average are rounding
@@ -28,7 +28,7 @@ def from_background(x: Tensor) -> Tensor:
     Returns:
         The same shape, all channels alike: 0 is the background, 1 a distance that .2 % of the pixels exceed.
     """
-    return _length(x - _background(x)).expand_as(x)
+    return _length(x - background(x)).expand_as(x)
 
 
 def have_backgrounds(x: Tensor) -> bool:
@@ -38,7 +38,7 @@ def have_backgrounds(x: Tensor) -> bool:
         x: All of them, shape (N, C, H, W), values in [0, 1].
     """
     x = _smoothed(x)
-    far = _edge(_length(x - _background(x)))
+    far = _edge(_length(x - background(x)))
     return float(((far <= _NEAR).float().mean((1, 2)) > _MOST).float().mean()) > _MOST
 
 
@@ -51,7 +51,7 @@ def any_background(x: Tensor) -> bool:
         x: All of them, shape (N, C, H, W), values in [0, 1].
     """
     x = _smoothed(x)
-    difference = x - _background(x)
+    difference = x - background(x)
     clearly = _length(difference)[:, 0] > _CLEARLY
     brighter = clearly & difference.mean(1).gt(0)
     share = brighter.sum((1, 2)) / clearly.sum((1, 2)).clamp(min=1)
@@ -60,23 +60,31 @@ def any_background(x: Tensor) -> bool:
     return min(float(side.float().mean()) for side in sides) >= _SOME
 
 
-def _background(x: Tensor) -> Tensor:
+def background(x: Tensor) -> Tensor:
     """The colours of the background of images (B, C, H, W), the same shape: a plane through most of their edges."""
     height, width = x.shape[2:]
     down, across = (torch.linspace(-1, 1, length, device=x.device) for length in (height, width))
     one = torch.ones(height, width, device=x.device)
     plane = torch.stack([one, across.expand_as(one), down[:, None].expand_as(one)])  # (3, H, W)
     along, edge = _edge(plane[None])[0].mT, _edge(x).mT  # (n, 3) and (B, n, C)
-    middle = edge.median(1, keepdim=True).values
+    middle = medians(edge, 1)
     edge = edge - middle
     weights = edge.new_ones(edge.shape[:2])
     for _ in range(_ROUNDS):
         weighted = weights[:, :, None] * along
-        slopes = torch.linalg.solve(weighted.mT @ along + _RIDGE * torch.eye(3, device=x.device), weighted.mT @ edge)
+        products = weighted.mT @ along + _RIDGE * torch.eye(3, device=x.device)  # (B, 3, 3)
+        slopes = _inverse(products) @ (weighted.mT @ edge)
         residuals = (edge - along @ slopes).square().sum(2).sqrt()
-        typical = 2 * residuals.median(1, keepdim=True).values.clamp(min=_NEAR_ENOUGH)
+        typical = 2 * medians(residuals, 1).clamp(min=_NEAR_ENOUGH)
         weights = (1 + (residuals / typical).square()) ** -2
     return (middle.mT + slopes.mT @ plane.flatten(1)).view(x.shape)
+
+
+def _inverse(products: Tensor) -> Tensor:
+    """The inverse of 3 x 3 symmetric matrices (B, 3, 3), by products that every runtime knows."""
+    a, b, c = products.unbind(1)
+    crossed = torch.stack([torch.linalg.cross(b, c), torch.linalg.cross(c, a), torch.linalg.cross(a, b)], 2)
+    return crossed / (a * crossed[:, :, 0]).sum(1)[:, None, None]
 
 
 def _length(difference: Tensor) -> Tensor:

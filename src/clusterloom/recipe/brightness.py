@@ -45,6 +45,11 @@ def shaded_share(x: Tensor) -> float:
     return float(((x > darkest) & (x < brightest)).float().mean())
 
 
+def medians(x: Tensor, dim: int) -> Tensor:
+    """The lower medians along a dimension, which stays with a length of 1."""
+    return x.sort(dim).values.narrow(dim, (x.shape[dim] - 1) // 2, 1)
+
+
 def percentiles(x: Tensor, *shares: float) -> list[Tensor]:
     """What so many of the pixels of images (B, 1, H, W) are not above, shape (B, 1, 1, 1) for each share."""
     ordered = x.flatten(1).sort(1).values

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clusterloom.recipe.angles import any_angle
-from clusterloom.recipe.augment import SIGNS, TEXTURES, THINGS, ViewSettings, moved_anywhere, turned_by_any_angle
+from clusterloom.recipe.augment import SIGNS, TEXTURES, THINGS, ViewSettings, turned_by_any_angle
 from clusterloom.recipe.backgrounds import any_background, have_backgrounds
 from clusterloom.recipe.brightness import shaded_share, unit
-from clusterloom.recipe.places import any_place
+from clusterloom.recipe.places import any_place, framed
 from clusterloom.training.randomness import numpy_generator
 
 # Share of images that stay among their like when mirrored (or turned) from which on that is a fair view.
@@ -90,7 +90,8 @@ def choose_views(images: np.ndarray, seed: int = 0) -> ViewSettings:
     images have shades (`shaded_share`), they are pictures of things: `THINGS`, with every symmetry that passes the same
     test. Otherwise they are `SIGNS`, whose handedness and every stroke count; of an alphabet half may be symmetric.
     Images that are filled evenly (`filled_evenly`) are `TEXTURES`, with the same symmetries, but not where something is
-    in front of a background (`have_backgrounds`). Where that may be anywhere (`any_place`), it is framed first.
+    in front of a background (`have_backgrounds`). Where that may be anywhere (`any_place`), it is framed first, and
+    its background does not count.
     Where the angle does not count (`any_angle`), as of cells, views are turned by any, in changing light.
 
     Args:
@@ -109,16 +110,15 @@ def choose_views(images: np.ndarray, seed: int = 0) -> ViewSettings:
     seen = ViewSettings(any_background=in_front and any_background(x))
     brightness = seen.shown(x)[:, 0]
     if in_front and any_place(brightness[mixed, None]):
-        seen = replace(seen, any_place=True)
-        brightness = seen.shown(x)[:, 0]
+        seen = replace(seen, any_place=True, any_background=True)  # light differs from place to place
+        brightness = seen.shown(framed(x))[:, 0]
     fair: dict[str, Any] = {name: share >= _SYMMETRIC_SHARE for name, share in symmetric_shares(brightness).items()}
     if not in_front and filled_evenly(x):
         return replace(TEXTURES, **fair)
-    views = replace(SIGNS, any_background=seen.any_background)
+    views = SIGNS
     if fair["mirror_horizontally"] and shaded_share(brightness) >= _SHADED_SHARE:
-        views = replace(THINGS, any_background=seen.any_background, **fair)
-    if seen.any_place:
-        views = moved_anywhere(views)
+        views = replace(THINGS, **fair)
+    views = replace(views, any_background=seen.any_background, any_place=seen.any_place)
     if any_angle(brightness[mixed, None]):
         views = turned_by_any_angle(views)
     return views

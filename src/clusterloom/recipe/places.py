@@ -1,11 +1,15 @@
 """Images that show one thing each, at any place and of any size: how such a set is told, and how a thing is framed."""
 
 import math
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clusterloom.recipe.backgrounds import background
+from clusterloom.recipe.brightness import medians, unit
 from clusterloom.recipe.neighbours import distributed_alike
 
 _SHIFT, _WAYS = 0.12, 8  # of an image's side, and in so many ways
@@ -13,6 +17,8 @@ _SIDE = 16  # pixels of images that are compared
 _NEARBY = 5  # pixels along each side of which means are taken before one asks where a thing is
 _FRAME = 0.8  # of an image's side
 _LEAST_SPREAD = 0.05  # of half an image; less is a pixel
+_BLOCK = 256  # images that are framed at once
+_KEPT = 2**28  # pixels and channels of framed images in memory at most
 _LEAST = 1e-6  # of what there is; less is rounding
 
 
@@ -30,9 +36,48 @@ def any_place(x: Tensor) -> bool:
     return distributed_alike(*(F.adaptive_avg_pool2d(images, _SIDE).flatten(1) for images in (x, moved)))
 
 
-def framed(x: Tensor, thing: Tensor) -> Tensor:
-    """Images (B, C, H, W) with what they show in the middle, and half as far from one size as it was; see `frames`."""
-    return _window(x, *frames(thing))
+class FramedImages:
+    """Images that are `framed` when they are asked for, for more than memory should hold.
+
+    Args:
+        images: uint8 or floats from 0 to 1, shape (N, H, W, C); may be memory-mapped.
+    """
+
+    def __init__(self, images: Any) -> None:
+        self._images = images
+        self.shape, self.dtype = images.shape, np.dtype(np.float32)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, at: Any) -> np.ndarray:
+        found: np.ndarray = framed(unit(self._images[at])).permute(0, 2, 3, 1).numpy()
+        return found
+
+
+def frame_images(images: Any) -> Any:
+    """Images (N, H, W, C) `framed`, float32: all at once, or when they are asked for where they are many."""
+    found = FramedImages(images)
+    if math.prod(images.shape) > _KEPT:
+        return found
+    return np.concatenate([found[start : start + _BLOCK] for start in range(0, len(images), _BLOCK)])
+
+
+def framed(x: Tensor) -> Tensor:
+    """Images with what they show in the middle, and half as far from one size as it was; see `frames`.
+
+    Beyond its edge an image goes on as its background.
+
+    Args:
+        x: Shape (B, C, H, W), values in [0, 1].
+
+    Returns:
+        The same shape.
+    """
+    behind = background(x)
+    above = x - behind
+    window = frames(above.square().sum(1, keepdim=True).sqrt())
+    return (_window(behind, *window) + _window(above, *window, beyond="zeros")).clamp(0, 1)
 
 
 def frames(thing: Tensor) -> tuple[Tensor, Tensor]:
@@ -42,7 +87,7 @@ def frames(thing: Tensor) -> tuple[Tensor, Tensor]:
     large as another one it makes one twice as large, as how large things are may tell them apart.
 
     Args:
-        thing: Where there is something, from 0 to 1, shape (B, C, H, W), all channels alike.
+        thing: How much there is at each pixel, in any unit, shape (B, C, H, W), all channels alike.
 
     Returns:
         Their middles, across and down from -1 to 1, shape (B, 2), and their sides, in sides of the image, shape (B,).
@@ -50,7 +95,7 @@ def frames(thing: Tensor) -> tuple[Tensor, Tensor]:
     height, width = thing.shape[2:]
     reach = (_NEARBY // 2, _NEARBY // 2)
     smooth = F.avg_pool2d(F.pad(thing[:, :1], reach + reach, mode="replicate"), _NEARBY, 1)[:, 0]
-    above = (smooth - smooth.flatten(1).median(1).values[:, None, None]).clamp(min=0)  # of noise, half is
+    above = (smooth - medians(smooth.flatten(1), 1)[:, :, None]).clamp(min=0)  # of noise, half is
     weights = (above / above.amax((1, 2), keepdim=True).clamp(min=_LEAST)).square()
     total = weights.sum((1, 2)).clamp(min=_LEAST)
     middles, variance = [], torch.zeros_like(total)
@@ -64,14 +109,15 @@ def frames(thing: Tensor) -> tuple[Tensor, Tensor]:
     return torch.stack(middles, 1), (2 * spread * _FRAME).sqrt()
 
 
-def _window(x: Tensor, middles: Tensor, sides: Tensor) -> Tensor:
-    """Windows of images (B, C, H, W) in the same shape; beyond its edge an image goes on as its edge.
+def _window(x: Tensor, middles: Tensor, sides: Tensor, beyond: str = "border") -> Tensor:
+    """Windows of images (B, C, H, W) in the same shape.
 
     Args:
         x: The images.
         middles: Across and down, from -1 to 1, shape (B, 2).
         sides: Of the windows, in sides of the image, shape (B,).
+        beyond: How an image goes on beyond its edge: as its "border", or as "zeros".
     """
     zoom = torch.diag_embed(sides[:, None].expand(-1, 2))
     grid = F.affine_grid(torch.cat([zoom, middles[:, :, None]], 2), list(x.shape), align_corners=False)
-    return F.grid_sample(x, grid, padding_mode="border", align_corners=False)
+    return F.grid_sample(x, grid, padding_mode=beyond, align_corners=False)
