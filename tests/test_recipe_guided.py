@@ -316,20 +316,37 @@ def test_colours_are_used_or_ignored_where_that_is_asked_for():
         GuidedClusterer(3, colours="perhaps").fit(images)
 
 
+@pytest.mark.parametrize("learned", [True, False])
+def test_the_first_fit_goes_on_where_its_pseudo_labels_are_not_learned(learned, monkeypatch):
+    told, expect = [], Run.expect
+
+    def listening(run, epochs):
+        told.append(epochs)
+        expect(run, epochs)
+
+    monkeypatch.setattr(Run, "expect", listening)
+    monkeypatch.setattr(guided, "_LEARNED", 0.0 if learned else 1.1)
+    for name, images_seen in (("_LEAST_STEPS", 60), ("_FIRST_FIT_SEES", 2000), ("_LONG_FIRST_FIT_SEES", 4000)):
+        monkeypatch.setattr(budgets, name, images_seen)
+    model = GuidedClusterer(3, hidden_dim=32, refine=False, random_state=0).fit(textures(240)[0])
+    stages = [record["stage"] for record in model.history_]
+    assert ("fit-1-goes-on" in stages) != learned
+    assert told[-1] == len(stages)
+    assert len(told) == (1 if learned else 2)
+
+
 @pytest.mark.parametrize(("images", "slow"), [(textures(240)[0], True), (quarters(240)[0], False)])
-def test_progress_knows_of_a_longer_first_fit(images, slow, monkeypatch):
-    told = []
+def test_it_may_where_images_are_learned_slowly(images, slow, monkeypatch):
+    found = []
 
     def train(network, run, images, plan, epochs, *_):
-        told.append(epochs.total)
+        found.append(epochs.first_fit_goes_on)
         return {}
 
-    monkeypatch.setattr(Run, "expect", lambda run, epochs: told.append(epochs))
     monkeypatch.setattr("clusterloom.estimators.guided.train_guided", train)
     monkeypatch.setattr(GuidedClusterer, "_describe_training", lambda *_: None)
     GuidedClusterer(3, random_state=0).fit(images)
-    assert told[0] == told[1]
-    assert (told[0] > budgets.Epochs.split(budgets.automatic_epochs(240), 240).long_enough(240).total) == slow
+    assert (found[0] > 0) == slow
 
 
 def test_of_textures_places_do_not_count():

@@ -11,8 +11,8 @@ MAX_VISITED = 1_000_000  # of more images an epoch visits so many, so that the c
 MAX_EMBEDDED = 100_000  # of more images a sample gets pseudo-labels: neighbours cost the square of their number
 _LEAST_STEPS = 600  # of batches of the smallest size, for small sets
 _SMALLEST_BATCH = 32
-# Images that the first fit sees at least, one as often as there are few of them.
-_FIRST_FIT_SEES, _SLOW_FIRST_FIT_SEES = 9_000, 60_000
+# Images that the first fit sees at least, one as often as there are few of them, and where it has not learned by then.
+_FIRST_FIT_SEES, _LONG_FIRST_FIT_SEES = 9_000, 60_000
 _REPEATED = 5  # passes over a sample at most in place of one over all images
 _REFINE_SHARE = 4  # of the epochs of the other stages one is for the second decoder
 _REFINED = 40_000  # images that it sees where squares of pixels are crowded,
@@ -21,12 +21,21 @@ _REFINED_EPOCHS = 24  # in so many epochs at most: of a hundred pictures it lear
 
 @dataclass(frozen=True)
 class Epochs:
-    """Passes over its images in each training stage."""
+    """Passes over its images in each training stage.
+
+    Attributes:
+        represent: Of the first stage.
+        first_fit: Of the first fit.
+        second_fit: Of the second fit.
+        refine: Of the last stage.
+        first_fit_goes_on: Of the first fit on top, where its pseudo-labels are not learned by then.
+    """
 
     represent: int
     first_fit: int
     second_fit: int
     refine: int
+    first_fit_goes_on: int = 0
 
     @classmethod
     def split(cls, epochs: int, n_images: int, refine: bool = True, crowded: bool = False) -> "Epochs":
@@ -43,9 +52,9 @@ class Epochs:
 
         Example:
             >>> Epochs.split(10, 70_000)
-            Epochs(represent=6, first_fit=2, second_fit=2, refine=2)
+            Epochs(represent=6, first_fit=2, second_fit=2, refine=2, first_fit_goes_on=0)
             >>> Epochs.split(6, 1_000_000, refine=False)
-            Epochs(represent=4, first_fit=5, second_fit=1, refine=0)
+            Epochs(represent=4, first_fit=5, second_fit=1, refine=0, first_fit_goes_on=0)
             >>> [Epochs.split(automatic_epochs(n), n, crowded=True).refine for n in (108, 300, 1_586, 10_000)]
             [44, 24, 22, 4]
         """
@@ -57,25 +66,31 @@ class Epochs:
         return cls(epochs - 2 * fit, repeated, fit, refined if refine else 0)
 
     def long_enough(self, n_images: int, slow: bool = False) -> "Epochs":
-        """More for the first fit, of less than some 1,800 images, or of less than some 8,000 that are learned slowly.
+        """More for the first fit, of less than some 1,800 images.
 
-        It starts from a category encoder that knows nothing, and of few images it has few steps.
+        It starts from a category encoder that knows nothing, and of few images it has few steps. Where what they show
+        may take long to learn it may go on, on less than some 8,000 images.
 
         Args:
             n_images: Number of images.
-            slow: Whether what they show takes long to learn.
+            slow: Whether that is so.
 
         Example:
             >>> few = {n: Epochs.split(automatic_epochs(n), n) for n in (20, 100, 300, 1_000, 2_000, 70_000)}
             >>> [epochs.long_enough(n).first_fit for n, epochs in few.items()]
             [50, 90, 30, 9, 5, 2]
-            >>> [epochs.long_enough(n, slow=True).first_fit for n, epochs in few.items()]
-            [50, 150, 150, 60, 30, 2]
+            >>> [epochs.long_enough(n, slow=True).first_fit_goes_on for n, epochs in few.items()]
+            [0, 60, 120, 51, 25, 0]
         """
-        sees = _SLOW_FIRST_FIT_SEES if slow else _FIRST_FIT_SEES
-        # A handful that fills hardly a batch has so little to say that more of it tells nothing.
-        longer = max(1, min(sees / (n_images * self.first_fit), n_images / _SMALLEST_BATCH))
-        return replace(self, first_fit=round(self.first_fit * longer))
+
+        def first_fit(sees: int) -> int:
+            # A handful that fills hardly a batch has so little to say that more of it tells nothing.
+            longer = max(1, min(sees / (n_images * self.first_fit), n_images / _SMALLEST_BATCH))
+            return round(self.first_fit * longer)
+
+        usual = first_fit(_FIRST_FIT_SEES)
+        goes_on = first_fit(_LONG_FIRST_FIT_SEES) - usual if slow else 0
+        return replace(self, first_fit=usual, first_fit_goes_on=goes_on)
 
     def of_textures(self) -> "Epochs":
         """As many in all, but half of those to represent go to the first fit.
@@ -84,14 +99,14 @@ class Epochs:
 
         Example:
             >>> Epochs.split(20, 2_800, refine=False).of_textures()
-            Epochs(represent=5, first_fit=10, second_fit=5, refine=0)
+            Epochs(represent=5, first_fit=10, second_fit=5, refine=0, first_fit_goes_on=0)
         """
         moved = self.represent // 2
         return replace(self, represent=self.represent - moved, first_fit=self.first_fit + moved)
 
     @property
     def total(self) -> int:
-        """Of all stages."""
+        """Of all stages, where the first fit does not go on."""
         return self.represent + self.first_fit + self.second_fit + self.refine
 
 

@@ -59,6 +59,7 @@ _COUNTS = {"hidden": 2.0, "brightness": 0.5, TEXTURE: 3.0, WAVES: 2.0, BACKBONE:
 # images goes into so many, but at least so often and at most so often.
 _COUNTS_OF_FEW = {CONTOURS: (500, 0.3, 1.0), APPEARANCE: (1000, 0.0, 3.0)}
 _APPEARANCE_OF = 4000  # images at most
+_LEARNED = 0.95  # of the first pseudo-labels, with fewer of which the first fit goes on where it may
 _VIEWED = 5000  # images of which two views are looked at
 
 Colours: TypeAlias = Literal["auto", "use", "ignore"]
@@ -131,10 +132,19 @@ def train_guided(
     # 3. First fit. The pseudo-labels are doubted, and the model is to find what its clusters have in common under
     # changes of all sorts.
     first_plan = replace(plan, epochs=epochs.first_fit)
-    fit(network, run, sample, first_plan, widened(views), "fit-1", first.q, frozen[sampled], label_smoothing=0.1)
+
+    def learn_first(plan: TrainingPlan, stage: str) -> np.ndarray:
+        """The model's soft assignments after it has learned, shape (N, K)."""
+        fit(network, run, sample, plan, widened(views), stage, first.q, frozen[sampled], label_smoothing=0.1)
+        return _of_all(network.assign, sample, run)
+
+    own_q = learn_first(first_plan, "fit-1")
+    if epochs.first_fit_goes_on and np.mean(own_q.argmax(1) == first.q.argmax(1)) < _LEARNED:
+        run.expect(epochs.total + epochs.first_fit_goes_on)
+        own_q = learn_first(replace(plan, epochs=epochs.first_fit_goes_on), "fit-1-goes-on")
 
     # 4. Second pseudo-labels.
-    hidden, own_q = _of_all(network.category_hidden, sample, run), _of_all(network.assign, sample, run)
+    hidden = _of_all(network.category_hidden, sample, run)
     run.note(f"second pseudo-labels: layout of {len(hidden):,} images")
     second = run.cached(
         "pseudo-labels-2",
