@@ -325,7 +325,7 @@ def test_the_first_fit_goes_on_where_its_pseudo_labels_are_not_learned(learned, 
         expect(run, epochs)
 
     monkeypatch.setattr(Run, "expect", listening)
-    monkeypatch.setattr(guided, "_LEARNED", 0.0 if learned else 1.1)
+    monkeypatch.setattr(guided, "_GOES_ON", {"fit-1-goes-on": 0.0 if learned else 1.1, "fit-1-still": 0.0})
     for name, images_seen in (("_LEAST_STEPS", 60), ("_FIRST_FIT_SEES", 2000), ("_LONG_FIRST_FIT_SEES", 4000)):
         monkeypatch.setattr(budgets, name, images_seen)
     model = GuidedClusterer(3, hidden_dim=32, refine=False, random_state=0).fit(textures(240)[0])

@@ -59,7 +59,8 @@ _COUNTS = {"hidden": 2.0, "brightness": 0.5, TEXTURE: 3.0, WAVES: 2.0, BACKBONE:
 # images goes into so many, but at least so often and at most so often.
 _COUNTS_OF_FEW = {CONTOURS: (500, 0.3, 1.0), APPEARANCE: (1000, 0.0, 3.0)}
 _APPEARANCE_OF = 4000  # images at most
-_LEARNED = 0.95  # of the first pseudo-labels, with fewer of which the first fit goes on where it may
+# The first fit goes on, where it may, as long as it has learned fewer than so many of its pseudo-labels.
+_GOES_ON = {"fit-1-goes-on": 0.98, "fit-1-still": 0.9}
 _VIEWED = 5000  # images of which two views are looked at
 
 Colours: TypeAlias = Literal["auto", "use", "ignore"]
@@ -138,10 +139,13 @@ def train_guided(
         fit(network, run, sample, plan, widened(views), stage, first.q, frozen[sampled], label_smoothing=0.1)
         return _of_all(network.assign, sample, run)
 
-    own_q = learn_first(first_plan, "fit-1")
-    if epochs.first_fit_goes_on and np.mean(own_q.argmax(1) == first.q.argmax(1)) < _LEARNED:
-        run.expect(epochs.total + epochs.first_fit_goes_on)
-        own_q = learn_first(replace(plan, epochs=epochs.first_fit_goes_on), "fit-1-goes-on")
+    own_q, expected = learn_first(first_plan, "fit-1"), epochs.total
+    for stage, enough in _GOES_ON.items():
+        if not epochs.first_fit_goes_on or np.mean(own_q.argmax(1) == first.q.argmax(1)) >= enough:
+            break
+        expected += epochs.first_fit_goes_on
+        run.expect(expected)
+        own_q = learn_first(replace(plan, epochs=epochs.first_fit_goes_on), stage)
 
     # 4. Second pseudo-labels.
     hidden = _of_all(network.category_hidden, sample, run)
