@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clusterloom.device import products_by_onednn
 from clusterloom.recipe.backgrounds import background
 from clusterloom.recipe.brightness import medians, unit
 from clusterloom.recipe.neighbours import distributed_alike
@@ -51,7 +52,8 @@ class FramedImages:
         return len(self._images)
 
     def __getitem__(self, at: Any) -> np.ndarray:
-        found: np.ndarray = framed(unit(self._images[at])).permute(0, 2, 3, 1).numpy()
+        with products_by_onednn():  # as in training, to the last bit, whoever asks
+            found: np.ndarray = framed(unit(self._images[at])).permute(0, 2, 3, 1).numpy()
         return found
 
 
