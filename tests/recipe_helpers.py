@@ -60,6 +60,22 @@ def hues(n=120, n_hues=3, side=12):
     return images, labels
 
 
+def corners(n, anywhere=True, sides=(6, 14), noise=0.0, seed=0):
+    """Corners and crosses in turn, dark on a bright background that is lit from one side, uint8 (n, 32, 32, 1)."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.indices((32, 32))
+    images = []
+    for k in range(n):
+        size = rng.uniform(*sides)
+        row, column = rng.uniform(1, 32 - 1 - size, 2) if anywhere else [(32 - size) / 2] * 2
+        v, u = (rows - row) / size, (columns - column) / size
+        one, other = ((v < 0.3, u < 0.3), (abs(v - 0.5) < 0.15, abs(u - 0.5) < 0.15))[k % 2]
+        inside = (v > 0) & (v < 1) & (u > 0) & (u < 1) & (one | other)
+        light = 0.7 + 0.15 * (columns / 32 - 0.5) * rng.normal()
+        images.append(light - 0.5 * inside + noise * rng.normal(size=inside.shape))
+    return np.rint(255 * np.clip(images, 0, 1)).astype(np.uint8)[..., None]
+
+
 def rng(seed=0):
     return np.random.default_rng(seed)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from recipe_helpers import QUICK, digits, hues, quarters, textures
+from recipe_helpers import QUICK, corners, digits, hues, quarters, textures
 from sklearn.datasets import load_digits
 
 from clusterloom import GuidedClusterer, ModelError, SettingsError
@@ -328,25 +328,30 @@ def test_the_first_fit_goes_on_where_its_pseudo_labels_are_not_learned(learned, 
     monkeypatch.setattr(guided, "_GOES_ON", {"fit-1-goes-on": 0.0 if learned else 1.1, "fit-1-still": 0.0})
     for name, images_seen in (("_LEAST_STEPS", 60), ("_FIRST_FIT_SEES", 2000), ("_LONG_FIRST_FIT_SEES", 4000)):
         monkeypatch.setattr(budgets, name, images_seen)
-    model = GuidedClusterer(3, hidden_dim=32, refine=False, random_state=0).fit(textures(240)[0])
+    model = GuidedClusterer(3, hidden_dim=32, refine=False, random_state=0).fit(corners(240))
     stages = [record["stage"] for record in model.history_]
     assert ("fit-1-goes-on" in stages) != learned
     assert told[-1] == len(stages)
     assert len(told) == (1 if learned else 2)
 
 
-@pytest.mark.parametrize(("images", "slow"), [(textures(240)[0], True), (quarters(240)[0], False)])
-def test_it_may_where_images_are_learned_slowly(images, slow, monkeypatch):
+@pytest.mark.parametrize(
+    ("images", "longer", "may_go_on"),
+    [(corners(240), False, True), (quarters(240)[0], False, False), (textures(240)[0], True, False)],
+)
+def test_it_may_go_on_or_is_longer_where_images_are_learned_slowly(images, longer, may_go_on, monkeypatch):
     found = []
 
     def train(network, run, images, plan, epochs, *_):
-        found.append(epochs.first_fit_goes_on)
+        found.append(epochs)
         return {}
 
     monkeypatch.setattr("clusterloom.estimators.guided.train_guided", train)
     monkeypatch.setattr(GuidedClusterer, "_describe_training", lambda *_: None)
     GuidedClusterer(3, random_state=0).fit(images)
-    assert (found[0] > 0) == slow
+    usual = budgets.Epochs.split(budgets.automatic_epochs(len(images)), len(images)).long_enough(len(images))
+    assert (found[0].first_fit > usual.first_fit) == longer
+    assert (found[0].first_fit_goes_on > 0) == may_go_on
 
 
 def test_of_textures_places_do_not_count():

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from recipe_helpers import corners
 from sklearn.datasets import load_digits
 
 from clusterloom import GuidedClusterer
@@ -13,24 +14,6 @@ from clusterloom.recipe.backgrounds import from_background
 from clusterloom.recipe.brightness import unit
 from clusterloom.recipe.fair_views import choose_views
 from clusterloom.recipe.places import any_place, frame_images, framed, frames
-
-SIDE = 32
-
-
-def corners(n, anywhere=True, sides=(6, 14), noise=0.0, seed=0):
-    """Corners and crosses in turn, dark on a bright background that is lit from one side, uint8 (n, SIDE, SIDE, 1)."""
-    rng = np.random.default_rng(seed)
-    rows, columns = np.indices((SIDE, SIDE))
-    images = []
-    for k in range(n):
-        size = rng.uniform(*sides)
-        row, column = rng.uniform(1, SIDE - 1 - size, 2) if anywhere else [(SIDE - size) / 2] * 2
-        v, u = (rows - row) / size, (columns - column) / size
-        one, other = ((v < 0.3, u < 0.3), (abs(v - 0.5) < 0.15, abs(u - 0.5) < 0.15))[k % 2]
-        inside = (v > 0) & (v < 1) & (u > 0) & (u < 1) & (one | other)
-        light = 0.7 + 0.15 * (columns / SIDE - 0.5) * rng.normal()
-        images.append(light - 0.5 * inside + noise * rng.normal(size=inside.shape))
-    return np.rint(255 * np.clip(images, 0, 1)).astype(np.uint8)[..., None]
 
 
 def test_places_do_not_count_where_a_set_has_all_of_them():
