@@ -211,5 +211,4 @@ def _epochs(settings: GuidedSettings, shape: tuple[int, ...], views: ViewSetting
         epochs = epochs.of_textures()
     if isinstance(settings.epochs, int):
         return epochs
-    epochs = epochs.long_enough(n_images, slow=views.learned_slowly)
-    return epochs.in_one_go() if views.of_textures else epochs
+    return epochs.long_enough(n_images, slow=views.learned_slowly)

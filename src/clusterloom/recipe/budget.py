@@ -104,15 +104,6 @@ class Epochs:
         moved = self.represent // 2
         return replace(self, represent=self.represent - moved, first_fit=self.first_fit + moved)
 
-    def in_one_go(self) -> "Epochs":
-        """The first fit as long as it would be if it went on, in one go: textures come to more by that.
-
-        Example:
-            >>> Epochs(8, 4, 2, 2, first_fit_goes_on=20).in_one_go()
-            Epochs(represent=8, first_fit=24, second_fit=2, refine=2, first_fit_goes_on=0)
-        """
-        return replace(self, first_fit=self.first_fit + self.first_fit_goes_on, first_fit_goes_on=0)
-
     @property
     def total(self) -> int:
         """Of all stages, where the first fit does not go on."""
