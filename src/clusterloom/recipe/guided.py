@@ -132,20 +132,19 @@ def train_guided(
 
     # 3. First fit. The pseudo-labels are doubted, and the model is to find what its clusters have in common under
     # changes of all sorts.
-    first_plan = replace(plan, epochs=epochs.first_fit)
-
-    def learn_first(plan: TrainingPlan, stage: str) -> np.ndarray:
+    def learn_first(n_epochs: int, stage: str) -> np.ndarray:
         """The model's soft assignments after it has learned, shape (N, K)."""
-        fit(network, run, sample, plan, widened(views), stage, first.q, frozen[sampled], label_smoothing=0.1)
+        first_plan = replace(plan, epochs=n_epochs)
+        fit(network, run, sample, first_plan, widened(views), stage, first.q, frozen[sampled], label_smoothing=0.1)
         return _of_all(network.assign, sample, run)
 
-    own_q, expected = learn_first(first_plan, "fit-1"), epochs.total
+    own_q, expected = learn_first(epochs.first_fit, "fit-1"), epochs.total
     for stage, enough in _GOES_ON.items():
         if not epochs.first_fit_goes_on or np.mean(own_q.argmax(1) == first.q.argmax(1)) >= enough:
             break
         expected += epochs.first_fit_goes_on
         run.expect(expected)
-        own_q = learn_first(replace(plan, epochs=epochs.first_fit_goes_on), stage)
+        own_q = learn_first(epochs.first_fit_goes_on, stage)
 
     # 4. Second pseudo-labels.
     hidden = _of_all(network.category_hidden, sample, run)
