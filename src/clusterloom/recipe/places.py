@@ -62,7 +62,10 @@ def frame_images(images: Any) -> Any:
     found = FramedImages(images)
     if math.prod(images.shape) > _KEPT:
         return found
-    return np.concatenate([found[start : start + _BLOCK] for start in range(0, len(images), _BLOCK)])
+    at_once = np.empty(found.shape, found.dtype)  # filled as it goes: a list of blocks would be a copy
+    for start in range(0, len(images), _BLOCK):
+        at_once[start : start + _BLOCK] = found[start : start + _BLOCK]
+    return at_once
 
 
 def framed(x: Tensor) -> Tensor:
