@@ -6,7 +6,7 @@
 2. First pseudo-labels (`pseudo_labels`): groups that `guides` keep together (`consensus`), mixtures in `layouts` of
    spaces that the network has learned and of plain ones (`spaces`), divided into clusters (`division`) by what ties
    their images (`ties`). Where it is asked for, first their number (`cluster_count`).
-3. First fit (`fit`): the whole model learns from them, with doubt.
+3. First fit (`fit`): the whole model learns from them, with doubt, and goes on where it has not learned them.
 4. Second pseudo-labels: what lies together in the layer that the category encoder has learned, which is better.
 5. Second fit: the model goes on with those.
 6. Confidence and classes (`confidence`): clusters that the fits have lost come back (`lost_clusters`), the last layer
@@ -130,21 +130,8 @@ def train_guided(
     if images.shape[3] == 3 and colours != "use" and of_colours < _COLOURS_COUNT:
         views = recolouring(views)
 
-    # 3. First fit. The pseudo-labels are doubted, and the model is to find what its clusters have in common under
-    # changes of all sorts.
-    def learn_first(n_epochs: int, stage: str) -> np.ndarray:
-        """The model's soft assignments after it has learned, shape (N, K)."""
-        first_plan = replace(plan, epochs=n_epochs)
-        fit(network, run, sample, first_plan, widened(views), stage, first.q, frozen[sampled], label_smoothing=0.1)
-        return _of_all(network.assign, sample, run)
-
-    own_q, expected = learn_first(epochs.first_fit, "fit-1"), epochs.total
-    for stage, enough in _GOES_ON.items():
-        if not epochs.first_fit_goes_on or np.mean(own_q.argmax(1) == first.q.argmax(1)) >= enough:
-            break
-        expected += epochs.first_fit_goes_on
-        run.expect(expected)
-        own_q = learn_first(epochs.first_fit_goes_on, stage)
+    # 3. First fit.
+    own_q = _first_fit(network, run, sample, plan, epochs, widened(views), first.q, frozen[sampled])
 
     # 4. Second pseudo-labels.
     hidden = _of_all(network.category_hidden, sample, run)
@@ -185,6 +172,39 @@ def train_guided(
         **({"lost_clusters": lost} if lost else {}),
         "stage_seconds": {stage: round(seconds, 1) for stage, seconds in run.stage_seconds.items()},
     }
+
+
+def _first_fit(
+    network: ClusterVAE,
+    run: Run,
+    images: Any,
+    plan: TrainingPlan,
+    epochs: Epochs,
+    views: ViewSettings,
+    targets: np.ndarray,
+    frozen: np.ndarray,
+) -> np.ndarray:
+    """Learn the first pseudo-labels (N, K), for longer where the model may and has not learned them.
+
+    They are doubted, and the model is to find what its clusters have in common under changes of all sorts.
+
+    Returns:
+        The model's soft assignments, shape (N, K).
+    """
+
+    def learned(n_epochs: int, stage: str) -> np.ndarray:
+        of_stage = replace(plan, epochs=n_epochs)
+        fit(network, run, images, of_stage, views, stage, targets, frozen, label_smoothing=0.1)
+        return _of_all(network.assign, images, run)
+
+    q, expected = learned(epochs.first_fit, "fit-1"), epochs.total
+    for stage, enough in _GOES_ON.items():
+        if not epochs.first_fit_goes_on or np.mean(q.argmax(1) == targets.argmax(1)) >= enough:
+            break
+        expected += epochs.first_fit_goes_on
+        run.expect(expected)
+        q = learned(epochs.first_fit_goes_on, stage)
+    return q
 
 
 def _of_all(function: Callable[[Tensor], Tensor], images: Any, run: Run) -> np.ndarray:
