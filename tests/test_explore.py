@@ -42,6 +42,7 @@ from clusterloom.explore.split import split_in
 from clusterloom.map_layout import draw_map
 from clusterloom.pictures import to_uint8
 from clusterloom.predictions import Predictions
+from clusterloom.recipe.places import frame_images
 from clusterloom.report.contents import Seen, Subject, contents
 
 PAGE = Path(__file__).parents[1] / "src" / "clusterloom" / "explore" / "page"
@@ -182,6 +183,20 @@ def test_images_alone_and_on_sheets(client, session):
     np.testing.assert_array_equal(sheet[:24, 3 * 24 : 4 * 24], images[3])
     assert "immutable" in client.get(f"/image/5.png?v={session.version}")[1]["cache-control"]
     assert client.get("/image/5.png?v=another")[1]["cache-control"] == "no-store"
+    np.testing.assert_array_equal(png_of(client.get("/seen/5.png")[2]), images[5])
+    assert client.get("/seen/90.png")[0] == 404
+
+
+def test_an_image_as_a_model_sees_it_that_frames(client, session, monkeypatch):
+    images = np.zeros((90, 24, 24, 1), np.uint8)
+    images[:, 2:8, 3:9] = 200
+    monkeypatch.setattr(session.model, "framed_", True)
+    monkeypatch.setitem(vars(session.collection.images), "images", images)
+    expected = frame_images(images[5:6])[0]
+    assert not np.array_equal(expected, images[5])
+    np.testing.assert_array_equal(png_of(client.get("/seen/5.png")[2]), to_uint8(expected)[:, :, 0])
+    np.testing.assert_array_equal(png_of(client.get("/image/5.png")[2]), images[5, :, :, 0])
+    assert client.get_json("/api/state")["data"]["framed"] is True
 
 
 def test_large_images_are_scaled_down_for_sheets():
@@ -609,6 +624,7 @@ def test_many_writers_at_once_corrupt_nothing(tmp_path):
 KILLED = """
 import os, signal, sys, time
 import numpy as np
+from dataclasses import replace
 from pathlib import Path
 from clusterloom.corrections.edits import ENTRY
 from clusterloom.explore.collection import Collection
@@ -652,6 +668,7 @@ def test_no_acknowledged_edit_is_lost_when_the_process_is_killed(tmp_path):
 FULL = """
 import resource, sys
 import numpy as np
+from dataclasses import replace
 from pathlib import Path
 from clusterloom.corrections.edits import ENTRY
 from clusterloom.explore.collection import Collection

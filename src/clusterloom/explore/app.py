@@ -33,6 +33,7 @@ Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 _GET: Mapping[str, Answer] = {
     "/image/{row}.png": images.image,
+    "/seen/{row}.png": images.seen,
     "/original/{row}.png": images.original,
     "/place/{row}.png": images.place,
     "/sprites.png": images.sprites,

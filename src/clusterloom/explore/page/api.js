@@ -46,6 +46,7 @@ export const upload = async (file) => {
 
 export const originalUrl = (row) => `/original/${row}.png?v=${start.version}`;
 export const imageUrl = (row) => `/image/${row}.png?v=${start.version}`;
+export const seenUrl = (row) => `/seen/${row}.png?v=${start.version}`;
 /** The picture that a tile was cut from, as it is coloured after an edit. */
 export const placeUrl = (row, revision) => `/place/${row}.png?r=${revision}`;
 export const spriteUrl = (rows) => `/sprites.png?rows=${rows.join(",")}&v=${start.version}`;

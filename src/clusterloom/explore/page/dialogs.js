@@ -1,6 +1,6 @@
 // What is asked before a cluster is merged or split, the list of edits, and an image in large.
 
-import { attempt, getJson, imageUrl, originalUrl, postJson, spriteUrl } from "./api.js";
+import { attempt, getJson, imageUrl, originalUrl, postJson, seenUrl, spriteUrl } from "./api.js";
 import { dot } from "./colours.js";
 import { byId, chance, count, fillClusters, h, number } from "./dom.js";
 import { store } from "./store.js";
@@ -111,16 +111,16 @@ export async function openHistory() {
 
 /** An image as large as the window, to look into: its file where there is one, and what the model sees of it. */
 export function openLarge(row, title) {
-  const hasFile = store.state.data?.linkable ?? false;
+  const { linkable: hasFile = false, framed = false } = store.state.data ?? {};
   const image = h("img", { alt: `image ${title}`, onerror: () => show(false) }); // the file may be gone
-  const sees = h("button", { type: "button", id: "as-seen", hidden: !hasFile, onclick: () => show(sees.getAttribute("aria-pressed") === "true") }, "As the model sees it");
+  const sees = h("button", { type: "button", id: "as-seen", hidden: !hasFile && !framed, onclick: () => show(sees.getAttribute("aria-pressed") === "true") }, "As the model sees it");
   const show = (original) => {
     image.classList.toggle("original", original);
     sees.setAttribute("aria-pressed", !original);
-    const url = original ? originalUrl(row) : imageUrl(row);
+    const url = original ? (hasFile ? originalUrl(row) : imageUrl(row)) : seenUrl(row);
     if (image.getAttribute("src") !== url) image.src = url;
   };
-  show(hasFile);
+  show(true);
   const frame = h("div", { class: "zoomed", tabindex: "0", "aria-label": "The image; plus and minus zoom, arrow keys move" }, image);
   let zoom = 1;
   const set = (next) => {

@@ -24,8 +24,16 @@ _PLACE_PIXELS = 288  # of the longer side: what the panel has room for
 
 
 def image(session: Session, row: Row, v: str = "") -> Response:
-    """One image as the model sees it."""
+    """One image, read at the model's size and in its range."""
     return _kept(session, v, png_response(to_picture(session.collection.pixels([row])[0])))
+
+
+def seen(session: Session, row: Row, v: str = "") -> Response:
+    """One image as the model sees it: framed, where the model frames."""
+    session.collection.check(row)
+    model = session.model
+    read = model.as_read(session.collection.images.images[row][None])
+    return _kept(session, v, png_response(to_picture(model.shown(read[0]))))
 
 
 def original(session: Session, row: Row, v: str = "") -> Response:
