@@ -28,8 +28,8 @@ def first_stage(images, epochs):
     """Spaces and layouts that a fit would count clusters in."""
     kept = []
 
-    def stop(network, run, spaces, layouts, seed, fewest, rules):
-        kept.append((spaces, layouts, rules))
+    def stop(network, run, spaces, layouts, views, seed, fewest, rules):
+        kept.append((spaces, layouts, views, rules))
         raise EnoughError
 
     original, guided._choose_count = guided._choose_count, stop
@@ -49,10 +49,10 @@ def main():
     options = parser.parse_args()
     distinct = [s.name for s in SETS.values() if s.distinct and s.name not in SKIPPED]
     for name in ["digits"] if options.smoke else options.sets or distinct:
-        spaces, layouts, rules = first_stage(load(name)[0], 3 if options.smoke else "auto")
+        spaces, layouts, views, rules = first_stage(load(name)[0], 3 if options.smoke else "auto")
         for seed in options.seeds:
             started = time.process_time()
-            evidence = cluster_count_evidence(spaces, layouts, 2, 30, seed, rules)
+            evidence = cluster_count_evidence(spaces, layouts, views, 2, 30, seed, rules)
             best, seconds = best_counts(evidence), time.process_time() - started
             print(
                 f"{name:18} {SETS[name].k:2} kinds, seed {seed}: {best[0]:2}, the best {best}, "

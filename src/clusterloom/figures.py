@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _EVIDENCE_TITLES = {
     "score": "score: modularity, stability, and what each further cluster must bring",
     "modularity": "modularity: neighbours in the same cluster, beyond chance",
-    "stability": "stability: do two views of the images lead to the same clusters?",
+    "stability": "stability: how far all that was asked keeps the images of a cluster together",
 }
 
 

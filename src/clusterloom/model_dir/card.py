@@ -165,10 +165,11 @@ def _count_sections(recipe: Mapping[str, Any], chosen: int) -> list[str]:
     ]
     return [
         "## Number of clusters",
-        f"Found from the images: {recipe['count_advice']}. Modularity is the share of neighbours that are in the same "
-        "cluster, beyond chance. Stability says how alike the clusters are that two different spaces of the images "
-        "lead to (1: the same, 0: no more alike than by chance). The number with the highest sum of modularity, 0.02 "
-        f"of the stability and {evidence[0]['cost']:.2f} over the number is taken.",
+        f"Found from the images: {recipe['count_advice']}. The numbers that divide the images best at first sight were "
+        "looked at closely. Modularity is the share of neighbours that are in the same cluster, beyond chance. "
+        "Stability says how far all that was asked keeps the images of a cluster together (1: always, 0: no more than "
+        "by chance). The number with the highest sum of modularity, 0.05 of the stability and "
+        f"{evidence[0]['cost']:.2f} over the number is taken.",
         _table(rows, ("clusters", "modularity", "stability")),
     ]
 

@@ -1,33 +1,29 @@
-"""The number of clusters: how well the images can be divided, and how alike guides are, at each number.
+"""The number of clusters: how well the images can be divided, and how far guides keep to that, at each number.
 
 Like the pseudo-labels, it sees spaces and layouts alone.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from clusterloom.console import ProgressReport, no_progress
-from clusterloom.recipe.consensus import GROUPS, groups_of
-from clusterloom.recipe.division import divide, modularity_matrix
-from clusterloom.recipe.guides import NOTHING_KNOWN, Guide, SpaceRules, confirmations, partitions_of, weights_of
+from clusterloom.recipe.count_survey import worth_a_look
+from clusterloom.recipe.guides import NOTHING_KNOWN, SpaceRules
 from clusterloom.recipe.neighbours import modularity, neighbour_graph
-from clusterloom.recipe.ties import Ties, between_groups
+from clusterloom.recipe.pseudo_labels import first_pseudo_labels
 from clusterloom.training.randomness import numpy_generator
 
-_POINTS = 3000
+_POINTS = 2000
 _POINTS_PER_CLUSTER = 8
 _NEIGHBOURS, _IMAGES_PER_NEIGHBOUR = 15, 15  # more of few images would be of other kinds
-_STARTS = 2
-_FINENESS = (1.0, 1.5)
-_DIVISIONS = 5
-_LINKED = 1000  # fewer than for pseudo-labels: what counts here is the number, not each image
-_STABILITY_COUNTS = 0.02
+_LOOKED_AT = 6  # numbers
+_STABILITY_COUNTS = 0.05
 _COST = 0.6  # of clusters, with all neighbours; with less, kinds of signs came apart
 _CLOSE = 0.005  # scores that differ by less are nearly as good
-_STABLE = 0.65  # guides that agree less have found no groups that are there
+_STABLE = 0.65  # guides that keep less to the clusters have found no groups that are there
 
 
 @dataclass(frozen=True)
@@ -39,8 +35,8 @@ class Evidence:
         modularity: Share of neighbours that are in the same cluster, less the share that would be by chance (Newman and
             Girvan, 2004), from -1 to 1, in the space whose neighbours the clusters divide best. More clusters leave
             less to chance, but cut more between neighbours.
-        stability: Adjusted Rand index between the clusters that guides find in two different spaces, or in one that
-            sees what no other can, where they agree most. 1: the same clusters; 0: no more alike than by chance.
+        stability: How far guides in all spaces keep the images of a cluster together: the mean of the largest share in
+            the first pseudo-labels, brought from between 1 / k and 1 to between 0 and 1.
         cost: What clusters cost, c. Where two of k even ones are joined, modularity falls by 2 / k^2, and c / k asks
             c / 2 of that of each further cluster.
     """
@@ -52,68 +48,60 @@ class Evidence:
 
     @property
     def score(self) -> float:
-        """Modularity + 0.02 stability + c / k."""
+        """Modularity + 0.05 stability + c / k."""
         return self.modularity + _STABILITY_COUNTS * self.stability + self.cost / self.n_clusters
 
 
 def cluster_count_evidence(
     spaces: Mapping[str, np.ndarray],
     layouts: Mapping[str, np.ndarray],
+    views: Mapping[str, np.ndarray],
     fewest: int,
     most: int,
     seed: int,
     rules: SpaceRules = NOTHING_KNOWN,
     progress: ProgressReport = no_progress,
 ) -> list[Evidence]:
-    """Evidence for every number of clusters from `fewest` to `most`, or as far as the points go: none for a handful.
+    """Evidence for the numbers of clusters, six at most, that divide the images best at first sight.
 
-    For each number, groups that guides keep together are divided as for the pseudo-labels, but on 3,000 images, with
-    one layout of each space and fewer guides, and by neighbours alone.
+    Of each of them first pseudo-labels are made as for the model, but of at most 2,000 images, and with one layout of
+    each space.
 
     Args:
         spaces: Points of each space, shape (N, D).
         layouts: Their layouts, shape (n, N, d).
+        views: Two views of some images in some of the spaces, shape (2, M, D).
         fewest: The smallest number, at least 2.
         most: The largest number.
         seed: Fixes everything.
         rules: What is known of the spaces.
         progress: Told how many numbers are done.
+
+    Returns:
+        By ascending number, as far as the points go: none for a handful.
     """
     n = len(next(iter(spaces.values())))
     if n < 2 * fewest:
         return []
-    rules = replace(rules, learned=())  # how stable a number is spaces of one network may tell as well
-    generator = numpy_generator(seed, "mixtures", "count")
-    rows = np.sort(generator.permutation(n)[:_POINTS])
+    rows = np.sort(numpy_generator(seed, "sample", "count").permutation(n)[:_POINTS])
+    points = {space: found[rows] for space, found in spaces.items()}
+    places = {space: found[:1, rows] for space, found in layouts.items()}
     near = min(_NEIGHBOURS, max(1, round(len(rows) / _IMAGES_PER_NEIGHBOUR)))
     cost = _COST * math.sqrt(near / _NEIGHBOURS)
-    graphs = [neighbour_graph(points[rows], near, progress) for points in spaces.values()]
-    places = {space: found[0][rows] for space, found in layouts.items()}
-    each = np.arange(len(rows))
-    ties = [Ties(space, [(each, neighbour_graph(layout, near))]) for space, layout in places.items()]
-    bound = len(rows) // _POINTS_PER_CLUSTER  # clusters need points to stand on
-    most = max(fewest, min(most, bound))
-    numbers = _numbers_of_guides(fewest, max(most, min(round(max(_FINENESS) * most), bound)))
-    guides: dict[int, list[Guide]] = {}
-    for at, k in enumerate(numbers):
-        progress("guides for the number of clusters", at, len(numbers))
-        guides[k] = [
-            Guide(space, labels, coarse=True)
-            for space, layout in places.items()
-            for labels in partitions_of(layout, layout, k, _STARTS, generator)
-        ]
+    graphs = [neighbour_graph(of_space, near, progress) for of_space in points.values()]
+    # Clusters need points to stand on.
+    numbers = range(fewest, max(fewest, min(most, len(rows) // _POINTS_PER_CLUSTER)) + 1)
+    looked_at: Sequence[int] = numbers
+    if len(numbers) > _LOOKED_AT:
+        one_layout = {space: found[0] for space, found in places.items()}
+        looked_at = worth_a_look(one_layout, graphs, near, numbers, _LOOKED_AT, cost, seed, rules, progress)
     evidence = []
-    for k in range(fewest, most + 1):
-        progress("numbers of clusters", k - fewest, most + 1 - fewest)
-        used = sorted({min(numbers, key=lambda number: abs(number - fineness * k)) for fineness in _FINENESS})
-        heard = [Guide(g.space, g.labels, number == used[0]) for number in used for g in guides[number]]
-        confirmed = confirmations(heard, rules)
-        weights, drawn = weights_of(confirmed, rules), numpy_generator(seed, "sample", "count", epoch=k)
-        groups = groups_of(heard, weights, GROUPS * k, drawn, _LINKED)
-        matrix = modularity_matrix(between_groups(ties, weights, groups))
-        labels = divide(matrix, np.bincount(groups), min(k, len(matrix)), drawn, _DIVISIONS)[groups]
-        best = max(modularity(graph, labels) for graph in graphs)
-        evidence.append(Evidence(k, best, max(confirmed.values()), cost))
+    for at, k in enumerate(looked_at):
+        progress("a closer look at numbers of clusters", at, len(looked_at))
+        first = first_pseudo_labels(places, points, views, k, seed, rules)
+        best = max(modularity(graph, first.labels) for graph in graphs)
+        kept_together = (float(first.q.max(1).mean()) - 1 / k) / (1 - 1 / k)
+        evidence.append(Evidence(k, best, kept_together, cost))
     return evidence
 
 
@@ -150,11 +138,3 @@ def advice_on(evidence: Sequence[Evidence]) -> str:
         return f"{best} clusters; next best: {next_best}"
     ask = " or ".join(f"-k {k}" for k in others)
     return f"{best} clusters, but the number is in doubt: {doubt}; next best: {next_best} (ask for one with {ask})"
-
-
-def _numbers_of_guides(fewest: int, most: int) -> list[int]:
-    """Each number at first, and then ever larger steps: from 2 to 11, 12, 14, 16, 18, 21, 24, 28, ..."""
-    numbers = [fewest]
-    while numbers[-1] < most:
-        numbers.append(min(most, numbers[-1] + max(1, numbers[-1] // 6)))
-    return numbers

@@ -116,7 +116,7 @@ def train_guided(
     view_pairs = _learned_views(representation, sample, run, seed)
     layouts = _layouts(spaces, run, seed)
     rules = _space_rules(len(sample), learned)
-    evidence = _choose_count(network, run, spaces, layouts, seed, fewest_clusters, rules)
+    evidence = _choose_count(network, run, spaces, layouts, view_pairs, seed, fewest_clusters, rules)
     run.note(f"pseudo-labels: {network.n_clusters} clusters of what guides in {len(spaces)} spaces keep together")
     first = FirstPseudoLabels.from_arrays(
         run.cached(
@@ -270,6 +270,7 @@ def _choose_count(
     run: Run,
     spaces: dict[str, np.ndarray],
     layouts: dict[str, np.ndarray],
+    views: dict[str, np.ndarray],
     seed: int,
     fewest: int,
     rules: SpaceRules,
@@ -284,7 +285,7 @@ def _choose_count(
         return []
 
     def compute() -> dict[str, np.ndarray]:
-        evidence = cluster_count_evidence(spaces, layouts, fewest, most, seed, rules, run.progress)
+        evidence = cluster_count_evidence(spaces, layouts, views, fewest, most, seed, rules, run.progress)
         return {"evidence": np.array([list(vars(e).values()) for e in evidence])}
 
     rows = run.cached("count", compute)["evidence"].tolist()

@@ -145,10 +145,20 @@ def modularity(graph: csr_array, labels: np.ndarray) -> float:
         >>> modularity(two_pairs, np.array([0, 0, 1, 1])), modularity(two_pairs, np.array([0, 0, 0, 0]))
         (0.5, 0.0)
     """
-    members = np.eye(labels.max() + 1)[labels]
-    between = members.T @ (graph @ members)
-    shares = between / between.sum()
+    shares = shares_between(graph, labels)
     return float(np.trace(shares) - (shares.sum(1) ** 2).sum())
+
+
+def shares_between(graph: csr_array, labels: np.ndarray) -> np.ndarray:
+    """What each two clusters have of the edges of a graph, from either end: symmetric, shape (K, K), a sum of 1.
+
+    Args:
+        graph: Symmetric, shape (N, N).
+        labels: Clusters, shape (N,).
+    """
+    members = np.eye(labels.max() + 1)[labels]
+    between: np.ndarray = members.T @ (graph @ members)
+    return between / between.sum()
 
 
 def distributed_alike(as_they_are: Tensor, changed: Tensor) -> bool:

@@ -1,0 +1,114 @@
+"""Which numbers of clusters are worth a closer look: a quick division into each of them.
+
+Groups that guides keep together are divided as for the pseudo-labels, but with one layout of each space, fewer guides
+and starts, and by neighbours alone.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from clusterloom.console import ProgressReport, no_progress
+from clusterloom.recipe.consensus import GROUPS, groups_of
+from clusterloom.recipe.division import divide, modularity_matrix
+from clusterloom.recipe.guides import NOTHING_KNOWN, Guide, SpaceRules, confirmations, partitions_of, weights_of
+from clusterloom.recipe.neighbours import neighbour_graph, shares_between
+from clusterloom.recipe.ties import Ties, between_groups
+from clusterloom.training.randomness import numpy_generator
+
+_STARTS = 2
+_FINENESS = (1.0, 1.5)
+_DIVISIONS = 5
+_LINKED = 1000  # fewer than for pseudo-labels: what counts here is the number, not each image
+
+
+def worth_a_look(
+    layouts: Mapping[str, np.ndarray],
+    graphs: Sequence[csr_array],
+    neighbours: int,
+    numbers: range,
+    n: int,
+    cost: float,
+    seed: int,
+    rules: SpaceRules = NOTHING_KNOWN,
+    progress: ProgressReport = no_progress,
+) -> list[int]:
+    """The n numbers of clusters into which images are divided best, in ascending order.
+
+    What counts is the modularity in the space that a division suits best, and what clusters cost. Guides of one number
+    may all follow what has nothing to do with the kinds, such as size, so the division into one more, two of its
+    clusters joined, is a division as well.
+
+    Args:
+        layouts: One of every space, by its name, shape (N, d).
+        graphs: Who is near whom in each space, shape (N, N).
+        neighbours: How many are near a point of a layout.
+        numbers: Those in question.
+        n: How many are to be found.
+        cost: Of clusters: c / k is added for k of them.
+        seed: Fixes everything.
+        rules: What is known of the spaces.
+        progress: Told how many numbers are done.
+    """
+    rules = replace(rules, learned=())  # how far a number is confirmed spaces of one network may tell as well
+    points = len(next(iter(layouts.values())))
+    each = np.arange(points)
+    ties = [Ties(space, [(each, neighbour_graph(layout, neighbours))]) for space, layout in layouts.items()]
+    of_guides = _numbers_of_guides(numbers[0], min(round(max(_FINENESS) * numbers[-1]), points // 2))
+    generator = numpy_generator(seed, "mixtures", "count")
+    guides: dict[int, list[Guide]] = {}
+    for at, k in enumerate(of_guides):
+        progress("guides for the number of clusters", at, len(of_guides))
+        guides[k] = [
+            Guide(space, labels, coarse=True)
+            for space, layout in layouts.items()
+            for labels in partitions_of(layout, layout, k, _STARTS, generator)
+        ]
+    scores, shares = {}, np.zeros((len(graphs), 0, 0))
+    for at, k in enumerate(reversed(numbers)):
+        progress("numbers of clusters", at, len(numbers))
+        used = sorted({min(of_guides, key=lambda number: abs(number - fineness * k)) for fineness in _FINENESS})
+        heard = [Guide(g.space, g.labels, number == used[0]) for number in used for g in guides[number]]
+        weights, drawn = (
+            weights_of(confirmations(heard, rules), rules),
+            numpy_generator(seed, "sample", "count", epoch=k),
+        )
+        groups = groups_of(heard, weights, GROUPS * k, drawn, _LINKED)
+        matrix = modularity_matrix(between_groups(ties, weights, groups))
+        labels = divide(matrix, np.bincount(groups), min(k, len(matrix)), drawn, _DIVISIONS)[groups]
+        found = [np.stack([shares_between(graph, labels) for graph in graphs])]
+        if shares.shape[1] > 2:
+            found.append(_two_joined(shares))
+        shares = max(found, key=lambda of_space: _modularities(of_space).max())
+        scores[k] = _modularities(shares).max() + cost / k
+    return sorted(sorted(scores, key=lambda k: -scores[k])[:n])
+
+
+def _modularities(shares: np.ndarray) -> np.ndarray:
+    """Modularity in each of n spaces, shape (n,), by what each two clusters have of its neighbours, (n, k, k)."""
+    within: np.ndarray = np.trace(shares, axis1=1, axis2=2)
+    return within - np.square(shares.sum(2)).sum(1)
+
+
+def _two_joined(shares: np.ndarray) -> np.ndarray:
+    """Shares (n, k, k) with those two clusters joined that leave some space the highest modularity."""
+    of_cluster = shares.sum(2)
+    gains = 2 * (shares - of_cluster[:, :, None] * of_cluster[:, None, :])
+    best = (_modularities(shares)[:, None, None] + gains).max(0)
+    np.fill_diagonal(best, -math.inf)
+    one, other = sorted(np.unravel_index(best.argmax(), best.shape))
+    joined = shares.copy()
+    joined[:, one] += joined[:, other]
+    joined[:, :, one] += joined[:, :, other]
+    return np.delete(np.delete(joined, other, 1), other, 2)
+
+
+def _numbers_of_guides(fewest: int, most: int) -> list[int]:
+    """Each number at first, and then ever larger steps: from 2 to 11, 12, 14, 16, 18, 21, 24, 28, ..."""
+    numbers = [fewest]
+    while numbers[-1] < most:
+        numbers.append(min(most, numbers[-1] + max(1, numbers[-1] // 6)))
+    return numbers
