@@ -72,10 +72,8 @@ def worth_a_look(
         progress("numbers of clusters", at, len(numbers))
         used = sorted({min(of_guides, key=lambda number: abs(number - fineness * k)) for fineness in _FINENESS})
         heard = [Guide(g.space, g.labels, number == used[0]) for number in used for g in guides[number]]
-        weights, drawn = (
-            weights_of(confirmations(heard, rules), rules),
-            numpy_generator(seed, "sample", "count", epoch=k),
-        )
+        weights = weights_of(confirmations(heard, rules), rules)
+        drawn = numpy_generator(seed, "sample", "count", epoch=k)
         groups = groups_of(heard, weights, GROUPS * k, drawn, _LINKED)
         matrix = modularity_matrix(between_groups(ties, weights, groups))
         labels = divide(matrix, np.bincount(groups), min(k, len(matrix)), drawn, _DIVISIONS)[groups]
