@@ -47,7 +47,7 @@ def test_work_between_epochs_tells_how_far_it_is(monkeypatch):
 
     monkeypatch.setattr(Run, "__init__", listening)
     GuidedClusterer((2, 3), **QUICK).fit(digits(220))
-    assert told >= {"neighbours", "layouts", "guides", "numbers of clusters"}
+    assert told >= {"neighbours", "layouts", "guides", "a closer look at numbers"}
 
 
 @pytest.mark.parametrize("total", [3, 4, 5, 6, 16, 24, 41])

@@ -97,7 +97,7 @@ def cluster_count_evidence(
         looked_at = worth_a_look(one_layout, graphs, near, numbers, _LOOKED_AT, cost, seed, rules, progress)
     evidence = []
     for at, k in enumerate(looked_at):
-        progress("a closer look at numbers of clusters", at, len(looked_at))
+        progress("a closer look at numbers", at, len(looked_at))
         first = first_pseudo_labels(places, points, views, k, seed, rules)
         best = max(modularity(graph, first.labels) for graph in graphs)
         kept_together = (float(first.q.max(1).mean()) - 1 / k) / (1 - 1 / k)
