@@ -15,7 +15,7 @@ from clusterloom.console import ProgressReport, no_progress
 from clusterloom.recipe.consensus import GROUPS, groups_of
 from clusterloom.recipe.division import divide, modularity_matrix
 from clusterloom.recipe.guides import NOTHING_KNOWN, Guide, SpaceRules, confirmations, partitions_of, weights_of
-from clusterloom.recipe.neighbours import neighbour_graph, shares_between
+from clusterloom.recipe.neighbours import modularities, neighbour_graph, shares_between
 from clusterloom.recipe.ties import Ties, between_groups
 from clusterloom.training.randomness import numpy_generator
 
@@ -80,22 +80,16 @@ def worth_a_look(
         found = [np.stack([shares_between(graph, labels) for graph in graphs])]
         if shares.shape[1] > 2:
             found.append(_two_joined(shares))
-        shares = max(found, key=lambda of_space: _modularities(of_space).max())
-        scores[k] = _modularities(shares).max() + cost / k
+        shares = max(found, key=lambda of_space: modularities(of_space).max())
+        scores[k] = modularities(shares).max() + cost / k
     return sorted(sorted(scores, key=lambda k: -scores[k])[:n])
-
-
-def _modularities(shares: np.ndarray) -> np.ndarray:
-    """Modularity in each of n spaces, shape (n,), by what each two clusters have of its neighbours, (n, k, k)."""
-    within: np.ndarray = np.trace(shares, axis1=1, axis2=2)
-    return within - np.square(shares.sum(2)).sum(1)
 
 
 def _two_joined(shares: np.ndarray) -> np.ndarray:
     """Shares (n, k, k) with those two clusters joined that leave some space the highest modularity."""
     of_cluster = shares.sum(2)
     gains = 2 * (shares - of_cluster[:, :, None] * of_cluster[:, None, :])
-    best = (_modularities(shares)[:, None, None] + gains).max(0)
+    best = (modularities(shares)[:, None, None] + gains).max(0)
     np.fill_diagonal(best, -math.inf)
     one, other = sorted(np.unravel_index(best.argmax(), best.shape))
     joined = shares.copy()

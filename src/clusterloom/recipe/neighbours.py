@@ -145,8 +145,13 @@ def modularity(graph: csr_array, labels: np.ndarray) -> float:
         >>> modularity(two_pairs, np.array([0, 0, 1, 1])), modularity(two_pairs, np.array([0, 0, 0, 0]))
         (0.5, 0.0)
     """
-    shares = shares_between(graph, labels)
-    return float(np.trace(shares) - (shares.sum(1) ** 2).sum())
+    return float(modularities(shares_between(graph, labels)))
+
+
+def modularities(shares: np.ndarray) -> np.ndarray:
+    """Modularity by what each two clusters have of the edges of graphs, shape (..., K, K); shape (...)."""
+    within: np.ndarray = np.trace(shares, axis1=-2, axis2=-1)
+    return within - np.square(shares.sum(-1)).sum(-1)
 
 
 def shares_between(graph: csr_array, labels: np.ndarray) -> np.ndarray:

@@ -115,9 +115,10 @@ export function openLarge(row, title) {
   const image = h("img", { alt: `image ${title}`, onerror: () => show(false) }); // the file may be gone
   const sees = h("button", { type: "button", id: "as-seen", hidden: !hasFile && !framed, onclick: () => show(sees.getAttribute("aria-pressed") === "true") }, "As the model sees it");
   const show = (original) => {
-    image.classList.toggle("original", original);
+    const file = original && hasFile;
+    image.classList.toggle("original", file);
     sees.setAttribute("aria-pressed", !original);
-    const url = original ? (hasFile ? originalUrl(row) : imageUrl(row)) : seenUrl(row);
+    const url = file ? originalUrl(row) : original ? imageUrl(row) : seenUrl(row);
     if (image.getAttribute("src") !== url) image.src = url;
   };
   show(true);
