@@ -123,6 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--category-input", choices=("latent", "features"), default="latent", help="q(y|z) or q(y|x); latent")
     add("--kl", choices=("sampled", "analytic"), default="sampled", help="formula (3); sampled")
     add("--encoder-activation", choices=("relu", "none"), default="relu", help="of its hidden layer; relu")
+    add("--negative-slope", type=float, default=0.0, help="of all ReLUs, below zero; 0")
     add("--initial-weights", choices=("torch", "glorot"), default="torch", help="torch")
     add("--batch-size", type=_from_one, default=100, help="images per step; 100")
     add("--reconstruction-weight", type=float, help="of formula (2); 2.5 for MNIST, 28 for Fashion-MNIST")

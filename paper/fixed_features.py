@@ -78,6 +78,7 @@ def _run(identity: dict[str, Any], experiment: Experiment) -> None:
             hidden_dim=512,
             initial_weights="glorot",
             epochs=experiment.epochs,
+            random_state=identity["seed"],
             run_dir=str(scratch),
             resume=True,
             verbose=1,

@@ -27,6 +27,7 @@ class Reading:
         category_input: "latent" for q(y|z), "features" for q(y|x).
         kl: Formula (3) "sampled" or "analytic".
         encoder_activation: Of the encoder's hidden layer, "relu" or "none".
+        negative_slope: Of all ReLUs, below zero.
         initial_weights: "torch" or "glorot".
         batch_size: Images per step.
         reconstruction_weight: Weight lambda of formula (2); None takes 2.5 for MNIST and 28 for Fashion-MNIST, with
@@ -37,6 +38,7 @@ class Reading:
     category_input: str = "latent"
     kl: str = "sampled"
     encoder_activation: str = "relu"
+    negative_slope: float = 0.0
     initial_weights: str = "torch"
     batch_size: int = 100
     reconstruction_weight: float | None = None

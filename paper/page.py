@@ -89,6 +89,7 @@ def _words(run: Run) -> tuple[str, ...]:
         _WORDS[run["category_input"]],
         f"{run['kl']} divergence",
         f"{_WORDS[run['encoder_activation']]} encoder",
+        f"leaky units ({run['negative_slope']:g})" if run["negative_slope"] else "ReLU units",
         f"{_WORDS[run['initial_weights']]} weights",
         f"batches of {run['batch_size']}",
         f"λ = {run['reconstruction_weight']:g}",

@@ -18,6 +18,7 @@ from clusterloom.networks.conv import (
     unflatten_channels_last,
     upsampled_conv_transpose,
 )
+from clusterloom.networks.describe import describe
 from clusterloom.networks.objective import Algorithm1, ObjectiveSettings
 from clusterloom.networks.vae import ClusterVAE, ConvNetworkSettings, NetworkSettings
 
@@ -116,6 +117,7 @@ VARIANTS = [
     {"plain": True},
     {"concatenate": False},
     {"encoder_activation": "none", "initial_weights": "glorot"},
+    {"negative_slope": 0.2},
     {"conv_filters": (4,), "conv_kernels": (3,)},
     {"conv_filters": (4, 4, 5), "conv_kernels": (3, 3, 5)},
 ]
@@ -148,6 +150,18 @@ def test_a_linear_encoder_lets_negative_numbers_through():
     hidden = linear.hidden(linear.features(x))
     assert (hidden < 0).any()
     torch.testing.assert_close(relu.hidden(relu.features(x)), hidden.clamp(min=0))
+
+
+def test_leaky_units_pass_a_fifth_of_what_is_below_zero():
+    x = torch.rand(6, 3, 9, 12)
+    leaky, linear = (small_network(negative_slope=slope, conv_depth=1) for slope in (0.2, 1.0))
+    linear.load_state_dict(leaky.state_dict())
+    first, by_linear = (vae.conv.networks[0](x) for vae in (leaky, linear))
+    assert (first < 0).any()
+    torch.testing.assert_close(first, torch.where(by_linear < 0, 0.2 * by_linear, by_linear))
+    for vae, name in ((leaky, "LeakyReLU"), (small_network(conv_depth=1), "ReLU")):
+        units = [layer for part in describe(vae) for layer in part.layers if "ReLU" in layer]
+        assert units == [name] * 6
 
 
 def test_glorot_weights_have_its_bounds_and_no_biases():

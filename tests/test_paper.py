@@ -329,6 +329,20 @@ def test_a_claim_is_not_decided_where_seeds_differ_more_than_settings():
     assert verdict([less, Contrast("a less b", "score", {"a": 1, "b": -1}, above=99)], runs) == "No"
 
 
+def test_interrupted_features_go_on(small_sets, tmp_path, monkeypatch):
+    def run(records):
+        fixed_features.run([fixed_features.Setting(latent_dim=4)], Experiment(records, epochs=2, limit=60))
+
+    whole, cut = Records(tmp_path / "whole.jsonl"), Records(tmp_path / "cut.jsonl")
+    run(whole)
+    with monkeypatch.context() as patch:
+        patch.setattr(fixed_features, "scores", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run(cut)
+    run(cut)
+    assert next(iter(cut))["loss_train"] == next(iter(whole))["loss_train"]
+
+
 def test_features_of_fixed_networks_are_reconstructed(small_sets, tmp_path, capsys):
     records = Records(tmp_path / "features.jsonl")
     for epochs in (1, 30):

@@ -22,6 +22,7 @@ class ConvSettings:
         downsample: How the image is halved: "pool" for a 2x2 max-pool at the end (the paper), or "stride" for stride 2
             in the last layer, which then computes a quarter of the numbers.
         batch_norm: Normalise every layer's outputs over the batch before the ReLU.
+        negative_slope: Of the ReLUs, below zero; 0 in the paper.
     """
 
     filters: int
@@ -29,6 +30,7 @@ class ConvSettings:
     depth: int = 1
     downsample: Literal["pool", "stride"] = "pool"
     batch_norm: bool = False
+    negative_slope: float = 0.0
 
     def __post_init__(self) -> None:
         if self.filters < 1 or self.depth < 1:
@@ -55,7 +57,7 @@ class ConvNetwork(nn.Module):
 
     def __init__(self, in_channels: int, settings: ConvSettings) -> None:
         super().__init__()
-        self.pools = settings.downsample == "pool"
+        self.pools, self.rectifier = settings.downsample == "pool", rectifier(settings.negative_slope)
         channels = [in_channels, *[settings.filters] * settings.depth]
         strides = [1] * (settings.depth - 1) + [1 if self.pools else 2]
         padding = settings.kernel_size // 2
@@ -72,11 +74,12 @@ class ConvNetwork(nn.Module):
         """Features of one network, shape (B, filters, ceil(H/2), ceil(W/2))."""
         layers = list(zip(self.layers, self.norms, strict=True))
         for layer, norm in layers[:-1]:
-            x = F.relu(norm(layer(x)))
+            x = self.rectifier(norm(layer(x)))
         layer, norm = layers[-1]
         x = norm(layer(x))
         # ReLU is monotonic: after the pool it gives the same values on a quarter of the numbers.
-        return F.relu(F.max_pool2d(x, 2, ceil_mode=True) if self.pools else x)
+        features: Tensor = self.rectifier(F.max_pool2d(x, 2, ceil_mode=True) if self.pools else x)
+        return features
 
 
 class ConvFeatures(nn.Module):
@@ -151,16 +154,21 @@ class TransposedNetwork(nn.Module):
             nn.ConvTranspose2d(a, b, settings.kernel_size, padding=settings.kernel_size // 2)
             for a, b in pairwise(channels)
         )
-        self.image_size = image_size
+        self.image_size, self.rectifier = image_size, rectifier(settings.negative_slope)
 
     def forward(self, features: Tensor) -> Tensor:
         """Image logits (B, C, H, W) from features (B, filters, ceil(H/2), ceil(W/2))."""
         first, *rest = self.layers
         x = upsampled_conv_transpose(features, first.weight, first.bias)  # type: ignore[arg-type]
         for layer in rest:
-            x = layer(F.relu(x))
+            x = layer(self.rectifier(x))
         height, width = self.image_size
         return x[:, :, :height, :width]
+
+
+def rectifier(negative_slope: float) -> nn.Module:
+    """ReLU, or a leaky one with that slope below zero."""
+    return nn.LeakyReLU(negative_slope) if negative_slope else nn.ReLU()
 
 
 def flatten_channels_last(x: Tensor) -> Tensor:

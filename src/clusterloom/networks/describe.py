@@ -113,12 +113,12 @@ def _layers(module: nn.Module) -> list[str]:
     if isinstance(module, ConvNetwork):
         found = []
         for layer, norm in zip(module.layers, module.norms, strict=True):
-            found += [_text(layer), *_layers(norm), "ReLU"]
+            found += [_text(layer), *_layers(norm), _text(module.rectifier)]
         return [*found, "max-pool 2x2"] if module.pools else found
     if isinstance(module, TransposedNetwork):
-        found = ["ReLU", "upsample 2x"]
+        found = [_text(module.rectifier), "upsample 2x"]
         for layer in module.layers:
-            found += [_text(layer), "ReLU"]
+            found += [_text(layer), _text(module.rectifier)]
         return [*found[:-1], "sigmoid"]
     if isinstance(module, nn.Sequential):
         return [text for child in module for text in _layers(child)]

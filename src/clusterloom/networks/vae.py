@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clusterloom import losses
@@ -16,6 +15,7 @@ from clusterloom.networks.conv import (
     ConvSettings,
     TransposedNetwork,
     flatten_channels_last,
+    rectifier,
     unflatten_channels_last,
 )
 from clusterloom.networks.precision import as_float32, in_float32
@@ -37,6 +37,8 @@ class NetworkSettings(Settings):
     """Normalise conv and hidden layers over the batch; the paper does not."""
     encoder_activation: Literal["relu", "none"] = "relu"
     """relu, or none for a hidden layer of the encoder that is linear."""
+    negative_slope: Weight = 0.0
+    """Slope of all ReLUs below zero; 0.2, a leaky ReLU, keeps units from falling silent for good."""
     initial_weights: Literal["torch", "glorot"] = "torch"
     """torch for PyTorch's own, glorot for those of Glorot and Bengio (2010), with zero biases."""
     category_input: Literal["features", "latent"] = "latent"
@@ -88,7 +90,7 @@ class ConvNetworkSettings(NetworkSettings):
                 f"conv_filters and conv_kernels need one number per conv network; got {filters} and {kernels}"
             )
         return tuple(
-            ConvSettings(f, k, self.conv_depth, self.conv_downsample, self.batch_norm)
+            ConvSettings(f, k, self.conv_depth, self.conv_downsample, self.batch_norm, self.negative_slope)
             for f, k in zip(filters, kernels, strict=True)
         )
 
@@ -170,17 +172,21 @@ class ClusterVAE(nn.Module):
 
         self.encoder = nn.Linear(feature_dim, hidden_dim, bias=not settings.batch_norm)
         self.encoder_norm = nn.BatchNorm1d(hidden_dim) if settings.batch_norm else nn.Identity()
-        self.encoder_activation = nn.ReLU() if settings.encoder_activation == "relu" else nn.Identity()
+        self.encoder_activation = (
+            rectifier(settings.negative_slope) if settings.encoder_activation == "relu" else nn.Identity()
+        )
         self.posterior = nn.Linear(hidden_dim, 2 * latent_dim)
         category_dim = feature_dim if settings.category_input == "features" else latent_dim
         norms = [nn.BatchNorm1d(hidden_dim)] if settings.batch_norm else []
         self.category_encoder = nn.Sequential(
             nn.Linear(category_dim, hidden_dim, bias=not settings.batch_norm),
             *norms,
-            nn.ReLU(),
+            rectifier(settings.negative_slope),
             nn.Linear(hidden_dim, n_clusters),
         )
-        self.decoder = nn.Sequential(nn.Linear(latent_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, decoded_dim))
+        self.decoder = nn.Sequential(
+            nn.Linear(latent_dim, hidden_dim), rectifier(settings.negative_slope), nn.Linear(hidden_dim, decoded_dim)
+        )
         if settings.initial_weights == "glorot":
             self.apply(_glorot)
         self.class_means = nn.Parameter(torch.zeros(n_clusters, latent_dim))
@@ -261,7 +267,9 @@ class ClusterVAE(nn.Module):
     def decode(self, z: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1] from latents (B, D)."""
         decoded = unflatten_channels_last(self.decoder(z), self._decoded_shape)
-        return torch.sigmoid(as_float32(decoded if self.transposed is None else self.transposed(F.relu(decoded))))
+        if self.transposed is not None:
+            decoded = self.transposed(self.transposed.rectifier(decoded))
+        return torch.sigmoid(as_float32(decoded))
 
     @property
     def refines(self) -> bool:
