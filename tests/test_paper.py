@@ -397,8 +397,8 @@ def test_the_page_is_what_the_results_say(tmp_path):
     records.add({**ROWS[2].settings, **Reading().of("mnist"), "epochs": 50, "limit": None, "seed": 0, **scores, **how})
     text = page(tmp_path)
     assert (
-        "mnist: q(y|z), sampled divergence, ReLU encoder, PyTorch weights, batches of 100, λ = 2.5, β = 1, 50 epochs"
-        in text
+        "mnist: q(y|z), sampled divergence, ReLU encoder, ReLU units, PyTorch weights, batches of 100, λ = 2.5, "
+        "β = 1, 50 epochs" in text
     )
     assert "| 10, 2, 128 | train | 1 | 32.0 | 0.5 | 85.7 | 50.0 | 50.0 |" in text
     assert "| 60, 1, 512 | train | not run |" in text
