@@ -52,9 +52,10 @@ _OF_COLOURS = ("colours", PALETTE, "pixels")  # spaces that show them
 _TELLING_COLOURS = ("colours", PALETTE)  # of these the ones that show next to nothing else
 _ALONE = (TEXTURE, CONTOURS, PALETTE, WAVES, BACKBONE)  # spaces that may see what no other can
 _YIELDING = ("brightness", CONTOURS)  # spaces that yield to learned ones where many images show no clear kinds
-# How many spaces one is worth. Of the learned ones, which confirm each other, the hidden layer has forgotten least of
-# what tells kinds apart. Brightness alone outvoted it: two forms of a letter differ there as much as two letters.
-_COUNTS = {"hidden": 2.0, "brightness": 0.5, TEXTURE: 3.0, WAVES: 2.0, BACKBONE: 3.0}
+# How many spaces one is worth. Of the learned ones, which confirm each other, those that the contrastive loss made tell
+# kinds apart best. Brightness alone outvoted them: two forms of a letter differ there as much as two letters.
+_COUNTS = {"projection": 2.0, "hidden": 2.0, "brightness": 0.5, TEXTURE: 3.0, WAVES: 2.0, BACKBONE: 3.0}
+_BESIDE_WAVES = {"projection": 1.0}  # of things at any angle, of which waves know more
 # Of few images a network learns little, so spaces of which nothing is learned count for more: as often as the number of
 # images goes into so many, but at least so often and at most so often.
 _COUNTS_OF_FEW = {CONTOURS: (500, 0.3, 1.0), APPEARANCE: (1000, 0.0, 3.0)}
@@ -115,7 +116,7 @@ def train_guided(
     spaces = _spaces(learned, frozen[sampled], plain, colours)
     view_pairs = _learned_views(representation, sample, run, seed)
     layouts = _layouts(spaces, run, seed)
-    rules = _space_rules(len(sample), learned)
+    rules = _space_rules(len(sample), spaces, learned)
     evidence = _choose_count(network, run, spaces, layouts, view_pairs, seed, fewest_clusters, rules)
     run.note(f"pseudo-labels: {network.n_clusters} clusters of what guides in {len(spaces)} spaces keep together")
     first = FirstPseudoLabels.from_arrays(
@@ -251,10 +252,11 @@ def _learned_views(representation: Representation, images: Any, run: Run, seed: 
     return {name: of_space.swapaxes(0, 1) for name, of_space in zip(CONTRASTIVE, found, strict=True)}
 
 
-def _space_rules(n_images: int, learned: Collection[str]) -> SpaceRules:
-    """What is known of the spaces of so many images, of which the network has learned some."""
+def _space_rules(n_images: int, spaces: Collection[str], learned: Collection[str]) -> SpaceRules:
+    """What is known of the spaces of so many images, by their names, of which the network has learned some."""
     of_few = {name: min(max(many / n_images, least), most) for name, (many, least, most) in _COUNTS_OF_FEW.items()}
-    return SpaceRules(tuple(learned), _ALONE, _YIELDING, _COUNTS | of_few)
+    counts = _COUNTS | of_few | (_BESIDE_WAVES if WAVES in spaces else {})
+    return SpaceRules(tuple(learned), _ALONE, _YIELDING, counts)
 
 
 def _layouts(spaces: dict[str, np.ndarray], run: Run, seed: int) -> dict[str, np.ndarray]:
