@@ -17,11 +17,18 @@ def test_guides_find_blobs_with_as_many_clusters_as_are_wanted_and_more(n):
     points, labels = blobs(n)
     guides = guides_of("points", points, 4, rng())
     coarse = [g for g in guides if g.coarse]
-    assert (len(guides), len(coarse)) == (6, 2)
+    assert (len(guides), len(coarse)) == (18, 6)
     assert {g.labels.max() + 1 for g in guides} == {4, 6, 8}
     assert max(clustering_accuracy_score(labels, g.labels) for g in coarse) > 0.98
     again = guides_of("points", points, 4, rng())
     assert all(np.array_equal(one.labels, other.labels) for one, other in zip(guides, again, strict=True))
+
+
+@pytest.mark.parametrize(("n", "starts"), [(50, 6), (3000, 4), (7000, 2)])
+def test_of_few_points_there_are_more_guides(n, starts):
+    points = rng().standard_normal((n, 2)).astype(np.float32)
+    assert len(guides_of("points", points, 2, rng())) == 3 * starts
+    assert len(guides_of("points", points, 2, rng(), starts=1)) == 3
 
 
 @pytest.mark.parametrize(("n", "n_clusters"), [(1, 1), (3, 3), (3, 2), (20, 20), (20, 7)])
@@ -42,7 +49,7 @@ def test_a_mixture_that_is_fitted_to_some_points_places_all_of_them(monkeypatch)
 def test_guides_of_all_layouts_know_their_space_and_tell_how_far_they_are():
     points, told = blobs(60)[0], []
     layouts = {"one": np.stack([points, points]), "other": points[None]}
-    guides = guides_in(layouts, 4, rng(), lambda *report: told.append(report))
+    guides = guides_in(layouts, 4, rng(), 2, lambda *report: told.append(report))
     assert [g.space for g in guides] == ["one"] * 12 + ["other"] * 6
     assert told == [("guides", 1, 3), ("guides", 2, 3), ("guides", 3, 3)]
 

@@ -39,7 +39,7 @@ def test_the_first_ones_find_blobs_and_repeat(n):
     np.testing.assert_allclose(found.q.sum(1), 1, rtol=1e-5)
     assert found.follows["one"] > 0.8
     assert found.follows["noise"] < 0.25
-    assert found.guides["one"].shape == (4 if n >= 200 else 2, n)
+    assert found.guides["one"].shape == (12 if n >= 200 else 6, n)
     assert max(clustering_accuracy_score(labels, g) for g in found.guides["one"]) > 0.98
 
 

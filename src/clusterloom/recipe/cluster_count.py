@@ -20,6 +20,7 @@ _POINTS = 2000
 _POINTS_PER_CLUSTER = 8
 _NEIGHBOURS, _IMAGES_PER_NEIGHBOUR = 15, 15  # more of few images would be of other kinds
 _LOOKED_AT = 6  # numbers
+_STARTS = 2  # of guides at each number
 _STABILITY_COUNTS = 0.05
 _COST = 0.6  # of clusters, with all neighbours; with less, kinds of signs came apart
 _CLOSE = 0.005  # scores that differ by less are nearly as good
@@ -98,7 +99,7 @@ def cluster_count_evidence(
     evidence = []
     for at, k in enumerate(looked_at):
         progress("a closer look at numbers", at, len(looked_at))
-        first = first_pseudo_labels(places, points, views, k, seed, rules)
+        first = first_pseudo_labels(places, points, views, k, seed, rules, _STARTS)
         best = max(modularity(graph, first.labels) for graph in graphs)
         kept_together = (float(first.q.max(1).mean()) - 1 / k) / (1 - 1 / k)
         evidence.append(Evidence(k, best, kept_together, cost))

@@ -123,7 +123,7 @@ def train_guided(
         run.cached(
             "pseudo-labels-1",
             lambda: first_pseudo_labels(
-                layouts, spaces, view_pairs, network.n_clusters, seed, rules, run.progress
+                layouts, spaces, view_pairs, network.n_clusters, seed, rules, progress=run.progress
             ).arrays(),
         )
     )

@@ -16,7 +16,7 @@ from clusterloom.recipe.mixture import fit_mixtures, kmeans_labels, mixtures_to_
 from clusterloom.recipe.partitions import adjusted_rand_index
 
 _FINENESS = (1.0, 1.5, 2.0)  # clusters of guides, in numbers of clusters wanted: finer ones tell where a kind has parts
-_STARTS = 2
+_STARTS_OF = (12_000, 2, 6)  # starts of mixtures: as often as images go into so many, at least, at most
 FITTED_POINTS = 20_000  # that a mixture is fitted to
 POINTS_PER_CLUSTER = 20  # below that covariances have nothing to stand on
 _SHARPNESS = 4
@@ -58,7 +58,9 @@ class Guide:
     coarse: bool
 
 
-def guides_of(space: str, layout: np.ndarray, n_clusters: int, generator: np.random.Generator) -> list[Guide]:
+def guides_of(
+    space: str, layout: np.ndarray, n_clusters: int, generator: np.random.Generator, starts: int | None = None
+) -> list[Guide]:
     """Mixtures in one layout, with as many clusters as are wanted and with more; of a few points by k-means.
 
     Args:
@@ -66,12 +68,17 @@ def guides_of(space: str, layout: np.ndarray, n_clusters: int, generator: np.ran
         layout: Shape (N, d).
         n_clusters: K, at most N.
         generator: Draws the starts.
+        starts: Of each number of clusters. None takes the more the fewer points there are: two guides of a few points
+            are a lottery, and six cost little.
     """
     guides = []
+    if starts is None:
+        many, least, most = _STARTS_OF
+        starts = min(max(many // len(layout), least), most)
     part = layout if len(layout) <= FITTED_POINTS else layout[generator.permutation(len(layout))[:FITTED_POINTS]]
     for fineness in _FINENESS:
         k = min(round(fineness * n_clusters), max(n_clusters, len(layout) // 4))
-        found = partitions_of(layout, part, k, _STARTS, generator)
+        found = partitions_of(layout, part, k, starts, generator)
         guides += [Guide(space, labels, k == n_clusters) for labels in found]
     return guides
 
@@ -104,13 +111,14 @@ def guides_in(
     layouts: Mapping[str, np.ndarray],
     n_clusters: int,
     generator: np.random.Generator,
+    starts: int | None = None,
     progress: ProgressReport = no_progress,
 ) -> list[Guide]:
     """`guides_of` all layouts, (n, N, d) by the name of their space; `progress` is told how many layouts are done."""
     all_layouts = [(space, layout) for space, of_space in layouts.items() for layout in of_space]
     guides = []
     for done, (space, layout) in enumerate(all_layouts, 1):
-        guides += guides_of(space, layout, n_clusters, generator)
+        guides += guides_of(space, layout, n_clusters, generator, starts)
         progress("guides", done, len(all_layouts))
     return guides
 

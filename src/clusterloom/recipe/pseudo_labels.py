@@ -89,6 +89,7 @@ def first_pseudo_labels(
     n_clusters: int,
     seed: int,
     rules: SpaceRules = NOTHING_KNOWN,
+    starts: int | None = None,
     progress: ProgressReport = no_progress,
 ) -> FirstPseudoLabels:
     """Groups that guides keep together, divided into clusters by what ties them.
@@ -104,13 +105,14 @@ def first_pseudo_labels(
         n_clusters: K, at most N.
         seed: Fixes everything.
         rules: What is known of the spaces.
+        starts: Of guides, see `guides_of`.
         progress: Told how many layouts have been guided by.
     """
     if n_clusters == 1:
         n_images = next(iter(layouts.values())).shape[1]
         one = np.zeros(n_images, int)
         return FirstPseudoLabels(np.ones((n_images, 1), np.float32), one, {}, {}, one, np.ones((1, 1)))
-    guides = guides_in(layouts, n_clusters, numpy_generator(seed, "mixtures"), progress)
+    guides = guides_in(layouts, n_clusters, numpy_generator(seed, "mixtures"), starts, progress)
     coarse = {s: np.stack([g.labels for g in guides if g.space == s and g.coarse]) for s in layouts}
     islands = _more_islands({s: spaces[s] for s in layouts if s in rules.alone}, n_clusters, seed)
     divided = partial(
