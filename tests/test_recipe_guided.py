@@ -114,7 +114,7 @@ STAGES = {  # what is killed, and what is on file by then and must not be made a
 
 @pytest.mark.parametrize("killed_in", STAGES)
 def test_a_run_that_is_taken_up_makes_nothing_again(tmp_path, monkeypatch, fitted, killed_in):
-    def killed(*_):
+    def killed(*_, **__):
         raise KeyboardInterrupt
 
     model = GuidedClusterer(10, **QUICK, run_dir=str(tmp_path), resume=True)
@@ -157,9 +157,9 @@ def test_of_large_sets_a_sample_gets_pseudo_labels(monkeypatch, tmp_path):
     on_disk = np.load(tmp_path / "images.npy", mmap_mode="r")
     seen, first = [], guided.first_pseudo_labels
 
-    def watched(layouts, *arguments):
+    def watched(layouts, *arguments, **more):
         seen.extend(layout.shape[1] for layout in layouts.values())
-        return first(layouts, *arguments)
+        return first(layouts, *arguments, **more)
 
     monkeypatch.setattr(guided, "first_pseudo_labels", watched)
     model = GuidedClusterer(4, epochs=40, random_state=0).fit(on_disk)
