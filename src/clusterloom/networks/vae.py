@@ -38,7 +38,7 @@ class NetworkSettings(Settings):
     encoder_activation: Literal["relu", "none"] = "relu"
     """relu, or none for a hidden layer of the encoder that is linear."""
     negative_slope: Weight = 0.0
-    """Slope of all ReLUs below zero; 0.2, a leaky ReLU, keeps units from falling silent for good."""
+    """Slope of the ReLUs of conv networks, encoders and decoder below zero; 0.2 keeps units from falling silent."""
     initial_weights: Literal["torch", "glorot"] = "torch"
     """torch for PyTorch's own, glorot for those of Glorot and Bengio (2010), with zero biases."""
     category_input: Literal["features", "latent"] = "latent"
