@@ -132,9 +132,9 @@ class ConvFeatures(nn.Module):
 
 
 class TransposedNetwork(nn.Module):
-    """The mirror of a `ConvNetwork` (the paper's TranConv_Layer): 2x upsampling, then n transposed convs.
+    """The mirror of a `ConvNetwork` (the paper's TranConv_Layer): ReLU, 2x upsampling, then n transposed convs.
 
-    All but the last are followed by ReLU; the last gives the image's channels as logits.
+    There is a ReLU between two of them as well; the last one gives the image's channels as logits.
 
     Args:
         out_channels: Channels of the image.
@@ -157,9 +157,9 @@ class TransposedNetwork(nn.Module):
         self.image_size, self.rectifier = image_size, rectifier(settings.negative_slope)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Image logits (B, C, H, W) from features (B, filters, ceil(H/2), ceil(W/2))."""
+        """Image logits (B, C, H, W) from what the decoder gives for features (B, filters, ceil(H/2), ceil(W/2))."""
         first, *rest = self.layers
-        x = upsampled_conv_transpose(features, first.weight, first.bias)  # type: ignore[arg-type]
+        x = upsampled_conv_transpose(self.rectifier(features), first.weight, first.bias)  # type: ignore[arg-type]
         for layer in rest:
             x = layer(self.rectifier(x))
         height, width = self.image_size

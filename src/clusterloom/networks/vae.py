@@ -268,7 +268,7 @@ class ClusterVAE(nn.Module):
         """Images (B, C, H, W) in [0, 1] from latents (B, D)."""
         decoded = unflatten_channels_last(self.decoder(z), self._decoded_shape)
         if self.transposed is not None:
-            decoded = self.transposed(self.transposed.rectifier(decoded))
+            decoded = self.transposed(decoded)
         return torch.sigmoid(as_float32(decoded))
 
     @property
