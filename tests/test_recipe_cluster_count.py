@@ -13,7 +13,7 @@ from clusterloom.recipe.cluster_count import (
     cluster_count_evidence,
     doubt_about,
 )
-from clusterloom.recipe.count_survey import _two_joined, worth_a_look
+from clusterloom.recipe.count_survey import _two_joined, quick_modularities
 from clusterloom.recipe.guides import SpaceRules
 from clusterloom.recipe.layouts import layouts_of
 from clusterloom.recipe.neighbours import neighbour_graph, shares_between
@@ -63,7 +63,8 @@ def test_what_the_quick_division_misses_is_found_by_joining():
     layouts = {"kinds": points, "too": (2 * points[:, ::-1]).astype(np.float32), "halves": halves}
     graphs = [neighbour_graph(layout) for layout in layouts.values()]
     rules = SpaceRules(alone=["halves"], counts={"halves": 9.0})
-    assert worth_a_look(layouts, graphs, 15, range(2, 9), 1, 0.6, 0, rules) == [3]
+    found = quick_modularities(layouts, graphs, 15, range(2, 9), 0, rules)
+    assert max(found, key=lambda k: found[k] + 0.6 / k) == 3
 
 
 def test_noise_is_doubted():

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from clusterloom.console import ProgressReport, no_progress
-from clusterloom.recipe.count_survey import worth_a_look
+from clusterloom.recipe.count_survey import quick_modularities
 from clusterloom.recipe.guides import NOTHING_KNOWN, SpaceRules
 from clusterloom.recipe.neighbours import modularity, neighbour_graph
 from clusterloom.recipe.pseudo_labels import first_pseudo_labels
@@ -95,7 +95,8 @@ def cluster_count_evidence(
     looked_at: Sequence[int] = numbers
     if len(numbers) > _LOOKED_AT:
         one_layout = {space: found[0] for space, found in places.items()}
-        looked_at = worth_a_look(one_layout, graphs, near, numbers, _LOOKED_AT, cost, seed, rules, progress)
+        quick = quick_modularities(one_layout, graphs, near, numbers, seed, rules, progress)
+        looked_at = sorted(sorted(quick, key=lambda k: -quick[k] - cost / k)[:_LOOKED_AT])
     evidence = []
     for at, k in enumerate(looked_at):
         progress("a closer look at numbers", at, len(looked_at))

@@ -1,4 +1,4 @@
-"""Which numbers of clusters are worth a closer look: a quick division into each of them.
+"""Which numbers of clusters are worth a closer look: how good a quick division into each of them is.
 
 Groups that guides keep together are divided as for the pseudo-labels, but with one layout of each space, fewer guides
 and starts, and by neighbours alone.
@@ -25,30 +25,25 @@ _DIVISIONS = 5
 _LINKED = 1000  # fewer than for pseudo-labels: what counts here is the number, not each image
 
 
-def worth_a_look(
+def quick_modularities(
     layouts: Mapping[str, np.ndarray],
     graphs: Sequence[csr_array],
     neighbours: int,
     numbers: range,
-    n: int,
-    cost: float,
     seed: int,
     rules: SpaceRules = NOTHING_KNOWN,
     progress: ProgressReport = no_progress,
-) -> list[int]:
-    """The n numbers of clusters into which images are divided best, in ascending order.
+) -> dict[int, float]:
+    """The modularity of a quick division by its number of clusters, in the space that the division suits best.
 
-    What counts is the modularity in the space that a division suits best, and what clusters cost. Guides of one number
-    may all follow what has nothing to do with the kinds, such as size, so the division into one more, two of its
-    clusters joined, is a division as well.
+    Guides of one number may all follow what has nothing to do with the kinds, such as size, so the division into one
+    more, two of its clusters joined, is a division as well.
 
     Args:
         layouts: One of every space, by its name, shape (N, d).
         graphs: Who is near whom in each space, shape (N, N).
         neighbours: How many are near a point of a layout.
         numbers: Those in question.
-        n: How many are to be found.
-        cost: Of clusters: c / k is added for k of them.
         seed: Fixes everything.
         rules: What is known of the spaces.
         progress: Told how many numbers are done.
@@ -67,7 +62,8 @@ def worth_a_look(
             for space, layout in layouts.items()
             for labels in partitions_of(layout, layout, k, _STARTS, generator)
         ]
-    scores, shares = {}, np.zeros((len(graphs), 0, 0))
+    found_at: dict[int, float] = {}
+    shares = np.zeros((len(graphs), 0, 0))
     for at, k in enumerate(reversed(numbers)):
         progress("numbers of clusters", at, len(numbers))
         used = sorted({min(of_guides, key=lambda number: abs(number - fineness * k)) for fineness in _FINENESS})
@@ -81,8 +77,8 @@ def worth_a_look(
         if shares.shape[1] > 2:
             found.append(_two_joined(shares))
         shares = max(found, key=lambda of_space: modularities(of_space).max())
-        scores[k] = modularities(shares).max() + cost / k
-    return sorted(sorted(scores, key=lambda k: -scores[k])[:n])
+        found_at[k] = float(modularities(shares).max())
+    return found_at
 
 
 def _two_joined(shares: np.ndarray) -> np.ndarray:
