@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from clusterloom import GuidedClusterer
+from clusterloom.device import Compute
 from clusterloom.recipe.layouts import umap_layout
 from clusterloom.recipe.neighbours import nearest_neighbours
 
@@ -97,9 +98,12 @@ def ae_umap_gmm(images, k, seed):
     sizes = [x.shape[1], 500, 500, 2000, 10]
     encoder, decoder = dense(sizes), dense(sizes[::-1])
     optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], 1e-3)
+    compute = Compute.choose("cpu", bears_rounding=True)
     for _ in range(min(1000, max(20, 500_000 // len(x)))):
         for batch in torch.randperm(len(x)).split(256):
-            loss = nn.functional.mse_loss(decoder(encoder(x[batch])), x[batch])
+            with compute.autocast():
+                decoded = decoder(encoder(x[batch]))
+            loss = nn.functional.mse_loss(decoded.float(), x[batch])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
