@@ -1,37 +1,15 @@
-"""Whether colours tell kinds apart: two sets of drawings, with each value of the knob `colours`.
+"""Two sets of drawings in colour.
 
-    python benchmarks/colours.py                                  # both sets, three ways, seeds 0 to 2: 18 fits
-    python benchmarks/colours.py --sets shapes --seeds 0 1        # some of it; runs that are on file are not repeated
-    python benchmarks/colours.py --table                          # only print what is on file
-    python benchmarks/colours.py --draw shapes.png                # only draw examples, one row for each kind
-    python benchmarks/colours.py --smoke                          # seconds, to see that it runs
-
-`shapes`: 1,500 drawings of six shapes, each in a random colour, so that colour says nothing of the kind. `hues`: 1,500
-discs in six hues, so that nothing but colour does. Size, place, slant, brightness and the grey behind are random in
-both. The drawings are the same for every seed of the model.
-
-Labels are read after training, by the scores alone. Results go to benchmarks/results/colours.jsonl, one line per run.
+`shapes`: six shapes, each in a random colour, so that colour says nothing of the kind. `hues`: discs in six hues, so
+that nothing but colour does. Size, place, slant, brightness and the grey behind are random in both.
 """
 
-import argparse
 import colorsys
-import json
 import math
-import statistics
-import time
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
-from provenance import RESULTS, provenance
 
-from clusterloom import GuidedClusterer
-from clusterloom.metrics import label_scores
-from clusterloom.pictures import image_grid
-from paper.records import Records
-
-SETS = ("shapes", "hues")
-WAYS = ("auto", "use", "ignore")
 KINDS = 6
 IMAGES = 1500
 SIDE = 32
@@ -73,66 +51,3 @@ def drawings(name, n=IMAGES):
     if name == "shapes":
         return np.stack([drawing(SHAPES[k], rng.uniform(), rng) for k in labels]), labels
     return np.stack([drawing(SHAPES[0], k / KINDS + rng.normal(0, 0.015), rng) for k in labels]), labels
-
-
-def run(name, colours, seed, n=IMAGES, epochs="auto"):
-    images, labels = drawings(name, n)
-    started = time.perf_counter()
-    model = GuidedClusterer(KINDS, colours=colours, epochs=epochs, random_state=seed, verbose=1).fit(images)
-    return {
-        "set": name,
-        "colours": colours,
-        "seed": seed,
-        "images": len(images),
-        **{score: round(value, 5) for score, value in label_scores(labels, model.labels_).items()},
-        "seconds": round(time.perf_counter() - started, 1),
-        "views": model.about_["recipe"]["views"],
-        "spaces": model.about_["recipe"]["spaces"],
-        **provenance(),
-    }
-
-
-def print_table(results):
-    for name in SETS:
-        for colours in WAYS:
-            # Lines without the knob are of the code before it.
-            runs = [r for r in results if (r["set"], r.get("colours")) == (name, colours)]
-            if not runs:
-                continue
-            cells = []
-            for score in ("accuracy", "nmi"):
-                values = [r[score] for r in runs]
-                spread = statistics.stdev(values) if len(values) > 1 else 0.0
-                cells.append(f"{score} {statistics.mean(values):.4f} ± {spread:.4f}, min {min(values):.4f}")
-            print(f"{name:7} {colours:6} {len(runs)} seeds: {'; '.join(cells)}")
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--table", action="store_true", help="only print what is on file")
-    parser.add_argument("--draw", type=Path, metavar="FILE", help="only draw examples of both sets: NAME.png")
-    parser.add_argument("--smoke", action="store_true", help="few drawings, few epochs, nothing written")
-    options = parser.parse_args()
-    if options.draw:
-        rows = [images[labels == k][:16] for images, labels in map(drawings, options.sets) for k in range(KINDS)]
-        image_grid(rows, [f"{name} {k}" for name in options.sets for k in range(KINDS)]).save(options.draw)
-        return
-    if options.smoke:
-        print_table([run("shapes", "auto", 0, 300, 8)])
-        return
-    records = Records(RESULTS / "colours.jsonl")
-    for seed in options.seeds:
-        for name in options.sets:
-            for colours in WAYS:
-                on_file = records.matching(set=name, colours=colours, seed=seed)
-                if not options.table and not on_file:
-                    result = run(name, colours, seed)
-                    print(json.dumps(result), flush=True)
-                    records.add(result)
-    print_table(list(records))
-
-
-if __name__ == "__main__":
-    main()

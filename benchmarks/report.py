@@ -1,7 +1,7 @@
 """How long `clusterloom report` takes on 70,000 images, and how large the page is.
 
     python benchmarks/report.py                       # fashion-mnist, about a minute with the model there
-    python benchmarks/report.py --model MODEL --data mnist     # one that `benchmarks/guided.py --keep` left, say
+    python benchmarks/report.py --model MODEL --data mnist
     python benchmarks/report.py --smoke               # digits, seconds, nothing written
 
 The whole command in a process of its own, with an empty cache of predictions, as a first report is made; then once

@@ -4,7 +4,7 @@
     python benchmarks/suite.py --sets digits hues --methods guided kmeans --seeds 0 1 2 3 4
     python benchmarks/suite.py --auto                              # the number of clusters is looked for
     python benchmarks/suite.py --table                             # only print what is on file
-    python benchmarks/suite.py --page docs/suite.md --plot docs/images/suite.png
+    python benchmarks/suite.py --pages                             # only write it into README.md and docs/
     python benchmarks/suite.py --smoke                             # 300 digits, every method that is installed
 
 Runs that are on file are not repeated. A state of the code, in words (`--state`), is kept with each run, so that what
@@ -38,6 +38,7 @@ from sklearn.metrics import roc_auc_score
 from suite_methods import METHODS, WHEN_NAMED, missing
 from suite_page import drawn, filled, tables
 from suite_sets import HASHES, SETS, load
+from suite_summary import summaries
 
 from clusterloom.metrics import expected_calibration_error, label_scores, matched_images
 from paper.records import Records
@@ -48,6 +49,8 @@ ENVIRONMENT = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL",
     "TQDM_DISABLE": "1"
 }
 SMOKE_IMAGES = 300
+ROOT = Path(__file__).parents[1]
+PLOT = ROOT / "docs" / "images" / "suite.png"
 
 
 def scores(labels, found):
@@ -185,8 +188,7 @@ def arguments():
     parser.add_argument("--state", metavar="TEXT", help="what the code is like, in words, kept with each run")
     parser.add_argument("--results", type=Path, metavar="FILE", default=RESULTS / "suite.jsonl", help="of the runs")
     parser.add_argument("--table", action="store_true", help="only print what is on file")
-    parser.add_argument("--page", type=Path, metavar="FILE", help="only write what is on file into the page")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="only draw what is on file")
+    parser.add_argument("--pages", action="store_true", help="only write what is on file into pages, and draw it")
     parser.add_argument("--smoke", action="store_true", help="300 digits, nothing written")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -217,6 +219,17 @@ def runs_wanted(options, records):
     return [one for one in wanted if made[one[0]]]
 
 
+def pages(records, sets, state=None):
+    """The pages of the project that show what is on file, as they are to be: text by path."""
+    short = summaries(records, sets, state)
+    made = {
+        ROOT / "docs" / "suite.md": tables(records, sets, state),
+        ROOT / "docs" / "guided.md": {"suite-aims": short["suite-aims"]},
+        ROOT / "README.md": {name: short[name] for name in ("suite-verdict", "suite-summary")},
+    }
+    return {path: filled(path.read_text("utf-8"), of_page) for path, of_page in made.items()}
+
+
 def main():
     options = arguments()
     if options.one:
@@ -225,13 +238,13 @@ def main():
         return
     records = Records(Path(os.devnull) if options.smoke else options.results)
     shown = of_these_images(records), SETS, options.state
-    if options.page:
-        options.page.write_text(filled(options.page.read_text("utf-8"), *shown), "utf-8")
-    if options.plot:
-        drawn(*shown).savefig(options.plot, dpi=150)
+    if options.pages:
+        for path, text in pages(*shown).items():
+            path.write_text(text, "utf-8")
+        drawn(*shown).savefig(PLOT, dpi=150)
     if options.table:
         print("\n\n".join(f"{name}\n\n{text}" for name, text in tables(*shown).items()))
-    if options.table or options.page or options.plot:
+    if options.table or options.pages:
         return
     failed = 0
     for (dataset, method, seed), result in run_all(runs_wanted(options, records), options.jobs, options.smoke):

@@ -45,9 +45,9 @@ def tables(records, sets, state=None):
     return made
 
 
-def filled(page, records, sets, state=None):
-    """The page with its tables as they are to be: what stands between `<!-- NAME -->` and `<!-- end -->`."""
-    for name, text in tables(records, sets, state).items():
+def filled(page, made):
+    """The page with tables, by name, as they are to be: what stands between `<!-- NAME -->` and `<!-- end -->`."""
+    for name, text in made.items():
         place = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
         page, count = re.subn(
             place, lambda found, text=text: f"{found[1]}\n{text}\n\n{found[2]}", page, flags=re.DOTALL
@@ -130,11 +130,9 @@ def spread(some, best=None):
 
 def verdict(members, runs):
     """On which sets the recipe without weights is below a peer without weights by more than the larger deviation."""
-    peers = [m for m in ORDER if m not in (*OURS, *WITH_WEIGHTS)]
     lost, first, compared = [], 0, 0
     for member in members:
-        ours = values(runs, member, "guided", headline(member))
-        others = {m: some for m in peers if (some := values(runs, member, m, headline(member)))}
+        ours, others = values(runs, member, "guided", headline(member)), of_peers(runs, member)
         if not ours or not others:
             continue
         compared += 1
@@ -150,6 +148,12 @@ def verdict(members, runs):
     if lost:
         return f"{text} It is below a peer by more than the deviation on: {'; '.join(lost)}."
     return f"{text} It is below no peer by more than the deviation."
+
+
+def of_peers(runs, member):
+    """What the peers without pretrained weights have by the score that the set is judged by: values by method."""
+    peers = [m for m in ORDER if m not in (*OURS, *WITH_WEIGHTS)]
+    return {m: some for m in peers if (some := values(runs, member, m, headline(member)))}
 
 
 PROBABILITIES = {"auroc": "AUROC", "ece": "calibration error", "outlier_auc": "outlier AUC"}

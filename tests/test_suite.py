@@ -1,13 +1,13 @@
 """The suite's scores, what it writes of them, and that its page is what the results file makes."""
 
 import os
-import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import suite
 import suite_page
+import suite_summary
 from suite_methods import METHODS, Found, kmeans, mixture, rows, umap, umap_hdbscan
 from suite_sets import SETS
 
@@ -211,16 +211,30 @@ def test_auto_is_for_sets_whose_kinds_are_distinct(tmp_path, monkeypatch):
 
 def test_a_page_without_a_place_for_a_table_is_refused():
     with pytest.raises(ValueError, match="the page has 0 places for sets-developing"):
-        suite_page.filled("# A page\n", [], TWO_SETS)
+        suite_page.filled("# A page\n", suite_page.tables([], TWO_SETS))
 
 
-def test_the_page_is_made_from_the_results():
-    page = (ROOT / "docs" / "suite.md").read_text("utf-8")
+def test_the_pages_are_made_from_the_results():
     records = suite.of_these_images(Records(suite.RESULTS / "suite.jsonl"))
-    assert suite_page.filled(page, records, SETS) == page, (
-        "docs/suite.md is out of date; run: python benchmarks/suite.py --page docs/suite.md"
-    )
-    assert len(re.findall("<!-- end -->", page)) == len(suite_page.tables(records, SETS))
+    for path, text in suite.pages(records, SETS).items():
+        assert path.read_text("utf-8") == text, f"{path.name} is out of date; run: python benchmarks/suite.py --pages"
+
+
+def test_what_is_short_says_who_is_first_and_what_was_to_be_reached():
+    records = [
+        *(record("guided", value, seed=seed, auroc=0.75, ece=0.05) for seed, value in enumerate([0.9, 0.8])),
+        record("kmeans", 0.6),
+        record("umap-gmm", 0.7),
+        record("frozen-umap-gmm", 0.95),
+        record("guided-auto", 0.8, n_clusters=7),
+    ]
+    made = suite_summary.summaries(records, TWO_SETS)
+    shown = suite_summary.summary(list(TWO_SETS.values()), suite_page.grouped(records))
+    assert "| 85.0 ± 7.1 (80.0) | 70.0, umap-gmm" in shown
+    assert "hues, accuracy in % " in made["suite-aims"]
+    assert "0.750, below .80 on 1" in made["suite-aims"]
+    assert "within 15 % on 0" in made["suite-aims"]
+    assert made["suite-verdict"] == suite_page.tables(records, TWO_SETS)["verdict"]
 
 
 def test_the_plot_has_a_row_for_each_set_and_a_colour_for_each_method():

@@ -1,0 +1,125 @@
+"""What the suite's results file says in short: a table for README.md, and what was to be reached for docs/guided.md."""
+
+import statistics
+
+from suite_page import grouped, headline, markdown, means, of_one_state, of_peers, spread, values, verdict
+
+SHOWN = (
+    "digits",
+    "mnist-2000",
+    "mnist-70000",
+    "fashion-2000",
+    "fashion-70000",
+    "letters-10",
+    "textures-grey",
+    "thousand",
+    "sprites",
+    "blood",
+    "scenes",
+    "letters-26",
+    "lowercase",
+    "greek",
+    "textures-colour",
+    "microscope",
+    "parts",
+    "hundred",
+    "icons",
+)
+# Floor and goal of the accuracy in per cent, mean and in brackets the worst seed.
+ACCURACIES = (
+    ("digits", "guided", "95 (92)", "97 (95)"),
+    ("mnist-2000", "guided", "92 (88)", "96 (94)"),
+    ("mnist-10000", "guided", "98.0", "98.6"),
+    ("mnist-70000", "guided", "98.7", "99.0"),
+    ("fashion-10000", "guided", "68", "72"),
+    ("fashion-70000", "guided", "72", "75"),
+    ("mnist-thinned", "guided", "95", "98"),
+    ("letters-10", "guided", "90", "97"),
+    ("textures-grey", "guided", "88", "95"),
+    ("textures-grey", "guided-backbone", "98", "99.5"),
+    ("shapes", "guided", "90", "98"),
+    ("hues", "guided", "95", "99"),
+)
+RIGHT, SURE = 0.8, 0.1  # floor of the area under ROC, and ceiling of the calibration error, on every set
+
+
+def summaries(records, sets, state=None):
+    """Markdown by the name of its place on a page; see `suite_page.tables`."""
+    runs = grouped(of_one_state(records, state))
+    return {
+        "suite-summary": summary([sets[name] for name in SHOWN if name in sets], runs),
+        "suite-verdict": verdict(list(sets.values()), runs),
+        "suite-aims": aims(sets, runs),
+    }
+
+
+def summary(members, runs):
+    """The recipe beside the best of the other methods without pretrained weights."""
+    rows = []
+    for member in members:
+        score = headline(member)
+        peers = {m: statistics.mean(some) for m, some in of_peers(runs, member).items()}
+        best = max(peers, key=lambda m: peers[m], default=None)
+        right = values(runs, member, "guided", "auroc")
+        rows.append(
+            (
+                "held out: " * member.held_out + member.about + " (NMI)" * member.by_meaning,
+                member.k,
+                spread(values(runs, member, "guided", score)),
+                f"{100 * peers[best]:.1f}, {best}" if best else "",
+                f"{statistics.mean(right):.2f}" if right else "",
+            )
+        )
+    return markdown(("images", "kinds", "`guided`", "best of the others", "AUROC"), rows)
+
+
+def aims(sets, runs):
+    """What the recipe was to reach, beside what it reaches."""
+    everything = list(sets.values())
+    rows = [
+        (f"{name}, accuracy in %" + ", with the backbone" * (method != "guided"), floor, goal, reached)
+        for name, method, floor, goal in ACCURACIES
+        if name in sets and (reached := spread(values(runs, sets[name], method, "accuracy")))
+    ]
+    right, sure = (means(everything, runs, "guided", score) for score in ("auroc", "ece"))
+    if right and sure:
+        below, above = sum(value < RIGHT for value in right), sum(value > SURE for value in sure)
+        rows += [
+            (
+                f"area under ROC of the probability for being right, mean of {len(right)} sets with wrong images",
+                ".88, each .80",
+                ".92",
+                f"{statistics.mean(right):.3f}, below .80 on {below}",
+            ),
+            (
+                f"calibration error, mean of {len(sure)} sets",
+                ".06, each .10",
+                ".03",
+                f"{statistics.mean(sure):.3f}, above .10 on {above}",
+            ),
+        ]
+    counts = [
+        [abs(found - s.k) / s.k for found in values(runs, s, "guided-auto", "n_clusters")]
+        for s in everything
+        if s.distinct and (s.name, "guided-auto") in runs
+    ]
+    if counts:
+        within = [sum(max(off) <= limit for off in counts) for limit in (0.15, 0.1)]
+        rows.append(
+            (
+                f"number of clusters, {len(counts)} sets of distinct kinds",
+                "within 15 % on two thirds",
+                "within 10 % on all",
+                f"within 15 % on {within[0]}, within 10 % on {within[1]}",
+            )
+        )
+    if "mnist-10000" in sets and (seconds := values(runs, sets["mnist-10000"], "guided", "cpu_seconds")):
+        rows.append(
+            (
+                "mnist-10000, processor seconds, one thread, without the second decoder",
+                "100",
+                "50",
+                f"{statistics.mean(seconds):.0f}",
+            )
+        )
+    return markdown(("", "floor", "goal", "reached"), rows)
