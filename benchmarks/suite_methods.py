@@ -138,9 +138,15 @@ def vade(images, k, seed):
 
 
 def frozen_umap_gmm(images, k, seed):
-    from clusterloom.networks.backbone import frozen_features
+    from clusterloom.networks.backbone import EFFICIENTNET, Backbone
 
-    return mixture(umap(frozen_features(images), seed), k, seed)
+    backbone = Backbone(EFFICIENTNET, images.shape[1:])
+    backbone.load_pretrained()
+    low, high = (0, 255) if images.dtype == np.uint8 else (images.min(), images.max())
+    pixels = (images.astype(np.float32) - low) / np.float32(high - low)
+    with torch.inference_mode():
+        features = backbone.features(torch.from_numpy(pixels).permute(0, 3, 1, 2)).numpy()
+    return mixture(umap(features, seed), k, seed)
 
 
 def rows(images):

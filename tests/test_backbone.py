@@ -17,7 +17,7 @@ from clusterloom import GuidedClusterer, SettingsError, load_model
 from clusterloom.cli.program import run
 from clusterloom.export.onnx import largest_difference, write_networks
 from clusterloom.metrics import clustering_accuracy_score
-from clusterloom.networks.backbone import FROZEN_DIM, Backbone, check_available, frozen_features
+from clusterloom.networks.backbone import FROZEN_DIM, Backbone, check_available
 from clusterloom.networks.describe import describe
 from clusterloom.networks.efficientnet import EfficientNetLite0, _checkpoint_names, _folded, _SameConv
 from clusterloom.recipe import guided
@@ -103,17 +103,20 @@ def test_efficientnet_takes_its_checkpoint_and_no_other():
         loaded.load_checkpoint(checkpoint)
 
 
-def test_frozen_features_are_those_of_the_network(weights):
-    images = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 1)).astype(np.uint8)
-    features = frozen_features(images, "timm:tiny", weights)
+def test_features_are_those_of_the_network(weights):
+    x = torch.rand(20, 1, 32, 32)
     backbone = Backbone("timm:tiny", (32, 32, 1))
     backbone.load_pretrained(weights)
-    x = torch.from_numpy(images / 255).float().permute(0, 3, 1, 2)
     enlarged = nn.functional.interpolate(x, (128, 128), mode="bilinear").expand(-1, 3, -1, -1)
     with torch.no_grad():
-        np.testing.assert_allclose(features, backbone.network((enlarged - 0.5) / 0.25).numpy(), rtol=1e-4, atol=1e-5)
-    for other in (images / 255, images.astype(np.uint16) * 3 + 7):  # the darkest and lightest pixels are there
-        np.testing.assert_allclose(frozen_features(other, "timm:tiny", weights), features, rtol=1e-3, atol=1e-4)
+        expected = backbone.network((enlarged - 0.5) / 0.25)
+        torch.testing.assert_close(backbone.features(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_one_image_has_no_components(weights):
+    backbone = Backbone("timm:tiny", (32, 32, 1))
+    backbone.fit(torch.rand(1, backbone.feature_dim))
+    assert not backbone.reduced(torch.rand(3, backbone.feature_dim)).any()
 
 
 def test_what_is_kept_has_a_variance_of_1_and_points_away_from_the_mean(weights):

@@ -317,11 +317,21 @@ def test_parameters_may_be_numbers_of_numpy(make, tmp_path):
     assert np.array_equal(load_model(tmp_path / "model").predict(digits()), model.labels_)
 
 
-def test_one_image_cannot_be_normalised():
+@pytest.mark.parametrize("method", [ConvVAEClusterer, VAEClusterer])
+def test_one_image_cannot_be_normalised(method):
     with pytest.raises(SettingsError, match="set batch_norm to false"):
-        ConvVAEClusterer(1, **SMALL, batch_norm=True).fit(digits()[:1])
+        method(1, **SMALL, batch_norm=True).fit(digits()[:1])
     assert ConvVAEClusterer(1, **SMALL).fit(digits()[:1]).labels_.tolist() == [0]
     assert len(ConvVAEClusterer(2, **SMALL, batch_norm=True).fit(digits()[:33]).labels_) == 33
+
+
+def test_a_second_fit_that_fails_leaves_the_first_as_it_was():
+    model = VAEClusterer(3, **SMALL).fit(digits())
+    before, said = vars(model).copy(), model.predict_proba(digits())
+    with pytest.raises(SettingsError, match="too few"):
+        model.fit(np.zeros((2, 9, 9), np.uint16))
+    assert vars(model) == before
+    np.testing.assert_array_equal(model.predict_proba(digits()), said)
 
 
 def test_equal_images_are_no_outliers(make):

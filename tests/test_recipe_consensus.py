@@ -79,6 +79,17 @@ def test_probabilities_are_shares_of_what_guides_keep_together():
     np.testing.assert_allclose(heavier[-5:, 0], 0.5 * 70 / 75, atol=1e-5)
 
 
+def test_what_one_lost_cluster_is_given_is_not_all_that_another_one_had():
+    labels = np.repeat(np.arange(3), [1, 4, 12])
+    guides = [
+        guide("a", np.array([0, 2, 1, 0, 2, 1, 1, 0, 2, 2, 1, 1, 2, 2, 0, 2, 1])),
+        guide("a", np.array([0, 1, 0, 0, 1, 2, 1, 2, 2, 0, 1, 1, 2, 2, 2, 2, 2])),
+        guide("a", np.array([1, 1, 1, 2, 1, 2, 2, 1, 1, 2, 2, 2, 1, 0, 0, 2, 0])),
+    ]
+    q = shares_of(guides, EVEN, labels, 3)
+    assert (np.bincount(q.argmax(1), minlength=3) > 0).all()
+
+
 def test_a_small_cluster_that_most_guides_merge_is_not_lost():
     """Of six guides two tell it from its large neighbour; its images have the smaller share of themselves."""
     labels = np.repeat(np.arange(3), [100, 90, 8])

@@ -31,6 +31,11 @@ def test_every_kind_of_images_has_its_spaces(channels, size):
         assert np.isfinite(points).all()
 
 
+def test_patches_are_no_larger_than_images():
+    images = np.random.default_rng(0).integers(0, 256, (30, 2, 8, 3)).astype(np.uint8)
+    assert plain_spaces(images, 0)["palette"].shape[0] == 30
+
+
 def test_colours_tell_hues_apart_and_brightness_does_not():
     images, labels = hues()
     spaces = plain_spaces(images, 0)

@@ -1,5 +1,6 @@
 """A model that is fitted again to what a user said of its clusters."""
 
+import copy
 import csv
 import json
 import shutil
@@ -205,13 +206,29 @@ def test_an_interrupted_refit_goes_on_to_the_same_bits(halves, tmp_path, monkeyp
         return step(self, *arguments)
 
     monkeypatch.setattr(Trainer, "_step", stops)
-    model.set_params(run_dir=str(tmp_path), resume=True)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            model.refit(images, answers)
-        np.testing.assert_array_equal(model.refit(images, answers).predict_proba(images), whole.predict_proba(images))
-    finally:
-        model.set_params(run_dir=None, resume=False)
+    of_run = {"run_dir": str(tmp_path), "resume": True}
+    with pytest.raises(KeyboardInterrupt):
+        model.refit(images, answers, **of_run)
+    again = model.refit(images, answers, **of_run)
+    np.testing.assert_array_equal(again.predict_proba(images), whole.predict_proba(images))
+
+
+def test_a_refit_leaves_the_run_of_the_fit_alone(halves, tmp_path):
+    images, kinds, _ = halves
+    model = GuidedClusterer(2, **QUICK, run_dir=str(tmp_path), resume=True).fit(images)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    new = model.refit(images, truth(kinds, model, [0]))
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert (new.run_dir, new.resume) == (None, False)
+
+
+def test_a_second_decoder_of_other_clusters_does_not_stay(halves, tmp_path):
+    images, kinds, model = halves
+    model = copy.deepcopy(model).set_params(refine=False)
+    new = model.refit(images, truth(kinds, model, np.arange(12)))
+    assert new.network_.refiner is None
+    new.save(tmp_path / "new")
+    assert load_model(tmp_path / "new").sample(2, new.n_clusters_ - 1).shape == (2, *images.shape[1:])
 
 
 def test_answers_of_other_images_are_refused(halves):

@@ -15,6 +15,7 @@ import pytest
 import safetensors.numpy
 import torch
 from accelerate import Accelerator, PartialState
+from accelerate.utils import gather_object
 from safetensors import safe_open
 from torch import nn
 
@@ -582,8 +583,9 @@ def test_plans_out_of_range(plan, text):
         TrainingPlan(**{"epochs": 1, "batch_size": 1, "learning_rate": 1.0, "seed": 0, **plan})
 
 
-def train_small(method):
+def train_small(method, **others):
     changed = {"n_clusters": 3, "latent_dim": 4, "hidden_dim": 16, "epochs": 3, "batch_size": 13, "random_state": 0}
+    changed |= others
     # bf16, "auto" on some machines, rounds sums over half a batch otherwise
     return METHODS[method](**changed, device="cpu", precision="fp32").fit(IMAGES)
 
@@ -627,6 +629,11 @@ def train_in_two_processes(folder):
         state = PartialState()
         if state.is_main_process:
             np.savez(folder / f"{method}.npz", **facts_of(model), processes=state.num_processes)
+    loop._SHOWN_SECONDS = 0.0
+    # Without a seed the first process draws one for all; of a batch of one image it has no share, and nothing to show.
+    seedless = train_small("vae", random_state=None, batch_size=1, epochs=1, verbose=1)
+    seeds = gather_object([seedless.about_["seed"]])
+    assert len(set(seeds)) == 1
     train_apart(folder)
 
 

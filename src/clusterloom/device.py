@@ -6,6 +6,7 @@ import os
 import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cache
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from clusterloom.errors import SettingsError, TrainingError
 
 _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+_PATIENCE = timedelta(hours=12)  # NCCL's are ten minutes, and the first process may lay images out for longer
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Compute:
 
     def processes(self) -> PartialState:
         """The processes that `accelerate launch`, torchrun or Slurm started; one where nothing did."""
-        return PartialState(cpu=self.device.type == "cpu")
+        return PartialState(cpu=self.device.type == "cpu", timeout=_PATIENCE)
 
     def on_device(self, values: np.ndarray | Tensor) -> Tensor:
         """Values of a batch, on the device.

@@ -86,7 +86,7 @@ def _apply(
     tell: Callable[[int], None],
 ) -> tuple[np.ndarray, ...]:
     results: tuple[np.ndarray, ...] | None = None
-    whole = _filled_up if fill else np.asarray
+    whole = filled_up if fill else np.asarray
     with (
         torch.inference_mode(),
         compute.autocast(),
@@ -110,7 +110,7 @@ def _apply(
     return results
 
 
-def _filled_up(batch: np.ndarray) -> np.ndarray:
+def filled_up(batch: np.ndarray) -> np.ndarray:
     """A batch of at most the one size, its first row repeated until it has that size."""
     missing = BATCH_SIZE - len(batch)
     return np.concatenate([batch, np.broadcast_to(batch[:1], (missing, *batch.shape[1:]))]) if missing else batch

@@ -48,12 +48,7 @@ def refit(
         raise SettingsError(f"--out {printable(str(out))} is MODEL itself, which stays as it is; choose another")
     check_target(out, overwrite)
     run_dir = str(target.with_name(target.name + ".partial"))
-    fitted.set_params(
-        device=device,
-        run_dir=run_dir,
-        resume=resume,
-        verbose=0 if talk.quiet else 2 if talk.verbose else 1,
-    )
+    fitted.set_params(device=device, verbose=0 if talk.quiet else 2 if talk.verbose else 1)
     with talk.output() as output, owning(target):
         check_run_dir(run_dir, out, resume, overwrite)
         images = reading.load(data, output, like=fitted)
@@ -64,7 +59,7 @@ def refit(
             explore = shlex.join(["clusterloom", "explore", str(model), data])
             raise DataError(f"nothing has been corrected about these images; {printable(explore)} is where to do so")
         answers, names = answers_of(assignment, proba), [assignment.names[k] for k in refitted_clusters(assignment)]
-        new = fitted.refit(images, answers, names)
+        new = fitted.refit(images, answers, names, run_dir, resume)
         pictures = model_pictures(new, images, output.progress)  # every process takes part
         if not is_main_process():
             return

@@ -1,7 +1,8 @@
 """What all estimators share: scikit-learn's conventions around a network that is trained on images."""
 
+import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
@@ -27,6 +28,7 @@ from clusterloom.recipe.places import frame_images
 from clusterloom.settings import CommonSettings
 from clusterloom.training.loop import DivergedError
 from clusterloom.training.plan import TrainingPlan
+from clusterloom.training.processes import from_main
 from clusterloom.training.randomness import fresh_weights
 from clusterloom.training.run import Run
 from clusterloom.training.session import check_tracker, training_session
@@ -180,17 +182,31 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         """
         settings = self.settings
         fewest, most = self.cluster_range()
-        self.reading_, self.framed_ = {}, False
-        images = images_from(self, X, reset=True)
-        if len(images) < fewest:
-            wanted = f"n_clusters={fewest}" if fewest == most else f"{fewest} clusters"  # a range was asked for
-            raise SettingsError(f"{len(images)} samples are too few for {wanted}")
-        warn_of_duplicates(images)
-        plan = self._plan(settings, images.shape, seed_of(settings))
-        compute = self.compute()
-        network = self._initialised_network(most, plan.seed).to(compute.device)
-        self._train(images, network, plan, compute, {}, partial(self._train_stages, settings, network))
+        with self._as_it_was_where_nothing_is_trained():
+            self.reading_, self.framed_ = {}, False
+            images = images_from(self, X, reset=True)
+            if len(images) < fewest:
+                wanted = f"n_clusters={fewest}" if fewest == most else f"{fewest} clusters"  # a range was asked for
+                raise SettingsError(f"{len(images)} samples are too few for {wanted}")
+            warn_of_duplicates(images)
+            compute = self.compute()
+            seed = from_main(compute.processes(), lambda: seed_of(settings))  # each would draw its own
+            plan = self._plan(settings, images.shape, seed)
+            network = self._initialised_network(most, plan.seed).to(compute.device)
+            self._train(images, network, plan, compute, {}, partial(self._train_stages, settings, network))
         return self
+
+    @contextlib.contextmanager
+    def _as_it_was_where_nothing_is_trained(self) -> Iterator[None]:
+        """Put a fitted estimator back where a second fit has failed: its network reads images as the first one did."""
+        before = vars(self).copy()
+        try:
+            yield
+        except BaseException:
+            if vars(self).get("network_") is before.get("network_"):
+                vars(self).clear()
+                vars(self).update(before)
+            raise
 
     def _train(
         self,

@@ -1,17 +1,12 @@
 """The method of the paper: the convolutional VAE, trained from random weights."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-import numpy as np
-
-from clusterloom.errors import SettingsError
 from clusterloom.estimators.variational import VariationalClusterer
-from clusterloom.networks.objective import Algorithm1, ObjectiveSettings
-from clusterloom.networks.vae import ClusterVAE, ConvNetworkSettings
+from clusterloom.networks.objective import ObjectiveSettings
+from clusterloom.networks.vae import ConvNetworkSettings
 from clusterloom.settings import CommonSettings, Count, TrainingSettings, parameters_of
-from clusterloom.training.plan import TrainingPlan
-from clusterloom.training.run import Run
 
 
 @dataclass(frozen=True)
@@ -48,14 +43,3 @@ class ConvVAEClusterer(VariationalClusterer):
     method: ClassVar[str] = "convvae"
     Settings = ConvVAESettings
     __init__ = parameters_of(ConvVAESettings)
-
-    def _plan(self, settings: ConvVAESettings, shape: tuple[int, ...], seed: int) -> TrainingPlan:
-        return TrainingPlan.of(settings, seed)
-
-    def _train_stages(
-        self, settings: ConvVAESettings, network: ClusterVAE, run: Run, images: np.ndarray, plan: TrainingPlan
-    ) -> dict[str, Any]:
-        if settings.batch_norm and min(len(images), plan.batch_size) == 1:
-            raise SettingsError("batch_norm needs two images in a batch; set batch_norm to false")
-        run.train(Algorithm1(network, settings), plan, images, may_grow=True)
-        return {}

@@ -47,7 +47,7 @@ class GuidedSettings(ConvNetworkSettings, CommonSettings):
     """Passes over the images, over all stages but the last, refine; auto is 10 for 70,000 images, 15 for 10,000, 21 for
     1,800, 64 for 300, and 6 for a million. Of more than that, auto visits a million in each of six epochs, others each
     time. These numbers leave out that of some tens to 1,800 images auto makes the first fit up to 2.4 times as long. Of
-    up to 8,000 textures, things at any angle or place, or signs in any ink on any paper the first fit goes on while it
+    up to 17,000 textures, things at any angle or place, or signs in any ink on any paper the first fit goes on while it
     has not learned its clusters, until it has seen 110,000 images at most."""
     batch_size: Count | Literal["auto"] = "auto"
     """Images per step; auto is 512 from some 60,000 images on, and less for fewer."""
@@ -152,7 +152,14 @@ class GuidedClusterer(VariationalClusterer):
         recipe = train_guided(network, run, images, plan, epochs, views, self.cluster_range()[0], settings.colours)
         return recipe if network.backbone is None else {"backbone": network.backbone.about(), **recipe}
 
-    def refit(self, X: Any, answers: Answers, names: Sequence[str] = ()) -> "GuidedClusterer":
+    def refit(
+        self,
+        X: Any,
+        answers: Answers,
+        names: Sequence[str] = (),
+        run_dir: str | None = None,
+        resume: bool = False,
+    ) -> "GuidedClusterer":
         """Fit again, from this model's weights and from what a user has said of its images.
 
         Takes about a quarter of the epochs of `fit`. This estimator is left as it is.
@@ -162,9 +169,11 @@ class GuidedClusterer(VariationalClusterer):
             answers: What a user has said; `clusterloom.corrections.refit.answers_of` makes them of corrections. The new
                 model has as many clusters, M, as they tell apart.
             names: What the clusters are called; none, or M.
+            run_dir: Where this run keeps what is needed to resume it: not where `fit` has kept its own.
+            resume: Go on with the run in `run_dir`.
 
         Returns:
-            A new estimator with the same parameters but for `n_clusters`.
+            A new estimator with the same parameters but for `n_clusters`, `run_dir` and `resume`.
 
         Raises:
             NotFittedError: `fit` has not been called.
@@ -177,7 +186,8 @@ class GuidedClusterer(VariationalClusterer):
         if len(images) != len(answers.q) or answers.outlier.all():
             raise DataError(f"expected answers about {len(images)} images, not all of them outliers")
         n_clusters = answers.q.shape[1]
-        new = type(self)(**{**self.get_params(deep=False), "n_clusters": n_clusters})
+        of_run = {"n_clusters": n_clusters, "run_dir": run_dir, "resume": resume}
+        new = type(self)(**{**self.get_params(deep=False), **of_run})
         for name in ("image_shape_", "n_features_in_", "pixel_range_", "reading_", "framed_"):
             setattr(new, name, getattr(self, name))
         settings, compute = new.settings, self.compute()

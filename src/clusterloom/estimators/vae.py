@@ -1,16 +1,12 @@
 """The paper's baseline: variational clustering of flattened pixels."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
-
-import numpy as np
+from typing import ClassVar
 
 from clusterloom.estimators.variational import VariationalClusterer
-from clusterloom.networks.objective import Algorithm1, ObjectiveSettings
-from clusterloom.networks.vae import ClusterVAE, NetworkSettings
+from clusterloom.networks.objective import ObjectiveSettings
+from clusterloom.networks.vae import NetworkSettings
 from clusterloom.settings import CommonSettings, Count, TrainingSettings, parameters_of
-from clusterloom.training.plan import TrainingPlan
-from clusterloom.training.run import Run
 
 
 @dataclass(frozen=True)
@@ -36,12 +32,3 @@ class VAEClusterer(VariationalClusterer):
     method: ClassVar[str] = "vae"
     Settings = VAESettings
     __init__ = parameters_of(VAESettings)
-
-    def _plan(self, settings: VAESettings, shape: tuple[int, ...], seed: int) -> TrainingPlan:
-        return TrainingPlan.of(settings, seed)
-
-    def _train_stages(
-        self, settings: VAESettings, network: ClusterVAE, run: Run, images: np.ndarray, plan: TrainingPlan
-    ) -> dict[str, Any]:
-        run.train(Algorithm1(network, settings), plan, images, may_grow=True)
-        return {}

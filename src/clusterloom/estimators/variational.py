@@ -1,7 +1,7 @@
-"""What the estimators around a `ClusterVAE` share besides: new images, drawn from one sampler."""
+"""What the estimators around a `ClusterVAE` share besides: the paper's training, and new images from one sampler."""
 
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -10,7 +10,10 @@ from clusterloom.errors import SettingsError
 from clusterloom.estimators.base import ImageClusterer
 from clusterloom.estimators.redraw import redrawn, redrawn_refined
 from clusterloom.inference import apply_in_batches
+from clusterloom.networks.objective import Algorithm1
 from clusterloom.networks.vae import ClusterVAE
+from clusterloom.training.plan import TrainingPlan
+from clusterloom.training.run import Run
 
 
 def refining_noise(network: ClusterVAE, n: int, spread: float, generator: np.random.Generator) -> np.ndarray:
@@ -21,7 +24,7 @@ def refining_noise(network: ClusterVAE, n: int, spread: float, generator: np.ran
 
 
 class VariationalClusterer(ImageClusterer):
-    """Base of the estimators around one `ClusterVAE`, which can generate."""
+    """Base of the estimators around one `ClusterVAE`, which can generate. They train it by Algorithm 1 of the paper."""
 
     network_: ClusterVAE
     generates: ClassVar[bool] = True
@@ -34,6 +37,17 @@ class VariationalClusterer(ImageClusterer):
     def new_network(self, image_shape: tuple[int, int, int], n_clusters: int) -> ClusterVAE:
         """A fresh network of these settings."""
         return ClusterVAE(self.settings, image_shape, n_clusters)  # type: ignore[arg-type]
+
+    def _plan(self, settings: Any, shape: tuple[int, ...], seed: int) -> TrainingPlan:
+        return TrainingPlan.of(settings, seed)
+
+    def _train_stages(
+        self, settings: Any, network: ClusterVAE, run: Run, images: np.ndarray, plan: TrainingPlan
+    ) -> dict[str, Any]:
+        if settings.batch_norm and min(len(images), plan.batch_size) == 1:
+            raise SettingsError("batch_norm needs two images in a batch; set batch_norm to false")
+        run.train(Algorithm1(network, settings), plan, images, may_grow=True)
+        return {}
 
     def sample(
         self,

@@ -9,7 +9,6 @@ from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import safetensors.torch
 import torch
 import torch.nn.functional as F
@@ -118,6 +117,10 @@ class Backbone(nn.Module):
         Directions alone count: the length says how much of anything there is in an image, and clusters follow it.
         """
         unit = F.normalize(features.double(), dim=1)
+        if len(unit) == 1:  # that has no variance
+            self.centre.copy_(unit[0])
+            self.directions.zero_()
+            return
         pca = PCA(min(FROZEN_DIM, *unit.shape), svd_solver="covariance_eigh").fit(unit.numpy())
         kept = pca.components_ / math.sqrt(max(pca.explained_variance_.sum(), 1e-12))
         self.centre.copy_(torch.from_numpy(pca.mean_).float())
@@ -212,35 +215,6 @@ def check_available(name: str, weights: str | None) -> None:
             raise SettingsError(f"backbone_weights: there is no file {printable(weights)}")
     elif name == EFFICIENTNET:
         _packaged_weights()
-
-
-def frozen_features(images: np.ndarray, name: str = EFFICIENTNET, weights: str | Path | None = None) -> np.ndarray:
-    """What a pretrained network says of images, on the CPU.
-
-    Args:
-        images: Shape (N, H, W, C), C 1 or 3. uint8 counts from 0 to 255 and floats that lie between 0 and 1 as they
-            are; other numbers are brought there by their own range.
-        name: See `Backbone`.
-        weights: See `Backbone.load_pretrained`.
-
-    Returns:
-        Shape (N, D), float32.
-
-    Raises:
-        SettingsError: see `Backbone`.
-    """
-    backbone = Backbone(name, images.shape[1:])  # type: ignore[arg-type]
-    backbone.load_pretrained(weights)
-    low, high = (0, 255) if images.dtype == np.uint8 else (min(0, images.min()), max(1, images.max()))
-    if images.dtype != np.uint8 and (low, high) != (0, 1):
-        low, high = images.min(), images.max()
-    features = np.empty((len(images), backbone.feature_dim), np.float32)
-    with torch.inference_mode():
-        for start in range(0, len(images), _CPU_BATCH):
-            batch = (images[start : start + _CPU_BATCH].astype(np.float32) - low) / np.float32(high - low)
-            x = torch.from_numpy(batch).permute(0, 3, 1, 2)
-            features[start : start + len(batch)] = backbone.features(x).numpy()
-    return features
 
 
 def _architecture(name: str) -> nn.Module:

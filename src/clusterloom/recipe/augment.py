@@ -112,6 +112,7 @@ THINGS = ViewSettings(aspect=math.log(4 / 3), window_area=(0.4, 1.0), brightness
 # A texture is the same at every place, but its grain is another one where it is zoomed or bent.
 TEXTURES = ViewSettings(shift=0.3, reflected=True, brightness=0.4, gamma=0.4)
 _ANY_DEGREES = 180.0
+_WIDER = 1.6  # how much farther views of the first fit stray
 # Where colours do not tell the kinds apart, a model that has learned the kinds is shown them in all colours.
 _HUE_DEGREES, _SATURATION = 180.0, 1.0
 
@@ -134,19 +135,19 @@ def are_signs(views: ViewSettings) -> bool:
     return views.window_area[1] > 1
 
 
-def widened(settings: ViewSettings, factor: float = 1.6) -> ViewSettings:
+def widened(settings: ViewSettings) -> ViewSettings:
     """The same kinds of views, straying farther, for a model that knows its clusters already. Light and crops stay."""
     smallest, largest = settings.window_area
-    area = (smallest, largest) if largest <= 1 else (smallest**factor, largest**factor)
+    area = (smallest, largest) if largest <= 1 else (smallest**_WIDER, largest**_WIDER)
     return replace(
         settings,
-        rotation_degrees=min(settings.rotation_degrees * factor, _ANY_DEGREES),
-        shear=settings.shear * factor,
-        aspect=settings.aspect if largest <= 1 else settings.aspect * factor,
+        rotation_degrees=min(settings.rotation_degrees * _WIDER, _ANY_DEGREES),
+        shear=settings.shear * _WIDER,
+        aspect=settings.aspect if largest <= 1 else settings.aspect * _WIDER,
         window_area=area,
-        shift=settings.shift * factor,
-        bend=settings.bend * factor,
-        growth=settings.growth * factor,
+        shift=settings.shift * _WIDER,
+        bend=settings.bend * _WIDER,
+        growth=settings.growth * _WIDER,
     )
 
 

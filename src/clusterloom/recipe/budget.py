@@ -69,7 +69,7 @@ class Epochs:
         """More for the first fit, of less than some 1,800 images.
 
         It starts from a category encoder that knows nothing, and of few images it has few steps. Where what they show
-        may take long to learn it may go on, on less than some 8,000 images.
+        may take long to learn it may go on, twice if need be, on less than some 17,000 images.
 
         Args:
             n_images: Number of images.

@@ -72,9 +72,10 @@ def shares_of(guides: Sequence[Guide], weights: Mapping[str, float], labels: np.
     for guide in guides:
         counts = counts_of(guide.labels, labels, guide.labels.max() + 1, n_clusters)
         q += weights[guide.space] / total * (counts / np.maximum(counts.sum(1, keepdims=True), 1))[guide.labels]
-    # A small cluster that most guides take for a part of another has the largest share nowhere. It was asked for.
-    lost = np.isin(labels, np.setdiff1d(labels, q.argmax(1)))
-    q[lost] = (q[lost] + np.eye(n_clusters)[labels[lost]]) / 2
+    # A small cluster that most guides take for a part of another has the largest share nowhere. It was asked for. What
+    # is given to it may have been all that another one had.
+    while (lost := np.isin(labels, np.setdiff1d(labels, q.argmax(1)))).any():
+        q[lost] = (q[lost] + np.eye(n_clusters)[labels[lost]]) / 2
     return q.astype(np.float32)
 
 

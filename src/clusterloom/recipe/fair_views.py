@@ -1,5 +1,6 @@
 """Which views are fair for a set of images, decided from the images alone."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +20,8 @@ from clusterloom.training.randomness import numpy_generator
 _SYMMETRIC_SHARE = 1 / 3
 _NEIGHBOURS = 10  # an image's like: itself and so many nearest images
 _NEAR = 1.1  # "among them" is no farther from one of them than so many times the distance to the nearest image
-_SAMPLE = 2000  # images that are looked at
+_SAMPLE, _SAMPLE_NUMBERS = 2000, 2**26  # images that are looked at, and pixels and channels of them
+_LEAST_SAMPLE = 200
 _EVEN_SIDE = 32  # pixels of larger images are averaged before their brightness is compared
 _LEAST_SIDE = 10  # pixels that a texture takes: a patch would be more than half of fewer
 _PLACES = 8  # along each side, which are compared
@@ -95,7 +97,7 @@ def choose_views(images: np.ndarray, seed: int = 0) -> ViewSettings:
     Where the angle does not count (`any_angle`), as of cells, views are turned by any, in changing light.
 
     Args:
-        images: uint8 or float, shape (N, H, W, C). Beyond 2,000 images a sample is looked at.
+        images: uint8 or float, shape (N, H, W, C). Beyond 2,000 images a sample is looked at, fewer of large ones.
         seed: Of the sample.
 
     Example:
@@ -103,7 +105,8 @@ def choose_views(images: np.ndarray, seed: int = 0) -> ViewSettings:
         >>> choose_views(load_digits().images[..., None] / 16) == SIGNS
         True
     """
-    rows = np.sort(numpy_generator(seed, "sample", "views").permutation(len(images))[:_SAMPLE])
+    several = min(_SAMPLE, max(_SAMPLE_NUMBERS // math.prod(images.shape[1:]), _LEAST_SAMPLE))
+    rows = np.sort(numpy_generator(seed, "sample", "views").permutation(len(images))[:several])
     x = unit(images[rows])
     mixed = torch.from_numpy(numpy_generator(seed, "sample", "angles").permutation(len(x)))
     in_front = have_backgrounds(x)

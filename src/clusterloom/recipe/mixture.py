@@ -21,8 +21,6 @@ from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
-from clusterloom.console import ProgressReport, no_progress
-
 _RIDGE = 1e-4  # added to every variance
 _ITERATIONS = 200
 _TOLERANCE = 1e-3  # nats per point; a start that gains less is done
@@ -68,9 +66,7 @@ class Mixture:
             yield _features(block - stack.centre) @ coefficients
 
 
-def fit_mixtures(
-    points: np.ndarray, starts: Sequence[Mixture], progress: ProgressReport = no_progress
-) -> list[Mixture]:
+def fit_mixtures(points: np.ndarray, starts: Sequence[Mixture]) -> list[Mixture]:
     """Maximise the likelihood from every start, by expectation maximisation (Dempster, Laird and Rubin, 1977).
 
     As scikit-learn's `GaussianMixture` with full covariances: 1e-4 is added to every variance, and a start is done
@@ -79,7 +75,6 @@ def fit_mixtures(
     Args:
         points: Shape (N, d).
         starts: Mixtures of equally many components each; see `mixtures_to_start_from` and `mixture_of`.
-        progress: Told how many of them are done.
 
     Returns:
         What each start leads to, in the same order.
@@ -104,7 +99,6 @@ def fit_mixtures(
             fitted[running[row]] = stack.mixture(row, float(likely[row]))
         going = torch.from_numpy(np.flatnonzero(~done))
         running, stack, before = running[~done], stack.rows(going), likely[going]
-        progress("mixtures", len(starts) - len(running), len(starts))
     return [mixture for mixture in fitted if mixture is not None]
 
 

@@ -41,7 +41,8 @@ def patch_counts(
         blur: How far from a patch the kinds are that it belongs to, as the deviation of a pixel; 0 for the nearest one.
     """
     generator, of_kinds = numpy_generator(seed, "sample", name), seed_for(seed, "sample", name)
-    return np.hstack([_counts_of(images, side, shown, of_kinds, generator, centred, blur) for side in sides])
+    fitting = [side for side in sides if side <= min(images.shape[1:3])]
+    return np.hstack([_counts_of(images, side, shown, of_kinds, generator, centred, blur) for side in fitting])
 
 
 def _counts_of(

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clusterloom.device import products_by_onednn
+from clusterloom.inference import BATCH_SIZE, filled_up
 from clusterloom.recipe.backgrounds import background
 from clusterloom.recipe.brightness import medians, unit
 from clusterloom.recipe.neighbours import distributed_alike
@@ -18,7 +19,6 @@ _SIDE = 16  # pixels of images that are compared
 _NEARBY = 5  # pixels along each side of which means are taken before one asks where a thing is
 _FRAME = 0.8  # of an image's side
 _LEAST_SPREAD = 0.05  # of half an image; less is a pixel
-_BLOCK = 256  # images that are framed at once
 _KEPT = 2**28  # pixels and channels of framed images in memory at most
 _LEAST = 1e-6  # of what there is; less is rounding
 
@@ -52,20 +52,20 @@ class FramedImages:
         return len(self._images)
 
     def __getitem__(self, at: Any) -> np.ndarray:
+        images = self._images[at]
+        found = np.empty(images.shape, self.dtype)  # filled as it goes: a list of blocks would be a copy
         with products_by_onednn():  # as in training, to the last bit, whoever asks
-            found: np.ndarray = framed(unit(self._images[at])).permute(0, 2, 3, 1).numpy()
+            for start in range(0, len(images), BATCH_SIZE):
+                block = images[start : start + BATCH_SIZE]
+                of_block = framed(unit(filled_up(block)))[: len(block)]
+                found[start : start + len(block)] = of_block.permute(0, 2, 3, 1).numpy()
         return found
 
 
 def frame_images(images: Any) -> Any:
     """Images (N, H, W, C) `framed`, float32: all at once, or when they are asked for where they are many."""
     found = FramedImages(images)
-    if math.prod(images.shape) > _KEPT:
-        return found
-    at_once = np.empty(found.shape, found.dtype)  # filled as it goes: a list of blocks would be a copy
-    for start in range(0, len(images), _BLOCK):
-        at_once[start : start + _BLOCK] = found[start : start + _BLOCK]
-    return at_once
+    return found if math.prod(images.shape) > _KEPT else found[:]
 
 
 def framed(x: Tensor) -> Tensor:

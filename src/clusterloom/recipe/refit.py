@@ -123,6 +123,8 @@ def train_again(
     latents = refit_classes(network, sample, run)
     if epochs.refine:
         refine(network, run, sample, replace(plan, epochs=epochs.refine), *latents)
+    else:
+        network.refiner = None  # it knows the clusters that there were
     return {
         "views": vars(views),
         "stage_seconds": {stage: round(seconds, 1) for stage, seconds in run.stage_seconds.items()},

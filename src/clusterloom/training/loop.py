@@ -44,16 +44,6 @@ class Output(Protocol):
     q: Tensor | None
 
 
-class TrainingModel(Protocol):
-    """What the loop asks of a model, besides being an `nn.Module`."""
-
-    def draw_noise(self, n: int, generator: torch.Generator) -> Tensor:
-        """Noise for `n` images, the first dimension of the result."""
-
-    def __call__(self, x: Tensor, noise: Tensor, targets: Tensor | None = None) -> Output:
-        """Loss terms, and soft assignments if there are any, for images (B, C, H, W) and their rows of the targets."""
-
-
 # Numbers for each image that a model asks for besides, float32, shape (N, ...): given once, or made for each epoch
 # (from 0), where None ends the training.
 Targets: TypeAlias = np.ndarray | Callable[[int], np.ndarray | None] | None
@@ -82,7 +72,8 @@ class Trainer:
     """Trains one model; see `fit`.
 
     Args:
-        model: Already on the device.
+        model: Already on the device. Its `draw_noise(n, generator)` gives noise for n images, and the model itself an
+            `Output` for images (B, C, H, W), their noise and, where there are any, their rows of the targets.
         plan: How long and how.
         compute: Device and precision.
         accelerator: Knows the other processes, if there are any.
@@ -207,7 +198,7 @@ class Trainer:
             if (batch + 1) % _CHECK_BATCHES == 0:
                 self._check_finite(sums)
                 self._clear_faded_moments()
-            if self.observers and now - shown > _SHOWN_SECONDS:
+            if self.observers and now - shown > _SHOWN_SECONDS and sums.images:  # small batches leave some without
                 shown = now
                 for observer in self.observers:
                     observer.on_batch(position.epoch + 1, bounds[batch][1], self._record(sums, position))

@@ -14,6 +14,7 @@ from clusterloom.training.randomness import numpy_generator
 
 _BLOCK = 1024  # neighbours that are visited together where an epoch does not visit all images
 _GROUP = 256  # blocks that are shuffled together
+_LEAST_GAIN = 1e-3  # share of the best loss that counts as an improvement
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,6 @@ class TrainingPlan:
         learning_rate: Of the optimiser; the highest one of a one-cycle schedule.
         seed: Fixes order and noise; initial weights are the caller's.
         patience_epochs: Stop when the training loss has not improved for so many epochs; None never does.
-        min_improvement: Share of the best loss that counts as an improvement.
         schedule: "constant" learning rate, or "one-cycle", see `one_cycle`.
         weight_decay: Decoupled from the gradient, as in AdamW; 0 makes it Adam.
         epoch_images: Images that an epoch visits, see `epoch_order`; None for all of them.
@@ -40,7 +40,6 @@ class TrainingPlan:
     learning_rate: float
     seed: int
     patience_epochs: int | None = None
-    min_improvement: float = 1e-3
     schedule: Literal["constant", "one-cycle"] = "constant"
     weight_decay: float = 0.0
     epoch_images: int | None = None
@@ -93,7 +92,7 @@ class TrainingPlan:
             return False
         before = min(record["loss"] for record in history[:-patience])
         recent = min(record["loss"] for record in history[-patience:])
-        return bool(recent > before - abs(before) * self.min_improvement)
+        return bool(recent > before - abs(before) * _LEAST_GAIN)
 
 
 def one_cycle(progress: float) -> float:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import torch.distributed
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import broadcast_object_list
 
 T = TypeVar("T")
@@ -21,18 +21,18 @@ def leave_together() -> None:
         torch.distributed.destroy_process_group()
 
 
-def from_main(accelerator: Accelerator, compute: Callable[[], T]) -> T:
+def from_main(processes: Accelerator | PartialState, compute: Callable[[], T]) -> T:
     """What `compute` returns on the main process, on every process.
 
     Whether a file is there, and what it says, is the main process's to find out: processes on several machines may see
     different disks, and one that goes ahead leaves the others waiting for ever.
 
     Args:
-        accelerator: Knows the other processes.
+        processes: Knows the others.
         compute: Called by the main process alone, so it must not take part in anything that processes do together.
     """
-    if accelerator.num_processes == 1:
+    if processes.num_processes == 1:
         return compute()
-    results = [compute() if accelerator.is_main_process else None]
+    results = [compute() if processes.is_main_process else None]
     broadcast_object_list(results)
     return results[0]  # type: ignore[return-value]

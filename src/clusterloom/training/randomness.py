@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 import torch
 
-Purpose: TypeAlias = Literal["order", "noise", "weights", "views", "sample", "mixtures", "layout"]
+Purpose: TypeAlias = Literal["order", "noise", "weights", "sample", "mixtures", "layout"]
 
 
 def seed_for(seed: int, purpose: Purpose, stage: str = "", epoch: int = 0, batch: int = 0) -> int:

@@ -101,7 +101,7 @@ class Run:
         place = _Place(stage, len(self.history), self.seconds)
         observers = [_OfStage(observer, place, self.history) for observer in self.observers]
         checkpoint = self._file("checkpoint" if stage is None else f"checkpoint-{stage}")
-        free = ("patience_epochs", "min_improvement", *(("epochs",) if may_grow else ()))
+        free = ("patience_epochs", *(("epochs",) if may_grow else ()))
         identity = sha256(_as_json([self._identity, {k: v for k, v in asdict(plan).items() if k not in free}]))
         trainer = Trainer(
             model,
