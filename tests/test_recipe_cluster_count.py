@@ -14,12 +14,12 @@ from clusterloom.recipe.cluster_count import (
     doubt_about,
 )
 from clusterloom.recipe.count_survey import _two_joined, quick_modularities
-from clusterloom.recipe.guides import SpaceRules
+from clusterloom.recipe.embeddings import Embeddings, SpaceRules
 from clusterloom.recipe.layouts import layouts_of
 from clusterloom.recipe.neighbours import neighbour_graph, shares_between
 
 
-def spaces_of_blobs(n, k):
+def embedded_blobs(n, k):
     """Two spaces in which the same blobs lie apart, and one that shows nothing of them."""
     points, _ = blobs(n, k)
     turned = np.linalg.qr(np.random.default_rng(0).standard_normal((points.shape[1], points.shape[1])))[0]
@@ -28,13 +28,13 @@ def spaces_of_blobs(n, k):
         "turned": (points @ turned).astype(np.float32),
         "noise": np.random.default_rng(1).standard_normal(points.shape).astype(np.float32),
     }
-    return spaces, layouts_of(spaces, 0, 1)
+    return Embeddings(spaces, layouts_of(spaces, 0, 1))
 
 
 @pytest.mark.parametrize("k", [3, 6])
 def test_as_many_as_there_are_blobs(k):
-    spaces, layouts = spaces_of_blobs(300, k)
-    evidence = cluster_count_evidence(spaces, layouts, {}, 2, 9, 0)
+    embeddings = embedded_blobs(300, k)
+    evidence = cluster_count_evidence(embeddings, 2, 9, 0)
     numbers = [e.n_clusters for e in evidence]
     assert len(numbers) == 6
     assert numbers == sorted(numbers)
@@ -44,7 +44,7 @@ def test_as_many_as_there_are_blobs(k):
     assert right.stability > 0.98
     assert right.modularity == pytest.approx(1 - 1 / k, abs=0.02)  # all neighbours inside; 1 / k by chance
     assert evidence[-1].stability < right.stability - 0.02  # each space cuts blobs in its own way
-    assert evidence == cluster_count_evidence(spaces, layouts, {}, 2, 9, 0)
+    assert evidence == cluster_count_evidence(embeddings, 2, 9, 0)
 
 
 def test_those_two_clusters_are_joined_that_leave_some_space_divided_best():
@@ -63,13 +63,14 @@ def test_what_the_quick_division_misses_is_found_by_joining():
     layouts = {"kinds": points, "too": (2 * points[:, ::-1]).astype(np.float32), "halves": halves}
     graphs = [neighbour_graph(layout) for layout in layouts.values()]
     rules = SpaceRules(alone=["halves"], counts={"halves": 9.0})
-    found = quick_modularities(layouts, graphs, 15, range(2, 9), 0, rules)
+    embeddings = Embeddings(layouts, {space: layout[None] for space, layout in layouts.items()}, rules=rules)
+    found = quick_modularities(embeddings, graphs, 15, range(2, 9), 0)
     assert max(found, key=lambda k: found[k] + 0.6 / k) == 3
 
 
 def test_noise_is_doubted():
     spaces = {name: np.random.default_rng(at).standard_normal((400, 8)) for at, name in enumerate("ab")}
-    evidence = cluster_count_evidence(spaces, layouts_of(spaces, 0, 1), {}, 2, 6, 0)
+    evidence = cluster_count_evidence(Embeddings(spaces, layouts_of(spaces, 0, 1)), 2, 6, 0)
     assert "no clear groups" in doubt_about(evidence)
 
 
@@ -79,8 +80,9 @@ def test_a_space_that_sees_what_no_other_can_is_believed():
     halves = blobs(600, 2)[0][np.argsort(np.argsort(labels % 2, kind="stable"), kind="stable")]
     spaces = {"sees": points, "one": halves, "other": (2 * halves[:, ::-1]).astype(np.float32)}
     layouts = {name: space[None] for name, space in spaces.items()}
-    sixth = cluster_count_evidence(spaces, layouts, {}, 6, 6, 0)[0]
-    believed = cluster_count_evidence(spaces, layouts, {}, 6, 6, 0, SpaceRules(alone=["sees"], counts={"sees": 3.0}))[0]
+    rules = SpaceRules(alone=["sees"], counts={"sees": 3.0})
+    sixth = cluster_count_evidence(Embeddings(spaces, layouts), 6, 6, 0)[0]
+    believed = cluster_count_evidence(Embeddings(spaces, layouts, rules=rules), 6, 6, 0)[0]
     assert believed.stability > 0.98 > sixth.stability
     assert believed.modularity == pytest.approx(1 - 1 / 6, abs=0.02)
 
@@ -88,8 +90,9 @@ def test_a_space_that_sees_what_no_other_can_is_believed():
 def test_few_points_bound_the_number():
     points, _ = blobs(40, 3)
     spaces, layouts = {"a": points, "b": points[:, ::-1]}, {"a": points[None], "b": points[None, :, ::-1]}
-    assert [e.n_clusters for e in cluster_count_evidence(spaces, layouts, {}, 2, 20, 0)] == [2, 3, 4, 5]
-    assert [e.n_clusters for e in cluster_count_evidence(spaces, layouts, {}, 7, 20, 0)] == [7]
+    embeddings = Embeddings(spaces, layouts)
+    assert [e.n_clusters for e in cluster_count_evidence(embeddings, 2, 20, 0)] == [2, 3, 4, 5]
+    assert [e.n_clusters for e in cluster_count_evidence(embeddings, 7, 20, 0)] == [7]
 
 
 @pytest.mark.parametrize(("n", "n_clusters"), [(3, "auto"), (8, (5, 10)), (12, (5, 10))])
@@ -117,7 +120,7 @@ def test_score_doubt_and_advice():
 def test_of_few_images_clusters_cost_less():
     rows = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
     costs = [
-        cluster_count_evidence({"a": rows[:n]}, layouts_of({"a": rows[:n]}, 0, 1), {}, 2, 2, 0)[0].cost
+        cluster_count_evidence(Embeddings({"a": rows[:n]}, layouts_of({"a": rows[:n]}, 0, 1)), 2, 2, 0)[0].cost
         for n in (300, 105)
     ]
     assert costs == pytest.approx([0.6, 0.41], abs=0.01)

@@ -157,9 +157,9 @@ def test_of_large_sets_a_sample_gets_pseudo_labels(monkeypatch, tmp_path):
     on_disk = np.load(tmp_path / "images.npy", mmap_mode="r")
     seen, first = [], guided.first_pseudo_labels
 
-    def watched(layouts, *arguments, **more):
-        seen.extend(layout.shape[1] for layout in layouts.values())
-        return first(layouts, *arguments, **more)
+    def watched(embeddings, *arguments, **more):
+        seen.extend([len(embeddings), *(layout.shape[1] for layout in embeddings.layouts.values())])
+        return first(embeddings, *arguments, **more)
 
     monkeypatch.setattr(guided, "first_pseudo_labels", watched)
     model = GuidedClusterer(4, epochs=40, random_state=0).fit(on_disk)

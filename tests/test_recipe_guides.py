@@ -9,7 +9,8 @@ from sklearn.metrics import adjusted_rand_score
 
 from clusterloom.metrics import clustering_accuracy_score
 from clusterloom.recipe import guides as module
-from clusterloom.recipe.guides import SpaceRules, confirmations, guides_in, guides_of, weights_of
+from clusterloom.recipe.embeddings import SpaceRules
+from clusterloom.recipe.guides import confirmations, guides_in, guides_of, weights_of
 
 
 @pytest.mark.parametrize("n", [60, 300])  # k-means for a few points, mixtures for more

@@ -6,7 +6,7 @@ from recipe_helpers import blobs
 
 from clusterloom.metrics import clustering_accuracy_score
 from clusterloom.recipe import pseudo_labels as module
-from clusterloom.recipe.guides import SpaceRules
+from clusterloom.recipe.embeddings import NOTHING_KNOWN, Embeddings, SpaceRules
 from clusterloom.recipe.layouts import layout_of, layouts_of
 from clusterloom.recipe.pseudo_labels import FirstPseudoLabels, first_pseudo_labels, second_pseudo_labels
 
@@ -15,9 +15,10 @@ def second(layout, q, first, seed=0):
     return second_pseudo_labels(layout, q, first, np.random.default_rng(seed))
 
 
-def of_points(layouts, n_clusters, **more):
+def of_points(layouts, n_clusters, rules=NOTHING_KNOWN, **more):
     """The first ones where spaces are as their layouts, and there are no views."""
-    return first_pseudo_labels(layouts, {s: found[0] for s, found in layouts.items()}, {}, n_clusters, 0, **more)
+    embeddings = Embeddings({s: found[0] for s, found in layouts.items()}, layouts, rules=rules)
+    return first_pseudo_labels(embeddings, n_clusters, 0, **more)
 
 
 def soft(labels, n_clusters, sure=0.9):
@@ -32,7 +33,7 @@ def test_the_first_ones_find_blobs_and_repeat(n):
     spaces = {"one": points, "other": points[:, ::-1] ** 3, "noise": noise}
     layouts = layouts_of({"one": points}, 3, 2) | layouts_of({name: spaces[name] for name in ("other", "noise")}, 3, 1)
     views = {"one": np.stack([points, points])}
-    found, again = (first_pseudo_labels(layouts, spaces, views, 4, seed=3) for _ in range(2))
+    found, again = (first_pseudo_labels(Embeddings(spaces, layouts, views), 4, seed=3) for _ in range(2))
     assert clustering_accuracy_score(labels, found.q.argmax(1)) > 0.98
     assert np.array_equal(found.q, again.q)
     assert (np.diff(np.bincount(found.q.argmax(1), minlength=4)) <= 0).all()  # numbered by falling size
@@ -70,7 +71,7 @@ def test_of_many_images_without_clear_kinds_a_space_yields(monkeypatch, many, cl
     monkeypatch.setattr(module, "_MANY", many)
     monkeypatch.setattr(module, "_CLEAR", clear)
     rules = SpaceRules(alone=("plain",), counts={"plain": 3.0}, yielding=("plain",))
-    found = first_pseudo_labels(layouts_of(spaces, 0, 2), spaces, {}, 3, 0, rules)
+    found = first_pseudo_labels(Embeddings(spaces, layouts_of(spaces, 0, 2), rules=rules), 3, 0)
     right = {"learned": by_learned, "plain": by_plain}[led_by]
     assert max(found.follows, key=found.follows.get) in {"learned": ("one", "two"), "plain": ("plain",)}[led_by]
     assert clustering_accuracy_score(right, found.q.argmax(1)) > 0.6  # by the other ones it is 0.35

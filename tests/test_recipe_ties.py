@@ -5,16 +5,15 @@ import pytest
 from recipe_helpers import blobs, guide, rng
 
 from clusterloom.recipe import ties as module
+from clusterloom.recipe.embeddings import Embeddings
 from clusterloom.recipe.ties import guide_ties, ties_of, view_ties
 
 
 def all_ties(n, k=4, layouts=2, **more):
     points, labels = blobs(n, k)
     views = {"a": np.stack([points[: n // 2], points[: n // 2]])}
-    found = ties_of(
-        {"a": np.stack([points] * layouts), "b": points[None]}, {"a": points, "b": points}, views, [], k, rng()
-    )
-    return found, labels
+    embeddings = Embeddings({"a": points, "b": points}, {"a": np.stack([points] * layouts), "b": points[None]}, views)
+    return ties_of(embeddings, [], k, rng()), labels
 
 
 def test_blobs_are_tied_to_themselves_alone():
@@ -49,11 +48,6 @@ def test_neighbours_are_at_most_half_of_a_cluster(n, neighbours):
     assert neighbours <= ties.sum(1).min() <= 2 * neighbours
 
 
-def test_one_image_has_no_ties():
-    one = np.zeros((1, 3), np.float32)
-    assert ties_of({"a": one[None]}, {"a": one}, {"a": np.stack([one, one])}, [], 1, rng()) == []
-
-
 def test_ties_of_views_are_counted():
     points = np.array([[0.0], [1.0], [5.0], [6.0]])
     views = np.array([[[0.1], [5.1]], [[1.1], [5.2]]])  # two images: between the first two points, and at the third
@@ -75,7 +69,8 @@ def test_guides_tie_what_they_keep_together():
 def test_guides_of_some_spaces_tie_and_finer_ones_do_not():
     points, labels = blobs(300)
     guides = [guide("b", labels), guide("b", np.arange(300) % 9, coarse=False)]
-    found = ties_of({"a": points[None], "b": points[None]}, {"a": points, "b": points}, {}, guides, 4, rng())
+    embeddings = Embeddings({"a": points, "b": points}, {"a": points[None], "b": points[None]})
+    found = ties_of(embeddings, guides, 4, rng())
     assert [(t.space, t.counts) for t in found] == [("a", 1), ("b", 1), ("b", 0.25)]
     between = found[2].between(labels)
     np.testing.assert_allclose(between, np.diag(np.bincount(labels)))

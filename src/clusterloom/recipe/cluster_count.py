@@ -4,14 +4,14 @@ Like the pseudo-labels, it sees spaces and layouts alone.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from clusterloom.console import ProgressReport, no_progress
 from clusterloom.recipe.count_survey import quick_modularities
-from clusterloom.recipe.guides import NOTHING_KNOWN, SpaceRules
+from clusterloom.recipe.embeddings import Embeddings
 from clusterloom.recipe.neighbours import modularity, neighbour_graph
 from clusterloom.recipe.pseudo_labels import first_pseudo_labels
 from clusterloom.training.randomness import numpy_generator
@@ -54,13 +54,10 @@ class Evidence:
 
 
 def cluster_count_evidence(
-    spaces: Mapping[str, np.ndarray],
-    layouts: Mapping[str, np.ndarray],
-    views: Mapping[str, np.ndarray],
+    embeddings: Embeddings,
     fewest: int,
     most: int,
     seed: int,
-    rules: SpaceRules = NOTHING_KNOWN,
     progress: ProgressReport = no_progress,
 ) -> list[Evidence]:
     """Evidence for the numbers of clusters, six at most, that divide the images best at first sight.
@@ -69,38 +66,33 @@ def cluster_count_evidence(
     each space.
 
     Args:
-        spaces: Points of each space, shape (N, D).
-        layouts: Their layouts, shape (n, N, d).
-        views: Two views of some images in some of the spaces, shape (2, M, D).
+        embeddings: Of N images.
         fewest: The smallest number, at least 2.
         most: The largest number.
         seed: Fixes everything.
-        rules: What is known of the spaces.
         progress: Told how many numbers are done.
 
     Returns:
         By ascending number, as far as the points go: none for a handful.
     """
-    n = len(next(iter(spaces.values())))
+    n = len(embeddings)
     if n < 2 * fewest:
         return []
     rows = np.sort(numpy_generator(seed, "sample", "count").permutation(n)[:_POINTS])
-    points = {space: found[rows] for space, found in spaces.items()}
-    places = {space: found[:1, rows] for space, found in layouts.items()}
+    some = embeddings.some(rows, n_layouts=1)
     near = min(_NEIGHBOURS, max(1, round(len(rows) / _IMAGES_PER_NEIGHBOUR)))
     cost = _COST * math.sqrt(near / _NEIGHBOURS)
-    graphs = [neighbour_graph(of_space, near, progress) for of_space in points.values()]
+    graphs = [neighbour_graph(of_space, near, progress) for of_space in some.points.values()]
     # Clusters need points to stand on.
     numbers = range(fewest, max(fewest, min(most, len(rows) // _POINTS_PER_CLUSTER)) + 1)
     looked_at: Sequence[int] = numbers
     if len(numbers) > _LOOKED_AT:
-        one_layout = {space: found[0] for space, found in places.items()}
-        quick = quick_modularities(one_layout, graphs, near, numbers, seed, rules, progress)
+        quick = quick_modularities(some, graphs, near, numbers, seed, progress)
         looked_at = sorted(sorted(quick, key=lambda k: -quick[k] - cost / k)[:_LOOKED_AT])
     evidence = []
     for at, k in enumerate(looked_at):
         progress("a closer look at numbers", at, len(looked_at))
-        first = first_pseudo_labels(places, points, views, k, seed, rules, _STARTS)
+        first = first_pseudo_labels(some, k, seed, _STARTS)
         best = max(modularity(graph, first.labels) for graph in graphs)
         kept_together = (float(first.q.max(1).mean()) - 1 / k) / (1 - 1 / k)
         evidence.append(Evidence(k, best, kept_together, cost))

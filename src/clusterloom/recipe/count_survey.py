@@ -5,7 +5,7 @@ and starts, and by neighbours alone.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +14,8 @@ from scipy.sparse import csr_array
 from clusterloom.console import ProgressReport, no_progress
 from clusterloom.recipe.consensus import GROUPS, groups_of
 from clusterloom.recipe.division import divide, modularity_matrix
-from clusterloom.recipe.guides import NOTHING_KNOWN, Guide, SpaceRules, confirmations, partitions_of, weights_of
+from clusterloom.recipe.embeddings import Embeddings
+from clusterloom.recipe.guides import Guide, confirmations, partitions_of, weights_of
 from clusterloom.recipe.neighbours import modularities, neighbour_graph, shares_between
 from clusterloom.recipe.ties import Ties, between_groups
 from clusterloom.training.randomness import numpy_generator
@@ -26,12 +27,11 @@ _LINKED = 1000  # fewer than for pseudo-labels: what counts here is the number, 
 
 
 def quick_modularities(
-    layouts: Mapping[str, np.ndarray],
+    embeddings: Embeddings,
     graphs: Sequence[csr_array],
     neighbours: int,
     numbers: range,
     seed: int,
-    rules: SpaceRules = NOTHING_KNOWN,
     progress: ProgressReport = no_progress,
 ) -> dict[int, float]:
     """The modularity of a quick division by its number of clusters, in the space that the division suits best.
@@ -40,16 +40,17 @@ def quick_modularities(
     more, two of its clusters joined, is a division as well.
 
     Args:
-        layouts: One of every space, by its name, shape (N, d).
+        embeddings: Of N images, in one layout of each space.
         graphs: Who is near whom in each space, shape (N, N).
         neighbours: How many are near a point of a layout.
         numbers: Those in question.
         seed: Fixes everything.
-        rules: What is known of the spaces.
         progress: Told how many numbers are done.
     """
-    rules = replace(rules, learned=())  # how far a number is confirmed spaces of one network may tell as well
-    points = len(next(iter(layouts.values())))
+    layouts = {space: of_space[0] for space, of_space in embeddings.layouts.items()}
+    # How far a number is confirmed spaces of one network may tell as well.
+    rules = replace(embeddings.rules, learned=())
+    points = len(embeddings)
     each = np.arange(points)
     ties = [Ties(space, [(each, neighbour_graph(layout, neighbours))]) for space, layout in layouts.items()]
     of_guides = _numbers_of_guides(numbers[0], min(round(max(_FINENESS) * numbers[-1]), points // 2))

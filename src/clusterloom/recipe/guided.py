@@ -33,9 +33,9 @@ from clusterloom.recipe.augment import ViewSettings, recolouring, two_views, wid
 from clusterloom.recipe.budget import Epochs, sampled_rows
 from clusterloom.recipe.cluster_count import Evidence, advice_on, best_count, best_counts, cluster_count_evidence
 from clusterloom.recipe.confidence import learn_confidence
+from clusterloom.recipe.embeddings import Embeddings, SpaceRules
 from clusterloom.recipe.fit import fit
 from clusterloom.recipe.frozen import BACKBONE, frozen_features
-from clusterloom.recipe.guides import SpaceRules
 from clusterloom.recipe.layouts import layout_of, layouts_of
 from clusterloom.recipe.lost_clusters import bring_back
 from clusterloom.recipe.pseudo_labels import FirstPseudoLabels, first_pseudo_labels, second_pseudo_labels
@@ -48,8 +48,7 @@ from clusterloom.training.run import Run
 
 _LAYOUTS = 2  # of each space: one alone leaves more to chance
 _COLOURS_COUNT = 0.5  # adjusted Rand index with clusters of colours from which on colours tell the kinds apart
-_OF_COLOURS = ("colours", PALETTE, "pixels")  # spaces that show them
-_TELLING_COLOURS = ("colours", PALETTE)  # of these the ones that show next to nothing else
+_OF_COLOURS = ("colours", PALETTE)  # spaces that show next to nothing else
 _ALONE = (TEXTURE, CONTOURS, PALETTE, WAVES, BACKBONE)  # spaces that may see what no other can
 _YIELDING = ("brightness", CONTOURS)  # spaces that yield to learned ones where many images show no clear kinds
 # How many spaces one is worth. Of the learned ones, which confirm each other, those that the contrastive loss made tell
@@ -106,28 +105,26 @@ def train_guided(
     frozen = frozen_features(network.backbone, run, known, seed)  # (M, E), no columns without a backbone
 
     # 1. Represent.
-    plain = run.cached("spaces", lambda: plain_spaces(sample, seed, views))
+    plain = run.cached("spaces", lambda: plain_spaces(sample, seed, views, colours != "ignore"))
     of_light = replace(views, colourless=colours != "use")
     of_stage = replace(plan, epochs=epochs.represent)
     representation = represent(network, run, images, of_stage, of_light)
 
     # 2. First pseudo-labels.
     learned = _learned_spaces(representation, sample, run)
-    spaces = _spaces(learned, frozen[sampled], plain, colours)
+    spaces = _spaces(learned, frozen[sampled], plain)
     view_pairs = _learned_views(representation, sample, run, seed)
-    layouts = _layouts(spaces, run, seed)
     rules = _space_rules(len(sample), spaces, learned)
-    evidence = _choose_count(network, run, spaces, layouts, view_pairs, seed, fewest_clusters, rules)
+    embeddings = Embeddings(spaces, _layouts(spaces, run, seed), view_pairs, rules)
+    evidence = _choose_count(network, run, embeddings, seed, fewest_clusters)
     run.note(f"pseudo-labels: {network.n_clusters} clusters of what guides in {len(spaces)} spaces keep together")
     first = FirstPseudoLabels.from_arrays(
         run.cached(
             "pseudo-labels-1",
-            lambda: first_pseudo_labels(
-                layouts, spaces, view_pairs, network.n_clusters, seed, rules, progress=run.progress
-            ).arrays(),
+            lambda: first_pseudo_labels(embeddings, network.n_clusters, seed, progress=run.progress).arrays(),
         )
     )
-    of_colours = max(first.follows.get(space, 0.0) for space in _TELLING_COLOURS)
+    of_colours = max(first.follows.get(space, 0.0) for space in _OF_COLOURS)
     if images.shape[3] == 3 and colours != "use" and of_colours < _COLOURS_COUNT:
         views = recolouring(views)
 
@@ -214,13 +211,9 @@ def _of_all(function: Callable[[Tensor], Tensor], images: Any, run: Run) -> np.n
     return result
 
 
-def _spaces(
-    learned: dict[str, np.ndarray], frozen: np.ndarray, plain: dict[str, np.ndarray], colours: Colours
-) -> dict[str, np.ndarray]:
+def _spaces(learned: dict[str, np.ndarray], frozen: np.ndarray, plain: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """All spaces in which guides look for clusters, (N, D) each, in the order in which they draw."""
-    left_out = _OF_COLOURS if colours == "ignore" else ()
-    spaces = learned | ({BACKBONE: frozen} if frozen.shape[1] else {})
-    spaces |= {name: plain[name] for name in sorted(plain) if name not in left_out}
+    spaces = learned | ({BACKBONE: frozen} if frozen.shape[1] else {}) | {name: plain[name] for name in sorted(plain)}
     if CONTOURS in spaces and len(frozen) <= _APPEARANCE_OF:
         spaces[APPEARANCE] = appearance_space(spaces)
     return spaces
@@ -267,16 +260,7 @@ def _layouts(spaces: dict[str, np.ndarray], run: Run, seed: int) -> dict[str, np
     return {name: found[name] for name in spaces}  # guides draw their starts in this order; a file has its own
 
 
-def _choose_count(
-    network: ClusterVAE,
-    run: Run,
-    spaces: dict[str, np.ndarray],
-    layouts: dict[str, np.ndarray],
-    views: dict[str, np.ndarray],
-    seed: int,
-    fewest: int,
-    rules: SpaceRules,
-) -> list[Evidence]:
+def _choose_count(network: ClusterVAE, run: Run, embeddings: Embeddings, seed: int, fewest: int) -> list[Evidence]:
     """Give the network the number of clusters that the images speak for, at most its own.
 
     Returns:
@@ -287,7 +271,7 @@ def _choose_count(
         return []
 
     def compute() -> dict[str, np.ndarray]:
-        evidence = cluster_count_evidence(spaces, layouts, views, fewest, most, seed, rules, run.progress)
+        evidence = cluster_count_evidence(embeddings, fewest, most, seed, run.progress)
         return {"evidence": np.array([list(vars(e).values()) for e in evidence])}
 
     rows = run.cached("count", compute)["evidence"].tolist()

@@ -6,12 +6,13 @@ space, layout and start.
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import combinations, product
 
 import numpy as np
 
 from clusterloom.console import ProgressReport, no_progress
+from clusterloom.recipe.embeddings import NOTHING_KNOWN, SpaceRules
 from clusterloom.recipe.mixture import fit_mixtures, kmeans_labels, mixtures_to_start_from
 from clusterloom.recipe.partitions import adjusted_rand_index
 
@@ -21,26 +22,6 @@ FITTED_POINTS = 20_000  # that a mixture is fitted to
 POINTS_PER_CLUSTER = 20  # below that covariances have nothing to stand on
 _SHARPNESS = 4
 _ISLANDS, _ISLANDS_COUNT = 0.98, 3  # adjusted Rand index of guides of kinds without a bridge, and what these count
-
-
-@dataclass(frozen=True)
-class SpaceRules:
-    """What is known of spaces before their guides are heard.
-
-    Attributes:
-        learned: Spaces of one network.
-        alone: Spaces that see what no other space can.
-        yielding: Spaces that yield to the others where there are many images of no clear kinds.
-        counts: How many spaces one is worth, by its name; 1 where nothing is said.
-    """
-
-    learned: Collection[str] = ()
-    alone: Collection[str] = ()
-    yielding: Collection[str] = ()
-    counts: Mapping[str, float] = field(default_factory=dict)
-
-
-NOTHING_KNOWN = SpaceRules()
 
 
 @dataclass(frozen=True)

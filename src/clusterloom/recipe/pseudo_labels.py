@@ -5,7 +5,7 @@ They see points alone, never images or labels, and know no network.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -13,16 +13,8 @@ import numpy as np
 from clusterloom.console import ProgressReport, no_progress
 from clusterloom.recipe.consensus import GROUPS, groups_of, shares_of
 from clusterloom.recipe.division import LEAST_SHARE, RESOLUTION, divide_ties
-from clusterloom.recipe.guides import (
-    FITTED_POINTS,
-    NOTHING_KNOWN,
-    POINTS_PER_CLUSTER,
-    Guide,
-    SpaceRules,
-    confirmations,
-    guides_in,
-    weights_of,
-)
+from clusterloom.recipe.embeddings import Embeddings
+from clusterloom.recipe.guides import FITTED_POINTS, POINTS_PER_CLUSTER, Guide, confirmations, guides_in, weights_of
 from clusterloom.recipe.mixture import Mixture, fit_mixtures, mixture_of, mixtures_to_start_from
 from clusterloom.recipe.neighbours import islands_of, nearest_neighbours
 from clusterloom.recipe.partitions import adjusted_rand_index
@@ -83,12 +75,9 @@ class FirstPseudoLabels:
 
 
 def first_pseudo_labels(
-    layouts: Mapping[str, np.ndarray],
-    spaces: Mapping[str, np.ndarray],
-    views: Mapping[str, np.ndarray],
+    embeddings: Embeddings,
     n_clusters: int,
     seed: int,
-    rules: SpaceRules = NOTHING_KNOWN,
     starts: int | None = None,
     progress: ProgressReport = no_progress,
 ) -> FirstPseudoLabels:
@@ -99,36 +88,24 @@ def first_pseudo_labels(
     is is still asked of all guides.
 
     Args:
-        layouts: Of every space, by its name, shape (n, N, d) each.
-        spaces: Points of every space, shape (N, D).
-        views: Two views of some images in some of the spaces, shape (2, M, D).
+        embeddings: Of N images.
         n_clusters: K, at most N.
         seed: Fixes everything.
-        rules: What is known of the spaces.
         starts: Of guides, see `guides_of`.
         progress: Told how many layouts have been guided by.
     """
+    rules, n_images = embeddings.rules, len(embeddings)
     if n_clusters == 1:
-        n_images = next(iter(layouts.values())).shape[1]
         one = np.zeros(n_images, int)
         return FirstPseudoLabels(np.ones((n_images, 1), np.float32), one, {}, {}, one, np.ones((1, 1)))
-    guides = guides_in(layouts, n_clusters, numpy_generator(seed, "mixtures"), starts, progress)
-    coarse = {s: np.stack([g.labels for g in guides if g.space == s and g.coarse]) for s in layouts}
-    islands = _more_islands({s: spaces[s] for s in layouts if s in rules.alone}, n_clusters, seed)
-    divided = partial(
-        _division,
-        layouts=layouts,
-        spaces=spaces,
-        views=views,
-        islands=islands,
-        n_clusters=n_clusters,
-        seed=seed,
-        rules=rules,
-    )
+    guides = guides_in(embeddings.layouts, n_clusters, numpy_generator(seed, "mixtures"), starts, progress)
+    coarse = {s: np.stack([g.labels for g in guides if g.space == s and g.coarse]) for s in embeddings.points}
+    islands = _more_islands({s: of for s, of in embeddings.points.items() if s in rules.alone}, n_clusters, seed)
+    divided = partial(_division, embeddings=embeddings, islands=islands, n_clusters=n_clusters, seed=seed)
     weights, labels, groups, ties = divided(guides)
     follows = _follows(coarse, labels)
     others = [guide for guide in guides if guide.space not in rules.yielding]
-    if len(labels) >= _MANY and others and max(follows.values()) < _CLEAR:
+    if n_images >= _MANY and others and max(follows.values()) < _CLEAR:
         _, labels, groups, ties = divided(others, resolution=_WITHOUT_GAPS)
         follows = _follows(coarse, labels)
     return FirstPseudoLabels(shares_of(guides, weights, labels, n_clusters), labels, follows, coarse, groups, ties)
@@ -136,13 +113,10 @@ def first_pseudo_labels(
 
 def _division(
     guides: Sequence[Guide],
-    layouts: Mapping[str, np.ndarray],
-    spaces: Mapping[str, np.ndarray],
-    views: Mapping[str, np.ndarray],
+    embeddings: Embeddings,
     islands: Mapping[str, np.ndarray],
     n_clusters: int,
     seed: int,
-    rules: SpaceRules,
     resolution: float = RESOLUTION,
 ) -> tuple[dict[str, float], np.ndarray, np.ndarray, np.ndarray]:
     """Clusters, by what guides keep together and their spaces tie.
@@ -151,6 +125,7 @@ def _division(
         How much each space of the guides counts, clusters by falling size and groups of images, shape (N,), and the
         ties between groups, shape (G, G).
     """
+    rules = embeddings.rules
     confirmed = confirmations(guides, rules)
     weights = weights_of(confirmed, rules, islands)
     generator = numpy_generator(seed, "sample", "groups")
@@ -162,8 +137,8 @@ def _division(
     tying = [g for g in tying if g.space not in islands] + [
         Guide(s, islands[s], True) for s in islands if s in confirmed
     ]
-    of_guides = {space: layouts[space] for space in confirmed}
-    ties = between_groups(ties_of(of_guides, spaces, views, tying, n_clusters, generator), weights, groups)
+    of_guides = replace(embeddings, layouts={space: embeddings.layouts[space] for space in confirmed})
+    ties = between_groups(ties_of(of_guides, tying, n_clusters, generator), weights, groups)
     images = np.bincount(groups)
     labels = divide_ties(ties, images, min(n_clusters, len(images)), generator, resolution)[groups]
     labels = np.argsort(np.argsort(-np.bincount(labels, minlength=n_clusters), kind="stable"))[labels]

@@ -26,20 +26,23 @@ _DARK = 0.05  # beside the mean of brightness, which light multiplies
 _SHORTEST = 1e-6  # distance from the mean; less is rounding
 
 
-def plain_spaces(images: np.ndarray, seed: int, views: ViewSettings = SIGNS) -> dict[str, np.ndarray]:
+def plain_spaces(
+    images: np.ndarray, seed: int, views: ViewSettings = SIGNS, colours: bool = True
+) -> dict[str, np.ndarray]:
     """The spaces that a set of images has, by name.
 
     Args:
         images: uint8 or floats from 0 to 1, shape (N, H, W, C).
         seed: Of the kinds of patches.
         views: What is fair for them, of which follows what is looked at; see `choose_views`.
+        colours: Whether colours may tell kinds apart.
 
     Returns:
-        Points of shape (N, D), float32: "brightness", for images of several channels "colours", "palette" and "pixels",
+        Points of shape (N, D), float32: "brightness", where colours may tell "colours", "palette" and "pixels",
         "texture" where all places show the same, and elsewhere "contours", and "waves" where angles do not count.
     """
     spaces = {"brightness": _components(of_all(images, lambda x: _small(views.shown(x)[:, :1])))}
-    if images.shape[3] > 1:
+    if images.shape[3] > 1 and colours:
         spaces["colours"] = of_all(images, lambda x: torch.cat([x.mean((2, 3)), x.std((2, 3), correction=0)], 1))
         spaces[PALETTE] = palette_space(images, seed)
         spaces["pixels"] = _components(of_all(images, lambda x: F.adaptive_avg_pool2d(x, 8).flatten(1)))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array
 
+from clusterloom.recipe.embeddings import Embeddings
 from clusterloom.recipe.guides import Guide
 from clusterloom.recipe.neighbours import incidence, nearest_neighbours, neighbour_graph
 
@@ -43,12 +44,7 @@ class Ties:
 
 
 def ties_of(
-    layouts: Mapping[str, np.ndarray],
-    spaces: Mapping[str, np.ndarray],
-    views: Mapping[str, np.ndarray],
-    guides: Sequence[Guide],
-    n_clusters: int,
-    generator: np.random.Generator,
+    embeddings: Embeddings, guides: Sequence[Guide], n_clusters: int, generator: np.random.Generator
 ) -> list[Ties]:
     """All ties that there are.
 
@@ -57,27 +53,23 @@ def ties_of(
     better what belongs together; but of islands without a bridge neighbours tell nothing.
 
     Args:
-        layouts: Of each space, shape (n, N, d).
-        spaces: Points of each space, shape (N, D).
-        views: Two views of some images, in some of the spaces, shape (2, M, D).
+        embeddings: Of N images, at least two.
         guides: Those that tie images, of any space.
         n_clusters: K.
         generator: Draws the images among which neighbours are looked for.
     """
-    n = len(next(iter(spaces.values())))
+    n = len(embeddings)
     n_parts = min(_PARTS, max(1, round(n / (_PER_CLUSTER * n_clusters))))
     parts = np.array_split(generator.permutation(n), n_parts)
     # At most half of a cluster of mean size: more would tie it to whatever lies around it.
     k = min(_NEIGHBOURS, max(1, len(parts[0]) // (2 * n_clusters)), len(parts[-1]) - 1)
-    if k < 1:
-        return []
     near = [
         Ties(space, [(rows, neighbour_graph(layout[rows], k)) for layout in of_space for rows in parts])
-        for space, of_space in layouts.items()
+        for space, of_space in embeddings.layouts.items()
     ]
     seen = [
-        Ties(space, [(parts[0], view_ties(spaces[space][parts[0]], both, k))], _VIEWS_COUNT)
-        for space, both in views.items()
+        Ties(space, [(parts[0], view_ties(embeddings.points[space][parts[0]], both, k))], _VIEWS_COUNT)
+        for space, both in embeddings.view_pairs.items()
     ]
     some = parts[0][:_GUIDED]
     kept = [
