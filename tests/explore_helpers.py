@@ -64,7 +64,7 @@ def folder_session(tmp_path, name="model"):
     session = Session(
         load_model(tmp_path / name), tmp_path / name, lambda model, progress: load_images(folder), source=folder
     )
-    session.start(lambda: None)
+    session.start(lambda _: None)
     assert session.wait(120)
     assert session.error is None, session.error
     return session
@@ -167,7 +167,7 @@ def guided_session(tmp_path, refit_command=None):
         source=folder,
         refit_command=refit_command or (lambda old, new: _refit_command(old, str(folder), new, Reading())),
     )
-    session.start(lambda: None)
+    session.start(lambda _: None)
     assert session.wait(120)
     assert session.error is None, session.error
     return session

@@ -83,7 +83,7 @@ def test_report_shows_them(seven):
 def test_the_page_shows_them_and_reads_what_is_dropped(seven):
     images, fitted = load_images(seven / "cells"), load_model(seven / "all")
     session = Session(fitted, seven / "all", lambda model, progress: images, source=seven / "cells")
-    session.start(lambda: None)
+    session.start(lambda _: None)
     assert session.wait(120)
     assert session.error is None
     with served(session) as client:
@@ -132,7 +132,7 @@ def test_chosen_channels_are_shown_everywhere(seven, tmp_path, chosen):
     shown = np.asarray(Image.open(next((tmp_path / "new" / f"cluster-{used}").iterdir()))).reshape(16, 16, -1)
     np.testing.assert_array_equal(shown, np.rint(made[..., numbers] * 255))
     session = Session(fitted, model, lambda model, progress: images)
-    session.start(lambda: None)
+    session.start(lambda _: None)
     assert session.wait(120)
     with served(session) as client:
         seen = np.asarray(Image.open(io.BytesIO(client.get("/image/5.png")[2]))).reshape(16, 16, -1)

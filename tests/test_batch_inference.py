@@ -155,6 +155,9 @@ def test_pictures_of_a_list_are_taken_together(model, tmp_path, monkeypatch):
     sizes = [len(pq.read_table(tmp_path / "out" / f"pictures-{i:05d}.parquet")) for i in range(3)]
     assert sizes == [4, 4, 2]
     assert list(ids_in(tmp_path / "out")) == [f"{i}.png" for i in range(10)]
+    (tmp_path / "10.png").write_bytes(png(10))
+    (tmp_path / "list.txt").write_text("\n".join(f"{i}.png" for i in range(11)))
+    assert predict(model, tmp_path / "list.txt", tmp_path / "out") == 2  # a table has so many in their order
 
 
 def test_tables_at_an_address(model, shards):
@@ -196,3 +199,8 @@ def test_two_shards_with_one_table_are_refused(shards, tmp_path):
     (shards / "x.tar.parquet").write_bytes(b"x")
     with pytest.raises(DataError, match=r"x\.tar and x\.tar\.parquet would both be x\.tar\.parquet"):
         list(units_of(parts_in(shards)))
+    write_tar(tmp_path / "pictures-00000.tar", [1])
+    (tmp_path / "pictures-00000.tar").rename(tmp_path / "pictures-00000.parquet")
+    (tmp_path / "list.txt").write_text("a.png\npictures-00000.parquet")
+    with pytest.raises(DataError, match=r"would both be pictures-00000\.parquet"):
+        list(units_of(parts_in(tmp_path / "list.txt")))

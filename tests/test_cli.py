@@ -249,6 +249,13 @@ def test_labels_files_are_read_as_they_are_or_refused(tmp_path):
         table.write_text("id,label\n" + text)
         with pytest.raises(DataError, match=why):
             read_labels(table, ["a", "b"])
+    table.write_text("label,id\n3\n")
+    with pytest.raises(DataError, match="line 2 has no id"):
+        read_labels(table, ["a"])
+    np.savez(tmp_path / "several.npz", a=[1])
+    (tmp_path / "several.npz").rename(numbers)
+    with pytest.raises(DataError, match="several arrays"):
+        read_labels(numbers, ["a"])
     for values in ([0.2, 1.7], [np.nan, 1.0]):
         np.save(numbers, np.array(values))
         with pytest.raises(DataError, match="whole numbers or text"):

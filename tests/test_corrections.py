@@ -10,8 +10,10 @@ from explore_helpers import folder_session
 
 from clusterloom.cli.program import run
 from clusterloom.corrections.apply import cluster_places, corrected_columns, corrected_probabilities
+from clusterloom.corrections.assignment import Assignment
 from clusterloom.corrections.edits import ENTRY
 from clusterloom.corrections.read import read_assignment
+from clusterloom.errors import DataError
 from clusterloom.tables import prediction_columns
 
 
@@ -22,10 +24,35 @@ def test_probabilities_go_where_their_clusters_went():
     np.testing.assert_allclose(corrected_probabilities(PROBA, split)[:2], [[0.6, 0.3, 0.1, 0], [0, 0.1, 0.4, 0.5]])
     moved = assigned({"op": "move", "rows": [2], "to": 0}, {"op": "confirm", "rows": [3]})
     np.testing.assert_allclose(corrected_probabilities(PROBA, moved)[2:], [[1, 0, 0], [0, 0, 1]])
-    for assignment in (merged, split, moved):
+    again = assigned(
+        {"op": "split", "cluster": 0, "parts": [[1]], "new": 3}, {"op": "merge", "clusters": [3, 2], "into": 2}
+    )
+    np.testing.assert_allclose(corrected_probabilities(PROBA, again)[:2], [[0.6, 0.3, 0.1, 0], [0, 0.1, 0.9, 0]])
+    # The own cluster's probability goes with an image, not that of others that were merged.
+    parted = assigned(
+        {"op": "merge", "clusters": [1, 2], "into": 1}, {"op": "split", "cluster": 0, "parts": [[1]], "new": 3}
+    )
+    np.testing.assert_allclose(corrected_probabilities(PROBA, parted)[1], [0, 0.5, 0, 0.5])
+    for assignment in (merged, split, moved, again):
         proba = corrected_probabilities(PROBA, assignment)
         np.testing.assert_allclose(proba.sum(1), 1, atol=1e-6)
         np.testing.assert_array_equal(proba.argmax(1), assignment.labels)
+
+
+def test_what_was_said_holds_where_the_model_puts_an_image_elsewhere_by_now():
+    """Edits as a journal has them, taken again on labels that another machine's rounding has changed."""
+    flipped = Assignment(np.array([1, 0, 1, 2]), 3)  # image 0 was in cluster 0
+    for edit in (
+        {"op": "confirm", "rows": [3, 0], "clusters": [2, 0]},
+        {"op": "split", "cluster": 0, "parts": [[0, 1]], "new": 3},
+    ):
+        flipped.apply(ENTRY.validate_python(edit), again=True)
+    assert flipped.labels.tolist() == [3, 3, 1, 2]
+    assert flipped.marks.tolist() == [1, 0, 0, 1]
+    with pytest.raises(DataError, match="not in cluster 1"):
+        flipped.apply(ENTRY.validate_python({"op": "split", "cluster": 1, "parts": [[0]], "new": 4}))
+    with pytest.raises(DataError, match="one cluster is wanted for each"):
+        flipped.apply(ENTRY.validate_python({"op": "confirm", "rows": [0], "clusters": [0, 1]}))
 
 
 def test_columns_say_who_put_each_image_where_it_is():

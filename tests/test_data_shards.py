@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import sys
 import tarfile
 import threading
@@ -210,6 +211,37 @@ def test_pictures_beside_shards_are_what_a_folder_holds(tars):
     images = load_images(tars)
     assert images.ids == ["own.png"]
     assert source_folder(tars) == tars
+
+
+def test_an_edited_picture_of_a_list_is_read_anew(tmp_path):
+    for i in range(2):
+        (tmp_path / f"{i}.png").write_bytes(png(i))
+    (tmp_path / "list.txt").write_text("0.png\n1.png")
+    before = load_images(tmp_path / "list.txt").images
+    (tmp_path / "0.png").write_bytes(png(7))
+    after = load_images(tmp_path / "list.txt").images
+    assert not np.array_equal(after[0], before[0])
+    np.testing.assert_array_equal(after[1], before[1])
+
+
+def test_a_limit_counts_what_is_read(tmp_path):
+    """Members with a dot before their name, as macOS adds them, are no pictures."""
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for i in range(6):
+            for name in (f"{i}.png", f"._{i}.png"):
+                info = tarfile.TarInfo(name)
+                info.size = len(png(i))
+                tar.addfile(info, io.BytesIO(png(i)))
+    assert len(load_images(tmp_path / "a.tar", limit=4)) == 4
+
+
+@pytest.mark.timeout(20)
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "0.png").write_bytes(png(0))
+    (tmp_path / "list.txt").write_text("0.png\npipe.png")
+    with pytest.raises(DataError, match="not a regular file"):
+        load_images(tmp_path / "list.txt")
 
 
 def test_a_list_of_paths_and_shards(tars, tmp_path):

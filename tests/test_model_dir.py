@@ -8,12 +8,14 @@ import shutil
 import numpy as np
 import pytest
 import safetensors.numpy
+from PIL import Image
 
 from clusterloom import ConvVAEClusterer, ModelError, load_model
 from clusterloom.model_dir.contents import ModelContents
 from clusterloom.model_dir.format import sha256
 from clusterloom.model_dir.read import read_model
 from clusterloom.model_dir.write import check_target, write_model
+from clusterloom.pictures import png_bytes
 
 ABOUT = {
     **{"seed": 4, "processes": 1, "threads": 1, "images": 30, "seconds": 2.5, "training_seconds": 2},
@@ -26,7 +28,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (30, 8, 8)).astype(np.uint8)
 def saved(tmp_path_factory):
     path = tmp_path_factory.mktemp("models") / "saved"
     model = ConvVAEClusterer(3, latent_dim=3, hidden_dim=8, conv_filters=(2, 2), epochs=1, random_state=0)
-    model.fit(IMAGES).save(path, {"grid.png": b"png"})
+    model.fit(IMAGES).save(path, {"grid.png": png_bytes(Image.new("L", (3, 3)))})
     return path
 
 
@@ -201,6 +203,10 @@ def test_existing_things_are_not_overwritten(model_path, tmp_path):
     with pytest.raises(ModelError, match=r"notes\.txt"):
         model.save(model_path, overwrite=True)
     (model_path / "notes.txt").unlink()
+    (model_path / "holiday.png").write_bytes(b"a picture")
+    with pytest.raises(ModelError, match=r"holiday\.png"):
+        model.save(model_path, overwrite=True)
+    (model_path / "holiday.png").unlink()
 
 
 @pytest.mark.parametrize("fails_at", ["fsync", "replace"])

@@ -18,10 +18,10 @@ import numpy as np
 import optuna
 import pytest
 from PIL import Image
-from rich.console import Console
 
 from clusterloom import DataError, SettingsError, load_model
 from clusterloom.cli.program import run as run_cli
+from clusterloom.console import PlainConsole
 from clusterloom.sweep.plan import Varied, parse_values, parse_varied, settings_of
 from clusterloom.sweep.queue import Queue
 from clusterloom.sweep.results import SCORES, Results, shown
@@ -255,7 +255,7 @@ def test_settings_are_ranked_by_the_mean_over_seeds():
 def test_values_are_no_markup():
     plan = {"runs": [{"a": "[/b]", "random_state": 0}], "rank_by": "modularity"}
     result = {**dict.fromkeys(("score", *SCORES, "seconds"), 0.5), "clusters_in_use": 2}
-    screen = Console(width=120, file=io.StringIO())
+    screen = PlainConsole(width=120, file=io.StringIO())
     screen.print(Results(plan, {0: result}).table())
     assert "[/b]" in screen.file.getvalue()
 

@@ -29,7 +29,10 @@ def is_main_process() -> bool:
 
 
 class PlainConsole(Console):
-    """Rich's console, without its own end of the program."""
+    """Rich's console, to which text is text and no markup or emoji; without its own end of the program."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(emoji=False, markup=False, **options)
 
     def on_broken_pipe(self) -> None:
         """Raise the BrokenPipeError that is being handled; rich would leave with status 1."""
@@ -50,7 +53,7 @@ class Output:
 
     def __init__(self, quiet: bool = False, verbose: bool = False, talk: Console | None = None) -> None:
         self.quiet, self.verbose = quiet or not is_main_process(), verbose
-        self._talk = talk or PlainConsole(stderr=True, emoji=False)
+        self._talk = talk or PlainConsole(stderr=True)
         self._bar: Progress | None = None
         self._work = _Work(0, 0)
 
@@ -79,9 +82,7 @@ class Output:
         """Print a result on standard output."""
         # Piped output has no width of its own; 80 columns would break figures up.
         width = None if sys.stdout.isatty() else 160
-        PlainConsole(width=width, emoji=False).print(
-            what, soft_wrap=isinstance(what, str), highlight=False, markup=False
-        )
+        PlainConsole(width=width).print(what, soft_wrap=isinstance(what, str), highlight=False)
 
     def json(self, values: Any) -> None:
         """Print one JSON object on standard output."""

@@ -5,12 +5,22 @@ from pathlib import Path
 
 # A PNG file with the text `Software: clusterloom` is a picture that clusterloom made: never data.
 PNG_SOFTWARE = "clusterloom"
+_PNG_START = 4096  # bytes
 # Folders that clusterloom made: the file that tells, and names in the JSON object that it holds.
 _FOLDER_MARKS = {
     "model": ("config.json", {"format_version", "settings"}),
     "export": ("export.json", {"clusterloom_export"}),
     "predictions": ("manifest.json", {"clusterloom_predictions"}),
 }
+
+
+def is_our_picture(file: Path) -> bool:
+    """Whether a file is a PNG picture that clusterloom made, whole or damaged."""
+    if file.suffix.lower() != ".png" or not file.is_file():
+        return False
+    mark = b"tEXtSoftware\0" + PNG_SOFTWARE.encode()  # which comes before the pixels
+    with file.open("rb") as opened:
+        return mark in opened.read(_PNG_START)
 
 
 def folder_kind(folder: Path) -> str | None:

@@ -144,6 +144,7 @@ class Predictions:
         """
         mass = np.stack([self.proba[members].sum(0, dtype=np.float64) for members in self._members])
         np.fill_diagonal(mass, 0)
+        mass[:, [not len(members) for members in self._members]] = 0  # nobody is told to look into an empty one
         return np.where(mass.max(1) > 0, mass.argmax(1), -1)
 
     def similar(self, rows: np.ndarray, n: int, among: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:

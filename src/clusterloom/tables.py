@@ -252,6 +252,8 @@ def read_labels(path: Path, ids: Sequence[str]) -> tuple[np.ndarray, tuple[str, 
     with only_data_errors(name):
         if path.suffix.lower() == ".npy":
             labels = np.load(path, allow_pickle=False)
+            if not isinstance(labels, np.ndarray):
+                raise DataError(f"{name}: holds several arrays; expected one")
         elif path.suffix.lower() == ".csv":
             labels = _labels_by_id(path, ids, name)
         else:
@@ -275,6 +277,8 @@ def _labels_by_id(path: Path, ids: Sequence[str], name: str) -> np.ndarray:
     with path.open(encoding="utf-8-sig", newline="") as file:  # Excel puts a byte order mark before the first name
         rows = csv.DictReader(file)
         for row in rows if {"id", "label"} <= set(rows.fieldnames or ()) else ():
+            if row["id"] is None:
+                raise DataError(f"{name}: line {rows.line_num} has no id")
             if not row["label"]:
                 raise DataError(f"{name}: the row of {printable(str(row['id']))!r} has no label")
             if by_id.setdefault(decode_id(row["id"]), row["label"]) != row["label"]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from clusterloom.batch_inference.predictor import Done, UnitPredictor
 from clusterloom.batch_inference.tables_folder import TablesFolder
-from clusterloom.batch_inference.units import Unit, units_of
+from clusterloom.batch_inference.units import Unit, pictures_sha256, units_of
 from clusterloom.data.addresses import is_address, shown_address
 from clusterloom.data.parts import Parts
 from clusterloom.model_dir.read import model_sha256, read_model
@@ -73,7 +73,10 @@ def predict_units(
     contents = read_model(model)
     source = shown_address(data) if is_address(data) else str(Path(data).resolve())
     reading = {name: value for name, value in wanted.items() if value not in (None, False)}
-    folder.claim({"model_sha256": model_sha256(model), "data": source, "reading": as_json(reading)})
+    facts = {"model_sha256": model_sha256(model), "data": source, "reading": as_json(reading)}
+    if pictures := pictures_sha256(parts):  # tables hold so many of them in their order: one more would shift them
+        facts["pictures_sha256"] = pictures
+    folder.claim(facts)
     there, outcome = folder.tables(), Outcome()
 
     def missing() -> Iterator[Unit]:

@@ -49,7 +49,7 @@ class TablesFolder:
             known = self._manifest()  # another process may have been faster
         if known == manifest:
             return
-        if known is None or known.get(_VERSION) != 1:
+        if not isinstance(known, dict) or known.get(_VERSION) != 1:
             raise DataError(f"{self}/{MANIFEST} is not of this release; choose another folder")
         if known.get("model_sha256") != manifest["model_sha256"]:
             raise DataError(

@@ -1,5 +1,6 @@
 """What is predicted at once: a shard, or some of the pictures that a list names one by one."""
 
+import hashlib
 import itertools
 import re
 from collections.abc import Iterator
@@ -42,23 +43,39 @@ def units_of(source: Parts) -> Iterator[Unit]:
     seen: dict[str, str] = {}
     pictures: list[Part | Problem] = []
     number = itertools.count()
+
+    def unit(table: str, parts: tuple[Part | Problem, ...]) -> Unit:
+        if other := seen.get(table):
+            raise DataError(
+                f"{printable(source.name)}: the tables of {printable(other)} and {printable(parts[0].id)} would both "
+                f"be {printable(table)}; rename one of them"
+            )
+        seen[table] = parts[0].id
+        return Unit(table, parts)
+
+    def of_pictures() -> Unit:
+        return unit(f"pictures-{next(number):05d}{SUFFIX}", tuple(pictures))
+
     for part in source.parts():
         if isinstance(part, Part) and part.is_shard:
-            table = table_of(part.id)
-            if other := seen.get(table):
-                raise DataError(
-                    f"{printable(source.name)}: the tables of {printable(other)} and {printable(part.id)} would both "
-                    f"be {printable(table)}; rename one of them"
-                )
-            seen[table] = part.id
-            yield Unit(table, (part,))
+            yield unit(table_of(part.id), (part,))
             continue
         pictures.append(part)
         if len(pictures) == _PICTURES:
-            yield Unit(f"pictures-{next(number):05d}{SUFFIX}", tuple(pictures))
+            yield of_pictures()
             pictures.clear()
     if pictures:
-        yield Unit(f"pictures-{next(number):05d}{SUFFIX}", tuple(pictures))
+        yield of_pictures()
+
+
+def pictures_sha256(source: Parts) -> str | None:
+    """Tells the pictures of a source that lie in no shard, and their order, from others; None where there are none."""
+    digest = None
+    for part in source.parts():
+        if not (isinstance(part, Part) and part.is_shard):
+            digest = digest or hashlib.sha256()
+            digest.update(part.id.encode("utf-8", "surrogateescape") + b"\0")
+    return digest.hexdigest() if digest else None
 
 
 def table_of(shard: str) -> str:

@@ -51,11 +51,12 @@ def exit_status(error: BaseException, command: str) -> int:
     if type(error).__name__ in ("Abort", "Exit"):
         return 130 if type(error).__name__ == "Abort" else int(getattr(error, "exit_code", 0))
     if isinstance(error, ValueError):
-        from clusterloom.errors import ClusterloomError, DataError
+        from clusterloom.errors import ClusterloomError, DataError, ModelError
 
         if isinstance(error, ClusterloomError):
-            # Data errors quote names of files, which are nobody's options.
-            return _said(str(error) if isinstance(error, DataError) else in_option_words(str(error)), 2)
+            # These quote names of files, which are nobody's options.
+            quotes = isinstance(error, DataError | ModelError)
+            return _said(str(error) if quotes else in_option_words(str(error)), 2)
     if (
         isinstance(error, RuntimeError)
         and _LOST_PROCESS.search(str(error))
@@ -64,7 +65,9 @@ def exit_status(error: BaseException, command: str) -> int:
         hint = _GOES_ON.get(command, ("run it again",))
         return _said("; ".join(["another process of this run has ended, or cannot be reached", *hint]), 1)
     if isinstance(error, OSError):
-        where = f"{error.filename}: " if error.filename else ""
+        from clusterloom.errors import printable
+
+        where = f"{printable(str(error.filename))}: " if error.filename else ""
         hints = ["free some space", *_GOES_ON.get(command, ("run it again",))] if error.errno == errno.ENOSPC else []
         return _said("; ".join([f"{where}{error.strerror or error}", *hints]), 1)
     raise error

@@ -105,7 +105,6 @@ def _unsupervised_scores(totals: "Totals", silhouette: float | None) -> dict[str
 
 def _print(result: Mapping[str, Any], output: "Output") -> None:
     from rich.table import Table
-    from rich.text import Text
 
     from clusterloom.errors import printable
 
@@ -120,7 +119,7 @@ def _print(result: Mapping[str, Any], output: "Output") -> None:
             cluster = "none" if row["cluster"] is None else str(row["cluster"])
             numbers = (f"{row['recall']:.3f}", f"{row['precision']:.3f}")
             confused = name_of.get(row["confused_with"], "")
-            names = [Text(printable(name)) for name in (row["name"], confused)]  # plain strings would be markup
+            names = [printable(name) for name in (row["name"], confused)]
             classes.add_row(names[0], f"{row['images']:,}", cluster, *numbers, names[1])
         output.result(classes)
     left_out = f"without the {result['left_out']:,} that were corrected" if "left_out" in result else ""

@@ -78,7 +78,7 @@ class Reading:
         ),
     ] = None
     tile: Annotated[
-        int | None, typer.Option(help="Cut each picture into tiles of SIDE x SIDE pixels.", metavar="SIDE")
+        int | None, typer.Option(min=1, help="Cut each picture into tiles of SIDE x SIDE pixels.", metavar="SIDE")
     ] = None
     show_channels: Annotated[
         str | None,
@@ -142,11 +142,12 @@ class Reading:
         if like is not None:
             height, width, own_channels = like.image_shape_
             pixel_range = None if like.pixel_range_ == (0.0, 1.0) else like.pixel_range_
-            channels = channels or like.reading_.get("channels")
+            channels = like.reading_.get("channels") if channels is None else channels
             show = show or like.reading_.get("shown")
             if holds_pictures(source):
-                size, tile = size or (height, width), tile or like.reading_.get("tile")
-                channels = channels or (own_channels if own_channels in (1, 3) else None)
+                size, tile = size or (height, width), like.reading_.get("tile") if tile is None else tile
+                if channels is None and own_channels in (1, 3):
+                    channels = own_channels
         return {
             "image_size": size,
             "channels": channels,

@@ -55,7 +55,8 @@ def probabilities_of(proba: np.ndarray, assignment: Assignment) -> np.ndarray:
     """What the model says of the clusters that there are now.
 
     The probability of a merged cluster goes to the one that took its images. That of the model's cluster goes to the
-    one in which a user has put an image by splitting. What a user has said of single images is left out.
+    one in which a user has put an image by splitting, wherever that part is now. What a user has said of single images
+    is left out.
 
     Args:
         proba: Of the model's clusters, shape (N, K).
@@ -65,16 +66,15 @@ def probabilities_of(proba: np.ndarray, assignment: Assignment) -> np.ndarray:
         As `corrected_probabilities`.
     """
     result = np.zeros((len(proba), assignment.next_number), np.float32)
-    for k in range(proba.shape[1]):
-        owner = k
-        while owner in assignment.merged_into:
-            owner = assignment.merged_into[owner]
-        result[:, owner] += proba[:, k]
-    for k in assignment.founders:
-        rows = np.flatnonzero((assignment.labels == k) & (assignment.marks != CONFIRMED))
-        best = result[rows].argmax(1)
-        result[rows, k] += np.where(best == k, 0, result[rows, best])
-        result[rows[best != k], best[best != k]] = 0
+    owners = np.arange(proba.shape[1])
+    for k in range(len(owners)):
+        while owners[k] in assignment.merged_into:
+            owners[k] = assignment.merged_into[owners[k]]
+        result[:, owners[k]] += proba[:, k]
+    own = owners[proba.argmax(1)]
+    put = np.flatnonzero((assignment.labels != own) & (assignment.marks != CONFIRMED))
+    result[put, assignment.labels[put]] += result[put, own[put]]
+    result[put, own[put]] = 0
     return result
 
 

@@ -61,8 +61,13 @@ class Assignment:
         """Ascending rows of a cluster's images."""
         return np.flatnonzero(self.labels == self.checked(cluster))
 
-    def apply(self, edit: Edit) -> None:
+    def apply(self, edit: Edit, again: bool = False) -> None:
         """Take one edit.
+
+        Args:
+            edit: What a user has said.
+            again: It was taken before. The model may put a doubtful image elsewhere by now, and parts of a cluster are
+                taken from wherever they are.
 
         Raises:
             DataError: the edit names clusters or images that there are not, or is impossible. Nothing has changed.
@@ -73,11 +78,11 @@ class Assignment:
             case Merge():
                 self._merge([self.checked(k) for k in edit.clusters], self.checked(edit.into))
             case Split():
-                self._split(self.checked(edit.cluster), [self.rows(part) for part in edit.parts], edit.new)
+                self._split(self.checked(edit.cluster), [self.rows(part) for part in edit.parts], edit.new, again)
             case Move():
                 self._move(self.rows(edit.rows), edit.to)
             case Confirm():
-                self.marks[self.rows(edit.rows)] = CONFIRMED
+                self._confirm(edit)
             case Outlier():
                 self.marks[self.rows(edit.rows)] = OUTLIER
 
@@ -122,13 +127,21 @@ class Assignment:
             self.names[into] = self.names[into] or name
             self.merged_into[k] = into
 
-    def _split(self, cluster: int, parts: list[np.ndarray], new: int) -> None:
+    def _confirm(self, edit: Confirm) -> None:
+        self.rows(edit.rows)
+        if edit.clusters is not None:
+            if len(edit.clusters) != len(edit.rows):
+                raise DataError("one cluster is wanted for each image")
+            self.labels[edit.rows] = [self.checked(cluster) for cluster in edit.clusters]
+        self.marks[edit.rows] = CONFIRMED
+
+    def _split(self, cluster: int, parts: list[np.ndarray], new: int, again: bool) -> None:
         rows = np.concatenate(parts)
-        if not (self.labels[rows] == cluster).all():
+        if not again and not (self.labels[rows] == cluster).all():
             raise DataError(f"some of these images are not in cluster {cluster}")
         if len(np.unique(rows)) < len(rows):
             raise DataError("an image is in two parts")
-        if len(rows) == (self.labels == cluster).sum():
+        if not again and len(rows) == (self.labels == cluster).sum():
             raise DataError("a split leaves images on both sides")
         self._check_new(new, len(parts))
         for number, part in enumerate(parts, new):

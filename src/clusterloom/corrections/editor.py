@@ -1,12 +1,13 @@
 """Edits with undo and redo, kept in a journal, and safe from several pages at once."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
 from clusterloom.corrections.assignment import Assignment
-from clusterloom.corrections.edits import Edit, History, Step
+from clusterloom.corrections.edits import Confirm, Edit, History, Step
 from clusterloom.corrections.journal import Journal
 from clusterloom.errors import ClusterloomError, DataError, printable
 
@@ -38,7 +39,7 @@ class Editor:
 
     def __init__(self, labels: np.ndarray, n_clusters: int, journal: Journal, names: Sequence[str] = ()) -> None:
         self._start, self._journal = Assignment(labels, n_clusters, names), journal
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.history = History()
         self.assignment = self._start.copy()
         self.revision = 0
@@ -53,6 +54,12 @@ class Editor:
         """
         with self._lock:
             self._refresh()
+
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """While this is open no edit is taken, so that whatever is asked for belongs to one state."""
+        with self._lock:
+            yield
 
     def edit(self, entry: Edit | Step, revision: int) -> None:
         """Make an edit, or undo or redo one, and write it down.
@@ -71,6 +78,8 @@ class Editor:
             if revision != self.revision:
                 raise StaleError(_STALE)
             after = self._after(entry)  # before the journal is touched: an impossible edit makes no file
+            if isinstance(entry, Confirm) and entry.clusters is None:
+                entry = entry.model_copy(update={"clusters": self.assignment.labels[entry.rows].tolist()})
             if not self._journal.append(entry, revision):
                 self._refresh()
                 raise StaleError(_STALE)
@@ -79,19 +88,19 @@ class Editor:
     def _refresh(self) -> None:
         for number, entry in self._journal.read(self.revision):
             try:
-                after = self._after(entry)
+                after = self._after(entry, again=True)
             except DataError as error:  # what comes behind it is not taken, and nothing is written
                 raise DataError(f"{printable(str(self._journal.path))}, edit {number}: {error}") from error
             self._accept(number, *after)
 
-    def _after(self, entry: Edit | Step) -> tuple[History, Assignment]:
+    def _after(self, entry: Edit | Step, again: bool = False) -> tuple[History, Assignment]:
         history = self.history.after(entry)
         if len(history.done) > len(self.history.done):
             assignment, edits = self.assignment.copy(), history.done[-1:]
         else:
             assignment, edits = self._start.copy(), history.done
         for edit in edits:
-            assignment.apply(edit)
+            assignment.apply(edit, again or edit is not entry)
         return history, assignment
 
     def _accept(self, number: int, history: History, assignment: Assignment) -> None:

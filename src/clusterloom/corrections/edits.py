@@ -6,7 +6,7 @@ An edit is a JSON object::
     {"op": "merge", "clusters": [5, 2], "into": 5}
     {"op": "split", "cluster": 3, "parts": [[1, 8]], "new": 10}   each part becomes a cluster, numbered from `new` on
     {"op": "move", "rows": [4, 7], "to": 10}                      a number that nobody has yet makes a new cluster
-    {"op": "confirm", "rows": [9]}                                these images are where they belong
+    {"op": "confirm", "rows": [9], "clusters": [3]}               these images belong where they are
     {"op": "outlier", "rows": [6]}                                these belong to no cluster
     {"op": "undo", "times": 1}
     {"op": "redo", "times": 1}
@@ -58,10 +58,15 @@ class Move(Form):
 
 
 class Confirm(Form):
-    """Say that images are in the cluster where they belong."""
+    """Say that images are in the cluster where they belong.
+
+    The clusters, one for each row, are part of it: by another machine's rounding a model may put a doubtful image into
+    another one when the journal is read again. In the journal there always are some.
+    """
 
     op: Literal["confirm"]
     rows: Rows
+    clusters: list[ClusterNumber] | None = None
 
 
 class Outlier(Form):

@@ -10,6 +10,7 @@ from clusterloom.console import ProgressReport, no_progress
 from clusterloom.corrections.assignment import Assignment
 from clusterloom.corrections.journal import corrections
 from clusterloom.data.images import ImageSet
+from clusterloom.errors import DataError, printable
 
 
 def journal_path(model_path: Path) -> Path:
@@ -51,6 +52,9 @@ def read_assignment(
     path = journal_path(model_path)
     edits = corrections(path, weights_sha256(model_path), images.fingerprint(progress)) if path.exists() else []
     assignment = Assignment(labels, n_clusters, names)
-    for edit in edits:
-        assignment.apply(edit)
+    for number, edit in enumerate(edits, 1):
+        try:
+            assignment.apply(edit, again=True)
+        except DataError as error:
+            raise DataError(f"{printable(str(path))}, edit {number}: {error}") from error
     return assignment if edits or any(names) else None

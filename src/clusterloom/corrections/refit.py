@@ -52,7 +52,7 @@ def carried_on(answers: Answers, labels: np.ndarray) -> list[Edit]:
     said = answers.confirmed != NOBODY
     edits: list[Edit] = []
     if (kept := np.flatnonzero(said & (answers.confirmed == labels))).size:
-        edits.append(Confirm(op="confirm", rows=kept.tolist()))
+        edits.append(Confirm(op="confirm", rows=kept.tolist(), clusters=labels[kept].tolist()))
     for k in np.unique(answers.confirmed[said & (answers.confirmed != labels)]).tolist():
         rows = np.flatnonzero((answers.confirmed == k) & (labels != k))
         edits.append(Move(op="move", rows=rows.tolist(), to=k))

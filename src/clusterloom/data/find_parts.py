@@ -93,8 +93,11 @@ def parts_of(source: "str | Path", name: str) -> "Parts | None":
     if is_address(source):
         address = Address(str(source))
         if is_list(str(address)):
-            (file,) = list_address(address)
-            return listed_addresses(fetched(address, file.stamp), name, address.url.rpartition("/")[0])
+            found = list_address(address)
+            if len(found) != 1:
+                raise DataError(f"{printable(name)} is a folder; expected a text file with one address per line")
+            base = address.url.partition("?")[0].rpartition("/")[0]
+            return listed_addresses(fetched(address, found[0].stamp), name, base)
         return parts_at(address)
     path = Path(source)
     if not path.is_file():

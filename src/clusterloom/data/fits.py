@@ -8,7 +8,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clusterloom.data.planes import Planes, check_claims, checked_values
+from clusterloom.data.planes import Planes, check_claims, checked_values, whole
 from clusterloom.errors import DataError, MissingPackageError
 
 MAGIC = b"SIMPLE"
@@ -50,12 +50,12 @@ def open_fits(file: IO[bytes], is_stack: bool) -> Iterator[Planes]:
 
 
 def _planes(unit: Any, size: int, is_stack: bool) -> Planes:
-    *outer, height, width = (int(side) for side in unit.shape)
+    *outer, height, width = (whole(side) for side in unit.shape)
     if sum(side > 1 for side in outer) > 1:
         raise DataError(f"its image has the axes {unit.shape}; expected rows, columns and one more at most")
     n_outer = math.prod(outer)
     channels, frames = (1, n_outer) if is_stack else (n_outer, 1)
-    bits = abs(int(unit.header.get("ZBITPIX", unit.header["BITPIX"])))
+    bits = abs(whole(unit.header.get("ZBITPIX", unit.header["BITPIX"])))
     check_claims(height, width, channels, np.dtype(f"i{bits // 8}"))
     ends = unit.fileinfo()["datLoc"] + unit.fileinfo()["datSpan"]
     claimed = n_outer * height * width * bits // 8

@@ -1,6 +1,7 @@
 """One picture, wherever it is and of whatever format: its header, its numbers, its pixels or the tiles of it."""
 
 import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any, NamedTuple
@@ -113,7 +114,10 @@ def open_picture(source: Source) -> "Iterator[Image.Image | Planes]":
     if isinstance(source, bytes):
         file: IO[bytes] = io.BytesIO(source)
     else:
-        file = open(source.path if isinstance(source, Frame) else source, "rb")  # noqa: SIM115, PTH123 (a Path costs a tenth of a small picture)
+        path = source.path if isinstance(source, Frame) else source
+        if not os.path.isfile(path) and os.path.exists(path):  # noqa: PTH110, PTH113 (as below)
+            raise DataError("not a regular file")  # a pipe would be waited for, and /dev/zero has no end
+        file = open(path, "rb")  # noqa: SIM115, PTH123 (a Path costs a tenth of a small picture)
     with file:
         start = file.read(6)
         file.seek(0)
@@ -183,7 +187,7 @@ def _header(image: "Image.Image | Planes") -> Header:
     return Header(width, height, 1 if image.mode in GREY_MODES else 3, image.mode.startswith("I"), is_ours)
 
 
-def read_picture(source: Source, target: Target, tile: int | None = None) -> Read:
+def read_picture(source: Source, target: Target, tile: int | None = None, skip_ours: bool = False) -> Read:
     """One picture, or the square tiles of it, opened once.
 
     Args:
@@ -191,6 +195,7 @@ def read_picture(source: Source, target: Target, tile: int | None = None) -> Rea
         target: What it, or each tile, is to become.
         tile: Side of the tiles in pixels of the picture at its own size; what is left over at the right and at the
             bottom is not used. None takes the picture as a whole.
+        skip_ours: Of a picture that clusterloom made read the header alone.
 
     Returns:
         What was read.
@@ -201,6 +206,8 @@ def read_picture(source: Source, target: Target, tile: int | None = None) -> Rea
     """
     with open_picture(source) as picture:
         header = _header(picture)
+        if skip_ours and header.is_ours:
+            return Read(header, np.empty((0, 0, 0, 0, 0), np.uint8), [])
         if tile is None:
             pixels, steps = _pixels(picture, source, target)
             return Read(header, pixels[np.newaxis, np.newaxis], steps)

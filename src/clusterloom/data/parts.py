@@ -1,10 +1,12 @@
 """Parts: pictures in many files, one by one or by the shard, and how they are read."""
 
 import itertools
+import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
 import numpy as np
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 from clusterloom.data import parquet, webdataset
 from clusterloom.data.addresses import Address, is_address, open_address, shown_address
 from clusterloom.data.boundary import is_our_defect, only_data_errors, reason
-from clusterloom.data.cache import entry_folder
+from clusterloom.data.cache import entry_folder, file_stamp
 from clusterloom.data.decoding import Picture, Problem
 from clusterloom.data.folder import SHARD_SUFFIXES, has_suffix
 from clusterloom.data.images import ImageSet, encode_labels, limit_note, limited_rows
@@ -64,7 +66,8 @@ class Parts:
     Args:
         name: What the user named, for messages.
         parts: Gives them; may be called several times.
-        stamp: What changes when one of them changes, JSON values; addresses in a list count as unchanging.
+        stamp: What changes when the parts are others, JSON values; what an address in a list or on a web server holds
+            counts as unchanging.
         n_parts: How many parts there are.
     """
 
@@ -122,7 +125,9 @@ def read_parts(parts: Parts, options: ReadOptions) -> ImageSet:
         entry = read_pictures(
             lambda: parts.pictures(rows),
             n_pictures if rows is None else len(rows),
-            entry_folder(options.cache_dir, parts=parts.stamp, options=options.as_key()),
+            entry_folder(
+                options.cache_dir, parts=parts.stamp, local=_local_stamps(parts.parts()), options=options.as_key()
+            ),
             options,
             name,
             skip_ours=True,
@@ -131,6 +136,19 @@ def read_parts(parts: Parts, options: ReadOptions) -> ImageSet:
     limited = [limit_note(len(rows), n_pictures)] if rows is not None and len(rows) < n_pictures else []
     notes = [*entry.facts["notes"], *notes, *limited]
     return ImageSet(entry.images, entry.facts["ids"], labels, class_names, name, tuple(notes), entry.pixel_range)
+
+
+def _local_stamps(parts: "Iterable[Part | Problem]") -> str:
+    """What changes when a file of this machine changes, comes or goes, as a SHA-256."""
+    digest = sha256()
+    for part in parts:
+        if isinstance(part, Part) and isinstance(part.place, str):
+            try:
+                stamp = file_stamp(Path(part.place))
+            except OSError:
+                stamp = [part.place]
+            digest.update(json.dumps(stamp).encode())
+    return digest.hexdigest()
 
 
 def some_shards(parts: Parts, most: int) -> Parts:
@@ -187,7 +205,8 @@ def _beside(place: "str | Address") -> Callable[[str], Source]:
 
     def source(picture: str) -> Source:
         # A shard may come from anyone; what it names on this machine are files beside it, by plain paths.
-        if picture.lower().startswith(_LOCAL):
+        path = PurePosixPath(picture)
+        if picture.lower().startswith(_LOCAL) or path.is_absolute() or ".." in path.parts:
             return b""
         return Part.from_line(picture, folder or ".").place
 

@@ -219,7 +219,9 @@ def _look_at_all(
 
 
 def _check_header(header: Header, options: ReadOptions) -> None:
-    if options.picks and max(options.picks) >= header.channels and not header.is_ours:
+    if header.is_ours:
+        return
+    if options.picks and max(options.picks) >= header.channels:
         raise DataError(f"has {header.channels} channels, numbered from 0; channel {max(options.picks)} was asked for")
     if options.tile:
         check_tile(header, options.tile)
@@ -229,7 +231,8 @@ def _kept_source(source: Source, keep: bool) -> tuple[Source, bytes]:
     """A source, read into memory if it is small, and the bytes to keep of it, b"" if none are."""
     if isinstance(source, Address):
         source = read_address(source)
-    if keep and isinstance(source, str) and os.path.getsize(source) <= _SMALL_BYTES:  # noqa: PTH202 (as in one_picture)
+    # Of what is no regular file, `open_picture` says so.
+    if keep and isinstance(source, str) and os.path.isfile(source) and os.path.getsize(source) <= _SMALL_BYTES:  # noqa: PTH113, PTH202 (as in one_picture)
         with open(source, "rb") as file:  # noqa: PTH123
             source = file.read()
     return source, source if keep and isinstance(source, bytes) and len(source) <= _SMALL_BYTES else b""

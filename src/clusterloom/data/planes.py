@@ -59,6 +59,17 @@ def check_claims(height: int, width: int, channels: int, dtype: np.dtype[Any]) -
         raise DataError(f"claims {channels} channels of {height} x {width} pixels, more than 4 GB")
 
 
+def whole(value: Any) -> int:
+    """A whole number that a header has to hold, in which damaged files have anything.
+
+    Raises:
+        DataError: it is none.
+    """
+    if not isinstance(value, int | np.integer):
+        raise DataError(f"damaged: its header holds {printable(str(value))[:40]} where a whole number belongs")
+    return int(value)
+
+
 def checked_values(values: NDArray[Any], height: int, width: int) -> NDArray[Any]:
     """Decoded numbers of shape (height, width, C), if that is what they are.
 

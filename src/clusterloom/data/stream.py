@@ -90,14 +90,14 @@ class ImageStream:
                 yield self._set(images, ids)
 
     def _read(self, picture: Picture) -> Read:
-        return read_picture(picture.source, self.target, self.options.tile)
+        return read_picture(picture.source, self.target, self.options.tile, self.skip_ours)
 
     def _check(self, at_end: bool = False) -> None:
         tally = self._tally
         if (tally.problems and not self.options.skip_bad) or at_end:
             check_found(tally, tally.images, self.options, self.name)
         # Eight bits have no values of their own; a set may mix them with others, so one of these is enough.
-        if tally.images and not tally.deep and self.options.pixel_range is not None:
+        if at_end and tally.images and not tally.deep and self.options.pixel_range is not None:
             raise DataError(
                 f"{printable(self.name)} holds pixels of 8 bits, and the range given is for others; convert them the "
                 f"same way"

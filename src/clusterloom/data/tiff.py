@@ -15,7 +15,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clusterloom.data.planes import Planes, check_claims, checked_values
+from clusterloom.data.planes import Planes, check_claims, checked_values, whole
 from clusterloom.errors import DataError, MissingPackageError
 
 MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
@@ -115,13 +115,13 @@ def _planes(tiff: Any, series: Any, is_stack: bool) -> Planes:
             f"is a stack of {frames} pictures (axes {axes} of {shape}); save one file for each, or give the file "
             f"itself as DATA"
         )
-    others = sum(1 for other in tiff.series[1:] if not int(other.keyframe.subfiletype) & (_REDUCED | _MASK))
+    others = sum(1 for other in tiff.series[1:] if not whole(other.keyframe.subfiletype) & (_REDUCED | _MASK))
     if others and is_stack:
         raise DataError(f"holds {others + 1} pictures or stacks of different shapes; save one file for each")
     check_claims(height, width, channels, np.dtype(series.dtype))
     _check_extent(tiff, series)
-    alpha = channels > 1 and any(int(kind) in _ALPHAS for kind in page.extrasamples)
-    is_palette = int(page.photometric) == _PALETTE
+    alpha = channels > 1 and any(whole(kind) in _ALPHAS for kind in page.extrasamples)
+    is_palette = whole(page.photometric) == _PALETTE
     if is_palette and channels == 1:
         channels, alpha = 3, False
     if _orientation(page) >= 5:
@@ -160,7 +160,7 @@ def _check_extent(tiff: Any, series: Any) -> None:
     for page in series.pages:
         if page is None:
             raise DataError("damaged or incomplete: a page is missing")
-        ends = [start + n for start, n in zip(page.dataoffsets, page.databytecounts, strict=False)]
+        ends = [whole(start) + whole(n) for start, n in zip(page.dataoffsets, page.databytecounts, strict=False)]
         if len(page.dataoffsets) != len(page.databytecounts) or max(ends, default=0) > size:
             raise DataError(f"damaged or incomplete: its data should reach byte {max(ends, default=0)} of {size}")
         expected = math.prod(page.chunked)
@@ -203,10 +203,10 @@ def _last(values: NDArray[Any], axes: str, frame: int, channel_axes: str) -> NDA
 
 def _meant(page: Any, values: NDArray[Any]) -> NDArray[Any]:
     """What the stored numbers stand for: palettes looked up, white as 0 turned round, greys below 8 bits stretched."""
-    photometric, bits = int(page.photometric), int(page.bitspersample)
+    photometric, bits = whole(page.photometric), whole(page.bitspersample)
     # Of YCbCr, the JPEG decoder makes RGB and no other does.
     is_read = photometric in (_MINISWHITE, _MINISBLACK, _RGB, _PALETTE)
-    if not is_read and not (photometric == _YCBCR and int(page.compression) in _JPEGS):
+    if not is_read and not (photometric == _YCBCR and whole(page.compression) in _JPEGS):
         name = getattr(page.photometric, "name", page.photometric)  # a plain number is one that TIFF does not know
         raise DataError(f"its colours are {name}; save it as grey or RGB")
     if photometric == _PALETTE and page.colormap is not None and values.shape[2] == 1:

@@ -39,11 +39,11 @@ def tar_pictures(file: IO[bytes], name: str) -> Iterator[Picture | Problem]:
             if os.path.join(folder, own) != stem:  # noqa: PTH118 (names inside a tar are no paths)
                 yield from _labelled(waiting, label)
                 stem, waiting, label = os.path.join(folder, own), [], None  # noqa: PTH118
-            if not member.isreg() or base.startswith("."):
+            if not _is_read(member):
                 continue
             if suffix == "cls" and member.size <= _MAX_LABEL_BYTES:
                 label = _content(tar, member).decode("utf-8", "replace").strip()
-            elif os.path.splitext(base)[1].lower() in PICTURES:  # noqa: PTH122
+            elif _is_picture(member):
                 waiting.append(_picture(tar, member, name, member.name in seen))
                 seen.add(member.name)
         yield from _labelled(waiting, label)
@@ -53,7 +53,15 @@ def tar_pictures(file: IO[bytes], name: str) -> Iterator[Picture | Problem]:
 def n_pictures(file: IO[bytes]) -> int:
     """How many pictures a tar file has that can be sought in, by its headers alone."""
     with tarfile.open(fileobj=file, mode="r:*") as tar:
-        return sum(1 for member in tar if member.isreg() and os.path.splitext(member.name)[1].lower() in PICTURES)  # noqa: PTH122
+        return sum(1 for member in tar if _is_read(member) and _is_picture(member))
+
+
+def _is_read(member: tarfile.TarInfo) -> bool:
+    return member.isreg() and not os.path.basename(member.name).startswith(".")  # noqa: PTH119
+
+
+def _is_picture(member: tarfile.TarInfo) -> bool:
+    return os.path.splitext(member.name)[1].lower() in PICTURES  # noqa: PTH122
 
 
 class _Watched:

@@ -159,5 +159,5 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 async def _failed(request: Request, error: Exception) -> Response:
     """The machine could not do it: the disk is full, or a folder cannot be written."""
-    where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+    where = f"{printable(str(error.filename))}: " if isinstance(error, OSError) and error.filename else ""
     return JSONResponse({"error": f"{where}{getattr(error, 'strerror', None) or error}"}, 507)

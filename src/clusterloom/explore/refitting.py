@@ -13,7 +13,7 @@ from pathlib import Path
 
 from clusterloom.errors import printable
 
-_SHARE = re.compile(r"\((\d{1,3})%\)")
+_EPOCH, _SHARE = re.compile(r"\w+, epoch "), re.compile(r"\((\d{1,3})%\)")
 _ERROR = "clusterloom: error: "
 
 
@@ -37,7 +37,7 @@ class Refitting:
         self.out = out
         self.text = "starting"
         self.cancelled = False
-        self._share = 0.0
+        self._share, self._opens = 0.0, True
         self._began, self._ended = time.monotonic(), 0.0
         self._process = subprocess.Popen(
             list(command),
@@ -58,7 +58,7 @@ class Refitting:
     @property
     def succeeded(self) -> bool:
         """Whether the new model is there."""
-        return not self.running and self._process.returncode == 0
+        return not self.running and self._process.returncode == 0 and self._opens
 
     @property
     def share(self) -> float | None:
@@ -69,6 +69,10 @@ class Refitting:
     def seconds(self) -> int:
         """How long it has run."""
         return int((self._ended or time.monotonic()) - self._began)
+
+    def not_opened(self, error: Exception) -> None:
+        """Keep in mind that the new model cannot be shown, and why."""
+        self._opens, self.text = False, printable(str(error))
 
     def cancel(self) -> None:
         """End it; no model is written."""
@@ -81,7 +85,7 @@ class Refitting:
         for line in self._process.stderr:
             if line.strip():
                 self.text = printable(line.strip().removeprefix(_ERROR))
-                if line.startswith("refit, ") and (share := _SHARE.search(line)):
+                if _EPOCH.match(line) and (share := _SHARE.search(line)):
                     self._share = int(share[1]) / 100
         self._process.wait()
         self._ended = time.monotonic()

@@ -65,7 +65,7 @@ def explore(
         port = listener.getsockname()[1]
         app = build_app(session, port)
         server = uvicorn.Server(_config(app))
-        session.start(failed=lambda: setattr(server, "should_exit", True))
+        session.start(failed=lambda _: setattr(server, "should_exit", True))
         session.wait(_FAST_SECONDS)
         if session.error is None:
             address = f"http://{_HOST}:{port}/?key={app.key}"

@@ -161,7 +161,11 @@ class Session:
     @property
     def latest(self) -> Session:
         """The session that pages see: this one, or that of a model that was fitted again and opened."""
-        return self if self._successor is None else self._successor.latest
+        if self._successor is None:
+            return self
+        if self._successor.ready:
+            self._collection = None  # of a model that nobody sees any more
+        return self._successor.latest
 
     def open_refitted(self) -> Session:
         """Begin to show the model that the last refit has made; if its images cannot be read, this one comes back.
@@ -186,14 +190,16 @@ class Session:
                 new.start(failed=self._come_back)
         return self.latest
 
-    def _come_back(self) -> None:
+    def _come_back(self, error: Exception) -> None:
+        assert self.refitting is not None, "its model was to be shown"
+        self.refitting.not_opened(error)
         self._successor = None
 
-    def start(self, failed: Callable[[], None]) -> None:
+    def start(self, failed: Callable[[Exception], None]) -> None:
         """Begin to read in the background.
 
         Args:
-            failed: Called if that ends with an error, which is in `error` then.
+            failed: Called with the error if that ends with one, which is in `error` then.
         """
         if self._load is None:
             self._finished.set()
@@ -204,7 +210,7 @@ class Session:
         """Wait until all is ready or has failed, but not longer than so many seconds; whether it is."""
         return self._finished.wait(seconds)
 
-    def _prepare(self, load: Load, failed: Callable[[], None]) -> None:
+    def _prepare(self, load: Load, failed: Callable[[Exception], None]) -> None:
         try:
             images = load(self.model, self._report)
             labels = labels_of(images, self._labels_file)
@@ -219,7 +225,7 @@ class Session:
             self.progress = ""
         except Exception as error:
             self.error = error
-            failed()
+            failed(error)
         finally:
             self._finished.set()
         if self._collection is not None:

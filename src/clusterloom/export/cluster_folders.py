@@ -19,7 +19,7 @@ from clusterloom.model_dir.format import LEFT_BY_VIEWERS
 from clusterloom.pictures import png_bytes, to_picture
 
 _KIND = "cluster-folders"
-_LONGEST_NAME = 100  # characters of an id in the name of a PNG file; file systems take 255 bytes
+_LONGEST_NAME = 200  # bytes of an id in the name of a PNG file; file systems take 255
 _IMAGES_PER_STEP = 100  # between two words about progress
 
 
@@ -200,8 +200,9 @@ def _png_name(identifier: str) -> str:
         >>> _png_name("17"), _png_name("../cats/tom.jpg")
         ('17.png', '%2E.%2Fcats%2Ftom.jpg.png')
     """
-    text = encode_id(identifier.removesuffix(".png"))[:_LONGEST_NAME]
-    return re.sub(r'[<>:"/\\|?*%]|^\.', lambda match: f"%{ord(match[0]):02X}", text) + ".png"
+    text = encode_id(identifier.removesuffix(".png"))
+    text = re.sub(r'[<>:"/\\|?*%]|^\.', lambda match: f"%{ord(match[0]):02X}", text)
+    return text.encode()[:_LONGEST_NAME].decode("utf-8", "ignore") + ".png"
 
 
 def _place(original: Path, target: Path, link: bool) -> None:

@@ -99,8 +99,8 @@ def read_model(path: Path) -> ModelContents:
     files = {name: _read_checked(path / name, config.sha256[name]) for name in READ_BACK}
     try:
         tensors, metadata = _parse_safetensors(files["model.safetensors"])
-        history = [json.loads(line) for line in files["metrics.jsonl"].decode().splitlines()]
-    except (safetensors.SafetensorError, ValueError, TypeError, KeyError) as error:
+        history = [_object(json.loads(line)) for line in files["metrics.jsonl"].decode().splitlines()]
+    except (safetensors.SafetensorError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise ModelError(f"{shown}: damaged ({error})") from error
     if metadata.get("settings_sha256") != settings_sha256(config.settings):
         raise ModelError(f"{shown}/{CONFIG}: the settings are not those that the model was saved with")
@@ -156,5 +156,11 @@ def _read_checked(path: Path, expected: str) -> bytes:
 
 def _parse_safetensors(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     header_length = int.from_bytes(data[:8], "little")
-    metadata = json.loads(data[8 : 8 + header_length]).get("__metadata__", {})
-    return safetensors.numpy.load(data), metadata
+    metadata = _object(json.loads(data[8 : 8 + header_length])).get("__metadata__", {})
+    return safetensors.numpy.load(data), _object(metadata)
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"expected a JSON object, got {type(value).__name__}")
+    return value

@@ -9,7 +9,7 @@ import safetensors.numpy
 
 from clusterloom.errors import ModelError, printable
 from clusterloom.files import new_directory, write_atomically
-from clusterloom.marks import folder_kind
+from clusterloom.marks import folder_kind, is_our_picture
 from clusterloom.model_dir.card import model_card
 from clusterloom.model_dir.contents import ModelContents
 from clusterloom.model_dir.format import (
@@ -79,7 +79,7 @@ def check_target(path: Path, overwrite: bool) -> None:
         raise ModelError(f"{shown} exists and is not a model directory; choose another --out")
     if not overwrite:
         raise ModelError(f"{shown} holds a model already; choose another --out, or pass --overwrite")
-    if strange := sorted(file.name for file in path.iterdir() if not _is_ours(file.name)):
+    if strange := sorted(file.name for file in path.iterdir() if not _is_ours(file)):
         raise ModelError(
             f"{shown} holds a model and {printable(strange[0])}, which is not part of it and would go with it; "
             "move it away, or choose another --out"
@@ -91,5 +91,5 @@ def is_model(path: Path) -> bool:
     return folder_kind(path) == "model"
 
 
-def _is_ours(name: str) -> bool:
-    return name in (*READ_BACK, CONFIG, CARD, *LEFT_BY_VIEWERS) or name.endswith(".png")
+def _is_ours(file: Path) -> bool:
+    return file.name in (*READ_BACK, CONFIG, CARD, *LEFT_BY_VIEWERS) or is_our_picture(file)

@@ -149,7 +149,8 @@ def _grids(subject: Subject, content: Contents) -> dict[str, tuple[str, np.ndarr
     """Title and images of every grid, by the name of its file."""
     grids = {
         f"cluster-{k}-new": (f"new images of cluster {k}, made by the model", new_images(subject.model, k))
-        for k in range(len(content.clusters))
+        for k in (cluster.number for cluster in content.clusters)
+        if k < subject.model.n_clusters_  # of a cluster that a user has made the model knows nothing
     }
     if subject.seen is None:
         return grids

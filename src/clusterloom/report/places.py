@@ -24,14 +24,14 @@ class Placed:
         tiles: How many it was cut into.
         plain: Put together from its tiles.
         tinted: The same with the cluster of each tile.
-        largest: The clusters with the most tiles in it, three at most, and how many these are.
+        largest: The clusters with the most tiles in it, three at most, how many these are, and how they are drawn.
     """
 
     name: str
     tiles: int
     plain: Image.Image
     tinted: Image.Image
-    largest: list[tuple[int, int]]
+    largest: list[tuple[int, int, Style]]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ def places(seen: Seen, styles: Sequence[Style]) -> Places | None:
         plain = assembled(seen.images, mosaic, _LONGEST)
         labels = seen.predictions.labels
         counts = np.bincount(labels[mosaic.rows[mosaic.rows >= 0]], minlength=seen.predictions.n_clusters)
-        largest = [(int(k), int(counts[k])) for k in np.argsort(-counts, kind="stable")[:3] if counts[k]]
+        most = np.argsort(-counts, kind="stable")[:3].tolist()
+        largest = [(k, int(counts[k]), styles[k]) for k in most if counts[k]]
         name = encode_id(mosaic.name)
         shown.append(Placed(name, int(counts.sum()), plain, tinted(plain, mosaic, labels, styles), largest))
     return Places(len(every), shown)

@@ -65,7 +65,7 @@ def parse_varied(method: str, text: str) -> Varied:
     """
     name, _, right = text.partition("=")
     name = name.strip().replace("-", "_")
-    name = {"k": "n_clusters", "seed": "random_state"}.get(name, name)  # as the options are called
+    name = {"k": "n_clusters", "clusters": "n_clusters", "seed": "random_state"}.get(name, name)  # as the options are
     if not name.isidentifier() or not right:
         raise SettingsError(f"{text!r}: expected NAME=A,B,C or NAME=LOW..HIGH")
     if ".." not in right:

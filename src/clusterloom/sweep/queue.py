@@ -56,6 +56,8 @@ class Queue:
         self._study, self._storage = _open(url, name, grace_seconds, create=plan is not None)
         if plan is not None and _PLAN not in self._study.user_attrs:
             self._study.set_user_attr(_PLAN, dict(plan))
+        if _PLAN not in self._study.user_attrs:
+            raise SettingsError(f"{name!r} is no sweep of clusterloom's, or one that never began")
         self.plan: dict[str, Any] = self._study.user_attrs[_PLAN]
         if plan is not None and self.plan != plan:
             changed = sorted(k for k in {*plan, *self.plan} if plan.get(k) != self.plan.get(k))

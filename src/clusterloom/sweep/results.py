@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rich.table import Table
-from rich.text import Text
 
 SCORES = {
     "modularity": "share of the 15 nearest neighbours, by pixels, in the same cluster, beyond chance",
@@ -83,7 +82,7 @@ class Results:
         columns = ("rank", *knobs, "seeds", *names, "in use", "seconds")
         table = Table(*columns, title=f"ranked by {self.plan['rank_by']}")
         for place, setting in enumerate(settings, 1):
-            values = [Text(shown(setting.changes[knob])) for knob in knobs]  # plain strings would be markup
+            values = [shown(setting.changes[knob]) for knob in knobs]
             scores = [setting.text(name) for name in names]
             in_use = "/".join(str(run["clusters_in_use"]) for run in setting.runs)
             seconds = f"{setting.mean('seconds'):.0f}"
@@ -120,7 +119,8 @@ class Results:
             for run, result in self.finished.items()
         ]
         text = io.StringIO()
-        writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+        names = dict.fromkeys(name for row in rows for name in row)  # a worker of another release may write others
+        writer = csv.DictWriter(text, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         return text.getvalue().encode()

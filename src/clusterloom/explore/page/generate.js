@@ -136,7 +136,8 @@ export class NewImages {
 
   async #save() {
     const { seed, ...values } = this.#values(0);
-    const saved = await postJson("/api/save/generated", { ...values, seeds: this.seeds });
+    const middle = values.spread === 0; // which is one image
+    const saved = await postJson("/api/save/generated", middle ? { ...values, n: 1, seeds: [0] } : { ...values, seeds: this.seeds });
     say(`${count(saved.count, "new image")} in ${saved.path}`);
   }
 }

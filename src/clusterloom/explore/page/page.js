@@ -198,7 +198,8 @@ for (const [id, said] of [["undo", "Undone"], ["redo", "Done again"]]) {
 }
 byId("history").addEventListener("click", openHistory);
 document.addEventListener("keydown", (event) => {
-  if (!(event.ctrlKey || event.metaKey) || event.target.matches("input[type=text], input[type=search]") || !store.ready) return;
+  const typing = event.target.matches("input:not([type=range], [type=checkbox], [type=radio]), textarea");
+  if (!(event.ctrlKey || event.metaKey) || typing || document.querySelector("dialog[open]") || !store.ready) return;
   const key = event.key.toLowerCase();
   if (key === "z" && !event.shiftKey) byId("undo").click();
   else if ((key === "z" && event.shiftKey) || key === "y") byId("redo").click();

@@ -47,7 +47,11 @@ export class ReviewView {
   }
 
   #ask(row) {
-    if (!this.known.has(row)) this.known.set(row, this.#load(row));
+    if (!this.known.has(row)) {
+      const asked = this.#load(row);
+      this.known.set(row, asked);
+      asked.catch(() => this.known.delete(row)); // the next time the server may be there
+    }
     return this.known.get(row);
   }
 
@@ -104,7 +108,7 @@ export class ReviewView {
   }
 
   #keep() {
-    this.#answer({ op: "confirm", rows: [this.row] }, "kept");
+    this.#answer({ op: "confirm", rows: [this.row], clusters: [this.about?.details.cluster] }, "kept");
   }
 
   #outlier() {

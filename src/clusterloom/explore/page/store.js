@@ -23,6 +23,7 @@ class Store extends EventTarget {
   found = []; // rows that were found by an id or by likeness
   brought = []; // pictures of the user's own: { name, cluster, position }
   #textRows = null; // rows whose id has the filter's text in it
+  #wantedText = ""; // what was typed last
   #orders = {};
   #labelsRevision = -1;
   #last = Promise.resolve(); // what is to end before the next edit or refresh begins
@@ -135,13 +136,14 @@ class Store extends EventTarget {
 
   /** Let only some images through; `changes` are fields of the filter. */
   async setFilter(changes) {
-    const filter = { ...this.filter, ...changes };
-    if (filter.text && filter.text !== this.filter.text) {
-      const bytes = await attempt(() => getBytes(`/api/find?text=${encodeURIComponent(filter.text)}`));
-      if (!bytes) return;
+    const { text } = changes;
+    if (text !== undefined) this.#wantedText = text;
+    if (text && text !== this.filter.text) {
+      const bytes = await attempt(() => getBytes(`/api/find?text=${encodeURIComponent(text)}`));
+      if (!bytes || text !== this.#wantedText) return; // another text was typed meanwhile
       this.#textRows = new Uint32Array(bytes);
     }
-    this.filter = filter;
+    this.filter = { ...this.filter, ...changes }; // of now: another field may have changed meanwhile
     this.#see();
     this.emit("filter");
   }

@@ -51,7 +51,10 @@ def state(session: Session) -> Response:
         "has_parquet": _HAS_PYARROW,
         "revision": 0,
     }
-    return JSONResponse(result | (_of_collection(session) if session.ready else _of_model(session)))
+    if not session.ready:
+        return JSONResponse(result | _of_model(session))
+    with session.collection.editor.still():
+        return JSONResponse(result | _of_collection(session))
 
 
 def column(session: Session, name: Column) -> Response:
@@ -95,7 +98,6 @@ def _of_collection(session: Session) -> dict[str, Any]:
             "has_scores": bool(np.isfinite(collection.predictions.score).any()),
         },
         "clusters": collection.once_a_revision("clusters", _clusters),
-        "owners": collection.owners.tolist(),
         "styles": collection.once_a_revision("styles", _styles),
     }
 
