@@ -34,12 +34,14 @@ def command(program):
 
 def test_a_refit_tells_how_far_it_is_and_ends_when_it_is_told_to(tmp_path):
     running = Refitting(command(SLOW)(None, None), tmp_path / "new")
+    (tmp_path / "new.partial").mkdir()
     wait_until(lambda: running.share is not None)
     assert (running.running, running.share, running.text) == (True, 0.25, "refit, epoch 1/4, loss 2 (25%)")
     running.cancel()
     wait_until(lambda: not running.running)
     assert running.cancelled
     assert not running.succeeded
+    assert not (tmp_path / "new.partial").exists()  # it would keep its name for ever
 
 
 def test_a_refit_that_fails_says_why(tmp_path):

@@ -69,6 +69,6 @@ def explore(
 
 
 def _refit_command(model: Path, data: str, out: Path, reading: Reading) -> list[str]:
-    """What fits a model again with the images that the page shows; an unfinished run of a killed one begins anew."""
+    """What fits a model again with the images that the page shows."""
     options = [*reading.arguments(), "--overwrite", "--out", str(out)]
     return [sys.executable, "-m", "clusterloom", "refit", *options, "--", str(model), data]

@@ -18,7 +18,6 @@ from clusterloom.errors import DataError, MissingPackageError, printable
 from clusterloom.files import new_file
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
-_LOCAL = ("file", "local")
 # Each names a version of a file; which of them there are is the protocol's business.
 _VALIDATORS = ("ETag", "etag", "LastModified", "Last-Modified", "mtime", "updated", "generation", "md5", "md5Hash")
 _MAX_PICTURE_BYTES = 1 << 30

@@ -65,7 +65,9 @@ def cache_root(cache_dir: Path | None = None) -> Path:
         A folder that can be written: a temporary one, gone when Python ends, if the wanted one cannot.
     """
     chosen = os.environ.get("CLUSTERLOOM_CACHE")
-    wanted = cache_dir or (Path(chosen) if chosen else platformdirs.user_cache_path("clusterloom", appauthor=False))
+    wanted = cache_dir or (
+        Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("clusterloom", appauthor=False)
+    )
     try:
         if str(wanted).startswith("~"):  # an account without a home folder
             return _temporary_root()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -88,6 +89,8 @@ class Refitting:
                 if _EPOCH.match(line) and (share := _SHARE.search(line)):
                     self._share = int(share[1]) / 100
         self._process.wait()
+        if self.cancelled:  # what it would be taken up with, which nobody will
+            shutil.rmtree(self.out.with_name(self.out.name + ".partial"), ignore_errors=True)
         self._ended = time.monotonic()
 
 

@@ -15,8 +15,7 @@ async function ask(path, options) {
   let answer;
   try {
     answer = await fetch(path, options);
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
+  } catch {
     throw new ApiError("explore no longer answers: has it been ended?", 0);
   }
   if (answer.ok) return answer;
@@ -25,16 +24,15 @@ async function ask(path, options) {
   throw new ApiError(body.error ?? `the server refused this (${answer.status})`, answer.status);
 }
 
-export const get = (path, signal) => ask(path, { signal });
-export const getJson = async (path, signal) => (await get(path, signal)).json();
+export const get = (path) => ask(path);
+export const getJson = async (path) => (await get(path)).json();
 export const getBytes = async (path) => (await get(path)).arrayBuffer();
 
-export const post = (path, body, signal) =>
+export const post = (path, body) =>
   ask(path, {
     method: "POST",
     headers: { "content-type": "application/json", "x-clusterloom-token": start.token },
     body: JSON.stringify(body),
-    signal,
   });
 export const postJson = async (path, body) => (await post(path, body)).json();
 export const postImage = async (path, body) => createImageBitmap(await (await post(path, body)).blob());
@@ -56,7 +54,7 @@ export const attempt = async (act) => {
   try {
     return await act();
   } catch (error) {
-    if (error.name !== "AbortError") say(error.message, true);
+    say(error.message, true);
     return undefined;
   }
 };

@@ -56,7 +56,6 @@ def latent_strips(session: Session, start: From) -> Response:
     return JSONResponse(
         {
             "dimensions": order.tolist(),
-            "deviations": [round(float(step[d]), 4) for d in order],
             "offsets": _STRIP.tolist(),
             "sheet": _encoded(sheet(thumbnails(images), len(_STRIP))),
         }
