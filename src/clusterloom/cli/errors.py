@@ -16,8 +16,8 @@ _GOES_ON = {
 }
 # What gloo and NCCL say of a process that is gone.
 _LOST_PROCESS = re.compile(r"gloo|NCCL|[Cc]onnection (closed|reset|refused)|[Tt]imed out", re.ASCII)
-# How a user of the command line says what Python's parameters say, unless what was typed is quoted.
-_UNQUOTED = r"(?<!--set )(?<!--vary )\b"
+# How a user of the command line says what Python's parameters say, unless what was typed is quoted, or part of a path.
+_UNQUOTED = r"(?<!--set )(?<!--vary )(?<![\w/\\.-])"
 _OPTION_WORDS = (
     (re.compile(r"\bresume=False\b"), "--overwrite in place of --resume"),
     (re.compile(_UNQUOTED + r"n_clusters=(?=\d)"), "-k "),
@@ -51,12 +51,11 @@ def exit_status(error: BaseException, command: str) -> int:
     if type(error).__name__ in ("Abort", "Exit"):
         return 130 if type(error).__name__ == "Abort" else int(getattr(error, "exit_code", 0))
     if isinstance(error, ValueError):
-        from clusterloom.errors import ClusterloomError, DataError, ModelError
+        from clusterloom.errors import ClusterloomError, DataError
 
         if isinstance(error, ClusterloomError):
-            # These quote names of files, which are nobody's options.
-            quotes = isinstance(error, DataError | ModelError)
-            return _said(str(error) if quotes else in_option_words(str(error)), 2)
+            # Data errors quote names of files, which are nobody's options.
+            return _said(str(error) if isinstance(error, DataError) else in_option_words(str(error)), 2)
     if (
         isinstance(error, RuntimeError)
         and _LOST_PROCESS.search(str(error))
@@ -79,6 +78,8 @@ def in_option_words(text: str) -> str:
     Example:
         >>> in_option_words("5 samples are too few for n_clusters=10"), in_option_words("try batch_size=50")
         ('5 samples are too few for -k 10', 'try --set batch_size=50')
+        >>> in_option_words("runs/k=10/model holds a model already")
+        'runs/k=10/model holds a model already'
     """
     for pattern, words in _OPTION_WORDS:
         text = pattern.sub(words, text)
