@@ -24,6 +24,24 @@ from paper.page import page
 from paper.records import Records
 from paper.runs import DATASETS, RESULTS, Experiment
 
+# All that docs/reproduction.md and docs/paper.md report on, the most important first.
+EVERYTHING = (
+    "table1",
+    "systems --seeds 0,1,2",
+    "table1 --rows 3,5,6,8,12 --seeds 0,1,2",
+    "baselines --seeds 0,1,2",
+    "ablations --datasets mnist,fashion-mnist --seeds 0,1,2",
+    "table1 --rows 6 --seeds 3,4",
+    "table1 --rows 6 --initial-weights glorot --seeds 0,1,2,3,4",
+    "table1 --rows 6 --initial-weights glorot --negative-slope 0.2 --seeds 0,1",
+    "table1 --rows 6 --encoder-activation none --seeds 0,1",
+    "table1 --rows 6 --category-input features --seeds 0,1",
+    "table1 --rows 6 --reconstruction-weight 5 --seeds 0,1",
+    "features --seeds 0,1",
+    "baselines --methods vae --grid",
+    "page",
+)
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
@@ -107,6 +125,12 @@ def _figures(options: argparse.Namespace, experiment: Experiment, scratch: Path)
     yield figures.table(figures.draw(options.out, models | given, experiment))
 
 
+def _everything(options: argparse.Namespace, *_: Any) -> Iterable[str]:
+    for line in EVERYTHING:
+        yield line
+        main(shlex.split(line))
+
+
 def _page(options: argparse.Namespace, *_: Any) -> Iterable[str]:
     write_atomically(options.out, page(options.results).encode())
     return ()
@@ -163,6 +187,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--out", type=Path, default=Path("docs", "reproduction.md"), metavar="FILE")
     command.add_argument("--results", type=_folder, default=RESULTS, metavar="FOLDER")
     command.set_defaults(action=_page, smoke=True)  # it keeps no runs
+
+    about = "all of these but the figures, and then the page: days on two cores, hours on a GPU"
+    command = commands.add_parser("everything", help=about)
+    command.set_defaults(action=_everything, smoke=True)  # it keeps no runs itself
     return parser
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 from clusterloom import AutoencoderClusterer, ConvVAEClusterer, DataError, GuidedClusterer, load_images
 from clusterloom.data import ImageSet
 from clusterloom.networks.objective import Algorithm1
+from paper import __main__ as program
 from paper import ablations, baselines, figures, fixed_features, models, new_images, runs, systems, table1
 from paper.__main__ import main
 from paper.ablations import Setting
@@ -415,3 +416,15 @@ def test_the_page_is_what_the_results_say(tmp_path):
     text = page(tmp_path)
     assert text.count("### mnist") == 1  # of the reading settled on alone
     assert "| mnist | 50, 1, 512 | q(y\\|x) | 50 | 1 | 47.2 | 0.5 | 94.0 | 50.0 | 50.0 |" in text
+
+
+def test_everything_is_one_command_after_the_other(monkeypatch, capsys):
+    """Each of them can be parsed, and leads to an experiment."""
+    asked = []
+    for name in ("_table1", "_systems", "_baselines", "_ablations", "_features", "_page"):
+        monkeypatch.setattr(program, name, lambda options, *_, name=name: asked.append(name) or ())
+    main(["everything"])
+    assert len(asked) == len(program.EVERYTHING)
+    assert asked[0] == "_table1"
+    assert asked[-1] == "_page"
+    assert "systems --seeds 0,1,2" in capsys.readouterr().out
