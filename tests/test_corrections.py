@@ -9,7 +9,12 @@ from corrections_helpers import PROBA, assigned
 from explore_helpers import folder_session
 
 from clusterloom.cli.program import run
-from clusterloom.corrections.apply import cluster_places, corrected_columns, corrected_probabilities
+from clusterloom.corrections.apply import (
+    cluster_places,
+    corrected_columns,
+    corrected_probabilities,
+    probabilities_of,
+)
 from clusterloom.corrections.assignment import Assignment
 from clusterloom.corrections.edits import ENTRY
 from clusterloom.corrections.read import read_assignment
@@ -28,6 +33,9 @@ def test_probabilities_go_where_their_clusters_went():
         {"op": "split", "cluster": 0, "parts": [[1]], "new": 3}, {"op": "merge", "clusters": [3, 2], "into": 2}
     )
     np.testing.assert_allclose(corrected_probabilities(PROBA, again)[:2], [[0.6, 0.3, 0.1, 0], [0, 0.1, 0.9, 0]])
+    # Whoever keeps an image in its part says nothing of others that are like it: refit sees no difference to the model.
+    kept = assigned({"op": "split", "cluster": 0, "parts": [[1]], "new": 3}, {"op": "confirm", "rows": [1]})
+    np.testing.assert_allclose(probabilities_of(PROBA, kept)[1], [0, 0.1, 0.4, 0.5])
     # The own cluster's probability goes with an image, not that of others that were merged.
     parted = assigned(
         {"op": "merge", "clusters": [1, 2], "into": 1}, {"op": "split", "cluster": 0, "parts": [[1]], "new": 3}

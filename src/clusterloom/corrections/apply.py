@@ -56,7 +56,7 @@ def probabilities_of(proba: np.ndarray, assignment: Assignment) -> np.ndarray:
 
     The probability of a merged cluster goes to the one that took its images. That of the model's cluster goes to the
     one in which a user has put an image by splitting, wherever that part is now. What a user has said of single images
-    is left out.
+    is left out: keeping an image in its part is no evidence against the rest of the cluster.
 
     Args:
         proba: Of the model's clusters, shape (N, K).
@@ -72,7 +72,7 @@ def probabilities_of(proba: np.ndarray, assignment: Assignment) -> np.ndarray:
             owners[k] = assignment.merged_into[owners[k]]
         result[:, owners[k]] += proba[:, k]
     own = owners[proba.argmax(1)]
-    put = np.flatnonzero((assignment.labels != own) & (assignment.marks != CONFIRMED))
+    put = np.flatnonzero(assignment.parted & (assignment.labels != own))
     result[put, assignment.labels[put]] += result[put, own[put]]
     result[put, own[put]] = 0
     return result

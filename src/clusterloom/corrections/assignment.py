@@ -27,6 +27,7 @@ class Assignment:
         labels: Cluster of each image now, shape (N,), int64.
         marks: What a user has said of each image, shape (N,), uint8: `UNSEEN` where nothing, `CONFIRMED` where it
             belongs into its cluster (also said by moving it there), `OUTLIER` where it belongs to none.
+        parted: Whether an image is where a split has put it, shape (N,), bool.
         names: What a user calls each cluster that there is, by its number; "" where nobody has named it.
         founders: Ascending rows of the images that each cluster of the user's began with, by its number.
         merged_into: Of each cluster that was merged, which one took its images.
@@ -36,6 +37,7 @@ class Assignment:
     def __init__(self, labels: np.ndarray, n_clusters: int, names: Sequence[str] = ()) -> None:
         self.labels = labels.astype(np.int64)
         self.marks = np.full(len(labels), UNSEEN, np.uint8)
+        self.parted = np.zeros(len(labels), bool)
         self.names = dict(enumerate(names or [""] * n_clusters))
         self.founders: dict[int, np.ndarray] = {}
         self.merged_into: dict[int, int] = {}
@@ -44,7 +46,8 @@ class Assignment:
     def copy(self) -> "Assignment":
         """An assignment that can be changed without this one changing."""
         new = Assignment(self.labels, 0)
-        new.marks, new.names, new.next_number = self.marks.copy(), dict(self.names), self.next_number
+        new.marks, new.parted, new.names = self.marks.copy(), self.parted.copy(), dict(self.names)
+        new.next_number = self.next_number
         new.founders, new.merged_into = dict(self.founders), dict(self.merged_into)
         return new
 
@@ -146,13 +149,13 @@ class Assignment:
         self._check_new(new, len(parts))
         for number, part in enumerate(parts, new):
             self._add(number, part)
-            self.labels[part] = number
+            self.labels[part], self.parted[part] = number, True
 
     def _move(self, rows: np.ndarray, to: int) -> None:
         if to not in self.names:
             self._check_new(to, 1)
             self._add(to, rows)
-        self.labels[rows] = to
+        self.labels[rows], self.parted[rows] = to, False
         self.marks[rows] = CONFIRMED
 
     def _check_new(self, number: int, count: int) -> None:
