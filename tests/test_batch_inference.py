@@ -160,6 +160,15 @@ def test_pictures_of_a_list_are_taken_together(model, tmp_path, monkeypatch):
     assert predict(model, tmp_path / "list.txt", tmp_path / "out") == 2  # a table has so many in their order
 
 
+def test_what_is_left_out_is_said(model, tmp_path, capsys):
+    (tmp_path / "0.png").write_bytes(png(0))
+    (tmp_path / "1.png").write_bytes(png(1)[:60])
+    (tmp_path / "list.txt").write_text("0.png\n1.png")
+    assert run(["predict", str(model), str(tmp_path / "list.txt"), str(tmp_path / "out"), "--skip-bad"]) == 0
+    assert "left out: 1, the first 1.png: " in capsys.readouterr().err.replace("\n", " ")
+    assert list(ids_in(tmp_path / "out")) == ["0.png"]
+
+
 def test_tables_at_an_address(model, shards):
     fsspec = pytest.importorskip("fsspec")
     memory = fsspec.filesystem("memory")

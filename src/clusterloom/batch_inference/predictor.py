@@ -9,7 +9,7 @@ import numpy as np
 from clusterloom.batch_inference.tables_folder import TablesFolder
 from clusterloom.batch_inference.units import Unit
 from clusterloom.data import stream_images
-from clusterloom.errors import DataError, MissingPackageError
+from clusterloom.errors import DataError, MissingPackageError, printable
 from clusterloom.estimators.base import ImageClusterer
 from clusterloom.estimators.methods import METHODS
 from clusterloom.inference import block_size
@@ -25,12 +25,14 @@ class Done(NamedTuple):
         images: How many images it has; 0 where there is a problem.
         outliers: How many of these were flagged.
         problem: Why there is no table, on one line; empty where there is one.
+        skipped: Of each picture that could not be read and was left out its id and why, on one line.
     """
 
     table: str
     images: int
     outliers: int
     problem: str = ""
+    skipped: tuple[str, ...] = ()
 
 
 class UnitPredictor:
@@ -74,7 +76,8 @@ class UnitPredictor:
             raise
         except DataError as error:
             return Done(unit.table, 0, 0, str(error))
-        return Done(unit.table, images, outliers)
+        skipped = tuple(f"{printable(problem.id)}: {problem.why}" for problem in stream.problems)
+        return Done(unit.table, images, outliers, skipped=skipped)
 
     def _no_rows(self) -> dict[str, Any]:
         proba = np.empty((0, self._model.n_clusters_), np.float32)

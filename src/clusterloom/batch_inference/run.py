@@ -24,6 +24,8 @@ class Outcome:
         images: In the tables that were made.
         outliers: How many of these images were flagged.
         problems: Why units have no table, a line for each.
+        skipped: How many pictures could not be read and were left out.
+        first_skipped: Which one was the first, and why.
     """
 
     done: int = 0
@@ -31,6 +33,8 @@ class Outcome:
     images: int = 0
     outliers: int = 0
     problems: list[str] = field(default_factory=list)
+    skipped: int = 0
+    first_skipped: str = ""
 
     def add(self, done: Done) -> None:
         """Count a unit."""
@@ -39,6 +43,8 @@ class Outcome:
         else:
             self.done += 1
             self.images, self.outliers = self.images + done.images, self.outliers + done.outliers
+            self.skipped += len(done.skipped)
+            self.first_skipped = self.first_skipped or next(iter(done.skipped), "")
 
 
 def predict_units(

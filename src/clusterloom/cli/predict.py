@@ -160,6 +160,7 @@ def _predict_shards(
         output.say(
             f"{outcome.done:,} tables with {outcome.images:,} images: {folder} ({outcome.outliers:,} flagged as "
             f"outliers); {outcome.there_already:,} tables were there already"
+            + (f"; left out: {outcome.skipped:,}, the first {outcome.first_skipped}" if outcome.skipped else "")
         )
         if as_json:
             output.json({**vars(outcome), "out": str(folder)})
