@@ -52,9 +52,9 @@ def read_assignment(
     path = journal_path(model_path)
     edits = corrections(path, weights_sha256(model_path), images.fingerprint(progress)) if path.exists() else []
     assignment = Assignment(labels, n_clusters, names)
-    for number, edit in enumerate(edits, 1):
-        try:
+    try:
+        for edit in edits:
             assignment.apply(edit, again=True)
-        except DataError as error:
-            raise DataError(f"{printable(str(path))}, edit {number}: {error}") from error
+    except DataError as error:
+        raise DataError(f"{printable(str(path))}: {error}") from error
     return assignment if edits or any(names) else None

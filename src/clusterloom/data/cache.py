@@ -64,10 +64,9 @@ def cache_root(cache_dir: Path | None = None) -> Path:
     Returns:
         A folder that can be written: a temporary one, gone when Python ends, if the wanted one cannot.
     """
-    chosen = os.environ.get("CLUSTERLOOM_CACHE")
-    wanted = cache_dir or (
-        Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("clusterloom", appauthor=False)
-    )
+    # Of an account without a home folder this leaves the ~, of which a Path makes an exception.
+    chosen = os.path.expanduser(os.environ.get("CLUSTERLOOM_CACHE", ""))  # noqa: PTH111
+    wanted = cache_dir or (Path(chosen) if chosen else platformdirs.user_cache_path("clusterloom", appauthor=False))
     try:
         if str(wanted).startswith("~"):  # an account without a home folder
             return _temporary_root()

@@ -24,13 +24,12 @@ _MAX_LINE = 4096
 def shards_in_folder(folder: Path, shards: Sequence[str], name: str) -> Parts:
     """Shards that lie in a folder of this machine, by their paths inside it."""
     found = [Part(path, str(folder / path), True) for path in sorted(shards)]
-    stamp = [[part.id, *file_stamp(Path(str(part.place)))] for part in found]
-    return Parts(name, lambda: iter(found), [*stamp], len(found))
+    return Parts(name, lambda: iter(found), [], len(found))
 
 
 def single_tar(path: Path, name: str) -> Parts:
     """A tar file alone; its ids begin with its name, as they would in its folder."""
-    return Parts(name, lambda: iter([Part(path.name, str(path), True)]), file_stamp(path), 1)
+    return Parts(name, lambda: iter([Part(path.name, str(path), True)]), [], 1)
 
 
 def listed_addresses(path: Path, name: str, base: "str | None" = None) -> Parts:

@@ -66,8 +66,8 @@ class Parts:
     Args:
         name: What the user named, for messages.
         parts: Gives them; may be called several times.
-        stamp: What changes when the parts are others, JSON values; what an address in a list or on a web server holds
-            counts as unchanging.
+        stamp: What changes when the parts are others, JSON values; files of this machine need none. What an address in
+            a list or on a web server holds counts as unchanging.
         n_parts: How many parts there are.
     """
 
@@ -147,7 +147,7 @@ def _local_stamps(parts: "Iterable[Part | Problem]") -> str:
                 stamp = file_stamp(Path(part.place))
             except OSError:
                 stamp = [part.place]
-            digest.update(json.dumps(stamp).encode())
+            digest.update(json.dumps([part.id, *stamp]).encode())
     return digest.hexdigest()
 
 
