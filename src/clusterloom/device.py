@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,10 @@ class Compute:
 
     def processes(self) -> PartialState:
         """The processes that `accelerate launch`, torchrun or Slurm started; one where nothing did."""
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            # Its functions' default group is the one there is when it is imported. DistributedDataParallel imports it
+            # later, and then gloo's threads outlive the group, see `training.processes.leave_together`.
+            import_module("torch.distributed.nn")
         return PartialState(cpu=self.device.type == "cpu", timeout=_PATIENCE)
 
     def on_device(self, values: np.ndarray | Tensor) -> Tensor:
