@@ -235,6 +235,28 @@ def test_a_stack_is_refused_in_a_folder_and_read_as_a_file(tmp_path):
     tifffile.imwrite(single, planes(1)[0])
     with pytest.raises(DataError, match="is a single picture; name the folder"):
         load_images(single)
+    tifffile.imwrite(single, planes(20), imagej=True, metadata={"axes": "CYX"})
+    with pytest.raises(DataError, match="is a single picture of 20 channels; name the folder"):
+        load_images(single)
+
+
+@pytest.mark.parametrize("imagej", [False, True], ids=["pages", "one page for all"])
+def test_a_stack_is_opened_once_however_many_pictures_it_holds(tmp_path, monkeypatch, imagej):
+    """Its reader takes a look at all pages: opened anew for each of 500 pictures it took two minutes."""
+    opened = []
+    original = tifffile.TiffFile.__init__
+
+    def counted(self, *args, **kwargs):
+        opened.append(args)
+        original(self, *args, **kwargs)
+
+    monkeypatch.setattr(tifffile.TiffFile, "__init__", counted)
+    values = planes(300)
+    options = {"imagej": True, "metadata": {"axes": "ZYX"}} if imagej else {"photometric": "minisblack"}
+    tifffile.imwrite(tmp_path / "stack.tif", values, **options)
+    images = load_images(tmp_path / "stack.tif", pixel_range=(0, 4096))
+    assert len(opened) == 1
+    np.testing.assert_array_equal(images.images[..., 0], np.rint(values / 4096 * 255).astype(np.uint8))
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,10 @@
 
 import io
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from threading import Lock
 from typing import IO, Any, NamedTuple
 
 import numpy as np
@@ -34,10 +36,55 @@ _PLUGINS = (BmpImagePlugin, GifImagePlugin, JpegImagePlugin, PngImagePlugin, Ppm
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "WEBP")
 
 
-class Frame(NamedTuple):
-    """One picture of a file that holds a stack of them: the path, and its number from 0."""
+class Stack:
+    """A file that may hold many pictures; a context manager.
 
-    path: str
+    It is opened once: that takes a look at each of its pictures.
+
+    Args:
+        path: The file.
+
+    Attributes:
+        picture: TIFF and FITS as planes, of which any frame can be read; of all other formats Pillow's picture.
+
+    Raises:
+        DataError: on entering, as `open_picture`.
+    """
+
+    picture: "Image.Image | Planes"
+
+    def __init__(self, path: str) -> None:
+        self._path, self._stack, self._lock = path, ExitStack(), Lock()
+
+    def __enter__(self) -> "Stack":
+        picture = self._stack.enter_context(_open_picture(self._path, is_stack=True))
+        if isinstance(picture, Planes):
+            picture = replace(picture, read=self._one_at_a_time(picture.read))
+        self.picture = picture
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    @property
+    def frames(self) -> int:
+        """How many pictures the file holds."""
+        return self.picture.frames if isinstance(self.picture, Planes) else 1
+
+    def _one_at_a_time(self, read: Callable[..., NDArray[Any]]) -> Callable[..., NDArray[Any]]:
+        """Threads share the place in the file."""
+
+        def locked(*arguments: Any) -> NDArray[Any]:
+            with self._lock:
+                return read(*arguments)
+
+        return locked
+
+
+class Frame(NamedTuple):
+    """One picture of a stack that has been entered: its number from 0."""
+
+    stack: Stack
     number: int
 
 
@@ -109,23 +156,31 @@ def open_picture(source: Source) -> "Iterator[Image.Image | Planes]":
         DataError: it is of no allowed format, claims more than `MAX_PIXELS` pixels, or its reader is not installed.
         Exception: whatever else the decoders raise on damaged bytes.
     """
+    if isinstance(source, Frame):
+        yield source.stack.picture
+        return
+    with _open_picture(source, is_stack=False) as picture:
+        yield picture
+
+
+@contextmanager
+def _open_picture(source: str | bytes | Address, is_stack: bool) -> "Iterator[Image.Image | Planes]":
     if isinstance(source, Address):
         source = read_address(source)
     if isinstance(source, bytes):
         file: IO[bytes] = io.BytesIO(source)
     else:
-        path = source.path if isinstance(source, Frame) else source
-        if not os.path.isfile(path) and os.path.exists(path):  # noqa: PTH110, PTH113 (as below)
+        if not os.path.isfile(source) and os.path.exists(source):  # noqa: PTH110, PTH113 (as below)
             raise DataError("not a regular file")  # a pipe would be waited for, and /dev/zero has no end
-        file = open(path, "rb")  # noqa: SIM115, PTH123 (a Path costs a tenth of a small picture)
+        file = open(source, "rb")  # noqa: SIM115, PTH123 (a Path costs a tenth of a small picture)
     with file:
         start = file.read(6)
         file.seek(0)
         if start.startswith(tiff.MAGIC):
-            with tiff.open_tiff(file, isinstance(source, Frame)) as planes:
+            with tiff.open_tiff(file, is_stack) as planes:
                 yield planes
         elif start == fits.MAGIC:
-            with fits.open_fits(file, isinstance(source, Frame)) as planes:
+            with fits.open_fits(file, is_stack) as planes:
                 yield planes
         else:
             with _open_with_pillow(file) as image:
@@ -164,16 +219,6 @@ def read_values(source: Source, picks: tuple[int, ...] | None) -> NDArray[Any]:
     """
     with open_picture(source) as picture:
         return _values(picture, source, picks, [])
-
-
-def frames_in(path: str) -> int:
-    """How many pictures a file holds: of TIFF and FITS the frames, of all others one.
-
-    Raises:
-        DataError: as `open_picture`.
-    """
-    with open_picture(Frame(path, 0)) as picture:
-        return picture.frames if isinstance(picture, Planes) else 1
 
 
 def _header(image: "Image.Image | Planes") -> Header:

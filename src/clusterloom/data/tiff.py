@@ -8,8 +8,9 @@ import logging
 import math
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import IO, Any
 
 import numpy as np
@@ -97,7 +98,6 @@ def open_tiff(file: IO[bytes], is_stack: bool) -> Iterator[Planes]:
         planes = _planes(tiff, tiff.series[0], is_stack)
         _complaints.check()
         yield planes
-        _complaints.check()
 
 
 def _planes(tiff: Any, series: Any, is_stack: bool) -> Planes:
@@ -129,8 +129,11 @@ def _planes(tiff: Any, series: Any, is_stack: bool) -> Planes:
     shown = channels - alpha
     is_plain = shown in (1, 3) and (np.dtype(series.dtype) in (np.uint8, np.bool_) or is_palette)
 
+    frame_values = _reader(series, channel_axes)
+
     def read(frame: int, steps: list[str], keep_alpha: bool) -> NDArray[Any]:
-        values = _frame(series, frame, channel_axes)
+        _complaints.begin()  # a stack is read in other threads than it was opened in
+        values = frame_values(frame)
         _complaints.check()
         if others:
             steps.append("first of several pictures in a file taken")
@@ -144,7 +147,9 @@ def _planes(tiff: Any, series: Any, is_stack: bool) -> Planes:
         if alpha and not keep_alpha and not is_plain:
             values = values[..., :-1]
             steps.append("transparency left out")
-        return checked_values(values, height, width)
+        values = checked_values(values, height, width)
+        _complaints.check()
+        return values
 
     return Planes(height, width, shown, is_plain, frames, read)
 
@@ -168,15 +173,16 @@ def _check_extent(tiff: Any, series: Any) -> None:
             raise DataError(f"damaged or incomplete: {len(ends)} of {expected} strips or tiles are there")
 
 
-def _frame(series: Any, frame: int, channel_axes: str) -> NDArray[Any]:
-    """Numbers (H, W, C) of one frame; of files with pages, only its own pages are decoded."""
+def _reader(series: Any, channel_axes: str) -> Callable[[int], NDArray[Any]]:
+    """From the number of a frame to its numbers (H, W, C); of files with pages, only its own pages are decoded."""
     own = series.keyframe.axes if len(series.pages) > 1 else series.axes
     n_outer = len(series.axes) - len(own)
     outer, outer_axes = series.shape[:n_outer], series.axes[:n_outer]
     if series.axes[n_outer:] != own or len(series.pages) not in (1, math.prod(outer)):
         own, outer, outer_axes, n_outer = series.axes, (), "", 0
     if n_outer == 0:
-        return _last(series.asarray(maxworkers=1), own, frame, channel_axes)
+        whole_series = cache(lambda: series.asarray(maxworkers=1))
+        return lambda frame: _last(whole_series(), own, frame, channel_axes)
     # Which page holds which frame and channel: counted through the outer axes, frames first.
     numbers = np.arange(math.prod(outer)).reshape(outer)
     frame_places = [i for i, axis in enumerate(outer_axes) if axis not in channel_axes]
@@ -185,9 +191,12 @@ def _frame(series: Any, frame: int, channel_axes: str) -> NDArray[Any]:
     table = numbers.transpose(*frame_places, *channel_places).reshape(n_frames, -1)
     inner = zip(own, series.shape[n_outer:], strict=True)
     per_page = math.prod(n for axis, n in inner if axis not in channel_axes + "YX")
-    pages = table[frame // per_page]
-    planes = [_last(series.pages[int(i)].asarray(maxworkers=1), own, frame % per_page, channel_axes) for i in pages]
-    return np.concatenate(planes, 2)
+
+    def read(frame: int) -> NDArray[Any]:
+        pages = (series.pages[int(i)].asarray(maxworkers=1) for i in table[frame // per_page])
+        return np.concatenate([_last(page, own, frame % per_page, channel_axes) for page in pages], 2)
+
+    return read
 
 
 def _last(values: NDArray[Any], axes: str, frame: int, channel_axes: str) -> NDArray[Any]:
