@@ -354,10 +354,12 @@ def test_fits_is_read_upright_and_with_its_scale(tmp_path):
 
 def test_a_packed_fits_image_behind_an_empty_one_is_found():
     fits = pytest.importorskip("astropy.io.fits")
-    values = planes(1, 32, 32, dtype=np.int16)[0]
-    buffer = io.BytesIO()
-    fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(values, compression_type="RICE_1")]).writeto(buffer)
-    np.testing.assert_array_equal(read_values(buffer.getvalue(), None)[..., 0], values[::-1])
+    noise = planes(1, 32, 32, dtype=np.int16)[0]
+    smooth = np.add.outer(np.arange(64), np.arange(64)).astype(np.int16)  # becomes smaller than its header claims
+    for values in (noise, smooth):
+        buffer = io.BytesIO()
+        fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(values, compression_type="RICE_1")]).writeto(buffer)
+        np.testing.assert_array_equal(read_values(buffer.getvalue(), None)[..., 0], values[::-1])
 
 
 def test_a_fits_cube_is_channels_in_a_folder_and_frames_as_a_file(tmp_path):

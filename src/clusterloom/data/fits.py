@@ -44,22 +44,22 @@ def open_fits(file: IO[bytes], is_stack: bool) -> Iterator[Planes]:
     with fits.open(file, memmap=False, lazy_load_hdus=True) as units:
         for unit in units:
             if getattr(unit, "is_image", False) and len(getattr(unit, "shape", ())) >= 2:
-                yield _planes(unit, size, is_stack)
+                yield _planes(unit, size, is_stack, isinstance(unit, fits.CompImageHDU))
                 return
     raise DataError("holds no image of two axes or more")
 
 
-def _planes(unit: Any, size: int, is_stack: bool) -> Planes:
+def _planes(unit: Any, size: int, is_stack: bool, is_compressed: bool) -> Planes:
     *outer, height, width = (whole(side) for side in unit.shape)
     if sum(side > 1 for side in outer) > 1:
         raise DataError(f"its image has the axes {unit.shape}; expected rows, columns and one more at most")
     n_outer = math.prod(outer)
     channels, frames = (1, n_outer) if is_stack else (n_outer, 1)
-    bits = abs(whole(unit.header.get("ZBITPIX", unit.header["BITPIX"])))
+    bits = abs(whole(unit.header["BITPIX"]))  # of the image, where it is compressed too
     check_claims(height, width, channels, np.dtype(f"i{bits // 8}"))
     ends = unit.fileinfo()["datLoc"] + unit.fileinfo()["datSpan"]
     claimed = n_outer * height * width * bits // 8
-    if ("ZBITPIX" not in unit.header and unit.fileinfo()["datLoc"] + claimed > size) or ends - size >= 2880:
+    if (not is_compressed and unit.fileinfo()["datLoc"] + claimed > size) or ends - size >= 2880:
         raise DataError(f"damaged or incomplete: its header claims {claimed} bytes, more than follow")
 
     def read(frame: int, steps: list[str], keep_alpha: bool) -> NDArray[Any]:
