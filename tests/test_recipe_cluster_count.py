@@ -13,7 +13,7 @@ from clusterloom.recipe.cluster_count import (
     cluster_count_evidence,
     doubt_about,
 )
-from clusterloom.recipe.count_survey import _two_joined, quick_modularities
+from clusterloom.recipe.count_survey import _two_joined, first_sights
 from clusterloom.recipe.embeddings import Embeddings, SpaceRules
 from clusterloom.recipe.layouts import layouts_of
 from clusterloom.recipe.neighbours import neighbour_graph, shares_between
@@ -64,8 +64,24 @@ def test_what_the_quick_division_misses_is_found_by_joining():
     graphs = [neighbour_graph(layout) for layout in layouts.values()]
     rules = SpaceRules(alone=["halves"], counts={"halves": 9.0})
     embeddings = Embeddings(layouts, {space: layout[None] for space, layout in layouts.items()}, rules=rules)
-    found = quick_modularities(embeddings, graphs, 15, range(2, 9), 0)
-    assert max(found, key=lambda k: found[k] + 0.6 / k) == 3
+    found = first_sights(embeddings, graphs, 15, range(2, 9), 0)
+    assert max(found, key=lambda k: found[k].modularity + 0.6 / k) == 3
+    assert found[3].agreement == pytest.approx(1 / 3)  # of three pairs of spaces one
+
+
+def test_kinds_that_lie_apart_are_not_cut_however_wide_they_are():
+    """Each of three kinds is a square, which can be halved at the cost of few neighbours; each space has its own."""
+    generator = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), 400)
+    corners = np.array([[0, 0], [3, 0], [0, 3]])
+    spaces = {name: (corners[labels] + generator.random((1200, 2))).astype(np.float32) for name in "abc"}
+    embeddings = Embeddings(spaces, {name: space[None] for name, space in spaces.items()})
+    evidence = {e.n_clusters: e for e in cluster_count_evidence(embeddings, 2, 12, 0)}
+    assert max(evidence.values(), key=lambda e: e.modularity).n_clusters > 3
+    assert evidence[3].agreement == 1
+    assert max(e.agreement for k, e in evidence.items() if k != 3) < 0.5
+    assert best_count(list(evidence.values())) == 3
+    assert doubt_about(list(evidence.values())) == ""
 
 
 def test_noise_is_doubted():
@@ -115,6 +131,10 @@ def test_score_doubt_and_advice():
     assert best_count(unstable) == 5
     assert doubt_about(unstable) == "the images fall into no clear groups"
     assert advice_on([Evidence(4, -0.1, 1.0)]) == "4 clusters"
+
+    agreed = [Evidence(2, 0.4, 1.0, 0.6), *clear[1:3]]  # most spaces find the same two
+    assert best_counts(agreed) == [2, 4, 3]
+    assert doubt_about(agreed) == ""
 
 
 def test_of_few_images_clusters_cost_less():

@@ -21,6 +21,7 @@ _EVIDENCE_TITLES = {
     "score": "score: modularity, stability, and what each further cluster must bring",
     "modularity": "modularity: neighbours in the same cluster, beyond chance",
     "stability": "stability: how far all that was asked keeps the images of a cluster together",
+    "agreement": "agreement: pairs of spaces that find the same clusters; above 0.5 it goes first",
 }
 
 
@@ -30,7 +31,7 @@ def cluster_count_plot(evidence: Sequence[Evidence]) -> bytes:
 
     chosen, *others = best_counts(evidence)
     numbers = [e.n_clusters for e in evidence]
-    figure = Figure(figsize=(7, 7), layout="constrained")
+    figure = Figure(figsize=(7, 9), layout="constrained")
     panels = figure.subplots(len(_EVIDENCE_TITLES), 1, sharex=True)
     for panel, (name, title) in zip(panels, _EVIDENCE_TITLES.items(), strict=True):
         values = [getattr(e, name) for e in evidence]

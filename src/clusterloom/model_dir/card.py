@@ -159,18 +159,19 @@ def _count_sections(recipe: Mapping[str, Any], chosen: int) -> list[str]:
     if not evidence:
         return []
     rows = [
-        (f"**{k}**" if k == chosen else k, f"{row['modularity']:.4f}", f"{row['stability']:.3f}")
+        (f"**{k}**" if k == chosen else k, *(f"{row[name]:.3f}" for name in ("modularity", "stability", "agreement")))
         for row in evidence
         for k in [int(row["n_clusters"])]
     ]
     return [
         "## Number of clusters",
-        f"Found from the images: {recipe['count_advice']}. The numbers that divide the images best at first sight were "
+        f"Found from the images: {recipe['count_advice']}. The numbers that look best at first sight were "
         "looked at closely. Modularity is the share of neighbours that are in the same cluster, beyond chance. "
         "Stability says how far all that was asked keeps the images of a cluster together (1: always, 0: no more than "
-        "by chance). The number with the highest sum of modularity, 0.05 of the stability and "
-        f"{evidence[0]['cost']:.2f} over the number is taken.",
-        _table(rows, ("clusters", "modularity", "stability")),
+        "by chance). Agreement is the share of pairs of spaces that find the same clusters. A number at which most do "
+        "is taken; where there are several or none, the one with the highest sum of modularity, 0.05 of the stability "
+        f"and {evidence[0]['cost']:.2f} over the number.",
+        _table(rows, ("clusters", "modularity", "stability", "agreement")),
     ]
 
 

@@ -33,6 +33,7 @@ class _Evidence(BaseModel):
     n_clusters: int
     modularity: float
     stability: float
+    agreement: float
     cost: float
 
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from clusterloom.console import ProgressReport, no_progress
-from clusterloom.recipe.count_survey import quick_modularities
+from clusterloom.recipe.count_survey import first_sights
 from clusterloom.recipe.embeddings import Embeddings
+from clusterloom.recipe.guides import agreement
 from clusterloom.recipe.neighbours import modularity, neighbour_graph
 from clusterloom.recipe.pseudo_labels import first_pseudo_labels
 from clusterloom.training.randomness import numpy_generator
@@ -24,6 +25,7 @@ _STARTS = 2  # of guides at each number
 _STABILITY_COUNTS = 0.05
 _COST = 0.6  # of clusters, with all neighbours; with less, kinds of signs came apart
 _CLOSE = 0.005  # scores that differ by less are nearly as good
+_AGREED = 0.5  # share of pairs of spaces that find the same clusters, above which there are such kinds
 _STABLE = 0.65  # guides that keep less to the clusters have found no groups that are there
 
 
@@ -38,6 +40,8 @@ class Evidence:
             less to chance, but cut more between neighbours.
         stability: How far guides in all spaces keep the images of a cluster together: the mean of the largest share in
             the first pseudo-labels, brought from between 1 / k and 1 to between 0 and 1.
+        agreement: Share of pairs of spaces that find the same k clusters, from 0 to 1. Where kinds lie apart without a
+            bridge nearly all do; parts of a kind no two spaces find alike.
         cost: What clusters cost, c. Where two of k even ones are joined, modularity falls by 2 / k^2, and c / k asks
             c / 2 of that of each further cluster.
     """
@@ -45,12 +49,18 @@ class Evidence:
     n_clusters: int
     modularity: float
     stability: float
+    agreement: float = 0.0
     cost: float = _COST
 
     @property
     def score(self) -> float:
         """Modularity + 0.05 stability + c / k."""
         return self.modularity + _STABILITY_COUNTS * self.stability + self.cost / self.n_clusters
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """What numbers are ordered by: whether most spaces find the same clusters, then the score."""
+        return self.agreement > _AGREED, self.score
 
 
 def cluster_count_evidence(
@@ -60,10 +70,11 @@ def cluster_count_evidence(
     seed: int,
     progress: ProgressReport = no_progress,
 ) -> list[Evidence]:
-    """Evidence for the numbers of clusters, six at most, that divide the images best at first sight.
+    """Evidence for the numbers of clusters that look best at first sight: six at most.
 
-    Of each of them first pseudo-labels are made as for the model, but of at most 2,000 images, and with one layout of
-    each space.
+    These are numbers at which most spaces find the same clusters, and then those that divide the images best. Of each
+    of them first pseudo-labels are made as for the model, but of at most 2,000 images, and with one layout of each
+    space.
 
     Args:
         embeddings: Of N images.
@@ -87,32 +98,34 @@ def cluster_count_evidence(
     numbers = range(fewest, max(fewest, min(most, len(rows) // _POINTS_PER_CLUSTER)) + 1)
     looked_at: Sequence[int] = numbers
     if len(numbers) > _LOOKED_AT:
-        quick = quick_modularities(some, graphs, near, numbers, seed, progress)
-        looked_at = sorted(sorted(quick, key=lambda k: -quick[k] - cost / k)[:_LOOKED_AT])
+        sights = first_sights(some, graphs, near, numbers, seed, progress)
+        ranks = {k: (sight.agreement > _AGREED, sight.modularity + cost / k) for k, sight in sights.items()}
+        looked_at = sorted(sorted(ranks, key=lambda k: ranks[k], reverse=True)[:_LOOKED_AT])
     evidence = []
     for at, k in enumerate(looked_at):
         progress("a closer look at numbers", at, len(looked_at))
         first = first_pseudo_labels(some, k, seed, _STARTS)
         best = max(modularity(graph, first.labels) for graph in graphs)
         kept_together = (float(first.q.max(1).mean()) - 1 / k) / (1 - 1 / k)
-        evidence.append(Evidence(k, best, kept_together, cost))
+        evidence.append(Evidence(k, best, kept_together, agreement(first.guides), cost))
     return evidence
 
 
 def best_counts(evidence: Sequence[Evidence], n: int = 3) -> list[int]:
-    """The n numbers with the highest scores, the best first."""
-    return [e.n_clusters for e in sorted(evidence, key=lambda e: -e.score)[:n]]
+    """The n numbers that rank highest, the best first."""
+    return [e.n_clusters for e in sorted(evidence, key=lambda e: e.rank, reverse=True)[:n]]
 
 
 def best_count(evidence: Sequence[Evidence]) -> int:
-    """The number with the highest score."""
+    """The number that ranks highest."""
     return best_counts(evidence, 1)[0]
 
 
 def doubt_about(evidence: Sequence[Evidence]) -> str:
     """Why the number may be another one, as half a sentence; empty where there is no reason to doubt it."""
-    best, *others = sorted(evidence, key=lambda e: -e.score)
-    close = [str(e.n_clusters) for e in others[:2] if e.score > best.score - _CLOSE]
+    best, *others = sorted(evidence, key=lambda e: e.rank, reverse=True)
+    alike = [e for e in others[:2] if e.rank[0] == best.rank[0]]
+    close = [str(e.n_clusters) for e in alike if e.score > best.score - _CLOSE]
     reasons = []
     if best.stability < _STABLE:
         reasons.append("the images fall into no clear groups")

@@ -7,6 +7,7 @@ and starts, and by neighbours alone.
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -15,7 +16,7 @@ from clusterloom.console import ProgressReport, no_progress
 from clusterloom.recipe.consensus import GROUPS, groups_of
 from clusterloom.recipe.division import divide, modularity_matrix
 from clusterloom.recipe.embeddings import Embeddings
-from clusterloom.recipe.guides import Guide, confirmations, partitions_of, weights_of
+from clusterloom.recipe.guides import Guide, agreement, confirmations, partitions_of, weights_of
 from clusterloom.recipe.neighbours import modularities, neighbour_graph, shares_between
 from clusterloom.recipe.ties import Ties, between_groups
 from clusterloom.training.randomness import numpy_generator
@@ -26,15 +27,27 @@ _DIVISIONS = 5
 _LINKED = 1000  # fewer than for pseudo-labels: what counts here is the number, not each image
 
 
-def quick_modularities(
+class FirstSight(NamedTuple):
+    """What a number of clusters looks like at first sight.
+
+    Args:
+        modularity: Of a quick division, in the space that it suits best.
+        agreement: Of guides with that number, see `agreement`; 0 where there are none.
+    """
+
+    modularity: float
+    agreement: float
+
+
+def first_sights(
     embeddings: Embeddings,
     graphs: Sequence[csr_array],
     neighbours: int,
     numbers: range,
     seed: int,
     progress: ProgressReport = no_progress,
-) -> dict[int, float]:
-    """The modularity of a quick division by its number of clusters, in the space that the division suits best.
+) -> dict[int, FirstSight]:
+    """What each number of clusters looks like.
 
     Guides of one number may all follow what has nothing to do with the kinds, such as size, so the division into one
     more, two of its clusters joined, is a division as well.
@@ -63,7 +76,7 @@ def quick_modularities(
             for space, layout in layouts.items()
             for labels in partitions_of(layout, layout, k, _STARTS, generator)
         ]
-    found_at: dict[int, float] = {}
+    found_at: dict[int, FirstSight] = {}
     shares = np.zeros((len(graphs), 0, 0))
     for at, k in enumerate(reversed(numbers)):
         progress("numbers of clusters", at, len(numbers))
@@ -78,7 +91,8 @@ def quick_modularities(
         if shares.shape[1] > 2:
             found.append(_two_joined(shares))
         shares = max(found, key=lambda of_space: modularities(of_space).max())
-        found_at[k] = float(modularities(shares).max())
+        of_space = {space: [g.labels for g in guides.get(k, ()) if g.space == space] for space in layouts}
+        found_at[k] = FirstSight(float(modularities(shares).max()), agreement(of_space) if k in guides else 0.0)
     return found_at
 
 
