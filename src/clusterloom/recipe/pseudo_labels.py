@@ -14,15 +14,7 @@ from clusterloom.console import ProgressReport, no_progress
 from clusterloom.recipe.consensus import GROUPS, groups_of, shares_of
 from clusterloom.recipe.division import LEAST_SHARE, RESOLUTION, divide_ties
 from clusterloom.recipe.embeddings import Embeddings
-from clusterloom.recipe.guides import (
-    FITTED_POINTS,
-    POINTS_PER_CLUSTER,
-    SAME,
-    Guide,
-    confirmations,
-    guides_in,
-    weights_of,
-)
+from clusterloom.recipe.guides import FITTED_POINTS, POINTS_PER_CLUSTER, Guide, confirmations, guides_in, weights_of
 from clusterloom.recipe.mixture import Mixture, fit_mixtures, mixture_of, mixtures_to_start_from
 from clusterloom.recipe.neighbours import islands_of, nearest_neighbours
 from clusterloom.recipe.partitions import adjusted_rand_index
@@ -31,6 +23,7 @@ from clusterloom.training.randomness import numpy_generator
 
 _VOTERS = 15
 _FEW_PER_CLUSTER = 10
+_SAME = 0.95  # adjusted Rand index of clusters that are as good as the same
 _MANY = 10_000  # images, of which more is learned than plain spaces know
 _CLEAR = 0.9  # adjusted Rand index of clusters with the guides of a space in which the kinds lie apart
 _WITHOUT_GAPS = 1.0  # resolution where kinds lie side by side: of divisions that are as good the most equal one
@@ -140,7 +133,7 @@ def _division(
     # Neighbours do not see how wide a gap is: where two spaces find the same clusters, these are heard as well. And a
     # handful of images has no neighbourhoods worth the name.
     few = len(groups) < _FEW_PER_CLUSTER * n_clusters
-    tying = [g for g in guides if few or g.space in rules.alone or confirmed[g.space] >= SAME]
+    tying = [g for g in guides if few or g.space in rules.alone or confirmed[g.space] >= _SAME]
     tying = [g for g in tying if g.space not in islands] + [
         Guide(s, islands[s], True) for s in islands if s in confirmed
     ]
