@@ -132,7 +132,7 @@ def test_score_doubt_and_advice():
     assert doubt_about(unstable) == "the images fall into no clear groups"
     assert advice_on([Evidence(4, -0.1, 1.0)]) == "4 clusters"
 
-    agreed = [Evidence(2, 0.4, 1.0, 0.6), *clear[1:3]]  # most spaces find the same two
+    agreed = [Evidence(2, 0.4, 1.0, 0.7), *clear[1:3]]  # most spaces find the same two
     assert best_counts(agreed) == [2, 4, 3]
     assert doubt_about(agreed) == ""
 
