@@ -13,6 +13,7 @@ from clusterloom.errors import DataError, MissingPackageError
 
 MAGIC = b"SIMPLE"
 SUFFIXES = frozenset({".fits", ".fit", ".fts", ".fz"})
+_UNPACKED_BYTES = 1 << 30  # of a compressed stack, which is unpacked as a whole; a larger one frame by frame
 _MISSING = "FITS needs astropy: pip install 'clusterloom[fits]'"
 
 
@@ -62,9 +63,12 @@ def _planes(unit: Any, size: int, is_stack: bool, is_compressed: bool) -> Planes
     if (not is_compressed and unit.fileinfo()["datLoc"] + claimed > size) or ends - size >= 2880:
         raise DataError(f"damaged or incomplete: its header claims {claimed} bytes, more than follow")
 
+    # A section reads no more than what is asked for, and scales it as BSCALE and BZERO say. But it unpacks whole tiles,
+    # which may be of many planes.
+    at_once = is_stack and is_compressed and claimed <= _UNPACKED_BYTES
+
     def read(frame: int, steps: list[str], keep_alpha: bool) -> NDArray[Any]:
-        # A section reads no more than what is asked for, and scales it as BSCALE and BZERO say.
-        section = unit.section
+        section = unit.data if at_once else unit.section
         if is_stack and n_outer > 1:
             place = tuple(int(i) for i in np.unravel_index(frame, outer))
             values = np.asarray(section[place])[np.newaxis]

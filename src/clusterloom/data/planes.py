@@ -113,7 +113,7 @@ def value_sample(values: NDArray[Any], n_pictures: int) -> NDArray[Any]:
     """
     flat = values.reshape(-1, values.shape[-1])
     wanted = max(_SAMPLED_VALUES, _ALL_VALUES // max(1, n_pictures))
-    return np.ascontiguousarray(flat[:: max(1, -(-len(flat) // wanted))])
+    return flat[:: max(1, -(-len(flat) // wanted))].copy()  # or it would keep the picture, or its stack, in memory
 
 
 def sampled_rows(n_pictures: int, values_each: int = _SAMPLED_VALUES) -> NDArray[np.int64]:

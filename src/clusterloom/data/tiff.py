@@ -206,8 +206,9 @@ def _last(values: NDArray[Any], axes: str, frame: int, channel_axes: str) -> NDA
     frames = [i for i, axis in enumerate(axes) if axis not in channel_axes + "YX"]
     channels = [i for i, axis in enumerate(axes) if axis in channel_axes]
     ordered = values.transpose(*frames, axes.index("Y"), axes.index("X"), *channels)
-    height, width = values.shape[axes.index("Y")], values.shape[axes.index("X")]
-    return ordered.reshape(-1, height, width, math.prod(values.shape[i] for i in channels))[frame]
+    # The frame before its shape: of all frames, whose axes others may lie between, that would be a copy each time.
+    one = ordered[np.unravel_index(frame, ordered.shape[: len(frames)])]
+    return one.reshape(*one.shape[:2], math.prod(one.shape[2:]))
 
 
 def _meant(page: Any, values: NDArray[Any]) -> NDArray[Any]:
