@@ -18,7 +18,7 @@ from clusterloom.corrections.apply import (
 from clusterloom.corrections.assignment import Assignment
 from clusterloom.corrections.edits import ENTRY
 from clusterloom.corrections.read import read_assignment
-from clusterloom.errors import DataError
+from clusterloom.errors import DataError, DataWarning
 from clusterloom.tables import prediction_columns
 
 
@@ -183,7 +183,8 @@ def test_export_hands_corrections_over(corrected, tmp_path):
 def test_other_images_have_no_corrections(corrected):
     session, _, _ = corrected
     images, said = session.collection.images, session.collection.predictions
-    assert read_assignment(session.path, images.head(50), said.labels[:50], 3) is None
+    with pytest.warns(DataWarning, match="holds 4 corrections, but of other images than"):
+        assert read_assignment(session.path, images.head(50), said.labels[:50], 3) is None
     np.testing.assert_array_equal(
         read_assignment(session.path, images, said.labels, 3).labels, session.collection.assignment.labels
     )

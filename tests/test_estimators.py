@@ -272,6 +272,12 @@ def test_fewer_images_than_clusters(make):
     assert make(n_clusters=1).fit(digits(1)).labels_.tolist() == [0]
 
 
+def test_one_cluster_in_a_run_that_is_kept(make, tmp_path):
+    model = make(n_clusters=1, run_dir=str(tmp_path)).fit(digits(60))
+    assert model.labels_.tolist() == [0] * 60
+    assert np.allclose(model.confidences_, 1)
+
+
 def test_equal_and_duplicate_images_warn_and_finish(make):
     with pytest.warns(DataWarning, match="all images are equal"):
         model = make(n_clusters=3).fit(np.full((50, 8, 8), 77, np.uint8))

@@ -287,5 +287,6 @@ def _labels_by_id(path: Path, ids: Sequence[str], name: str) -> np.ndarray:
         raise DataError(f"{name}: expected a first line with the column names id and label, and at least one row")
     missing = [id_ for id_ in ids if id_ not in by_id]
     if missing:
-        raise DataError(f"{name}: no label for {encode_id(missing[0])!r} and {len(missing) - 1} other images")
+        others = f" and {len(missing) - 1} other images" if len(missing) > 1 else ""
+        raise DataError(f"{name}: no label for {encode_id(missing[0])!r}{others}")
     return np.array([by_id[id_] for id_ in ids])

@@ -40,8 +40,18 @@ def corrections(path: Path, model_sha256: str, data_sha256: str) -> list[Edit]:
         DataError: the file is no journal.
         OSError: it cannot be read.
     """
+    return _done(Journal(path, model_sha256, data_sha256))
+
+
+def corrections_of_others(path: Path, model_sha256: str, data_sha256: str) -> int:
+    """How many corrections of the model's clusters there are of other images than these; see `corrections`."""
+    others = Journal(path, model_sha256, data_sha256).other_images()
+    return sum(len(_done(Journal(path, model_sha256, other))) for other in others)
+
+
+def _done(journal: "Journal") -> list[Edit]:
     history = History()
-    for _, entry in Journal(path, model_sha256, data_sha256).read():
+    for _, entry in journal.read():
         history = history.after(entry)
     return list(history.done)
 
@@ -78,6 +88,21 @@ class Journal:
         if since and (not rows or rows.pop(0)[0] != since):
             raise DataError(f"{self._name} has lost edits since it was read; put it back, or start explore again")
         return [(number, self._parsed(number, text)) for number, text in rows]
+
+    def other_images(self) -> list[str]:
+        """Fingerprints of the other sets of images of which this model has entries.
+
+        Raises:
+            DataError: the file is no journal.
+            OSError: it cannot be read.
+        """
+        if not self.path.exists():
+            return []
+        with self._opened("rw") as database:
+            if _is_empty(database):
+                return []
+            query = "SELECT DISTINCT data_sha256 FROM edits WHERE model_sha256 = ? AND data_sha256 != ?"
+            return [row[0] for row in database.execute(query, self._key)]
 
     def append(self, entry: Edit | Step, since: int) -> bool:
         """Write an entry; it is on the disk when this returns True.

@@ -1,6 +1,7 @@
 """The corrections of one model's clusters of a set of images, from the journal beside the model."""
 
 import hashlib
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,9 +9,10 @@ import numpy as np
 
 from clusterloom.console import ProgressReport, no_progress
 from clusterloom.corrections.assignment import Assignment
-from clusterloom.corrections.journal import corrections
+from clusterloom.corrections.edits import Edit
+from clusterloom.corrections.journal import corrections, corrections_of_others
 from clusterloom.data.images import ImageSet
-from clusterloom.errors import DataError, printable
+from clusterloom.errors import DataError, DataWarning, printable
 
 
 def journal_path(model_path: Path) -> Path:
@@ -50,7 +52,17 @@ def read_assignment(
         OSError: it cannot be read.
     """
     path = journal_path(model_path)
-    edits = corrections(path, weights_sha256(model_path), images.fingerprint(progress)) if path.exists() else []
+    edits: list[Edit] = []
+    if path.exists():
+        key = weights_sha256(model_path), images.fingerprint(progress)
+        edits = corrections(path, *key)
+        if not edits and (others := corrections_of_others(path, *key)):
+            warnings.warn(
+                f"{printable(path.name)} holds {others} corrections, but of other images than "
+                f"{printable(images.name)} (one image more makes them others); they do not count",
+                DataWarning,
+                stacklevel=2,
+            )
     assignment = Assignment(labels, n_clusters, names)
     try:
         for edit in edits:

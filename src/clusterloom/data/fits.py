@@ -1,6 +1,9 @@
 """FITS pictures by astropy: the first image of a file, of any number type, compressed or not."""
 
+import gzip
+import io
 import math
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
@@ -12,9 +15,40 @@ from clusterloom.data.planes import Planes, check_claims, checked_values, whole
 from clusterloom.errors import DataError, MissingPackageError
 
 MAGIC = b"SIMPLE"
-SUFFIXES = frozenset({".fits", ".fit", ".fts", ".fz"})
+GZIP_MAGIC = b"\x1f\x8b"
+SUFFIXES = frozenset({".fits", ".fit", ".fts", ".fz", ".fits.gz", ".fit.gz", ".fts.gz"})
+_MOST_UNPACKED = 1 << 32  # bytes of a file inside gzip
 _UNPACKED_BYTES = 1 << 30  # of a compressed stack, which is unpacked as a whole; a larger one frame by frame
 _MISSING = "FITS needs astropy: pip install 'clusterloom[fits]'"
+
+
+def starts_packed(file: IO[bytes]) -> bool:
+    """Whether a file is FITS inside gzip; its place is as before."""
+    place = file.tell()
+    try:
+        return file.read(2) == GZIP_MAGIC and _unpacking(file, place).read(len(MAGIC)) == MAGIC
+    except (OSError, EOFError, zlib.error):
+        return False
+    finally:
+        file.seek(place)
+
+
+def unpacked(file: IO[bytes]) -> IO[bytes]:
+    """What a file holds inside gzip, in memory.
+
+    Raises:
+        DataError: it is too much.
+        Exception: what gzip raises on damaged bytes.
+    """
+    content = _unpacking(file, file.tell()).read(_MOST_UNPACKED + 1)
+    if len(content) > _MOST_UNPACKED:
+        raise DataError("is more than 4 GB unpacked; unpack it with gunzip")
+    return io.BytesIO(content)
+
+
+def _unpacking(file: IO[bytes], place: int) -> gzip.GzipFile:
+    file.seek(place)
+    return gzip.GzipFile(fileobj=file)
 
 
 @contextmanager

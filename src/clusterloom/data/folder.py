@@ -195,7 +195,9 @@ def _list_level(
 
 
 def _list_entry(entry: os.DirEntry[str], identifier: str, listing: _Listing) -> list[tuple[str, os.stat_result | None]]:
-    suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 (a Path per file doubles the time of the walk)
+    stem, suffix = os.path.splitext(entry.name.lower())  # noqa: PTH122 (a Path per file doubles the time of the walk)
+    if suffix == ".gz":
+        suffix = os.path.splitext(stem)[1] + suffix  # noqa: PTH122
     if entry.name.startswith("."):
         listing.ignored["hidden"] += 1
     elif entry.is_dir():

@@ -184,18 +184,22 @@ def holds_pictures(source: str | Path) -> bool:
         return path.is_dir()
     if is_list(path) or has_suffix(path.name, SHARD_SUFFIXES):
         return True
-    with only_data_errors(printable(str(source))), path.open("rb") as file:
-        start = file.read(6)
-    return start.startswith((b"PAR1", *_STACK_STARTS)) or _is_picture(path)
+    with only_data_errors(printable(str(source))):
+        return _start_of(path).startswith((b"PAR1", *_STACK_STARTS)) or _is_picture(path)
 
 
 def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES
+    return has_suffix(path.name, tuple(SUFFIXES))
+
+
+def _start_of(path: Path) -> bytes:
+    """The first bytes of a file; of FITS inside gzip those of FITS."""
+    with path.open("rb") as file:
+        return fits.MAGIC if fits.starts_packed(file) else file.read(6)
 
 
 def _read_file(path: Path, name: str, options: ReadOptions) -> ImageSet:
-    with path.open("rb") as file:
-        start = file.read(6)
+    start = _start_of(path)
     if start.startswith(b"PAR1"):
         return read_parquet(path, name, options)
     if start.startswith(_STACK_STARTS) or (_is_picture(path) and options.tile):

@@ -179,8 +179,8 @@ def _open_picture(source: str | bytes | Address, is_stack: bool) -> "Iterator[Im
         if start.startswith(tiff.MAGIC):
             with tiff.open_tiff(file, is_stack) as planes:
                 yield planes
-        elif start == fits.MAGIC:
-            with fits.open_fits(file, is_stack) as planes:
+        elif start == fits.MAGIC or fits.starts_packed(file):
+            with fits.open_fits(file if start == fits.MAGIC else fits.unpacked(file), is_stack) as planes:
                 yield planes
         else:
             with _open_with_pillow(file) as image:

@@ -166,8 +166,8 @@ def _count_sections(recipe: Mapping[str, Any], chosen: int) -> list[str]:
     return [
         "## Number of clusters",
         f"Found from the images: {recipe['count_advice']}. The numbers that look best at first sight were looked at "
-        "closely. Modularity is the share of neighbours that are in the same cluster, beyond chance. Stability says how "
-        "far all that was asked keeps the images of a cluster together (1: always, 0: no more than by chance). "
+        "closely. Modularity is the share of neighbours that are in the same cluster, beyond chance. Stability says "
+        "how far all that was asked keeps the images of a cluster together (1: always, 0: no more than by chance). "
         "Agreement is the share of pairs of spaces that find the same clusters. A number with more than 0.6 is taken; "
         "where there are several or none, the one with the highest sum of modularity, 0.05 of the stability and "
         f"{evidence[0]['cost']:.2f} over the number.",

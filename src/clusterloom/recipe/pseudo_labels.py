@@ -96,8 +96,8 @@ def first_pseudo_labels(
     """
     rules, n_images = embeddings.rules, len(embeddings)
     if n_clusters == 1:
-        one = np.zeros(n_images, int)
-        return FirstPseudoLabels(np.ones((n_images, 1), np.float32), one, {}, {}, one, np.ones((1, 1)))
+        labels, groups = np.zeros(n_images, int), np.zeros(n_images, int)
+        return FirstPseudoLabels(np.ones((n_images, 1), np.float32), labels, {}, {}, groups, np.ones((1, 1)))
     guides = guides_in(embeddings.layouts, n_clusters, numpy_generator(seed, "mixtures"), starts, progress)
     coarse = {s: np.stack([g.labels for g in guides if g.space == s and g.coarse]) for s in embeddings.points}
     islands = _more_islands({s: of for s, of in embeddings.points.items() if s in rules.alone}, n_clusters, seed)
