@@ -16,8 +16,9 @@ from data_helpers import random_pixels
 from PIL import Image
 
 from clusterloom.cli.program import run
-from clusterloom.data import load_images, parts_in, some_shards, source_folder, stream_images
+from clusterloom.data import decoding, load_images, parts_in, some_shards, source_folder, stream_images
 from clusterloom.data.boundary import reason, without_secrets
+from clusterloom.data.options import ReadOptions
 from clusterloom.errors import DataError, MissingPackageError
 
 N, SHAPE = 12, (10, 12, 3)
@@ -159,6 +160,32 @@ def test_a_folder_of_parquet_files_with_bytes_or_with_paths(tmp_path):
     assert list(images.ids) == [f"{n}.parquet#{r}" for n, rows in ((0, 4), (1, 2), (2, 2)) for r in range(rows)]
     np.testing.assert_array_equal(images.images, pixels(range(8)))
     assert "".join(images.class_names[label][0] for label in images.labels) == "cdcddccc"
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 1, 0], [0, 1, -1, 0], [[0], [1], [1], [0]]], ids=["names", "none", "lists"])
+def test_labels_of_shards_are_those_of_one_file(tmp_path, labels):
+    """Names of classes are told by Hugging Face's metadata; -1 is no label there, and several are none here."""
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet
+
+    features = {"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}
+    table = pa.table({"image": structs(range(4)), "label": labels})
+    table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    for path in (tmp_path / "one.parquet", tmp_path / "shards" / "0.parquet"):
+        path.parent.mkdir(exist_ok=True)
+        pyarrow.parquet.write_table(table, path)
+    one, shards = load_images(tmp_path / "one.parquet"), load_images(tmp_path / "shards")
+    assert one.class_names == shards.class_names
+    assert (one.labels is None) == (shards.labels is None)
+    assert one.labels is None or one.labels.tolist() == shards.labels.tolist() == labels
+
+
+def test_blocks_hold_few_large_pictures(monkeypatch):
+    """In memory together are so many bytes, and not so many pictures."""
+    monkeypatch.setattr(decoding, "_BLOCK_BYTES", 100)
+    pictures = [decoding.Picture(str(i), b"x" * 40) for i in range(8)]
+    blocks = decoding.in_threads(lambda picture: picture.id, pictures, "", 8, ReadOptions())
+    assert [[found for _, found in block] for block in blocks] == [["0", "1", "2"], ["3", "4", "5"], ["6", "7"]]
 
 
 def test_a_broken_a_missing_and_a_strange_shard_are_named(tars, tmp_path):

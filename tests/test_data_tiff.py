@@ -1,5 +1,6 @@
 """TIFF and FITS: what is stored comes out as it is, by one range, or is refused by name."""
 
+import gzip
 import io
 import struct
 import sys
@@ -259,6 +260,58 @@ def test_a_stack_is_opened_once_however_many_pictures_it_holds(tmp_path, monkeyp
     np.testing.assert_array_equal(images.images[..., 0], np.rint(values / 4096 * 255).astype(np.uint8))
 
 
+def test_frames_between_whose_axes_channels_lie(tmp_path):
+    """In one page for all: of a copy of all pictures for each of them 500 took a minute and 4 GB."""
+    values = np.random.default_rng(0).integers(0, 4096, (4, 2, 3, 12, 10)).astype(np.uint16)
+    options = {"photometric": "minisblack", "metadata": {"axes": "TCZYX"}, "truncate": True}
+    tifffile.imwrite(tmp_path / "stack.tif", values, **options)
+    images = load_images(tmp_path / "stack.tif", pixel_range=(0, 4096)).images
+    np.testing.assert_array_equal(images, np.rint(np.moveaxis(values, 1, 4) / 4096 * 255).reshape(12, 12, 10, 2))
+
+
+OME = """<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0"><Pixels ID="Pixels:0"
+DimensionOrder="XYCZT" Type="uint8" SizeX="{}" SizeY="{}" SizeC="1" SizeZ="1" SizeT="{}"><TiffData/></Pixels></Image>
+</OME>"""
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        "ImageJ=1.53t\nimages=12\nslices=12\nloop=false\n",
+        '{"shape": [12, 40, 48]}',
+        OME.format(96, 80, 1),
+        OME.format(48, 40, 12),
+        OME.format(48, 40, 1).replace("<Image ", "<Image a='&' "),
+    ],
+    ids=["imagej", "shaped", "ome of another size", "ome of more pages", "ome that is no xml"],
+)
+def test_a_description_of_other_pages_is_ignored(tmp_path, description):
+    """As programs leave it that take a stack apart or scale it."""
+    values = np.random.default_rng(0).integers(0, 256, (40, 48), np.uint8)
+    for i in range(2):
+        tifffile.imwrite(
+            tmp_path / f"{i}.tif", values, photometric="minisblack", metadata=None, description=description
+        )
+    images = load_images(tmp_path)
+    np.testing.assert_array_equal(images.images[0, ..., 0], values)
+    assert "2 pictures: description of other pages than it has ignored" in images.notes
+
+
+def test_what_stands_for_no_data_does_not_decide_on_the_range(tmp_path):
+    values = np.random.default_rng(0).normal(500, 100, (3, 16, 16)).astype(np.float32)
+    values[:, :5] = -9999
+    tag = [(42113, 2, 0, "-9999", True)]
+    for i in range(3):
+        tifffile.imwrite(tmp_path / f"{i}.tif", values[i], metadata=None, extratags=tag)
+    images = load_images(tmp_path)
+    assert images.pixel_range[0] > 0
+    assert (images.images[:, :5] < 60).all()  # of noise, the smallest number of a picture
+    assert "3 pictures: pixels without data taken for its darkest" in images.notes
+    tifffile.imwrite(tmp_path / "1.tif", np.full((16, 16), -9999, np.float32), metadata=None, extratags=tag)
+    with pytest.raises(DataError, match=r"1\.tif: has no pixels with data"):
+        load_images(tmp_path)
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -368,6 +421,31 @@ def test_a_fits_cube_is_channels_in_a_folder_and_frames_as_a_file(tmp_path):
     assert load_images(tmp_path).image_shape == (12, 10, 5)
     frames = load_images(tmp_path / "cube.fits")
     assert frames.images.shape == (5, 12, 10, 1)
+
+
+def test_a_packed_fits_cube_is_unpacked_once(tmp_path):
+    """Its tile is of all planes: unpacked anew for each of 500 it took minutes."""
+    fits = pytest.importorskip("astropy.io.fits")
+    cube = planes(300)
+    packed = fits.CompImageHDU(cube.astype(np.int16), compression_type="RICE_1", tile_shape=cube.shape)
+    fits.HDUList([fits.PrimaryHDU(), packed]).writeto(tmp_path / "cube.fits")
+    images = load_images(tmp_path / "cube.fits", pixel_range=(0, 4096)).images
+    np.testing.assert_array_equal(images[..., 0], np.rint(cube[:, ::-1] / 4096 * 255).astype(np.uint8))
+
+
+def test_fits_inside_gzip(tmp_path):
+    cube = planes(5)
+    path = tmp_path / "cube.fits.gz"
+    path.write_bytes(gzip.compress(fits_bytes(cube)))
+    expected = np.rint(cube[:, ::-1] / 4096 * 255).astype(np.uint8)
+    np.testing.assert_array_equal(load_images(path, pixel_range=(0, 4096)).images[..., 0], expected)
+    assert load_images(tmp_path).image_shape == (12, 10, 5)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(DataError, match=r"cube\.fits\.gz"):
+        load_images(tmp_path)
+    (tmp_path / "renamed.fits").write_bytes(gzip.compress(fits_bytes(cube)))
+    path.unlink()
+    assert load_images(tmp_path).image_shape == (12, 10, 5)
 
 
 def test_truncated_fits_is_refused(tmp_path):

@@ -23,7 +23,8 @@ from clusterloom.data.options import ReadOptions
 from clusterloom.data.planes import PERCENTILES
 from clusterloom.errors import DataError, MissingPackageError, printable
 
-_BLOCK, _BIG_BLOCK = 256, 8
+_BLOCK, _BIG_BLOCK = 256, 8  # pictures
+_BLOCK_BYTES, _BLOCK_PIXELS = 1 << 25, 1 << 24  # of encoded and of decoded ones, at most
 _WAITING_THREADS = 16  # that wait for a network most of the time
 _SHOWN_PROBLEMS = 10
 
@@ -91,16 +92,27 @@ def in_threads(
             return Problem(picture.id, reason(error))
 
     remaining, done = iter(pictures), 0
-    # Pictures that are cut into tiles are large, and a block of them is in memory together.
-    n_block = _BLOCK if options.tile is None else _BIG_BLOCK
+    # A block of pictures is in memory together, and those that are cut into tiles are large.
+    height, width = options.image_size or (1, 1)
+    n_block = max(_BIG_BLOCK, min(_BLOCK, _BLOCK_PIXELS // (height * width))) if options.tile is None else _BIG_BLOCK
     first = list(islice(remaining, 1))
     remaining = chain(first, remaining)
     is_remote = any(isinstance(picture, Picture) and isinstance(picture.source, Address) for picture in first)
     with ThreadPoolExecutor(_WAITING_THREADS if is_remote else min(8, os.cpu_count() or 1)) as pool:
-        while block := list(islice(remaining, n_block)):
+        while block := list(_some(remaining, n_block)):
             yield list(zip(block, pool.map(attempt, block), strict=True))
             done += len(block)
             options.progress(what, done, total)
+
+
+def _some(pictures: Iterator[Picture | Problem], most: int) -> Iterator[Picture | Problem]:
+    """The next pictures, so many at most, and fewer where their bytes are many."""
+    n_bytes = 0
+    for picture in islice(pictures, most):
+        yield picture
+        n_bytes += len(picture.source) if isinstance(picture, Picture) and isinstance(picture.source, bytes) else 0
+        if n_bytes >= _BLOCK_BYTES:
+            return
 
 
 def decoded(

@@ -175,7 +175,7 @@ def scale_pixels(values: NDArray[Any], pixel_range: PixelRange, dtype: Any = np.
     """Numbers as pixels: those of a range become 0 and 255, what lies between is mapped linearly and rounded.
 
     Args:
-        values: Finite numbers, any shape, channels last; those outside the range are clipped.
+        values: Finite numbers, of any shape with an axis or more, channels last; those outside the range are clipped.
         pixel_range: What becomes 0, and what becomes 255. If both are one number, all pixels are 0.
         dtype: Of the result; a floating-point type is not rounded.
 
@@ -189,9 +189,13 @@ def scale_pixels(values: NDArray[Any], pixel_range: PixelRange, dtype: Any = np.
     low, high = (np.asarray(bound, np.float64) for bound in pixel_range)
     # Halved first, so that a range as wide as float64 itself does not overflow.
     half_width = high / 2 - low / 2
-    inside = values.astype(np.float64).clip(low, high)
-    scaled = 255 * ((inside / 2 - low / 2) / np.where(half_width > 0, half_width, 1))
-    return (np.rint(scaled) if np.issubdtype(dtype, np.integer) else scaled).astype(dtype)
+    pixels, start = np.empty(values.shape, dtype), 0
+    for chunk in chunks(values):  # in double precision a large picture would take many times its size
+        inside = chunk.astype(np.float64).clip(low, high)
+        scaled = 255 * ((inside / 2 - low / 2) / np.where(half_width > 0, half_width, 1))
+        pixels[start : start + len(chunk)] = np.rint(scaled) if np.issubdtype(dtype, np.integer) else scaled
+        start += len(chunk)
+    return pixels
 
 
 def as_range(pixel_range: Any) -> PixelRange:

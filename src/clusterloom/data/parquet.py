@@ -1,7 +1,7 @@
 """Parquet files with encoded pictures, as Hugging Face datasets store them."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,7 +20,7 @@ from clusterloom.errors import DataError, MissingPackageError, printable
 
 LABEL_NAMES = ("label", "labels")
 _PLAIN_NAMES = ("image", "bytes", "jpg", "png", "webp", "url", "path")
-_BATCH_ROWS = 128
+_BATCH_ROWS, _BATCH_BYTES = 128, 1 << 25  # at once, at most
 
 
 def read_parquet(path: Path, name: str, options: ReadOptions) -> ImageSet:
@@ -90,10 +90,11 @@ def shard_pictures(file: IO[bytes], name: str, place: Callable[[str], Source]) -
         label = next((known for known in LABEL_NAMES if known in schema.names), None)
         row = 0
         columns = [column, *([label] if label else [])]
-        for batch in opened.iter_batches(columns=columns, batch_size=_BATCH_ROWS, use_threads=False):
+        class_names = _class_names(schema.metadata or {}, label) if label else ()
+        for batch in opened.iter_batches(columns=columns, batch_size=_batch_rows(opened), use_threads=False):
             labels = batch.column(label).to_pylist() if label else [None] * len(batch)
             for value, known in zip(batch.column(column), labels, strict=True):
-                yield Picture(f"{name}#{row}", _source_of(value.as_py(), place), _label_text(known))
+                yield Picture(f"{name}#{row}", _source_of(value.as_py(), place), _label_text(known, class_names))
                 row += 1
 
 
@@ -112,8 +113,18 @@ def _source_of(value: Any, place: Callable[[str], Source]) -> Source:
     return value if isinstance(value, bytes) else b""
 
 
-def _label_text(value: Any) -> str | None:
-    return None if value is None or isinstance(value, float) else str(value)
+def _label_text(value: Any, class_names: Sequence[str]) -> str | None:
+    """A label by the rule of `read_parquet`: text, or a number from 0; None for what is missing or of another type."""
+    if isinstance(value, int) and 0 <= value < len(class_names):
+        return class_names[value]
+    return str(value) if isinstance(value, str) or (isinstance(value, int) and value >= 0) else None
+
+
+def _batch_rows(file: Any) -> int:
+    """How many rows are in memory at once: few of large pictures."""
+    groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+    largest = max((group.total_byte_size / max(group.num_rows, 1) for group in groups), default=0)
+    return int(min(max(_BATCH_BYTES // max(largest, 1), 1), _BATCH_ROWS))
 
 
 def _find_pictures_or_addresses(schema: Any, name: str) -> str:
@@ -175,7 +186,7 @@ def _iterate(file: Any, column: str, ids: "list[str] | RowIds", rows: NDArray[np
     wanted = np.zeros(len(ids), bool)
     wanted[rows] = True
     row = 0
-    for batch in file.iter_batches(columns=[f"{column}.bytes"], batch_size=_BATCH_ROWS, use_threads=False):
+    for batch in file.iter_batches(columns=[f"{column}.bytes"], batch_size=_batch_rows(file), use_threads=False):
         pictures = batch.column(0)
         for i in range(len(pictures)):
             if wanted[row]:

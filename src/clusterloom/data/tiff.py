@@ -8,8 +8,8 @@ import logging
 import math
 import re
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import IO, Any
 
@@ -28,6 +28,9 @@ _UNNAMED_AXES = "IQ"  # what tifffile calls pages of which the file does not say
 _MINISWHITE, _MINISBLACK, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
 _JPEGS = (6, 7, 33007, 34892)  # codes of compressions
 _ALPHAS = (1, 2)  # associated and unassociated
+_AS_PAGES: dict[str, Any] = {"is_ome": False, "is_imagej": False, "is_shaped": False}  # whatever its description says
+_PAGE_BYTES, _FILE_BYTES = 1024, 16384  # that a page's tags take, and what else there is in a file
+_GDAL_NODATA = 42113  # code of a tag
 _REDUCED, _MASK = 1, 4  # flags of pages that show another page smaller, or what of it is transparent
 _TURNS = {
     2: lambda x: x[:, ::-1],
@@ -54,11 +57,17 @@ class _Complaints(logging.Handler):
         if hasattr(self._own, "records"):
             self._own.records.append((record.levelno, record.getMessage()))
 
-    def check(self) -> None:
-        """Refuse the file if what was logged means that a part of it is not there."""
+    def any_damage(self) -> str | None:
+        """What was logged that means that a part of the file is not there."""
         for level, text in self._own.records:
             if level >= logging.ERROR or _DAMAGE.search(text):
-                raise DataError(f"damaged or incomplete: {text.split('> ', 1)[-1]}")
+                return str(text.split("> ", 1)[-1])
+        return None
+
+    def check(self) -> None:
+        """Refuse the file if a part of it is not there."""
+        if (damage := self.any_damage()) is not None:
+            raise DataError(f"damaged or incomplete: {damage}")
 
 
 _complaints = _Complaints()
@@ -91,16 +100,44 @@ def open_tiff(file: IO[bytes], is_stack: bool) -> Iterator[Planes]:
         logger.addHandler(_complaints)
         logger.propagate = False  # what matters of it becomes an error of ours
     _complaints.begin()
-    # One file is one input: OME metadata may name others, which are not opened.
-    with tifffile.TiffFile(file, _multifile=False) as tiff:
+    with ExitStack() as stack:
+        # One file is one input: OME metadata may name others, which are not opened.
+        tiff = stack.enter_context(tifffile.TiffFile(file, _multifile=False))
+        steps = []
+        if _describes_others(tiff):
+            file.seek(0)
+            pages = stack.enter_context(tifffile.TiffFile(file, _multifile=False, **_AS_PAGES))
+            if _is_all_of_the_file(pages):
+                _complaints.begin()
+                tiff, steps = pages, ["description of other pages than it has ignored"]
         if not tiff.series:
             raise DataError("holds no picture")
-        planes = _planes(tiff, tiff.series[0], is_stack)
+        planes = _planes(tiff, tiff.series[0], is_stack, steps)
         _complaints.check()
         yield planes
 
 
-def _planes(tiff: Any, series: Any, is_stack: bool) -> Planes:
+def _describes_others(tiff: Any) -> bool:
+    """Whether a description claims pages that are not there: programs that take a stack apart leave it in each part."""
+    if not tiff.series or not (tiff.is_ome or tiff.is_imagej or tiff.is_shaped):
+        return False
+    series = tiff.series[0]
+    claimed = math.prod(series.shape) * np.dtype(series.dtype).itemsize
+    return (
+        _complaints.any_damage() is not None
+        or any(page is None for page in series.pages)
+        or (series.dataoffset is not None and series.dataoffset + claimed > tiff.filehandle.size)
+    )
+
+
+def _is_all_of_the_file(tiff: Any) -> bool:
+    """Whether its pages, and what describes them, are about all that a file holds: a part that was cut off had more."""
+    data = sum(sum(map(whole, page.databytecounts)) for page in tiff.pages)
+    described = sum(len(page.description) + _PAGE_BYTES for page in tiff.pages)
+    return bool(tiff.filehandle.size <= data + described + _FILE_BYTES)
+
+
+def _planes(tiff: Any, series: Any, is_stack: bool, said: Sequence[str]) -> Planes:
     axes, shape, page = series.axes, series.shape, series.keyframe
     if "Y" not in axes or "X" not in axes:
         raise DataError(f"its axes are {axes} of {shape}; expected pictures of rows Y and columns X")
@@ -117,7 +154,7 @@ def _planes(tiff: Any, series: Any, is_stack: bool) -> Planes:
         )
     others = sum(1 for other in tiff.series[1:] if not whole(other.keyframe.subfiletype) & (_REDUCED | _MASK))
     if others and is_stack:
-        raise DataError(f"holds {others + 1} pictures or stacks of different shapes; save one file for each")
+        raise DataError(f"holds {others + 1} pictures or stacks, each by itself; save one file for each")
     check_claims(height, width, channels, np.dtype(series.dtype))
     _check_extent(tiff, series)
     alpha = channels > 1 and any(whole(kind) in _ALPHAS for kind in page.extrasamples)
@@ -129,12 +166,15 @@ def _planes(tiff: Any, series: Any, is_stack: bool) -> Planes:
     shown = channels - alpha
     is_plain = shown in (1, 3) and (np.dtype(series.dtype) in (np.uint8, np.bool_) or is_palette)
 
-    frame_values = _reader(series, channel_axes)
+    frame_values, nodata = _reader(series, channel_axes), _nodata(page)
 
     def read(frame: int, steps: list[str], keep_alpha: bool) -> NDArray[Any]:
         _complaints.begin()  # a stack is read in other threads than it was opened in
         values = frame_values(frame)
         _complaints.check()
+        steps += said
+        if nodata is not None:
+            values = _filled(values, nodata, steps)
         if others:
             steps.append("first of several pictures in a file taken")
         if any(axis in channel_axes and axis in _UNNAMED_AXES and n > 1 for axis, n in lengths.items()):
@@ -157,6 +197,30 @@ def _planes(tiff: Any, series: Any, is_stack: bool) -> Planes:
 def _orientation(page: Any) -> int:
     tag = page.tags.get("Orientation")
     return int(tag.value) if tag is not None and isinstance(tag.value, int) else 1
+
+
+def _nodata(page: Any) -> float | None:
+    """The number that stands for no data, as GDAL writes it; None where there is none."""
+    tag = page.tags.get(_GDAL_NODATA)
+    try:
+        return float(str(tag.value).strip(" \x00")) if tag is not None else None
+    except ValueError:
+        return None
+
+
+def _filled(values: NDArray[Any], nodata: float, steps: list[str]) -> NDArray[Any]:
+    """Numbers in which what stands for no data is the smallest of the others: it would decide on the range of all.
+
+    Raises:
+        DataError: there are no others.
+    """
+    missing = np.isnan(values) if math.isnan(nodata) else values == np.float64(nodata).astype(values.dtype)
+    if not missing.any():
+        return values
+    if missing.all():
+        raise DataError("has no pixels with data")
+    steps.append("pixels without data taken for its darkest")
+    return np.where(missing, values[~missing].min(), values)
 
 
 def _check_extent(tiff: Any, series: Any) -> None:
