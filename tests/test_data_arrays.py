@@ -531,3 +531,11 @@ def test_a_large_npy_costs_no_memory(tmp_path):
     grown, outcome = peak_of_loading(path)
     assert "1000000 images of 28 x 28 x 1" in outcome
     assert grown < 30
+
+
+def test_bytes_in_fortran_order_are_put_in_order(tmp_path):
+    values = np.random.default_rng(0).integers(0, 256, (20, 9, 8), np.uint8)
+    np.save(tmp_path / "a.npy", np.asfortranarray(values))
+    images = load_images(tmp_path / "a.npy").images
+    assert images.flags.c_contiguous
+    np.testing.assert_array_equal(images[..., 0], values)

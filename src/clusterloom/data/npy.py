@@ -66,7 +66,8 @@ def read_npy(path: Path, name: str, options: ReadOptions) -> ImageSet:
     """
     with only_data_errors(name):
         array = _map_npy(path, name)
-        if array.dtype == np.uint8 and options.picks is None:
+        # In Fortran's order the pixels of an image lie all over the file.
+        if array.dtype == np.uint8 and options.picks is None and array.flags.c_contiguous:
             pixels = use_in_place(array, name, options)
         else:
             pixels = convert_array(lambda _: array, name, options, npy=file_stamp(path))
