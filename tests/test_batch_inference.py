@@ -110,14 +110,15 @@ def test_other_data_or_reading_is_refused(model, shards, tmp_path, capsys):
     out = tmp_path / "out"
     assert predict(model, shards, out) == 0
     assert predict(model, write_shards(tmp_path / "new", 1), out) == 2
-    assert predict(model, shards, out, "--skip-bad") == 2
+    assert predict(model, shards, out, "--skip-bad") == 0  # tables that are there left nothing out
+    assert predict(model, shards, out, "--tile", "4") == 2
     said = capsys.readouterr().err
     assert "with the data " in said
     assert 'with the reading {"' in said
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x.parquet").write_bytes(b"x")
     assert predict(model, shards, tmp_path / "full") == 2
-    assert "holds x.parquet and no manifest.json" in capsys.readouterr().err
+    assert "holds x.parquet and no _manifest.json" in capsys.readouterr().err
 
 
 def test_a_broken_and_a_missing_shard_are_named_and_the_others_made(model, shards, tmp_path, capsys):
@@ -179,7 +180,7 @@ def test_tables_at_an_address(model, shards):
         assert len(tables) == 5
         ids = Counter(i for path in tables for i in pq.read_table(memory.open(path)).column("id").to_pylist())
         assert len(ids) == 5 * EACH == sum(ids.values())
-        assert json.loads(memory.cat("/bucket/out/manifest.json"))["clusterloom_predictions"] == 1
+        assert json.loads(memory.cat("/bucket/out/_manifest.json"))["clusterloom_predictions"] == 1
     finally:
         memory.rm("/bucket", recursive=True)
 

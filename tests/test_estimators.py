@@ -472,3 +472,41 @@ def test_dark_images_are_taken_with_a_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error", DataWarning)
         VAEClusterer(3, **SMALL).fit(digits())
+
+
+def test_wide_numbers_far_from_zero_lose_nothing(make):
+    images = digits(60)
+    near, far = (make(random_state=0).fit(images.astype(np.float64) + offset) for offset in (300, 1e9))
+    np.testing.assert_allclose(far.transform(images + 1e9), near.transform(images + 300.0), atol=1e-4)
+
+
+def test_an_interrupt_after_training_leaves_the_estimator_as_it_was(make, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    model, fitted = make(), make().fit(digits(60))
+    before = fitted.predict_proba(digits(20))
+    monkeypatch.setattr(type(model), "_describe_training", interrupted)
+    for estimator in (model, fitted):
+        with pytest.raises(KeyboardInterrupt):
+            estimator.fit(digits(80)[::-1])
+    with pytest.raises(NotFittedError):
+        model.predictions(digits(2))
+    np.testing.assert_array_equal(fitted.predict_proba(digits(20)), before)
+    assert len(fitted.labels_) == 60
+
+
+def test_names_of_columns_are_forgotten_with_the_table(make):
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame(digits(60).reshape(60, -1)).rename(columns=str)
+    model = make(image_shape=(8, 8)).fit(table)
+    assert len(model.feature_names_in_) == 64
+    model.fit(digits(60))
+    assert not hasattr(model, "feature_names_in_")
+
+
+def test_a_model_that_diverged_is_kept_only_if_it_says_something():
+    model = ConvVAEClusterer(3, latent_dim=3, hidden_dim=16, conv_filters=(4, 4), epochs=3, learning_rate=1e8)
+    with pytest.raises(DivergedError, match="no model with clusters to keep"):
+        model.fit(digits(100))
+    assert not hasattr(model, "network_")

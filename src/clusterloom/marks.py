@@ -10,7 +10,7 @@ _PNG_START = 4096  # bytes
 _FOLDER_MARKS = {
     "model": ("config.json", {"format_version", "settings"}),
     "export": ("export.json", {"clusterloom_export"}),
-    "predictions": ("manifest.json", {"clusterloom_predictions"}),
+    "predictions": ("_manifest.json", {"clusterloom_predictions"}),
 }
 
 

@@ -78,7 +78,8 @@ def predict_units(
     """
     contents = read_model(model)
     source = shown_address(data) if is_address(data) else str(Path(data).resolve())
-    reading = {name: value for name, value in wanted.items() if value not in (None, False)}
+    # Whether bad pictures are left out may change on the way: tables that are there have none.
+    reading = {name: value for name, value in wanted.items() if value not in (None, False) and name != "skip_bad"}
     facts = {"model_sha256": model_sha256(model), "data": source, "reading": as_json(reading)}
     if pictures := pictures_sha256(parts):  # tables hold so many of them in their order: one more would shift them
         facts["pictures_sha256"] = pictures

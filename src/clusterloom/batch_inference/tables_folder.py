@@ -14,7 +14,7 @@ from clusterloom.data.addresses import Address, is_address, names_below, read_ad
 from clusterloom.errors import DataError, printable
 from clusterloom.files import scratch_directory, write_atomically
 
-MANIFEST = "manifest.json"
+MANIFEST = "_manifest.json"
 _VERSION = "clusterloom_predictions"
 
 

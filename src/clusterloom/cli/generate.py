@@ -17,7 +17,7 @@ def generate(
     model: ModelArgument,
     out: Annotated[Path, typer.Option("-o", "--out", help="A grid (NAME.png), or a folder for one PNG per image.")],
     talk: Talk,
-    cluster: Annotated[int | None, typer.Option(help="One cluster only; by default all of them.")] = None,
+    cluster: Annotated[int | None, typer.Option(min=0, help="One cluster only; by default all of them.")] = None,
     n: Annotated[int, typer.Option("-n", "--n", min=1, max=10**9, help="New images per cluster.")] = 16,
     spread: Annotated[float, typer.Option(help="Standard deviation around the class mean; 1 is the prior.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Of the random numbers.", min=0, max=MAX_SEED)] = 0,

@@ -125,6 +125,10 @@ def _tuple(values: Sequence[int] | None) -> tuple[int, ...] | None:
 def _read(source: str | Path | Parts, options: ReadOptions) -> ImageSet:
     if isinstance(source, Parts):
         return read_parts(source, options)
+    if not isinstance(source, str | Path):
+        raise DataError(
+            f"expected a path or an address, got {type(source).__name__}; estimators take arrays as they are"
+        )
     if isinstance(source, str) and source in BUILTIN:
         if options.picks is not None:
             raise DataError(f"the images of {source} are grey; no channels can be picked from them")

@@ -1,6 +1,7 @@
 """What all estimators share: scikit-learn's conventions around a network that is trained on images."""
 
 import contextlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -180,6 +181,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
             DivergedError: the loss became NaN; the estimator holds its last good epoch, if there was one.
             TrainingError: out of memory.
         """
+        self.check_parameters()
         settings = self.settings
         fewest, most = self.cluster_range()
         with self._as_it_was_where_nothing_is_trained():
@@ -198,12 +200,12 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
 
     @contextlib.contextmanager
     def _as_it_was_where_nothing_is_trained(self) -> Iterator[None]:
-        """Put a fitted estimator back where a second fit has failed: its network reads images as the first one did."""
+        """Put an estimator back where a fit has failed and there is no model: half of the new one is none."""
         before = vars(self).copy()
         try:
             yield
-        except BaseException:
-            if vars(self).get("network_") is before.get("network_"):
+        except BaseException as error:
+            if not (isinstance(error, DivergedError) and error.history):
                 vars(self).clear()
                 vars(self).update(before)
             raise
@@ -246,7 +248,11 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
             self.cluster_names_ = ("",) * self.n_clusters_
             self.corrected_ = np.empty(0, np.int64)
             self._describe_training(described, compute, session.run.progress)
-            self.about_ = {**session.about(), **({"recipe": recipe} if recipe else {})}
+            self.about_ = {**session.about(), **({"recipe": json.loads(json.dumps(recipe))} if recipe else {})}
+        if not (np.isfinite(self.confidences_).all() and np.isfinite(self.outlier_threshold_)):
+            # Each step looks at the loss before it. The last one, and finite weights that are too large, show here.
+            steps = -(-len(images) // plan.batch_size)
+            raise DivergedError("what the model says", len(history), steps, [], plan.learning_rate)
         if diverged is not None:
             raise diverged
 
@@ -319,6 +325,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
             Arrays by name, "proba" (N, K), "latents" (N, latent_dim), "score" (N,) and "outlier" (N,). The
             flag says that the score lies below `outlier_threshold_`; see `clusterloom.estimators.outliers`.
         """
+        check_is_fitted(self, "network_")
         proba, latents, score = self._apply(X, self.network_.predictions, progress)
         return {"proba": proba, "latents": latents, "score": score, "outlier": score < self.outlier_threshold_}
 

@@ -178,14 +178,19 @@ class GuidedClusterer(VariationalClusterer):
         Raises:
             NotFittedError: `fit` has not been called.
             DataError: the images cannot be used, or the answers are not theirs.
+            SettingsError: names of another number than clusters.
             DivergedError: the loss became NaN.
             TrainingError: out of memory.
         """
         check_is_fitted(self, "network_")
         images = images_from(self, X, reset=False)
         if len(images) != len(answers.q) or answers.outlier.all():
-            raise DataError(f"expected answers about {len(images)} images, not all of them outliers")
+            raise DataError(
+                f"expected answers about {len(images)} images, not all of them outliers; got {len(answers.q)} answers"
+            )
         n_clusters = answers.q.shape[1]
+        if names and len(names) != n_clusters:
+            raise SettingsError(f"expected no names or {n_clusters}, one for each cluster; got {len(names)}")
         of_run = {"n_clusters": n_clusters, "run_dir": run_dir, "resume": resume}
         new = type(self)(**{**self.get_params(deep=False), **of_run})
         for name in ("image_shape_", "n_features_in_", "pixel_range_", "reading_", "framed_"):

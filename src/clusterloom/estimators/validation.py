@@ -62,7 +62,7 @@ def _of_set(estimator: Any, X: ImageSet, reset: bool) -> np.ndarray:
             f"the model was trained on {_range_text(estimator.pixel_range_)}, and {X.name} holds {_range_text(own)}; "
             "convert them the same way"
         )
-    low, high = (np.asarray(bound, np.float32) for bound in own)
+    low, high = (np.asarray(bound, np.float64) for bound in own)
     return _scaled(estimator, low + images * ((high - low) / 255), reset)
 
 
@@ -77,6 +77,7 @@ def _from_images(estimator: Any, X: Any, reset: bool) -> np.ndarray:
         images = np.moveaxis(images, 1, 3)  # channels first, as PyTorch has them
     shape = images.shape[1:]
     if reset:
+        vars(estimator).pop("feature_names_in_", None)  # of a table that it was fitted to before
         if estimator.image_shape is not None and _full_shape(estimator.image_shape) != shape:
             raise SettingsError(f"image_shape is {tuple(estimator.image_shape)}, but the images have shape {shape}")
         estimator.image_shape_ = tuple(int(side) for side in shape)
@@ -148,11 +149,15 @@ def _scaled(estimator: Any, images: np.ndarray, reset: bool) -> np.ndarray:
                 "numbers from 0 to 1: convert them the same way"
             )
         return images.astype(np.float32, copy=False)
-    low, high = (np.asarray(bound, np.float32) for bound in estimator.pixel_range_)
-    scaled = images.astype(np.float32)
-    scaled -= low
-    scaled /= np.where(high > low, high - low, 1)
-    return scaled.clip(0, 1, out=scaled)
+    # Of wide integers and doubles the range may be small beside the numbers, which single precision would round away.
+    kind: Any = np.float32 if np.can_cast(images.dtype, np.float32) else np.float64
+    low, high = (np.asarray(bound, kind) for bound in estimator.pixel_range_)
+    width = np.where(high > low, high - low, kind(1))
+    scaled = np.empty(images.shape, np.float32)
+    for start in range(0, len(images), _CHUNK_IMAGES):
+        some = slice(start, start + _CHUNK_IMAGES)
+        scaled[some] = ((images[some].astype(kind) - low) / width).clip(0, 1)
+    return scaled
 
 
 def _pixel_range(images: np.ndarray) -> PixelRange:

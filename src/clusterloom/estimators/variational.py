@@ -1,5 +1,6 @@
 """What the estimators around a `ClusterVAE` share besides: the paper's training, and new images from one sampler."""
 
+import math
 from functools import partial
 from typing import Any, ClassVar
 
@@ -84,8 +85,8 @@ class VariationalClusterer(ImageClusterer):
         check_is_fitted(self, "network_")
         if n_samples < 1:
             raise SettingsError(f"n_samples must be at least 1, got {n_samples}")
-        if not spread >= 0:
-            raise SettingsError(f"spread must not be negative, got {spread}")
+        if not 0 <= spread < math.inf:
+            raise SettingsError(f"spread must not be negative or infinite, got {spread}")
         generator = np.random.default_rng(random_state)
         if cluster is None:
             clusters = generator.choice(self.n_clusters_, n_samples, p=self.cluster_sizes_ / self.cluster_sizes_.sum())

@@ -12,6 +12,7 @@ On SQLite, which locks no rows, two workers that ask at the very same moment may
 twice, and the result that comes first counts.
 """
 
+import math
 import os
 import platform
 import time
@@ -22,7 +23,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from clusterloom.errors import ClusterloomError, SettingsError
+from clusterloom.errors import ClusterloomError, SettingsError, TrainingError
 from clusterloom.sweep.results import Results
 
 if TYPE_CHECKING:
@@ -106,6 +107,8 @@ class Queue:
             trial.set_user_attr(_WORKER, f"{platform.node()}:{os.getpid()}")
             try:
                 result = make(run)
+                if not math.isfinite(result["score"]):  # Optuna would fail the run and say nothing of why
+                    raise TrainingError(f"its score is {result['score']}")
             except ClusterloomError as error:
                 trial.set_user_attr(_ERROR, str(error))
                 tell(f"run {run}: {error}")
