@@ -346,7 +346,11 @@ def test_it_may_go_on_where_images_are_learned_slowly(images, slow, monkeypatch)
         return {}
 
     monkeypatch.setattr("clusterloom.estimators.guided.train_guided", train)
-    monkeypatch.setattr(GuidedClusterer, "_describe_training", lambda *_: None)
+
+    def described(self, *_):
+        self.confidences_, self.outlier_threshold_ = np.ones(1), 0.0
+
+    monkeypatch.setattr(GuidedClusterer, "_describe_training", described)
     GuidedClusterer(3, random_state=0).fit(images)
     assert (found[0] > 0) == slow
 

@@ -327,7 +327,10 @@ def test_predict_writes_the_names_of_a_model_for_any_images(corrected, tmp_path)
     [
         (lambda folder: ["model", "photos", "-o", "model", "--overwrite"], "is MODEL itself"),
         (lambda folder: ["model", "photos", "-o", "new"], "holds a model already"),
-        (lambda folder: ["model", "photos", "-o", "other", "--limit", "100"], "nothing has been corrected"),
+        (
+            lambda folder: ["model", "photos", "-o", "other", "--limit", "100"],
+            "holds 5 corrections, but of other images than",
+        ),
         (lambda folder: ["vae", "photos", "-o", "other"], "for models of method guided"),
     ],
 )

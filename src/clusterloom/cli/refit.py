@@ -1,6 +1,7 @@
 """`clusterloom refit`: a new model from what was corrected on the local page."""
 
 import shlex
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -53,11 +54,15 @@ def refit(
         check_run_dir(run_dir, out, resume, overwrite)
         images = reading.load(data, output, like=fitted)
         proba = fitted.predict_proba(images)
-        assignment = read_assignment(model, images, proba.argmax(1), fitted.n_clusters_, fitted.cluster_names_)
+        with warnings.catch_warnings(record=True) as told:  # of corrections of other images: a part of the error
+            assignment = read_assignment(model, images, proba.argmax(1), fitted.n_clusters_, fitted.cluster_names_)
         heard = {} if assignment is None else _counts(assignment)
         if assignment is None or not sum(heard[name] for name in ("images", "outliers", "merged", "made")):
             explore = shlex.join(["clusterloom", "explore", str(model), data])
-            raise DataError(f"nothing has been corrected about these images; {printable(explore)} is where to do so")
+            why = f" ({told[0].message})" if told else ""
+            raise DataError(
+                f"nothing has been corrected about these images{why}; {printable(explore)} is where to do so"
+            )
         answers, names = answers_of(assignment, proba), [assignment.names[k] for k in refitted_clusters(assignment)]
         new = fitted.refit(images, answers, names, run_dir, resume)
         pictures = model_pictures(new, images, output.progress)  # every process takes part

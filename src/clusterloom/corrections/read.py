@@ -59,7 +59,7 @@ def read_assignment(
         if not edits and (others := corrections_of_others(path, *key)):
             warnings.warn(
                 f"{printable(path.name)} holds {others} corrections, but of other images than "
-                f"{printable(images.name)} (one image more makes them others); they do not count",
+                f"{printable(images.name)}: one image more makes them others",
                 DataWarning,
                 stacklevel=2,
             )

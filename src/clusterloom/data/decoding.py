@@ -94,7 +94,7 @@ def in_threads(
     remaining, done = iter(pictures), 0
     # A block of pictures is in memory together, and those that are cut into tiles are large.
     height, width = options.image_size or (1, 1)
-    n_block = max(_BIG_BLOCK, min(_BLOCK, _BLOCK_PIXELS // (height * width))) if options.tile is None else _BIG_BLOCK
+    n_block = min(_BLOCK, max(_BIG_BLOCK, _BLOCK_PIXELS // (height * width))) if options.tile is None else _BIG_BLOCK
     first = list(islice(remaining, 1))
     remaining = chain(first, remaining)
     is_remote = any(isinstance(picture, Picture) and isinstance(picture.source, Address) for picture in first)

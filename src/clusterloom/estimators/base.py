@@ -163,6 +163,8 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
                 self.new_network(image_shape, most)
         Compute.choose(settings.device, settings.precision)
         check_tracker(settings.tracker, settings.run_dir)
+        if settings.run_dir == "":
+            raise SettingsError("run_dir is empty; name a folder or an address, or leave it None")
 
     def fit(self, X: Any, y: None = None) -> Self:
         """Train on images and assign them to clusters.
