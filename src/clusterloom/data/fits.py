@@ -22,7 +22,7 @@ _UNPACKED_BYTES = 1 << 30  # of a compressed stack, which is unpacked as a whole
 _MISSING = "FITS needs astropy: pip install 'clusterloom[fits]'"
 
 
-def starts_packed(file: IO[bytes]) -> bool:
+def is_packed(file: IO[bytes]) -> bool:
     """Whether a file is FITS inside gzip; its place is as before."""
     place = file.tell()
     try:

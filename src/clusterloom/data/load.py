@@ -199,7 +199,7 @@ def _is_picture(path: Path) -> bool:
 def _start_of(path: Path) -> bytes:
     """The first bytes of a file; of FITS inside gzip those of FITS."""
     with path.open("rb") as file:
-        return fits.MAGIC if fits.starts_packed(file) else file.read(6)
+        return fits.MAGIC if fits.is_packed(file) else file.read(6)
 
 
 def _read_file(path: Path, name: str, options: ReadOptions) -> ImageSet:

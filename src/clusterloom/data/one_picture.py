@@ -54,17 +54,17 @@ class Stack:
     picture: "Image.Image | Planes"
 
     def __init__(self, path: str) -> None:
-        self._path, self._stack, self._lock = path, ExitStack(), Lock()
+        self._path, self._opened, self._lock = path, ExitStack(), Lock()
 
     def __enter__(self) -> "Stack":
-        picture = self._stack.enter_context(_open_picture(self._path, is_stack=True))
+        picture = self._opened.enter_context(_open_picture(self._path, is_stack=True))
         if isinstance(picture, Planes):
             picture = replace(picture, read=self._one_at_a_time(picture.read))
         self.picture = picture
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._stack.close()
+        self._opened.close()
 
     @property
     def frames(self) -> int:
@@ -179,7 +179,7 @@ def _open_picture(source: str | bytes | Address, is_stack: bool) -> "Iterator[Im
         if start.startswith(tiff.MAGIC):
             with tiff.open_tiff(file, is_stack) as planes:
                 yield planes
-        elif start == fits.MAGIC or fits.starts_packed(file):
+        elif start == fits.MAGIC or (start.startswith(fits.GZIP_MAGIC) and fits.is_packed(file)):
             with fits.open_fits(file if start == fits.MAGIC else fits.unpacked(file), is_stack) as planes:
                 yield planes
         else:

@@ -25,9 +25,7 @@ _STARTS = 2  # of guides at each number
 _STABILITY_COUNTS = 0.05
 _COST = 0.6  # of clusters, with all neighbours; with less, kinds of signs came apart
 _CLOSE = 0.005  # scores that differ by less are nearly as good
-_AGREED = (
-    0.6  # share of pairs of spaces that find the same clusters, above which there are such kinds: of six one dissents
-)
+_AGREED = 0.6  # share of pairs of spaces with the same clusters, above which these are kinds: of six one may dissent
 _STABLE = 0.65  # guides that keep less to the clusters have found no groups that are there
 
 

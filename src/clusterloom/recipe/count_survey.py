@@ -76,6 +76,10 @@ def first_sights(
             for space, layout in layouts.items()
             for labels in partitions_of(layout, layout, k, _STARTS, generator)
         ]
+    agreed = {
+        k: agreement({space: [g.labels for g in found if g.space == space] for space in layouts})
+        for k, found in guides.items()
+    }
     found_at: dict[int, FirstSight] = {}
     shares = np.zeros((len(graphs), 0, 0))
     for at, k in enumerate(reversed(numbers)):
@@ -91,8 +95,7 @@ def first_sights(
         if shares.shape[1] > 2:
             found.append(_two_joined(shares))
         shares = max(found, key=lambda of_space: modularities(of_space).max())
-        of_space = {space: [g.labels for g in guides.get(k, ()) if g.space == space] for space in layouts}
-        found_at[k] = FirstSight(float(modularities(shares).max()), agreement(of_space) if k in guides else 0.0)
+        found_at[k] = FirstSight(float(modularities(shares).max()), agreed.get(k, 0.0))
     return found_at
 
 
