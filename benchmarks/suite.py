@@ -224,7 +224,7 @@ def pages(records, sets, state=None):
     short = summaries(records, sets, state)
     made = {
         ROOT / "docs" / "suite.md": tables(records, sets, state),
-        ROOT / "docs" / "guided.md": {"suite-aims": short["suite-aims"]},
+        ROOT / "docs" / "guided.md": {name: short[name] for name in ("suite-aims", "suite-backbone")},
         ROOT / "README.md": {name: short[name] for name in ("suite-verdict", "suite-summary")},
     }
     return {path: filled(path.read_text("utf-8"), of_page) for path, of_page in made.items()}

@@ -5,7 +5,7 @@ import statistics
 
 from clusterloom.palette import COLOURS
 
-OURS = ("guided", "guided-backbone", "guided-auto")
+OURS = ("guided", "guided-backbone", "guided-auto", "guided-as-many")
 WITH_WEIGHTS = ("guided-backbone", "frozen-umap-gmm")  # of a network that has seen labels of other images
 ORDER = (
     "guided",
@@ -141,8 +141,8 @@ def verdict(members, runs):
         deviation = max(statistics.stdev(some) if len(some) > 1 else 0.0 for some in (ours, others[best]))
         first += behind <= 0
         if behind > deviation:
-            of_nmi = f" of NMI, which rises with the number of clusters: {clusters(runs, member, best)} for {member.k}"
-            lost.append(f"{member.name} ({best}, by {100 * behind:.1f} points{of_nmi * member.by_meaning})")
+            of_nmi = of_number(runs, member, best) if member.by_meaning else ""
+            lost.append(f"{member.name} ({best}, by {100 * behind:.1f} points{of_nmi})")
     if not compared:
         return "`guided` has not been run yet."
     text = f"`guided` is first on {first} of {compared} sets."
@@ -151,8 +151,14 @@ def verdict(members, runs):
     return f"{text} It is below no peer by more than the deviation."
 
 
-def clusters(runs, member, method):
-    return round(statistics.mean(values(runs, member, method, "clusters")))
+def of_number(runs, member, method):
+    """What the number of a method's clusters has to do with its NMI, which rises with that number."""
+    count = round(statistics.mean(values(runs, member, method, "clusters")))
+    text = f" of NMI, with {count} clusters for {member.k} kinds"
+    if method == "umap-hdbscan" and (as_many := values(runs, member, "guided-as-many", "nmi")):
+        theirs = statistics.mean(values(runs, member, method, "nmi"))
+        return f"{text}; asked for as many `guided` has {100 * statistics.mean(as_many):.1f}, and it {100 * theirs:.1f}"
+    return text
 
 
 def of_peers(runs, member):

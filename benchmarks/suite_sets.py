@@ -96,6 +96,15 @@ def thinned(counts: list[int]) -> Arrays:
     return images[rows], labels[rows]
 
 
+def unequal(make: Callable[[], Arrays], n_large: int, many: int, few: int) -> Arrays:
+    """Of so many kinds, drawn at random, the first `many` images, and of the others the first `few`."""
+    images, labels = make()
+    kinds = np.random.default_rng(0).permutation(labels.max() + 1)
+    sizes = [(kind, many if place < n_large else few) for place, kind in enumerate(kinds)]
+    rows = np.sort(np.concatenate([np.flatnonzero(labels == kind)[:size] for kind, size in sizes]))
+    return images[rows], labels[rows]
+
+
 def mnist_with_others() -> Arrays:
     """10,000 images of MNIST and as many of Fashion-MNIST as make 5 % of the whole, mixed."""
     digits, labels = builtin("mnist", 10_000)
@@ -151,6 +160,12 @@ SETS = {
             10,
             partial(thinned, TABULATED),
             held_out=True,
+        ),
+        SuiteSet(
+            "mnist-unequal",
+            "MNIST with 1,000 images each of four kinds and 100 of six, drawn at random",
+            10,
+            partial(unequal, partial(builtin, "mnist"), 4, 1000, 100),
         ),
         SuiteSet(
             "mnist-with-others",
@@ -214,6 +229,13 @@ SETS = {
             held_out=True,
         ),
         SuiteSet(
+            "capitals-unequal",
+            "printed capitals K to T in the fonts of letters-26, 300 each of four and 30 of six, 32 x 32 pixels",
+            10,
+            partial(unequal, partial(letters, "more", "KLMNOPQRST", 308), 4, 300, 30),
+            held_out=True,
+        ),
+        SuiteSet(
             "textures-grey",
             "patches of seven grey photographs: brick, grass, gravel, dry leaves, mud, wet rock, sand; 32 x 32 pixels",
             7,
@@ -231,6 +253,12 @@ SETS = {
             "drawings of six shapes, each in a random colour (benchmarks/colours.py)",
             6,
             partial(drawings, "shapes"),
+        ),
+        SuiteSet(
+            "shapes-unequal",
+            "the same drawings, 250 each of three shapes and 25 of three",
+            6,
+            partial(unequal, partial(drawings, "shapes"), 3, 250, 25),
         ),
         SuiteSet("hues", "discs in six hues (benchmarks/colours.py)", 6, partial(drawings, "hues")),
         SuiteSet(
@@ -338,6 +366,13 @@ SETS = {
             "drawn defects of rolled metal, six kinds, 400 to 150 of each, in uneven light, 48 x 48 pixels",
             6,
             surface,
+            held_out=True,
+        ),
+        SuiteSet(
+            "surface-unequal",
+            "the images of surface, 150 each of three kinds and 20 of three",
+            6,
+            partial(unequal, surface, 3, 150, 20),
             held_out=True,
         ),
         SuiteSet(

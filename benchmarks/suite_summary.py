@@ -25,6 +25,19 @@ SHOWN = (
     "hundred",
     "icons",
 )
+WITH_BACKBONE = (
+    "textures-grey",
+    "textures-colour",
+    "microscope",
+    "flags-108",
+    "emoji-2",
+    "icons",
+    "fashion-2000",
+    "sprites",
+    "digits",
+    "letters-10",
+    "numerals",
+)
 # Floor and goal of the accuracy in per cent, mean and in brackets the worst seed; of `guided` where no method is named.
 ACCURACIES = (
     ("digits", "95 (92)", "97 (95)"),
@@ -50,6 +63,7 @@ def summaries(records, sets, state=None):
         "suite-summary": summary([sets[name] for name in SHOWN if name in sets], runs),
         "suite-verdict": verdict(list(sets.values()), runs),
         "suite-aims": aims(sets, runs),
+        "suite-backbone": beside_backbone([sets[name] for name in WITH_BACKBONE if name in sets], runs),
     }
 
 
@@ -71,6 +85,19 @@ def summary(members, runs):
             )
         )
     return markdown(("images", "kinds", "`guided`", "best of the others", "AUROC"), rows)
+
+
+def beside_backbone(members, runs):
+    """The recipe with a backbone and without, and the backbone's features alone."""
+    methods = ("guided-backbone", "guided", "frozen-umap-gmm")
+    rows = [
+        (
+            "held out: " * member.held_out + member.name + " (NMI)" * member.by_meaning,
+            *(spread(values(runs, member, method, headline(member))) for method in methods),
+        )
+        for member in members
+    ]
+    return markdown(("", "with the backbone", "without", "its features alone, UMAP and mixture"), rows)
 
 
 def aims(sets, runs):

@@ -90,7 +90,9 @@ def spelled(option):
 def default(option):
     if option.required:
         return "required"
-    return "" if option.is_flag or option.default is None else code(str(option.default))
+    if option.is_flag:
+        return code((option.opts if option.default else option.secondary_opts)[0]) if option.secondary_opts else ""
+    return "" if option.default is None else code(str(option.default))
 
 
 def code(text):

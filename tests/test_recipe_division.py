@@ -103,6 +103,25 @@ def test_kinds_that_are_seen_are_divided_as_ever():
     assert sorted(np.bincount(found).tolist()) == [3, 8, 40]
 
 
+def test_small_kinds_that_hold_together_are_no_scraps():
+    """Joining the two would raise modularity, and a higher resolution would cut a large kind of two parts instead."""
+    kinds, part = np.repeat([0, 1, 2, 3], [40, 40, 3, 3]), np.repeat(range(6), [20, 20, 20, 20, 3, 3])
+    same, alike, small = kinds[:, None] == kinds, part[:, None] == part, kinds >= 2
+    ties = [0.01 + 0.5 * same + 0.5 * alike + 0.05 * (small[:, None] & small & ~same)]
+    found = divide_ties(ties, np.ones(86, int), 4, rng())
+    assert len(set(zip(found.tolist(), kinds.tolist(), strict=True))) == 4
+
+
+def test_large_kinds_are_not_cut_to_have_small_ones_in_one_cluster():
+    kinds, part = np.repeat([0, 1, 2, 3], [40, 40, 4, 4]), np.repeat(range(6), [20, 20, 20, 20, 4, 4])
+    ties = [0.01 + 0.2 * (kinds[:, None] == kinds) + 0.8 * (part[:, None] == part)]
+    images = np.ones(88, int)
+    of_highest_modularity = divide(modularity_matrix(ties), images, 4, rng())
+    assert sorted(np.bincount(of_highest_modularity).tolist()) == [20, 20, 24, 24]
+    found = divide_ties(ties, images, 4, rng())
+    assert len(set(zip(found.tolist(), kinds.tolist(), strict=True))) == 4
+
+
 @pytest.mark.parametrize(("odd", "alone"), [(2, False), (40, True)])
 def test_a_handful_of_odd_images_is_no_cluster_and_a_small_kind_is(odd, alone):
     """Two kinds lie side by side; a third one, of so many images, is tied to nothing. There are to be two clusters."""

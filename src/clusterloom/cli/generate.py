@@ -19,7 +19,7 @@ def generate(
     talk: Talk,
     cluster: Annotated[int | None, typer.Option(min=0, help="One cluster only; by default all of them.")] = None,
     n: Annotated[int, typer.Option("-n", "--n", min=1, max=10**9, help="New images per cluster.")] = 16,
-    spread: Annotated[float, typer.Option(help="Standard deviation around the class mean; 1 is the prior.")] = 1.0,
+    spread: Annotated[float, typer.Option(help="Factor on deviations from the class mean; 0 is its mean image.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Of the random numbers.", min=0, max=MAX_SEED)] = 0,
     unchecked: Annotated[
         bool, typer.Option("--unchecked", help="Keep also images that the model would put into another cluster.")

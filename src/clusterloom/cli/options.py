@@ -78,7 +78,7 @@ class Reading:
         ),
     ] = None
     tile: Annotated[
-        int | None, typer.Option(min=1, help="Cut each picture into tiles of SIDE x SIDE pixels.", metavar="SIDE")
+        int | None, typer.Option(min=4, help="Cut each picture into tiles of SIDE x SIDE pixels.", metavar="SIDE")
     ] = None
     show_channels: Annotated[
         str | None,

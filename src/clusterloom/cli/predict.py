@@ -39,7 +39,7 @@ def predict(
     talk: Talk,
     out_folder: Annotated[
         str | None,
-        typer.Argument(metavar="[OUT_FOLDER]", help="Folder or address for a table of each shard of DATA."),
+        typer.Argument(metavar="OUT_FOLDER", help="Folder or address for a table of each shard of DATA."),
     ] = None,
     out: Annotated[
         str | None, typer.Option("-o", "--out", help="Table, NAME.csv or NAME.parquet; - (the default) for the screen.")

@@ -12,7 +12,10 @@ RESOLUTION = 0.9  # with 1 a large kind is rather cut in two
 LEAST_SHARE = 0.1  # images of a cluster, in shares of the mean: what is smaller is odd, and no kind of its own
 _STARTS = 40
 _SMALL = 0.25  # images of a cluster, in shares of the mean, that may be a scrap of a larger one
-_FINER, _RESOLUTIONS = 1.5, 7  # each resolution is so many times the one before, up to so many
+_LOOSE = 0.5  # share of its ties that a scrap has within, at most; a kind that is small has most of them
+_FINER, _RESOLUTIONS = 1.5, 7  # where there are scraps each resolution is so many times the one before, up to so many
+_LOW = 0.4  # resolution for very unequal kinds
+_FAR_FEWER = 1.35  # times as many ties are cut otherwise
 _NO_GAIN = 1e-9
 
 
@@ -68,35 +71,47 @@ def divide_ties(
     generator: np.random.Generator,
     resolution: float = RESOLUTION,
 ) -> np.ndarray:
-    """`divide`, at a resolution at which there are so many clusters.
+    """`divide`, at the resolution that these images ask for.
 
     Modularity sees no parts in what lies close together (Fortunato and Barthelemy, 2007). Where more clusters are asked
     for than it sees, it cuts off scraps, each of which would rather be joined again. A higher resolution sees parts.
+
+    And the larger a kind is, the less it costs to cut it. Where kinds are so unequal that a large one is cut and two
+    small ones are joined, as many clusters cut far fewer ties at a low resolution.
 
     Args:
         ties: See `modularity_matrix`.
         images: How many each group has, shape (G,).
         n_clusters: K, at most G.
         generator: Draws the starts.
-        resolution: The lowest one.
+        resolution: What is tried first.
 
     Returns:
-        The cluster of each group, shape (G,), at the first resolution without scraps, or the highest one.
+        The cluster of each group, shape (G,).
     """
-    for step in range(_RESOLUTIONS):
-        matrix = modularity_matrix(ties, resolution * _FINER**step)
+    all_ties = np.sum(ties, axis=0)
+
+    def divided(resolution: float) -> tuple[np.ndarray, bool, float]:
+        """Clusters, whether there are scraps among them, and how many ties are cut."""
+        matrix = modularity_matrix(ties, resolution)
         labels = divide(matrix, images, n_clusters, generator)
-        if not _has_scraps(matrix, images, labels, n_clusters):
+        between = _between(all_ties, labels, n_clusters)
+        small = np.bincount(labels, images, n_clusters) < _SMALL * images.sum() / n_clusters
+        loose = between.diagonal() < _LOOSE * between.sum(1)
+        gains = _between(matrix, labels, n_clusters)
+        np.fill_diagonal(gains, -np.inf)
+        has_scraps = bool((gains[small & loose] > _NO_GAIN).any())
+        return labels, has_scraps, float(between.sum() - between.trace())
+
+    labels, has_scraps, cut = divided(resolution)
+    unequal, has_more, cut_there = divided(_LOW)
+    if not has_more and cut > _FAR_FEWER * cut_there:
+        return unequal
+    for step in range(1, _RESOLUTIONS):
+        if not has_scraps:
             break
+        labels, has_scraps, _ = divided(resolution * _FINER**step)
     return labels
-
-
-def _has_scraps(matrix: np.ndarray, images: np.ndarray, labels: np.ndarray, n_clusters: int) -> bool:
-    """Whether joining a small cluster with another one raises modularity."""
-    gains = _between(matrix, labels, n_clusters)
-    np.fill_diagonal(gains, -np.inf)
-    small = np.bincount(labels, images, n_clusters) < _SMALL * images.sum() / n_clusters
-    return bool((gains[small] > _NO_GAIN).any())
 
 
 def _between(matrix: np.ndarray, labels: np.ndarray, n_clusters: int) -> np.ndarray:
