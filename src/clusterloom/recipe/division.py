@@ -7,15 +7,16 @@ It asks for nothing but ties: clusters may have any size and form.
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.stats import entropy
 
 RESOLUTION = 0.9  # with 1 a large kind is rather cut in two
 LEAST_SHARE = 0.1  # images of a cluster, in shares of the mean: what is smaller is odd, and no kind of its own
-_STARTS = 40
+_STARTS, _MORE_STARTS = 40, 160  # more at a low resolution, where fewer of them end in the best division
 _SMALL = 0.25  # images of a cluster, in shares of the mean, that may be a scrap of a larger one
 _LOOSE = 0.5  # share of its ties that a scrap has within, at most; a kind that is small has most of them
 _FINER, _RESOLUTIONS = 1.5, 7  # where there are scraps each resolution is so many times the one before, up to so many
-_LOW = 0.4  # resolution for very unequal kinds
-_FAR_FEWER = 1.35  # times as many ties are cut otherwise
+_LOW = 0.4  # resolution at which clusters are of any size
+_EVEN = 0.8  # effective number of clusters of about equal size, in shares of their number
 _NO_GAIN = 1e-9
 
 
@@ -76,8 +77,9 @@ def divide_ties(
     Modularity sees no parts in what lies close together (Fortunato and Barthelemy, 2007). Where more clusters are asked
     for than it sees, it cuts off scraps, each of which would rather be joined again. A higher resolution sees parts.
 
-    And the larger a kind is, the less it costs to cut it. Where kinds are so unequal that a large one is cut and two
-    small ones are joined, as many clusters cut far fewer ties at a low resolution.
+    And the larger a kind is, the less it costs to cut it. At a low resolution clusters are of any size. If they are
+    about equal there, kinds are, and to prefer equal clusters is right; if not, it would cut large kinds and join small
+    ones.
 
     Args:
         ties: See `modularity_matrix`.
@@ -91,26 +93,26 @@ def divide_ties(
     """
     all_ties = np.sum(ties, axis=0)
 
-    def divided(resolution: float) -> tuple[np.ndarray, bool, float]:
-        """Clusters, whether there are scraps among them, and how many ties are cut."""
+    def divided(resolution: float, starts: int = _STARTS) -> tuple[np.ndarray, bool]:
+        """Clusters, and whether there are scraps among them."""
         matrix = modularity_matrix(ties, resolution)
-        labels = divide(matrix, images, n_clusters, generator)
+        labels = divide(matrix, images, n_clusters, generator, starts)
         between = _between(all_ties, labels, n_clusters)
         small = np.bincount(labels, images, n_clusters) < _SMALL * images.sum() / n_clusters
         loose = between.diagonal() < _LOOSE * between.sum(1)
         gains = _between(matrix, labels, n_clusters)
         np.fill_diagonal(gains, -np.inf)
-        has_scraps = bool((gains[small & loose] > _NO_GAIN).any())
-        return labels, has_scraps, float(between.sum() - between.trace())
+        return labels, bool((gains[small & loose] > _NO_GAIN).any())
 
-    labels, has_scraps, cut = divided(resolution)
-    unequal, has_more, cut_there = divided(_LOW)
-    if not has_more and cut > _FAR_FEWER * cut_there:
-        return unequal
+    labels, has_scraps = divided(resolution)
+    if resolution <= RESOLUTION:  # with a higher one equal clusters are wanted
+        unequal, has_more = divided(_LOW)
+        if not has_more and np.exp(entropy(np.bincount(unequal, images))) < _EVEN * n_clusters:
+            return divided(_LOW, _MORE_STARTS)[0]
     for step in range(1, _RESOLUTIONS):
         if not has_scraps:
             break
-        labels, has_scraps, _ = divided(resolution * _FINER**step)
+        labels, has_scraps = divided(resolution * _FINER**step)
     return labels
 
 
