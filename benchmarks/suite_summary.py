@@ -16,6 +16,8 @@ SHOWN = (
     "sprites",
     "blood",
     "scenes",
+    "mnist-unequal",
+    "capitals-unequal",
     "letters-26",
     "lowercase",
     "greek",
