@@ -16,7 +16,7 @@ _SMALL = 0.25  # images of a cluster, in shares of the mean, that may be a scrap
 _LOOSE = 0.5  # share of its ties that a scrap has within, at most; a kind that is small has most of them
 _FINER, _RESOLUTIONS = 1.5, 7  # where there are scraps each resolution is so many times the one before, up to so many
 _LOW = 0.4  # resolution at which clusters are of any size
-_EVEN = 0.8  # effective number of clusters of about equal size, in shares of their number
+_EVEN = 0.75  # effective number of clusters of about equal size, in shares of their number
 _NO_GAIN = 1e-9
 
 
