@@ -7,7 +7,7 @@ It asks for nothing but ties: clusters may have any size and form.
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import entropy
+from scipy import stats
 
 RESOLUTION = 0.9  # with 1 a large kind is rather cut in two
 LEAST_SHARE = 0.1  # images of a cluster, in shares of the mean: what is smaller is odd, and no kind of its own
@@ -107,7 +107,7 @@ def divide_ties(
     labels, has_scraps = divided(resolution)
     if resolution <= RESOLUTION:  # with a higher one equal clusters are wanted
         unequal, has_more = divided(_LOW)
-        if not has_more and np.exp(entropy(np.bincount(unequal, images))) < _EVEN * n_clusters:
+        if not has_more and np.exp(stats.entropy(np.bincount(unequal, images))) < _EVEN * n_clusters:
             return divided(_LOW, _MORE_STARTS)[0]
     for step in range(1, _RESOLUTIONS):
         if not has_scraps:
