@@ -37,7 +37,7 @@ def tables(records, sets, state=None):
     both = [s for s in everything if (s.name, "umap-learn-gmm") in runs]
     made["umap-learn"] = scores_table(both, runs, ("umap-gmm", "umap-learn-gmm"), headline)
     made["weights"] = scores_table(everything, runs, WITH_WEIGHTS, headline)
-    made["nmi"] = scores_table(everything, runs, ORDER, lambda s: "nmi")
+    made["nmi"] = scores_table(everything, runs, (*ORDER, "guided-as-many"), lambda s: "nmi")
     made["probabilities"] = probabilities_table(everything, runs)
     made["costs"] = costs_table(everything, runs)
     made["auto"] = auto_table(everything, runs)
@@ -152,13 +152,9 @@ def verdict(members, runs):
 
 
 def of_number(runs, member, method):
-    """What the number of a method's clusters has to do with its NMI, which rises with that number."""
+    """How many clusters a method's NMI is of: it rises with their number."""
     count = round(statistics.mean(values(runs, member, method, "clusters")))
-    text = f" of NMI, with {count} clusters for {member.k} kinds"
-    if method == "umap-hdbscan" and (as_many := values(runs, member, "guided-as-many", "nmi")):
-        theirs = statistics.mean(values(runs, member, method, "nmi"))
-        return f"{text}; asked for as many `guided` has {100 * statistics.mean(as_many):.1f}, and it {100 * theirs:.1f}"
-    return text
+    return f" of NMI, with {count} clusters for {member.k} kinds"
 
 
 def of_peers(runs, member):

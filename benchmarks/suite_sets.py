@@ -16,7 +16,7 @@ others are run when the recipe is fixed.
 import argparse
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -91,17 +91,20 @@ def builtin(name: str, limit: int | None = None) -> Arrays:
 
 def thinned(counts: list[int]) -> Arrays:
     """MNIST with the first `counts[c]` images of class c, in their order."""
-    images, labels = builtin("mnist")
-    rows = np.sort(np.concatenate([np.flatnonzero(labels == c)[:count] for c, count in enumerate(counts)]))
-    return images[rows], labels[rows]
+    return first_of_each(*builtin("mnist"), counts)
 
 
 def unequal(make: Callable[[], Arrays], n_large: int, many: int, few: int) -> Arrays:
     """Of so many kinds, drawn at random, the first `many` images, and of the others the first `few`."""
     images, labels = make()
-    kinds = np.random.default_rng(0).permutation(labels.max() + 1)
-    sizes = [(kind, many if place < n_large else few) for place, kind in enumerate(kinds)]
-    rows = np.sort(np.concatenate([np.flatnonzero(labels == kind)[:size] for kind, size in sizes]))
+    counts = np.full(labels.max() + 1, few)
+    counts[np.random.default_rng(0).permutation(len(counts))[:n_large]] = many
+    return first_of_each(images, labels, counts.tolist())
+
+
+def first_of_each(images: np.ndarray, labels: np.ndarray, counts: Sequence[int]) -> Arrays:
+    """The first `counts[c]` images of class c, in their order."""
+    rows = np.sort(np.concatenate([np.flatnonzero(labels == c)[:count] for c, count in enumerate(counts)]))
     return images[rows], labels[rows]
 
 

@@ -1,7 +1,7 @@
 """Which groups of images make up the clusters: the division of highest modularity, over all that ties groups together.
 
 Modularity (Newman and Girvan, 2004) is the share of ties inside clusters less the share that would be there by chance.
-It asks for nothing but ties: clusters may have any size and form.
+It asks for nothing but ties: clusters may have any form, and where sizes differ much `divide_ties` sees to it.
 """
 
 from collections.abc import Sequence
