@@ -124,6 +124,26 @@ def test_a_refit_is_watched_cancelled_and_told_about(open_page, session, client,
 
 
 @needs_chromium
+def test_a_refit_that_ends_while_it_is_cancelled_is_told_about(open_page, session, client, tidy, monkeypatch):
+    """The answer to the cancelling is then the first to say that it has ended."""
+    cancel = Refitting.cancel
+
+    def cancel_and_wait(running):
+        cancel(running)
+        wait_until(lambda: not running.running)
+
+    monkeypatch.setattr(Refitting, "cancel", cancel_and_wait)
+    monkeypatch.setattr(session, "_refit_command", command(SLOW))
+    client.edit({"op": "confirm", "rows": [3]})
+    page = open_page("review")
+    page.click("#refit")
+    page.click("#refit-start")
+    page.click("#refit-cancel")
+    said(page, "The refit was cancelled")
+    page.wait_for_selector("#refit-start:enabled")
+
+
+@needs_chromium
 def test_from_corrections_to_the_new_model_in_two_tabs(browser, tmp_path):
     """Asked, named, fitted again and opened, all on the page; the other tab follows by itself."""
     session = guided_session(tmp_path)

@@ -10,6 +10,7 @@ const WATCH_MS = 500;
 export class Refit {
   #state = { possible: false, heard: 0, last: null };
   #watching = false;
+  #asked = 0; // how often something was asked of it: what was on its way before is old
   #phase = null; // of the dialog
 
   constructor() {
@@ -27,9 +28,9 @@ export class Refit {
     this.#watching = true;
     try {
       do {
-        const wasRunning = this.#running;
-        this.#take(await getJson("/api/refit"));
-        if (wasRunning && !this.#running) this.#tellEnd();
+        const asked = this.#asked;
+        const state = await getJson("/api/refit");
+        if (asked === this.#asked) this.#take(state);
         if (this.#running) await new Promise((resolve) => setTimeout(resolve, WATCH_MS));
       } while (this.#running);
     } catch {} // the server has gone, which others say; the next state asks again
@@ -37,11 +38,13 @@ export class Refit {
   }
 
   #take(state) {
+    const wasRunning = this.#running;
     this.#state = state;
     const { possible, last } = state;
     byId("refit").hidden = !possible;
     byId("refit").textContent = !last || last.cancelled ? "Refit" : last.running ? `Refit ${last.share === null ? "…" : `${Math.round(100 * last.share)} %`}` : last.done ? "Refit: done" : "Refit: failed";
     if (byId("refit-dialog") && byId("dialog").open) this.#fill();
+    if (wasRunning && !this.#running) this.#tellEnd();
   }
 
   #tellEnd() {
@@ -103,6 +106,7 @@ export class Refit {
     if (!answer) return;
     if (what === "open") store.refresh(); // another version: every page is loaded anew
     else {
+      this.#asked++;
       this.#take(answer);
       this.#refresh();
     }
