@@ -143,10 +143,16 @@ def test_where_no_move_of_one_group_helps_two_clusters_are_joined_and_one_is_cut
     matrix = matrix_of((kinds[:, None] == kinds) + 0.01)
     start = np.array([0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 3])
     assert np.array_equal(module._climbed(matrix, each(matrix), start, 4, 0)[:6], start[:6])
-    found = module._improved(matrix, each(matrix), start, 4, 0)
+
+    def cut(members):
+        return module._cut_in_two(matrix, each(matrix), np.frombuffer(members, int), 0)
+
+    found = module._improved(matrix, each(matrix), start, 4, 0, cut)
     assert quality(matrix, found) == pytest.approx(quality(matrix, kinds))
 
 
 def test_groups_without_ties_are_cut_somewhere():
     for n in (2, 3):
-        assert 0 < module._half_of(np.zeros((n, n)), np.ones(n), 0).sum() < n
+        half, loss = module._cut_in_two(np.zeros((5, 5)), np.ones(5), np.arange(n) + 1, 0)
+        assert set(half) < set(range(1, n + 1))
+        assert (0 < len(half) < n, loss) == (True, 0)

@@ -4,7 +4,8 @@ Modularity (Newman and Girvan, 2004) is the share of ties inside clusters less t
 It asks for nothing but ties: clusters may have any form, and where sizes differ much `divide_ties` sees to it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 
 import numpy as np
 from scipy import stats
@@ -60,8 +61,12 @@ def divide(
     def worth(labels: np.ndarray) -> tuple[bool, float]:
         return bool(np.bincount(labels, images).min() >= least), quality(matrix, labels)
 
+    @cache  # most clusters are met again, from this start or another
+    def cut(members: bytes) -> tuple[np.ndarray, float] | None:
+        return _cut_in_two(matrix, images, np.frombuffer(members, np.intp), least)
+
     start = np.arange(len(matrix)) % n_clusters
-    found = [_improved(matrix, images, generator.permutation(start), n_clusters, least) for _ in range(starts)]
+    found = [_improved(matrix, images, generator.permutation(start), n_clusters, least, cut) for _ in range(starts)]
     return max(found, key=worth)
 
 
@@ -128,27 +133,34 @@ def quality(matrix: np.ndarray, labels: np.ndarray) -> float:
     return float(matrix[labels[:, None] == labels].sum())
 
 
-def _improved(matrix: np.ndarray, images: np.ndarray, labels: np.ndarray, n_clusters: int, least: float) -> np.ndarray:
-    """Groups move, and where no move helps two clusters are joined and a third is cut in two, as long as that helps."""
+def _improved(
+    matrix: np.ndarray,
+    images: np.ndarray,
+    labels: np.ndarray,
+    n_clusters: int,
+    least: float,
+    cut: Callable[[bytes], tuple[np.ndarray, float] | None],
+) -> np.ndarray:
+    """Groups move, and where no move helps two clusters are joined and a third is cut in two, as long as that helps.
+
+    `cut` is `_cut_in_two` of the groups whose numbers are given, as bytes.
+    """
     while True:
         labels = _climbed(matrix, images, labels, n_clusters, least)
         gains = 2 * _between(matrix, labels, n_clusters)
         gains[np.tri(n_clusters, dtype=bool)] = -np.inf
         best, change = _NO_GAIN, None
         for cluster in range(n_clusters):
-            rows = np.flatnonzero(labels == cluster)
-            if len(rows) == 1:
+            halves = cut(np.flatnonzero(labels == cluster).tobytes())
+            if halves is None:
                 continue
-            part = matrix[np.ix_(rows, rows)]
-            half = _half_of(part, images[rows], least)
-            if min(images[rows[half]].sum(), images[rows[~half]].sum()) < least:
-                continue
+            cut_off, loss = halves
             others = gains.copy()
             others[cluster] = others[:, cluster] = -np.inf
             one, other = np.unravel_index(others.argmax(), others.shape)
-            gain = others[one, other] - 2 * part[half][:, ~half].sum()
+            gain = others[one, other] - loss
             if gain > best:
-                best, change = gain, (one, other, rows[half])
+                best, change = gain, (one, other, cut_off)
         if change is None:
             return labels
         one, other, cut_off = change
@@ -180,12 +192,21 @@ def _climbed(matrix: np.ndarray, images: np.ndarray, labels: np.ndarray, n_clust
         labels[group] = there
 
 
-def _half_of(matrix: np.ndarray, images: np.ndarray, least: float) -> np.ndarray:
-    """Which of some groups, at least two, are on one side when they are cut in two: shape (G,), bool.
+def _cut_in_two(
+    matrix: np.ndarray, images: np.ndarray, groups: np.ndarray, least: float
+) -> tuple[np.ndarray, float] | None:
+    """Some groups (n,) as two clusters: the signs of the leading eigenvector (Newman, 2006), and moves from there.
 
-    The signs of the leading eigenvector (Newman, 2006), and moves from there.
+    Returns:
+        The groups of one of them and what modularity loses; None where one would have fewer images than `least`.
     """
-    side = np.linalg.eigh(matrix - np.diag(matrix.sum(1)))[1][:, -1] > 0
+    if len(groups) == 1:
+        return None
+    part = matrix[np.ix_(groups, groups)]
+    side = np.linalg.eigh(part - np.diag(part.sum(1)))[1][:, -1] > 0
     if side.all() or not side.any():
-        side = np.arange(len(matrix)) == 0
-    return _climbed(matrix, images, side.astype(int), 2, least) == 1
+        side = np.arange(len(groups)) == 0
+    half = _climbed(part, images[groups], side.astype(int), 2, least) == 1
+    if min(images[groups[half]].sum(), images[groups[~half]].sum()) < least:
+        return None
+    return groups[half], 2 * float(part[half][:, ~half].sum())

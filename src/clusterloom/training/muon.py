@@ -2,15 +2,18 @@
 
 import math
 from collections.abc import Iterable
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
 
+from clusterloom.device import products_by_mkl
 from clusterloom.training.adamw import AdamW
 
 _MOMENTUM = 0.95
 _POLYNOMIAL = (3.4445, -4.7750, 2.0315)  # of the singular values, odd; steep at 0, so that five times are enough
 _TIMES = 5
+_SMALL = 64  # rows of squares that MKL multiplies faster
 
 
 class Muon(AdamW):
@@ -66,11 +69,12 @@ def orthogonal(matrix: Tensor) -> Tensor:
     x = x / (x.norm() + 1e-7)
     # x becomes p x, time after time, with a polynomial p of x x'; so the small squares x x' are enough until the end.
     square = x @ x.T
-    p = product = _polynomial(square)
-    for _ in range(_TIMES - 1):
-        square = p @ square @ p
-        p = _polynomial(square)
-        product = p @ product
+    with products_by_mkl() if len(square) <= _SMALL else nullcontext():
+        p = product = _polynomial(square)
+        for _ in range(_TIMES - 1):
+            square = p @ square @ p
+            p = _polynomial(square)
+            product = p @ product
     x = product @ x
     return x if matrix.shape[0] <= matrix.shape[1] else x.T
 
