@@ -47,7 +47,7 @@ from suite_sets import SETS, load
 
 from clusterloom import ConvVAEClusterer, GuidedClusterer, VAEClusterer, load_model
 from clusterloom.data import load_images
-from clusterloom.networks.refiner import Refiner, crowded
+from clusterloom.networks.refiner import Refiner
 from clusterloom.recipe import guided
 from clusterloom.recipe.budget import Epochs, automatic_batch_size, automatic_epochs
 from clusterloom.recipe.partitions import counts_of
@@ -258,7 +258,7 @@ def by_flow(seed, data, epochs):
     nothing = SimpleNamespace(latent_dim=1, decode=lambda z: middle.expand(len(z), -1, -1, -1))
     n_images = len(data.train)
     total = automatic_epochs(n_images) if epochs == "auto" else epochs
-    times = Epochs.split(total, n_images, crowded=crowded(shape)).refine
+    times = Epochs.split(total, n_images, shape).refine
     batch_size = min(64, automatic_batch_size(n_images))
     plan = TrainingPlan(4 * times, batch_size, 2e-3, seed, schedule="one-cycle", weight_decay=1e-4)
     compute = GuidedClusterer().compute()

@@ -1,13 +1,14 @@
 """Where and how it is computed, and what is put back afterwards."""
 
 import os
+import threading
 
 import numpy as np
 import pytest
 import torch
 
 from clusterloom import device
-from clusterloom.device import Compute, memory_errors_named, products_by_onednn
+from clusterloom.device import Compute, in_threads, memory_errors_named, products_by_onednn
 from clusterloom.errors import TrainingError
 
 WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
@@ -86,6 +87,28 @@ def test_products_by_onednn_keep_the_digits_and_the_switch_is_put_back():
         assert (matmul.fp32_precision == "bf16") == device._onednn_is_exact()
         torch.testing.assert_close((a @ b).double(), a.double() @ b.double(), rtol=1e-5, atol=1e-4)
     assert matmul.fp32_precision == before
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_many_computations_are_made_in_threads_and_their_results_come_in_order(monkeypatch, threads):
+    matmul = torch.backends.mkldnn.matmul
+    before = torch.get_num_threads(), matmul.fp32_precision
+    torch.set_num_threads(threads)
+    together = threading.Barrier(threads, timeout=20)
+
+    def compute(item):
+        together.wait()  # so many are made at the same time
+        return item, torch.get_num_threads()
+
+    try:
+        assert list(in_threads(compute, range(6))) == [(item, 1) for item in range(6)]
+        assert torch.get_num_threads() == threads
+        with pytest.raises(ZeroDivisionError):
+            list(in_threads(lambda item: 1 // item, range(3)))
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before[0])
+    assert matmul.fp32_precision == before[1]
 
 
 @pytest.mark.parametrize("cpu", [{"avx512", "amx_tile"}, {"avx2"}])

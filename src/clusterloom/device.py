@@ -4,21 +4,26 @@ import contextlib
 import ctypes
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from accelerate import PartialState
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from clusterloom.errors import SettingsError, TrainingError
 
 _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+_AT_ONCE = 8  # threads at most: each has memory of its own
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 _PATIENCE = timedelta(hours=12)  # NCCL's are ten minutes, and the first process may lay images out for longer
 
 
@@ -185,6 +190,27 @@ def _cpu_has(instructions: str) -> bool:
 # From glibc's malloc.h.
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
+
+
+def in_threads(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
+    """What a function makes of each item, in their order, computed by as many threads as PyTorch has, eight at most.
+
+    For many small computations: a thread for each of them is worth more than several threads for one after the other.
+    Within one of them it computes without further threads. What is random should have been drawn before.
+    """
+    threads = min(torch.get_num_threads(), _AT_ONCE)
+    with products_by_onednn():  # there is one switch for all of them
+        if threads == 1:
+            yield from map(function, items)
+            return
+        with threads_kept(), threadpool_limits(1), ThreadPoolExecutor(threads, initializer=_one_thread) as pool:
+            yield from pool.map(function, items)
+
+
+def _one_thread() -> None:
+    """Let this thread compute without others."""
+    torch.set_num_threads(1)
+    threadpool_limits(1, user_api="openmp")  # these libraries keep a number for each thread, others have one for all
 
 
 @contextlib.contextmanager

@@ -15,7 +15,6 @@ from clusterloom.errors import DataError, SettingsError
 from clusterloom.estimators.validation import images_from
 from clusterloom.estimators.variational import VariationalClusterer
 from clusterloom.networks.backbone import Backbone, check_available
-from clusterloom.networks.refiner import crowded
 from clusterloom.networks.vae import ClusterVAE, ConvNetworkSettings
 from clusterloom.recipe.augment import SIGNS, ViewSettings, recolouring
 from clusterloom.recipe.budget import Epochs, automatic_batch_size, automatic_epochs, epoch_images, most_visited
@@ -222,7 +221,7 @@ class GuidedClusterer(VariationalClusterer):
 def _epochs(settings: GuidedSettings, shape: tuple[int, ...], views: ViewSettings = SIGNS) -> Epochs:
     n_images, height, width, channels = shape
     in_all = automatic_epochs(n_images) if isinstance(settings.epochs, str) else settings.epochs
-    epochs = Epochs.split(in_all, n_images, settings.refine, crowded((height, width, channels)))
+    epochs = Epochs.split(in_all, n_images, (height, width, channels), settings.refine)
     if views.of_textures:
         epochs = epochs.of_textures()
     if isinstance(settings.epochs, int):

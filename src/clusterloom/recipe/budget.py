@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from clusterloom.networks.refiner import crowded
 from clusterloom.training.randomness import numpy_generator
 
 MAX_VISITED = 1_000_000  # of more images an epoch visits so many, so that the cost grows no further
@@ -15,6 +16,7 @@ _SMALLEST_BATCH = 32
 _FIRST_FIT_SEES, _LONG_FIRST_FIT_SEES = 9_000, 60_000
 _REPEATED = 5  # passes over a sample at most in place of one over all images
 _REFINE_SHARE = 4  # of the epochs of the other stages one is for the second decoder
+_TINY = 8  # pixels along the longer side of images that half as many are enough for: docs/tried.md, "Sharp new images"
 _REFINED = 40_000  # images that it sees where squares of pixels are crowded,
 _REFINED_EPOCHS = 24  # in so many epochs at most: of a hundred pictures it learns too little in any number
 
@@ -38,30 +40,37 @@ class Epochs:
     first_fit_goes_on: int = 0
 
     @classmethod
-    def split(cls, epochs: int, n_images: int, refine: bool = True, crowded: bool = False) -> "Epochs":
+    def split(
+        cls, epochs: int, n_images: int, image_shape: tuple[int, int, int] = (28, 28, 1), refine: bool = True
+    ) -> "Epochs":
         """Divide epochs, at least 3: a quarter to each fit, half or a little more to represent; refine comes on top.
 
         The first fit goes over a sample of very many images, up to five times in place of once. The second decoder goes
-        more often over few images whose squares of pixels are crowded, of which it learns slowly.
+        more often over few images whose squares of pixels are crowded, of which it learns slowly, and less often over
+        tiny ones.
 
         Args:
             epochs: Passes over all images, before refine.
             n_images: Number of images.
+            image_shape: Height, width, channels.
             refine: Whether there is that stage; it gets a quarter as many.
-            crowded: See `networks.refiner.crowded`.
 
         Example:
             >>> Epochs.split(10, 70_000)
             Epochs(represent=6, first_fit=2, second_fit=2, refine=2, first_fit_goes_on=0)
             >>> Epochs.split(6, 1_000_000, refine=False)
             Epochs(represent=4, first_fit=5, second_fit=1, refine=0, first_fit_goes_on=0)
-            >>> [Epochs.split(automatic_epochs(n), n, crowded=True).refine for n in (108, 300, 1_586, 10_000)]
+            >>> Epochs.split(22, 1_797, (8, 8, 1)).refine
+            3
+            >>> [Epochs.split(automatic_epochs(n), n, (64, 64, 3)).refine for n in (108, 300, 1_586, 10_000)]
             [44, 24, 22, 4]
         """
         fit = (epochs + 1) // 4
         repeated = math.ceil(fit * min(n_images / n_sampled(n_images), _REPEATED))
         refined = max(1, round(epochs / _REFINE_SHARE))
-        if crowded:
+        if max(image_shape[:2]) <= _TINY:
+            refined = math.ceil(refined / 2)
+        elif crowded(image_shape):
             refined = max(refined, min(epochs, math.ceil(_REFINED / n_images), _REFINED_EPOCHS))
         return cls(epochs - 2 * fit, repeated, fit, refined if refine else 0)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from clusterloom.console import ProgressReport, no_progress
+from clusterloom.device import in_threads
 from clusterloom.recipe.count_survey import first_sights
 from clusterloom.recipe.embeddings import Embeddings
 from clusterloom.recipe.guides import agreement
@@ -101,13 +102,17 @@ def cluster_count_evidence(
         sights = first_sights(some, graphs, near, numbers, seed, progress)
         ranks = {k: (sight.agreement > _AGREED, sight.modularity + cost / k) for k, sight in sights.items()}
         looked_at = sorted(sorted(ranks, key=lambda k: ranks[k], reverse=True)[:_LOOKED_AT])
-    evidence = []
-    for at, k in enumerate(looked_at):
-        progress("a closer look at numbers", at, len(looked_at))
+
+    def evidence_for(k: int) -> Evidence:
         first = first_pseudo_labels(some, k, seed, _STARTS)
         best = max(modularity(graph, first.labels) for graph in graphs)
         kept_together = (float(first.q.max(1).mean()) - 1 / k) / (1 - 1 / k)
-        evidence.append(Evidence(k, best, kept_together, agreement(first.guides), cost))
+        return Evidence(k, best, kept_together, agreement(first.guides), cost)
+
+    evidence = []
+    for found in in_threads(evidence_for, looked_at):
+        evidence.append(found)
+        progress("a closer look at numbers", len(evidence), len(looked_at))
     return evidence
 
 

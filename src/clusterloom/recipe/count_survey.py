@@ -13,10 +13,11 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from clusterloom.console import ProgressReport, no_progress
+from clusterloom.device import in_threads
 from clusterloom.recipe.consensus import GROUPS, groups_of
 from clusterloom.recipe.division import divide, modularity_matrix
 from clusterloom.recipe.embeddings import Embeddings
-from clusterloom.recipe.guides import Guide, agreement, confirmations, partitions_of, weights_of
+from clusterloom.recipe.guides import Guide, Search, agreement, confirmations, seeds_from, weights_of
 from clusterloom.recipe.neighbours import modularities, neighbour_graph, shares_between
 from clusterloom.recipe.ties import Ties, between_groups
 from clusterloom.training.randomness import numpy_generator
@@ -68,33 +69,40 @@ def first_sights(
     ties = [Ties(space, [(each, neighbour_graph(layout, neighbours))]) for space, layout in layouts.items()]
     of_guides = _numbers_of_guides(numbers[0], min(round(max(_FINENESS) * numbers[-1]), points // 2))
     generator = numpy_generator(seed, "mixtures", "count")
-    guides: dict[int, list[Guide]] = {}
-    for at, k in enumerate(of_guides):
-        progress("guides for the number of clusters", at, len(of_guides))
-        guides[k] = [
-            Guide(space, labels, coarse=True)
-            for space, layout in layouts.items()
-            for labels in partitions_of(layout, layout, k, _STARTS, generator)
-        ]
+    searches = [
+        Search(space, layout, layout, k, seeds_from(generator, _STARTS), coarse=True)
+        for k in of_guides
+        for space, layout in layouts.items()
+    ]
+    guides: dict[int, list[Guide]] = {k: [] for k in of_guides}
+    for at, (search, found) in enumerate(zip(searches, in_threads(Search.guides, searches), strict=True)):
+        progress("guides for the number of clusters", at, len(searches))
+        guides[search.k] += found
     agreed = {
         k: agreement({space: [g.labels for g in found if g.space == space] for space in layouts})
         for k, found in guides.items()
     }
-    found_at: dict[int, FirstSight] = {}
-    shares = np.zeros((len(graphs), 0, 0))
-    for at, k in enumerate(reversed(numbers)):
-        progress("numbers of clusters", at, len(numbers))
+
+    def divided(k: int) -> np.ndarray:
+        """Clusters of a quick division into k, shape (N,)."""
         used = sorted({min(of_guides, key=lambda number: abs(number - fineness * k)) for fineness in _FINENESS})
         heard = [Guide(g.space, g.labels, number == used[0]) for number in used for g in guides[number]]
         weights = weights_of(confirmations(heard, rules), rules)
         drawn = numpy_generator(seed, "sample", "count", epoch=k)
         groups = groups_of(heard, weights, GROUPS * k, drawn, _LINKED)
         matrix = modularity_matrix(between_groups(ties, weights, groups))
-        labels = divide(matrix, np.bincount(groups), min(k, len(matrix)), drawn, _DIVISIONS)[groups]
-        found = [np.stack([shares_between(graph, labels) for graph in graphs])]
+        labels: np.ndarray = divide(matrix, np.bincount(groups), min(k, len(matrix)), drawn, _DIVISIONS)[groups]
+        return labels
+
+    found_at: dict[int, FirstSight] = {}
+    shares = np.zeros((len(graphs), 0, 0))
+    falling = numbers[::-1]
+    for at, (k, labels) in enumerate(zip(falling, in_threads(divided, falling), strict=True)):
+        progress("numbers of clusters", at, len(numbers))
+        divisions = [np.stack([shares_between(graph, labels) for graph in graphs])]
         if shares.shape[1] > 2:
-            found.append(_two_joined(shares))
-        shares = max(found, key=lambda of_space: modularities(of_space).max())
+            divisions.append(_two_joined(shares))
+        shares = max(divisions, key=lambda of_space: modularities(of_space).max())
         found_at[k] = FirstSight(float(modularities(shares).max()), agreed.get(k, 0.0))
     return found_at
 

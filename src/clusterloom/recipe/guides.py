@@ -5,13 +5,15 @@ space, layout and start.
 """
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
+from typing import NamedTuple
 
 import numpy as np
 
 from clusterloom.console import ProgressReport, no_progress
+from clusterloom.device import in_threads
 from clusterloom.recipe.embeddings import NOTHING_KNOWN, SpaceRules
 from clusterloom.recipe.mixture import fit_mixtures, kmeans_labels, mixtures_to_start_from
 from clusterloom.recipe.partitions import adjusted_rand_index
@@ -40,53 +42,29 @@ class Guide:
     coarse: bool
 
 
-def guides_of(
-    space: str, layout: np.ndarray, n_clusters: int, generator: np.random.Generator, starts: int | None = None
-) -> list[Guide]:
-    """Mixtures in one layout, with as many clusters as are wanted and with more; of a few points by k-means.
+class Search(NamedTuple):
+    """For guides of one number of clusters in a layout. What is random in it has been drawn.
 
     Args:
         space: Name of the space that is laid out.
         layout: Shape (N, d).
-        n_clusters: K, at most N.
-        generator: Draws the starts.
-        starts: Of each number of clusters. None takes the more the fewer points there are: two guides of a few points
-            are a lottery, and six cost little.
-    """
-    guides = []
-    if starts is None:
-        many, least, most = _STARTS_OF
-        starts = min(max(many // len(layout), least), most)
-    part = layout if len(layout) <= FITTED_POINTS else layout[generator.permutation(len(layout))[:FITTED_POINTS]]
-    for fineness in _FINENESS:
-        k = min(round(fineness * n_clusters), max(n_clusters, len(layout) // 4))
-        found = partitions_of(layout, part, k, starts, generator)
-        guides += [Guide(space, labels, k == n_clusters) for labels in found]
-    return guides
-
-
-def partitions_of(
-    layout: np.ndarray, part: np.ndarray, k: int, n: int, generator: np.random.Generator
-) -> list[np.ndarray]:
-    """n partitions of a layout into k clusters: by mixtures, or of few points by k-means.
-
-    Args:
-        layout: Shape (N, d).
         part: Those of its points that mixtures are fitted to, shape (M, d).
-        k: At most N.
-        n: From so many starts.
-        generator: Draws the starts.
-
-    Returns:
-        Clusters, shape (N,) each, int32.
+        k: Number of clusters.
+        seeds: One for each guide.
+        coarse: See `Guide`.
     """
-    if len(layout) < POINTS_PER_CLUSTER * k:
-        seeds = generator.integers(2**31, size=n).tolist()
-        found = [kmeans_labels(layout, k, seed) for seed in seeds]
-    else:
-        starts = mixtures_to_start_from(part, k, n, generator)
-        found = [mixture.predict(layout) for mixture in fit_mixtures(part, starts)]
-    return [labels.astype(np.int32) for labels in found]
+
+    space: str
+    layout: np.ndarray
+    part: np.ndarray
+    k: int
+    seeds: Sequence[int]
+    coarse: bool
+
+    def guides(self) -> list[Guide]:
+        """What is found."""
+        found = partitions_of(self.layout, self.part, self.k, self.seeds)
+        return [Guide(self.space, labels, self.coarse) for labels in found]
 
 
 def guides_in(
@@ -96,13 +74,66 @@ def guides_in(
     starts: int | None = None,
     progress: ProgressReport = no_progress,
 ) -> list[Guide]:
-    """`guides_of` all layouts, (n, N, d) by the name of their space; `progress` is told how many layouts are done."""
-    all_layouts = [(space, layout) for space, of_space in layouts.items() for layout in of_space]
-    guides = []
-    for done, (space, layout) in enumerate(all_layouts, 1):
-        guides += guides_of(space, layout, n_clusters, generator, starts)
-        progress("guides", done, len(all_layouts))
+    """Mixtures in all layouts, with as many clusters as are wanted and with more; of a few points by k-means.
+
+    Args:
+        layouts: Of each space by its name, shape (n, N, d).
+        n_clusters: K, at most N.
+        generator: Draws the starts.
+        starts: Of each number of clusters in each layout. None takes the more the fewer points there are: two guides of
+            a few points are a lottery, and six cost little.
+        progress: Told how far it is.
+    """
+    searches = [
+        search
+        for space, of_space in layouts.items()
+        for layout in of_space
+        for search in _searches(space, layout, n_clusters, generator, starts)
+    ]
+    guides: list[Guide] = []
+    for done, found in enumerate(in_threads(Search.guides, searches), 1):
+        guides += found
+        progress("guides", done, len(searches))
     return guides
+
+
+def _searches(
+    space: str, layout: np.ndarray, n_clusters: int, generator: np.random.Generator, starts: int | None
+) -> Iterator[Search]:
+    n = len(layout)
+    if starts is None:
+        many, least, most = _STARTS_OF
+        starts = min(max(many // n, least), most)
+    part = layout if n <= FITTED_POINTS else layout[generator.permutation(n)[:FITTED_POINTS]]
+    for fineness in _FINENESS:
+        k = min(round(fineness * n_clusters), max(n_clusters, n // 4))
+        yield Search(space, layout, part, k, seeds_from(generator, starts), k == n_clusters)
+
+
+def seeds_from(generator: np.random.Generator, n: int) -> list[int]:
+    """Seeds for as many starts."""
+    seeds: list[int] = generator.integers(2**31, size=n).tolist()
+    return seeds
+
+
+def partitions_of(layout: np.ndarray, part: np.ndarray, k: int, seeds: Sequence[int]) -> list[np.ndarray]:
+    """Partitions of a layout into k clusters: by mixtures, or of few points by k-means.
+
+    Args:
+        layout: Shape (N, d).
+        part: Those of its points that mixtures are fitted to, shape (M, d).
+        k: At most N.
+        seeds: One for each partition.
+
+    Returns:
+        Clusters, shape (N,) each, int32.
+    """
+    if len(layout) < POINTS_PER_CLUSTER * k:
+        found = [kmeans_labels(layout, k, seed) for seed in seeds]
+    else:
+        starts = mixtures_to_start_from(part, k, seeds)
+        found = [mixture.predict(layout) for mixture in fit_mixtures(part, starts)]
+    return [labels.astype(np.int32) for labels in found]
 
 
 def confirmations(guides: Sequence[Guide], rules: SpaceRules = NOTHING_KNOWN) -> dict[str, float]:

@@ -11,14 +11,12 @@ terms of the exponent are far larger than their sum.
 """
 
 import math
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from sklearn.cluster import KMeans, kmeans_plusplus
-from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 _RIDGE = 1e-4  # added to every variance
@@ -109,9 +107,7 @@ def mixture_of(points: np.ndarray, q: np.ndarray) -> Mixture:
     return _Stack.from_sums((assigned.T @ _features(x - centre))[None], centre).mixture(0)
 
 
-def mixtures_to_start_from(
-    points: np.ndarray, n_clusters: int, n: int, generator: np.random.Generator
-) -> list[Mixture]:
+def mixtures_to_start_from(points: np.ndarray, n_clusters: int, seeds: Iterable[int]) -> list[Mixture]:
     """Mixtures around centres that k-means finds, and around its seeds, in turn.
 
     k-means finds the big groups, its seeding (Arthur and Vassilvitskii, 2007) alone the odd ones.
@@ -119,25 +115,22 @@ def mixtures_to_start_from(
     Args:
         points: Shape (N, d).
         n_clusters: K, at most N.
-        n: How many mixtures.
-        generator: Draws the seeds.
+        seeds: One for each mixture.
     """
     starts = []
-    for start in range(n):
-        seed = int(generator.integers(2**31))
+    for start, seed in enumerate(seeds):
         if start % 2 == 0:
             starts.append(mixture_of(points, np.eye(n_clusters)[kmeans_labels(points, n_clusters, seed)]))
         else:
-            seeds = kmeans_plusplus(points, n_clusters, random_state=seed)[1]
-            starts.append(mixture_of(points[seeds], np.eye(n_clusters)))
+            centres = kmeans_plusplus(points, n_clusters, random_state=seed)[1]
+            starts.append(mixture_of(points[centres], np.eye(n_clusters)))
     return starts
 
 
 def kmeans_labels(points: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
     """Clusters of points (N, d) by k-means from one start, shape (N,); fewer where fewer points differ."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different points than clusters
-        labels: np.ndarray = KMeans(n_clusters, n_init=1, random_state=seed).fit(points).labels_
+    n_clusters = min(n_clusters, len(np.unique(points, axis=0)))  # with more it warns
+    labels: np.ndarray = KMeans(n_clusters, n_init=1, random_state=seed).fit(points).labels_
     return labels
 
 

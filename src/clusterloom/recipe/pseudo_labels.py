@@ -14,7 +14,15 @@ from clusterloom.console import ProgressReport, no_progress
 from clusterloom.recipe.consensus import GROUPS, groups_of, shares_of
 from clusterloom.recipe.division import LEAST_SHARE, RESOLUTION, divide_ties
 from clusterloom.recipe.embeddings import Embeddings
-from clusterloom.recipe.guides import FITTED_POINTS, POINTS_PER_CLUSTER, Guide, confirmations, guides_in, weights_of
+from clusterloom.recipe.guides import (
+    FITTED_POINTS,
+    POINTS_PER_CLUSTER,
+    Guide,
+    confirmations,
+    guides_in,
+    seeds_from,
+    weights_of,
+)
 from clusterloom.recipe.mixture import Mixture, fit_mixtures, mixture_of, mixtures_to_start_from
 from clusterloom.recipe.neighbours import islands_of, nearest_neighbours
 from clusterloom.recipe.partitions import adjusted_rand_index
@@ -91,7 +99,7 @@ def first_pseudo_labels(
         embeddings: Of N images.
         n_clusters: K, at most N.
         seed: Fixes everything.
-        starts: Of guides, see `guides_of`.
+        starts: Of guides, see `guides_in`.
         progress: Told how many layouts have been guided by.
     """
     rules, n_images = embeddings.rules, len(embeddings)
@@ -200,7 +208,7 @@ def second_pseudo_labels(
     part = layout[generator.permutation(n)[:FITTED_POINTS]]
     finer = _FINER * n_clusters
     if n >= POINTS_PER_CLUSTER * finer:
-        starts = mixtures_to_start_from(part, finer, _STARTS, generator)
+        starts = mixtures_to_start_from(part, finer, seeds_from(generator, _STARTS))
         votes.append(np.mean([_by_component(mixture, layout, belief) for mixture in fit_mixtures(part, starts)], 0))
     if n >= POINTS_PER_CLUSTER * n_clusters:
         votes.append(fit_mixtures(layout, [mixture_of(layout, q)])[0].predict_proba(layout))
