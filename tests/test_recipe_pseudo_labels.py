@@ -94,10 +94,10 @@ def test_a_space_on_more_islands_than_clusters_does_not_say_which_are_joined(mon
     assert (clustering_accuracy_score(kinds, found.labels) > 0.95) != heard
 
 
-def test_progress_counts_layouts():
+def test_progress_counts_searches():
     points, told = blobs(60)[0], []
     of_points({"one": np.stack([points, points])}, 3, progress=lambda *report: told.append(report))
-    assert told == [("guides", 1, 2), ("guides", 2, 2)]
+    assert told == [("guides", done, 6) for done in range(1, 7)]
 
 
 def test_one_cluster_and_one_point():

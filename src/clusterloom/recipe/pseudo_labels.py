@@ -100,7 +100,7 @@ def first_pseudo_labels(
         n_clusters: K, at most N.
         seed: Fixes everything.
         starts: Of guides, see `guides_in`.
-        progress: Told how many layouts have been guided by.
+        progress: Told how far guides are.
     """
     rules, n_images = embeddings.rules, len(embeddings)
     if n_clusters == 1:
