@@ -7,13 +7,14 @@ from recipe_helpers import QUICK, blobs, digits
 from clusterloom import ConvVAEClusterer, GuidedClusterer, SettingsError, VAEClusterer, load_model
 from clusterloom.recipe.cluster_count import (
     Evidence,
+    _of_unequal_kinds,
     advice_on,
     best_count,
     best_counts,
     cluster_count_evidence,
     doubt_about,
 )
-from clusterloom.recipe.count_survey import _two_joined, first_sights
+from clusterloom.recipe.count_survey import FirstSight, _two_joined, first_sights
 from clusterloom.recipe.embeddings import Embeddings, SpaceRules
 from clusterloom.recipe.layouts import layouts_of
 from clusterloom.recipe.neighbours import neighbour_graph, shares_between
@@ -67,6 +68,25 @@ def test_what_the_quick_division_misses_is_found_by_joining():
     found = first_sights(embeddings, graphs, 15, range(2, 9), 0)
     assert max(found, key=lambda k: found[k].modularity + 0.6 / k) == 3
     assert found[3].agreement == pytest.approx(1 / 3)  # of three pairs of spaces one
+
+
+@pytest.mark.parametrize(("sizes", "right"), [([200] * 4 + [20] * 6, {8, 9, 10}), ([100] * 6, {6})])
+def test_small_kinds_beside_large_ones_are_counted_too(sizes, right):
+    """The large ones alone divide the images nearly as well."""
+    generator = np.random.default_rng(0)
+    kinds = np.repeat(np.arange(len(sizes)), sizes)
+    centres = 2.2 * generator.standard_normal((len(sizes), 6))
+    layouts = {name: centres[kinds] + 0.6 * generator.standard_normal((len(kinds), 6)) for name in "ab"}
+    spaces = {name: layout.astype(np.float32) for name, layout in layouts.items()}
+    evidence = cluster_count_evidence(Embeddings(spaces, {name: s[None] for name, s in spaces.items()}), 2, 14, 0)
+    assert best_count(evidence) in right
+
+
+def test_unequal_divisions_count_where_they_are_as_good_as_any():
+    even = {k: FirstSight(0.7, 0.0, 0.85 + 0.01 * k) for k in range(2, 9)}  # 0.93 at 8
+    assert _of_unequal_kinds(even) == {}
+    unequal = {k: even[k]._replace(unequal=value) for k, value in ((3, 0.5), (5, 0.9), (6, 0.92), (8, 0.99))}
+    assert _of_unequal_kinds(even | unequal) == {5: 0.9, 6: 0.92}
 
 
 def test_kinds_that_lie_apart_are_not_cut_however_wide_they_are():

@@ -4,14 +4,14 @@ Like the pseudo-labels, it sees spaces and layouts alone.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from clusterloom.console import ProgressReport, no_progress
 from clusterloom.device import in_threads
-from clusterloom.recipe.count_survey import first_sights
+from clusterloom.recipe.count_survey import FirstSight, first_sights
 from clusterloom.recipe.embeddings import Embeddings
 from clusterloom.recipe.guides import agreement
 from clusterloom.recipe.neighbours import modularity, neighbour_graph
@@ -26,6 +26,7 @@ _STARTS = 2  # of guides at each number
 _STABILITY_COUNTS = 0.05
 _COST = 0.6  # of clusters, with all neighbours; with less, kinds of signs came apart
 _CLOSE = 0.005  # scores that differ by less are nearly as good
+_AS_GOOD = 0.017  # of modularity at a low resolution unequal divisions may lack; where kinds are even, .027 and more
 _AGREED = 0.6  # share of pairs of spaces with the same clusters, above which these are kinds: of six one may dissent
 _STABLE = 0.65  # guides that keep less to the clusters have found no groups that are there
 
@@ -44,7 +45,8 @@ class Evidence:
         agreement: Share of pairs of spaces that find the same k clusters, from 0 to 1. Where kinds lie apart without a
             bridge nearly all do; parts of a kind no two spaces find alike.
         cost: What clusters cost, c. Where two of k even ones are joined, modularity falls by 2 / k^2, and c / k asks
-            c / 2 of that of each further cluster.
+            c / 2 of that of each further cluster. Where kinds are of very different sizes small ones bring less, and c
+            is k times as much as the sum of the squares of their shares, which is 1 / k for even ones.
     """
 
     n_clusters: int
@@ -73,9 +75,9 @@ def cluster_count_evidence(
 ) -> list[Evidence]:
     """Evidence for the numbers of clusters that look best at first sight: six at most.
 
-    These are numbers at which most spaces find the same clusters, and then those that divide the images best. Of each
-    of them first pseudo-labels are made as for the model, but of at most 2,000 images, and with one layout of each
-    space.
+    These are numbers at which most spaces find the same clusters, and then those that divide the images best; or, where
+    kinds are of very different sizes, numbers of unequal clusters. Of each of them first pseudo-labels are made as for
+    the model, but of at most 2,000 images, and with one layout of each space.
 
     Args:
         embeddings: Of N images.
@@ -98,22 +100,44 @@ def cluster_count_evidence(
     # Clusters need points to stand on.
     numbers = range(fewest, max(fewest, min(most, len(rows) // _POINTS_PER_CLUSTER)) + 1)
     looked_at: Sequence[int] = numbers
+    unequal: dict[int, float] = {}
     if len(numbers) > _LOOKED_AT:
         sights = first_sights(some, graphs, near, numbers, seed, progress)
         ranks = {k: (sight.agreement > _AGREED, sight.modularity + cost / k) for k, sight in sights.items()}
+        unequal = _of_unequal_kinds(sights)
+        ranks = {k: (True, value) for k, value in unequal.items()} or ranks
         looked_at = sorted(sorted(ranks, key=lambda k: ranks[k], reverse=True)[:_LOOKED_AT])
 
     def evidence_for(k: int) -> Evidence:
         first = first_pseudo_labels(some, k, seed, _STARTS)
         best = max(modularity(graph, first.labels) for graph in graphs)
         kept_together = (float(first.q.max(1).mean()) - 1 / k) / (1 - 1 / k)
-        return Evidence(k, best, kept_together, agreement(first.guides), cost)
+        evenness = k * float(np.square(np.bincount(first.labels) / len(rows)).sum()) if unequal else 1.0
+        return Evidence(k, best, kept_together, agreement(first.guides), cost * evenness)
 
     evidence = []
     for found in in_threads(evidence_for, looked_at):
         evidence.append(found)
         progress("a closer look at numbers", len(evidence), len(looked_at))
     return evidence
+
+
+def _of_unequal_kinds(sights: Mapping[int, FirstSight]) -> dict[int, float]:
+    """The first numbers in a row whose unequal divisions are about as good as any at their resolution, and how good.
+
+    Where kinds are of about equal size there are none: an unequal division into a wrong number is worse by more.
+    """
+    best = max(sight.low for sight in sights.values())
+    row: dict[int, float] = {}
+    for k in range(min(sights), max(sights) + 2):
+        value = sights[k].unequal if k in sights else None
+        if value is not None:
+            row[k] = value
+        elif row and max(row.values()) > best - _AS_GOOD:
+            break
+        else:
+            row = {}
+    return row
 
 
 def best_counts(evidence: Sequence[Evidence], n: int = 3) -> list[int]:

@@ -15,7 +15,7 @@ from scipy.sparse import csr_array
 from clusterloom.console import ProgressReport, no_progress
 from clusterloom.device import in_threads
 from clusterloom.recipe.consensus import GROUPS, groups_of
-from clusterloom.recipe.division import divide, modularity_matrix
+from clusterloom.recipe.division import LOW, divide, modularity_matrix, unequal_division
 from clusterloom.recipe.embeddings import Embeddings
 from clusterloom.recipe.guides import Guide, Search, agreement, confirmations, seeds_from, weights_of
 from clusterloom.recipe.neighbours import modularities, neighbour_graph, shares_between
@@ -34,10 +34,14 @@ class FirstSight(NamedTuple):
     Args:
         modularity: Of a quick division, in the space that it suits best.
         agreement: Of guides with that number, see `agreement`; 0 where there are none.
+        low: Modularity of the same division at the low resolution of `unequal_division`.
+        unequal: The same of an `unequal_division`, if there is one.
     """
 
     modularity: float
     agreement: float
+    low: float
+    unequal: float | None = None
 
 
 def first_sights(
@@ -83,27 +87,37 @@ def first_sights(
         for k, found in guides.items()
     }
 
-    def divided(k: int) -> np.ndarray:
-        """Clusters of a quick division into k, shape (N,)."""
+    def divided(k: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Clusters of quick divisions into k, shape (N,): the usual one, and an unequal one."""
         used = sorted({min(of_guides, key=lambda number: abs(number - fineness * k)) for fineness in _FINENESS})
         heard = [Guide(g.space, g.labels, number == used[0]) for number in used for g in guides[number]]
         weights = weights_of(confirmations(heard, rules), rules)
         drawn = numpy_generator(seed, "sample", "count", epoch=k)
         groups = groups_of(heard, weights, GROUPS * k, drawn, _LINKED)
-        matrix = modularity_matrix(between_groups(ties, weights, groups))
-        labels: np.ndarray = divide(matrix, np.bincount(groups), min(k, len(matrix)), drawn, _DIVISIONS)[groups]
-        return labels
+        between, images = between_groups(ties, weights, groups), np.bincount(groups)
+        n_clusters = min(k, len(images))
+        labels = divide(modularity_matrix(between), images, n_clusters, drawn, _DIVISIONS)
+        unequal = unequal_division(between, images, n_clusters, drawn, _DIVISIONS)
+        return labels[groups], None if unequal is None else unequal[groups]
+
+    def shares_of(labels: np.ndarray) -> np.ndarray:
+        return np.stack([shares_between(graph, labels) for graph in graphs])
 
     found_at: dict[int, FirstSight] = {}
     shares = np.zeros((len(graphs), 0, 0))
     falling = numbers[::-1]
-    for at, (k, labels) in enumerate(zip(falling, in_threads(divided, falling), strict=True)):
+    for at, (k, (labels, unequal)) in enumerate(zip(falling, in_threads(divided, falling), strict=True)):
         progress("numbers of clusters", at, len(numbers))
-        divisions = [np.stack([shares_between(graph, labels) for graph in graphs])]
+        divisions = [shares_of(labels)]
         if shares.shape[1] > 2:
             divisions.append(_two_joined(shares))
         shares = max(divisions, key=lambda of_space: modularities(of_space).max())
-        found_at[k] = FirstSight(float(modularities(shares).max()), agreed.get(k, 0.0))
+        found_at[k] = FirstSight(
+            float(modularities(shares).max()),
+            agreed.get(k, 0.0),
+            float(modularities(shares, LOW).max()),
+            None if unequal is None else float(modularities(shares_of(unequal), LOW).max()),
+        )
     return found_at
 
 

@@ -12,11 +12,12 @@ from scipy import stats
 
 RESOLUTION = 0.9  # with 1 a large kind is rather cut in two
 LEAST_SHARE = 0.1  # images of a cluster, in shares of the mean: what is smaller is odd, and no kind of its own
-_STARTS, _MORE_STARTS = 40, 160  # more at a low resolution, where fewer of them end in the best division
+_STARTS = 40
+_MORE = 4  # times as many at a low resolution, where fewer of them end in the best division
 _SMALL = 0.25  # images of a cluster, in shares of the mean, that may be a scrap of a larger one
 _LOOSE = 0.5  # share of its ties that a scrap has within, at most; a kind that is small has most of them
 _FINER, _RESOLUTIONS = 1.5, 7  # where there are scraps each resolution is so many times the one before, up to so many
-_LOW = 0.4  # resolution at which clusters are of any size
+LOW = 0.4  # resolution at which clusters are of any size
 _EVEN = 0.75  # effective number of clusters of about equal size, in shares of their number
 _NO_GAIN = 1e-9
 
@@ -96,29 +97,55 @@ def divide_ties(
     Returns:
         The cluster of each group, shape (G,).
     """
-    all_ties = np.sum(ties, axis=0)
-
-    def divided(resolution: float, starts: int = _STARTS) -> tuple[np.ndarray, bool]:
-        """Clusters, and whether there are scraps among them."""
-        matrix = modularity_matrix(ties, resolution)
-        labels = divide(matrix, images, n_clusters, generator, starts)
-        between = _between(all_ties, labels, n_clusters)
-        small = np.bincount(labels, images, n_clusters) < _SMALL * images.sum() / n_clusters
-        loose = between.diagonal() < _LOOSE * between.sum(1)
-        gains = _between(matrix, labels, n_clusters)
-        np.fill_diagonal(gains, -np.inf)
-        return labels, bool((gains[small & loose] > _NO_GAIN).any())
-
-    labels, has_scraps = divided(resolution)
+    labels = divide(modularity_matrix(ties, resolution), images, n_clusters, generator)
     if resolution <= RESOLUTION:  # with a higher one equal clusters are wanted
-        unequal, has_more = divided(_LOW)
-        if not has_more and np.exp(stats.entropy(np.bincount(unequal, images))) < _EVEN * n_clusters:
-            return divided(_LOW, _MORE_STARTS)[0]
-    for step in range(1, _RESOLUTIONS):
-        if not has_scraps:
+        unequal = unequal_division(ties, images, n_clusters, generator)
+        if unequal is not None:
+            return unequal
+    for _ in range(1, _RESOLUTIONS):
+        if not _has_scraps(ties, images, labels, resolution):
             break
-        labels, has_scraps = divided(resolution * _FINER**step)
+        resolution *= _FINER
+        labels = divide(modularity_matrix(ties, resolution), images, n_clusters, generator)
     return labels
+
+
+def unequal_division(
+    ties: Sequence[np.ndarray],
+    images: np.ndarray,
+    n_clusters: int,
+    generator: np.random.Generator,
+    starts: int = _STARTS,
+) -> np.ndarray | None:
+    """Clusters of any size, by a low resolution.
+
+    Args:
+        ties: See `modularity_matrix`.
+        images: How many each group has, shape (G,).
+        n_clusters: K, at most G.
+        generator: Draws the starts.
+        starts: How many to see what clusters are like; what is returned is the best of four times as many.
+
+    Returns:
+        The cluster of each group, shape (G,). None where clusters are about equal, or some are scraps.
+    """
+    matrix = modularity_matrix(ties, LOW)
+    labels = divide(matrix, images, n_clusters, generator, starts)
+    even = np.exp(stats.entropy(np.bincount(labels, images))) >= _EVEN * n_clusters
+    if even or _has_scraps(ties, images, labels, LOW):
+        return None
+    return divide(matrix, images, n_clusters, generator, _MORE * starts)
+
+
+def _has_scraps(ties: Sequence[np.ndarray], images: np.ndarray, labels: np.ndarray, resolution: float) -> bool:
+    """Whether there are small clusters with few ties within, which would rather be joined with another one."""
+    n_clusters = int(labels.max()) + 1
+    small = np.bincount(labels, images) < _SMALL * images.sum() / n_clusters
+    between = _between(np.sum(ties, axis=0), labels, n_clusters)
+    loose = between.diagonal() < _LOOSE * between.sum(1)
+    gains = _between(modularity_matrix(ties, resolution), labels, n_clusters)
+    np.fill_diagonal(gains, -np.inf)
+    return bool((gains[small & loose] > _NO_GAIN).any())
 
 
 def _between(matrix: np.ndarray, labels: np.ndarray, n_clusters: int) -> np.ndarray:
