@@ -6,9 +6,10 @@ import threading
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_info
 
 from clusterloom import device
-from clusterloom.device import Compute, in_threads, memory_errors_named, products_by_onednn
+from clusterloom.device import Compute, memory_errors_named, products_by_onednn, side_by_side
 from clusterloom.errors import TrainingError
 
 WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
@@ -89,26 +90,38 @@ def test_products_by_onednn_keep_the_digits_and_the_switch_is_put_back():
     assert matmul.fp32_precision == before
 
 
-@pytest.mark.parametrize("threads", [1, 3])
-def test_many_computations_are_made_in_threads_and_their_results_come_in_order(monkeypatch, threads):
-    matmul = torch.backends.mkldnn.matmul
-    before = torch.get_num_threads(), matmul.fp32_precision
-    torch.set_num_threads(threads)
-    together = threading.Barrier(threads, timeout=20)
+def settings_of_process():
+    """How many threads torch, OpenMP and BLAS would take, and who multiplies matrices."""
+    pools = sorted((pool["filepath"], pool["num_threads"]) for pool in threadpool_info())
+    return torch.get_num_threads(), pools, torch.backends.mkldnn.matmul.fp32_precision
+
+
+@pytest.fixture(params=[1, 3])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def test_many_computations_are_made_side_by_side_and_results_come_in_order(threads):
+    before, told, together = settings_of_process(), [], threading.Barrier(threads, timeout=20)
 
     def compute(item):
         together.wait()  # so many are made at the same time
-        return item, torch.get_num_threads()
+        of_torch, pools, products = settings_of_process()
+        inner = side_by_side(lambda x: (x, threading.current_thread()), [item, item])
+        assert {thread for _, thread in inner} == {threading.current_thread()}
+        return item, of_torch, {n for _, n in pools}, (products == "bf16") == device._onednn_is_exact()
 
-    try:
-        assert list(in_threads(compute, range(6))) == [(item, 1) for item in range(6)]
-        assert torch.get_num_threads() == threads
-        with pytest.raises(ZeroDivisionError):
-            list(in_threads(lambda item: 1 // item, range(3)))
-        assert torch.get_num_threads() == threads
-    finally:
-        torch.set_num_threads(before[0])
-    assert matmul.fp32_precision == before[1]
+    assert side_by_side(compute, range(6), lambda *report: told.append(report)) == [
+        (item, 1, {1}, True) for item in range(6)
+    ]
+    assert told == [(done, 6) for done in range(7)]
+    assert settings_of_process() == before
+    with pytest.raises(ZeroDivisionError):
+        side_by_side(lambda item: 1 // item, range(3))
+    assert settings_of_process() == before
 
 
 @pytest.mark.parametrize("cpu", [{"avx512", "amx_tile"}, {"avx2"}])

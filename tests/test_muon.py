@@ -1,8 +1,11 @@
 """Muon: kernels step as matrices do in PyTorch's own, and all else as in AdamW."""
 
+import pytest
 import torch
 from torch import nn
 
+from clusterloom import device
+from clusterloom.training import muon
 from clusterloom.training.adamw import AdamW
 from clusterloom.training.muon import Muon
 
@@ -31,3 +34,19 @@ def test_kernels_step_as_matrices_and_the_rest_as_in_adamw():
     assert torch.allclose(kernel.detach().flatten(1), theirs.detach(), atol=2e-3)
     assert not torch.allclose(matrix, theirs.detach(), atol=2e-2)
     assert len(ours.state) == 3
+
+
+@pytest.mark.parametrize(("rows", "by"), [(64, "ieee"), (65, "bf16")])
+def test_small_squares_are_multiplied_by_mkl(monkeypatch, rows, by):
+    if not device._onednn_is_exact():
+        pytest.skip("oneDNN multiplies nothing here")
+    seen, polynomial = set(), muon._polynomial
+
+    def noting(square):
+        seen.add(torch.backends.mkldnn.matmul.fp32_precision)
+        return polynomial(square)
+
+    monkeypatch.setattr(muon, "_polynomial", noting)
+    with device.products_by_onednn():
+        muon.orthogonal(torch.ones(rows, 70))
+    assert seen == {by}

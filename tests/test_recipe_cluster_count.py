@@ -5,6 +5,7 @@ import pytest
 from recipe_helpers import QUICK, blobs, digits
 
 from clusterloom import ConvVAEClusterer, GuidedClusterer, SettingsError, VAEClusterer, load_model
+from clusterloom.recipe import cluster_count as module
 from clusterloom.recipe.cluster_count import (
     Evidence,
     _of_unequal_kinds,
@@ -65,28 +66,46 @@ def test_what_the_quick_division_misses_is_found_by_joining():
     graphs = [neighbour_graph(layout) for layout in layouts.values()]
     rules = SpaceRules(alone=["halves"], counts={"halves": 9.0})
     embeddings = Embeddings(layouts, {space: layout[None] for space, layout in layouts.items()}, rules=rules)
-    found = first_sights(embeddings, graphs, 15, range(2, 9), 0)
+    found = first_sights(embeddings, graphs, 15, range(2, 9), 0, 0.4)
     assert max(found, key=lambda k: found[k].modularity + 0.6 / k) == 3
     assert found[3].agreement == pytest.approx(1 / 3)  # of three pairs of spaces one
 
 
-@pytest.mark.parametrize(("sizes", "right"), [([200] * 4 + [20] * 6, {8, 9, 10}), ([100] * 6, {6})])
-def test_small_kinds_beside_large_ones_are_counted_too(sizes, right):
-    """The large ones alone divide the images nearly as well."""
+def gaussians(sizes):
+    """Two spaces with as many points of each kind, of which some overlap."""
     generator = np.random.default_rng(0)
     kinds = np.repeat(np.arange(len(sizes)), sizes)
-    centres = 2.2 * generator.standard_normal((len(sizes), 6))
-    layouts = {name: centres[kinds] + 0.6 * generator.standard_normal((len(kinds), 6)) for name in "ab"}
-    spaces = {name: layout.astype(np.float32) for name, layout in layouts.items()}
-    evidence = cluster_count_evidence(Embeddings(spaces, {name: s[None] for name, s in spaces.items()}), 2, 14, 0)
-    assert best_count(evidence) in right
+    centres = 3 * generator.standard_normal((len(sizes), 6))
+    spaces = {
+        name: (centres[kinds] + 0.6 * generator.standard_normal((len(kinds), 6))).astype(np.float32) for name in "ab"
+    }
+    return Embeddings(spaces, {name: space[None] for name, space in spaces.items()})
+
+
+@pytest.mark.parametrize("numbers", [(2, 14), (4, 9)])
+def test_small_kinds_beside_large_ones_are_counted_too(monkeypatch, numbers):
+    """The three large ones alone divide the points nearly as well."""
+    embeddings = gaussians([300] * 3 + [30] * 5)
+    evidence = cluster_count_evidence(embeddings, *numbers, 0)
+    assert 8 in [e.n_clusters for e in evidence]
+    assert min(e.n_clusters for e in evidence) > 5
+    assert all(1 / 4 < e.concentration < 1 / 3 for e in evidence)
+    monkeypatch.setattr(module, "_of_unequal_kinds", lambda sights: {})
+    assert best_count(cluster_count_evidence(embeddings, *numbers, 0)) < 6
+
+
+def test_of_equal_kinds_nothing_is_taken_for_unequal():
+    evidence = cluster_count_evidence(gaussians([100] * 6), 2, 14, 0)
+    assert {e.concentration for e in evidence} == {0.0}
+    assert 6 in [e.n_clusters for e in evidence]
 
 
 def test_unequal_divisions_count_where_they_are_as_good_as_any():
-    even = {k: FirstSight(0.7, 0.0, 0.85 + 0.01 * k) for k in range(2, 9)}  # 0.93 at 8
+    even = {k: FirstSight(0.7, 0.0, 0.83 + 0.01 * k) for k in range(2, 11)}  # 0.93 at 10
     assert _of_unequal_kinds(even) == {}
-    unequal = {k: even[k]._replace(unequal=value) for k, value in ((3, 0.5), (5, 0.9), (6, 0.92), (8, 0.99))}
-    assert _of_unequal_kinds(even | unequal) == {5: 0.9, 6: 0.92}
+    values = {2: 0.7, 3: 0.72, 4: 0.7, 6: 0.98, 8: 0.9, 9: 0.92, 10: 0.91}  # too bad; too few in a row; good enough
+    unequal = {k: even[k]._replace(unequal=value) for k, value in values.items()}
+    assert list(_of_unequal_kinds(even | unequal)) == [8, 9, 10]
 
 
 def test_kinds_that_lie_apart_are_not_cut_however_wide_they_are():

@@ -4,7 +4,8 @@ import contextlib
 import ctypes
 import os
 import platform
-from collections.abc import Callable, Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,6 +23,8 @@ from clusterloom.errors import SettingsError, TrainingError
 
 _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 _AT_ONCE = 8  # threads at most: each has memory of its own
+_within = threading.local()  # whether this is such a thread
+_one_at_a_time = threading.Lock()  # what is set is set for the whole process
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 _PATIENCE = timedelta(hours=12)  # NCCL's are ten minutes, and the first process may lay images out for longer
@@ -150,7 +153,7 @@ def products_by_onednn() -> contextlib.AbstractContextManager[None]:
 
 
 def products_by_mkl() -> contextlib.AbstractContextManager[None]:
-    """Undo `products_by_onednn` for matrices of 64 x 64 and less, to which oneDNN adds 8 microseconds each."""
+    """Leave float32 products to MKL, as without `products_by_onednn`, which adds 8 microseconds to small ones."""
     return _products("ieee")
 
 
@@ -192,23 +195,43 @@ _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 
 
-def in_threads(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
+def side_by_side(
+    function: Callable[[_Item], _Result],
+    items: Sequence[_Item],
+    done: Callable[[int, int], object] = lambda finished, total: None,
+) -> list[_Result]:
     """What a function makes of each item, in their order, computed by as many threads as PyTorch has, eight at most.
 
     For many small computations: a thread for each of them is worth more than several threads for one after the other.
-    Within one of them it computes without further threads. What is random should have been drawn before.
+    What computes one item has no further threads, so that results are the same with any number of them; what is random
+    should have been drawn before. An interruption waits for those that are being computed.
+
+    Args:
+        function: Computes one.
+        items: For what.
+        done: Told after each of them, in their order, how many there are and of how many.
     """
+    if getattr(_within, "thread", False):  # which has settled all of this
+        return [function(item) for item in items]
     threads = min(torch.get_num_threads(), _AT_ONCE)
-    with products_by_onednn():  # there is one switch for all of them
-        if threads == 1:
-            yield from map(function, items)
-            return
-        with threads_kept(), threadpool_limits(1), ThreadPoolExecutor(threads, initializer=_one_thread) as pool:
-            yield from pool.map(function, items)
+    results: list[_Result] = []
+    done(0, len(items))
+    with (
+        _one_at_a_time,
+        products_by_onednn(),
+        threads_kept(),
+        threadpool_limits(1),
+        ThreadPoolExecutor(threads, initializer=_one_thread) as pool,
+    ):
+        for result in pool.map(function, items):
+            results.append(result)
+            done(len(results), len(items))
+    return results
 
 
 def _one_thread() -> None:
     """Let this thread compute without others."""
+    _within.thread = True
     torch.set_num_threads(1)
     threadpool_limits(1, user_api="openmp")  # these libraries keep a number for each thread, others have one for all
 

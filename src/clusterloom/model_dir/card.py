@@ -159,9 +159,13 @@ def _count_sections(recipe: Mapping[str, Any], chosen: int) -> list[str]:
     if not evidence:
         return []
     rows = [
-        (f"**{k}**" if k == chosen else k, *(f"{row[name]:.3f}" for name in ("modularity", "stability", "agreement")))
+        (
+            f"**{k}**" if k == chosen else k,
+            *(f"{row[name]:.3f}" for name in ("modularity", "stability", "agreement")),
+            f"{concentration:.3f}",
+        )
         for row in evidence
-        for k in [int(row["n_clusters"])]
+        for k, concentration in [(int(row["n_clusters"]), row["concentration"] or 1 / row["n_clusters"])]
     ]
     return [
         "## Number of clusters",
@@ -169,9 +173,9 @@ def _count_sections(recipe: Mapping[str, Any], chosen: int) -> list[str]:
         "closely. Modularity is the share of neighbours that are in the same cluster, beyond chance. Stability says "
         "how far all that was asked keeps the images of a cluster together (1: always, 0: no more than by chance). "
         "Agreement is the share of pairs of spaces that find the same clusters. A number with more than 0.6 is taken; "
-        "where there are several or none, the one with the highest sum of modularity, 0.05 of the stability and "
-        f"{evidence[0]['cost']:.2f} over the number.",
-        _table(rows, ("clusters", "modularity", "stability", "agreement")),
+        "where there are several or none, the one with the highest score: modularity, 0.05 of the stability and "
+        f"{evidence[0]['cost']:.2f} times the concentration, which is 1 over the number of even clusters.",
+        _table(rows, ("clusters", "modularity", "stability", "agreement", "concentration")),
     ]
 
 

@@ -35,6 +35,7 @@ class _Evidence(BaseModel):
     stability: float
     agreement: float
     cost: float
+    concentration: float
 
 
 class _Recipe(BaseModel):

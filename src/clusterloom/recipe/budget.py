@@ -53,7 +53,7 @@ class Epochs:
             epochs: Passes over all images, before refine.
             n_images: Number of images.
             image_shape: Height, width, channels.
-            refine: Whether there is that stage; it gets a quarter as many.
+            refine: Whether there is that stage; it gets a quarter as many, of tiny images an eighth.
 
         Example:
             >>> Epochs.split(10, 70_000)

@@ -6,15 +6,17 @@ Like the pseudo-labels, it sees spaces and layouts alone.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from clusterloom.console import ProgressReport, no_progress
-from clusterloom.device import in_threads
+from clusterloom.device import side_by_side
 from clusterloom.recipe.count_survey import FirstSight, first_sights
 from clusterloom.recipe.embeddings import Embeddings
 from clusterloom.recipe.guides import agreement
-from clusterloom.recipe.neighbours import modularity, neighbour_graph
+from clusterloom.recipe.neighbours import modularities, neighbour_graph, shares_between
 from clusterloom.recipe.pseudo_labels import first_pseudo_labels
 from clusterloom.training.randomness import numpy_generator
 
@@ -26,7 +28,10 @@ _STARTS = 2  # of guides at each number
 _STABILITY_COUNTS = 0.05
 _COST = 0.6  # of clusters, with all neighbours; with less, kinds of signs came apart
 _CLOSE = 0.005  # scores that differ by less are nearly as good
-_AS_GOOD = 0.017  # of modularity at a low resolution unequal divisions may lack; where kinds are even, .027 and more
+_IN_A_ROW = 3  # numbers that are divided unequally where kinds are unequal
+_AS_GOOD = (
+    0.017  # of modularity at their resolution they may lack; where kinds are even, single ones lack .027 and more
+)
 _AGREED = 0.6  # share of pairs of spaces with the same clusters, above which these are kinds: of six one may dissent
 _STABLE = 0.65  # guides that keep less to the clusters have found no groups that are there
 
@@ -44,9 +49,10 @@ class Evidence:
             the first pseudo-labels, brought from between 1 / k and 1 to between 0 and 1.
         agreement: Share of pairs of spaces that find the same k clusters, from 0 to 1. Where kinds lie apart without a
             bridge nearly all do; parts of a kind no two spaces find alike.
-        cost: What clusters cost, c. Where two of k even ones are joined, modularity falls by 2 / k^2, and c / k asks
-            c / 2 of that of each further cluster. Where kinds are of very different sizes small ones bring less, and c
-            is k times as much as the sum of the squares of their shares, which is 1 / k for even ones.
+        cost: What clusters cost, c.
+        concentration: Sum of the squares of the clusters' shares where kinds are of very different sizes; 0 stands for
+            even clusters, of which it is 1 / k. Where two clusters are joined modularity falls by what it rises, less
+            what was cut, and c asks a part of that of each further cluster.
     """
 
     n_clusters: int
@@ -54,11 +60,16 @@ class Evidence:
     stability: float
     agreement: float = 0.0
     cost: float = _COST
+    concentration: float = 0.0
 
     @property
     def score(self) -> float:
-        """Modularity + 0.05 stability + c / k."""
-        return self.modularity + _STABILITY_COUNTS * self.stability + self.cost / self.n_clusters
+        """Modularity + 0.05 stability + c times the concentration."""
+        return (
+            self.modularity
+            + _STABILITY_COUNTS * self.stability
+            + self.cost * (self.concentration or 1 / self.n_clusters)
+        )
 
     @property
     def rank(self) -> tuple[bool, float]:
@@ -84,7 +95,7 @@ def cluster_count_evidence(
         fewest: The smallest number, at least 2.
         most: The largest number.
         seed: Fixes everything.
-        progress: Told how many numbers are done.
+        progress: Told how far it is.
 
     Returns:
         By ascending number, as far as the points go: none for a handful.
@@ -99,41 +110,41 @@ def cluster_count_evidence(
     graphs = [neighbour_graph(of_space, near, progress) for of_space in some.points.values()]
     # Clusters need points to stand on.
     numbers = range(fewest, max(fewest, min(most, len(rows) // _POINTS_PER_CLUSTER)) + 1)
-    looked_at: Sequence[int] = numbers
-    unequal: dict[int, float] = {}
-    if len(numbers) > _LOOKED_AT:
-        sights = first_sights(some, graphs, near, numbers, seed, progress)
-        ranks = {k: (sight.agreement > _AGREED, sight.modularity + cost / k) for k, sight in sights.items()}
-        unequal = _of_unequal_kinds(sights)
-        ranks = {k: (True, value) for k, value in unequal.items()} or ranks
-        looked_at = sorted(sorted(ranks, key=lambda k: ranks[k], reverse=True)[:_LOOKED_AT])
+    sights = first_sights(some, graphs, near, numbers, seed, 1 - cost, progress) if len(numbers) > 1 else {}
+    unequal = _of_unequal_kinds(sights)
+    usual = {k: (sight.agreement > _AGREED, sight.modularity + cost / k) for k, sight in sights.items()}
+    worth: Mapping[int, Any] = unequal or usual or dict.fromkeys(numbers)
+    looked_at = sorted(sorted(worth, key=worth.__getitem__, reverse=True)[:_LOOKED_AT])
 
     def evidence_for(k: int) -> Evidence:
         first = first_pseudo_labels(some, k, seed, _STARTS)
-        best = max(modularity(graph, first.labels) for graph in graphs)
+        shares = np.stack([shares_between(graph, first.labels) for graph in graphs])
+        space = int(modularities(shares).argmax())
         kept_together = (float(first.q.max(1).mean()) - 1 / k) / (1 - 1 / k)
-        evenness = k * float(np.square(np.bincount(first.labels) / len(rows)).sum()) if unequal else 1.0
-        return Evidence(k, best, kept_together, agreement(first.guides), cost * evenness)
+        concentration = float(np.square(shares[space].sum(1)).sum()) if unequal else 0.0
+        return Evidence(
+            k, float(modularities(shares)[space]), kept_together, agreement(first.guides), cost, concentration
+        )
 
-    evidence = []
-    for found in in_threads(evidence_for, looked_at):
-        evidence.append(found)
-        progress("a closer look at numbers", len(evidence), len(looked_at))
-    return evidence
+    return side_by_side(evidence_for, looked_at, partial(progress, "a closer look at numbers"))
 
 
 def _of_unequal_kinds(sights: Mapping[int, FirstSight]) -> dict[int, float]:
-    """The first numbers in a row whose unequal divisions are about as good as any at their resolution, and how good.
+    """The first numbers in a row, three at least, whose unequal divisions are about as good as any usual one.
 
-    Where kinds are of about equal size there are none: an unequal division into a wrong number is worse by more.
+    Where kinds are of about equal size there are none: now and then a wrong number is divided unequally, and that is
+    worse at the resolution of unequal divisions.
+
+    Returns:
+        How good they are by number; empty where there are none.
     """
-    best = max(sight.low for sight in sights.values())
+    best = max((sight.low for sight in sights.values()), default=0.0)
     row: dict[int, float] = {}
-    for k in range(min(sights), max(sights) + 2):
+    for k in range(min(sights, default=0), max(sights, default=0) + 2):
         value = sights[k].unequal if k in sights else None
         if value is not None:
             row[k] = value
-        elif row and max(row.values()) > best - _AS_GOOD:
+        elif len(row) >= _IN_A_ROW and max(row.values()) > best - _AS_GOOD:
             break
         else:
             row = {}

@@ -7,15 +7,16 @@ and starts, and by neighbours alone.
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_array
 
 from clusterloom.console import ProgressReport, no_progress
-from clusterloom.device import in_threads
+from clusterloom.device import side_by_side
 from clusterloom.recipe.consensus import GROUPS, groups_of
-from clusterloom.recipe.division import LOW, divide, modularity_matrix, unequal_division
+from clusterloom.recipe.division import divide, modularity_matrix, unequal_division
 from clusterloom.recipe.embeddings import Embeddings
 from clusterloom.recipe.guides import Guide, Search, agreement, confirmations, seeds_from, weights_of
 from clusterloom.recipe.neighbours import modularities, neighbour_graph, shares_between
@@ -34,7 +35,7 @@ class FirstSight(NamedTuple):
     Args:
         modularity: Of a quick division, in the space that it suits best.
         agreement: Of guides with that number, see `agreement`; 0 where there are none.
-        low: Modularity of the same division at the low resolution of `unequal_division`.
+        low: Modularity of the same division at the low resolution at which unequal ones are compared.
         unequal: The same of an `unequal_division`, if there is one.
     """
 
@@ -50,6 +51,7 @@ def first_sights(
     neighbours: int,
     numbers: range,
     seed: int,
+    resolution: float,
     progress: ProgressReport = no_progress,
 ) -> dict[int, FirstSight]:
     """What each number of clusters looks like.
@@ -63,7 +65,8 @@ def first_sights(
         neighbours: How many are near a point of a layout.
         numbers: Those in question.
         seed: Fixes everything.
-        progress: Told how many numbers are done.
+        resolution: At which unequal divisions are compared.
+        progress: Told how far it is.
     """
     layouts = {space: of_space[0] for space, of_space in embeddings.layouts.items()}
     # How far a number is confirmed spaces of one network may tell as well.
@@ -79,9 +82,9 @@ def first_sights(
         for space, layout in layouts.items()
     ]
     guides: dict[int, list[Guide]] = {k: [] for k in of_guides}
-    for at, (search, found) in enumerate(zip(searches, in_threads(Search.guides, searches), strict=True)):
-        progress("guides for the number of clusters", at, len(searches))
-        guides[search.k] += found
+    found = side_by_side(Search.guides, searches, partial(progress, "guides for the number of clusters"))
+    for search, of_search in zip(searches, found, strict=True):
+        guides[search.k] += of_search
     agreed = {
         k: agreement({space: [g.labels for g in found if g.space == space] for space in layouts})
         for k, found in guides.items()
@@ -106,8 +109,8 @@ def first_sights(
     found_at: dict[int, FirstSight] = {}
     shares = np.zeros((len(graphs), 0, 0))
     falling = numbers[::-1]
-    for at, (k, (labels, unequal)) in enumerate(zip(falling, in_threads(divided, falling), strict=True)):
-        progress("numbers of clusters", at, len(numbers))
+    both = side_by_side(divided, falling, partial(progress, "numbers of clusters"))
+    for k, (labels, unequal) in zip(falling, both, strict=True):
         divisions = [shares_of(labels)]
         if shares.shape[1] > 2:
             divisions.append(_two_joined(shares))
@@ -115,8 +118,8 @@ def first_sights(
         found_at[k] = FirstSight(
             float(modularities(shares).max()),
             agreed.get(k, 0.0),
-            float(modularities(shares, LOW).max()),
-            None if unequal is None else float(modularities(shares_of(unequal), LOW).max()),
+            float(modularities(shares, resolution).max()),
+            None if unequal is None else float(modularities(shares_of(unequal), resolution).max()),
         )
     return found_at
 

@@ -17,7 +17,7 @@ _MORE = 4  # times as many at a low resolution, where fewer of them end in the b
 _SMALL = 0.25  # images of a cluster, in shares of the mean, that may be a scrap of a larger one
 _LOOSE = 0.5  # share of its ties that a scrap has within, at most; a kind that is small has most of them
 _FINER, _RESOLUTIONS = 1.5, 7  # where there are scraps each resolution is so many times the one before, up to so many
-LOW = 0.4  # resolution at which clusters are of any size
+_LOW = 0.4  # resolution at which clusters are of any size
 _EVEN = 0.75  # effective number of clusters of about equal size, in shares of their number
 _NO_GAIN = 1e-9
 
@@ -97,16 +97,18 @@ def divide_ties(
     Returns:
         The cluster of each group, shape (G,).
     """
-    labels = divide(modularity_matrix(ties, resolution), images, n_clusters, generator)
+    matrix = modularity_matrix(ties, resolution)
+    labels = divide(matrix, images, n_clusters, generator)
     if resolution <= RESOLUTION:  # with a higher one equal clusters are wanted
         unequal = unequal_division(ties, images, n_clusters, generator)
         if unequal is not None:
             return unequal
     for _ in range(1, _RESOLUTIONS):
-        if not _has_scraps(ties, images, labels, resolution):
+        if not _has_scraps(ties, matrix, images, labels):
             break
         resolution *= _FINER
-        labels = divide(modularity_matrix(ties, resolution), images, n_clusters, generator)
+        matrix = modularity_matrix(ties, resolution)
+        labels = divide(matrix, images, n_clusters, generator)
     return labels
 
 
@@ -129,21 +131,21 @@ def unequal_division(
     Returns:
         The cluster of each group, shape (G,). None where clusters are about equal, or some are scraps.
     """
-    matrix = modularity_matrix(ties, LOW)
+    matrix = modularity_matrix(ties, _LOW)
     labels = divide(matrix, images, n_clusters, generator, starts)
     even = np.exp(stats.entropy(np.bincount(labels, images))) >= _EVEN * n_clusters
-    if even or _has_scraps(ties, images, labels, LOW):
+    if even or _has_scraps(ties, matrix, images, labels):
         return None
     return divide(matrix, images, n_clusters, generator, _MORE * starts)
 
 
-def _has_scraps(ties: Sequence[np.ndarray], images: np.ndarray, labels: np.ndarray, resolution: float) -> bool:
+def _has_scraps(ties: Sequence[np.ndarray], matrix: np.ndarray, images: np.ndarray, labels: np.ndarray) -> bool:
     """Whether there are small clusters with few ties within, which would rather be joined with another one."""
     n_clusters = int(labels.max()) + 1
     small = np.bincount(labels, images) < _SMALL * images.sum() / n_clusters
     between = _between(np.sum(ties, axis=0), labels, n_clusters)
     loose = between.diagonal() < _LOOSE * between.sum(1)
-    gains = _between(modularity_matrix(ties, resolution), labels, n_clusters)
+    gains = _between(matrix, labels, n_clusters)
     np.fill_diagonal(gains, -np.inf)
     return bool((gains[small & loose] > _NO_GAIN).any())
 

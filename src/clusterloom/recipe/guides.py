@@ -7,13 +7,14 @@ space, layout and start.
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations, product
 from typing import NamedTuple
 
 import numpy as np
 
 from clusterloom.console import ProgressReport, no_progress
-from clusterloom.device import in_threads
+from clusterloom.device import side_by_side
 from clusterloom.recipe.embeddings import NOTHING_KNOWN, SpaceRules
 from clusterloom.recipe.mixture import fit_mixtures, kmeans_labels, mixtures_to_start_from
 from clusterloom.recipe.partitions import adjusted_rand_index
@@ -90,11 +91,8 @@ def guides_in(
         for layout in of_space
         for search in _searches(space, layout, n_clusters, generator, starts)
     ]
-    guides: list[Guide] = []
-    for done, found in enumerate(in_threads(Search.guides, searches), 1):
-        guides += found
-        progress("guides", done, len(searches))
-    return guides
+    found = side_by_side(Search.guides, searches, partial(progress, "guides"))
+    return [guide for guides in found for guide in guides]
 
 
 def _searches(
@@ -111,7 +109,7 @@ def _searches(
 
 
 def seeds_from(generator: np.random.Generator, n: int) -> list[int]:
-    """Seeds for as many starts."""
+    """n seeds."""
     seeds: list[int] = generator.integers(2**31, size=n).tolist()
     return seeds
 

@@ -69,7 +69,7 @@ def orthogonal(matrix: Tensor) -> Tensor:
     x = x / (x.norm() + 1e-7)
     # x becomes p x, time after time, with a polynomial p of x x'; so the small squares x x' are enough until the end.
     square = x @ x.T
-    with products_by_mkl() if len(square) <= _SMALL else nullcontext():
+    with products_by_mkl() if square.device.type == "cpu" and len(square) <= _SMALL else nullcontext():
         p = product = _polynomial(square)
         for _ in range(_TIMES - 1):
             square = p @ square @ p
