@@ -225,8 +225,13 @@ def test_samples(fitted):
         ({"cluster": 10}, "no cluster 10; the clusters are 0 to 9"),
         ({"n_samples": 2, "cluster": np.array([9, -1])}, "no cluster -1; the clusters are 0 to 9"),
         ({"n_samples": 2, "cluster": np.array([9])}, r"one cluster is wanted, or 2; got shape \(1,\)"),
-        ({"n_samples": 0}, "n_samples must be at least 1"),
-        ({"spread": -1.0}, "spread must not be negative"),
+        ({"cluster": "ones"}, "clusters are whole numbers from 0 to 9, got 'ones'"),
+        ({"cluster": 1.5}, "clusters are whole numbers from 0 to 9, got 1.5"),
+        ({"n_samples": 0}, "n_samples must be a whole number from 1 on, got 0"),
+        ({"n_samples": 2.0}, "n_samples must be a whole number from 1 on, got 2.0"),
+        ({"spread": -1.0}, "spread must be a number from 0 on, got -1.0"),
+        ({"spread": "wide"}, "spread must be a number from 0 on, got 'wide'"),
+        ({"random_state": -1}, "random_state must be a whole number from 0 on or None, got -1"),
     ],
 )
 def test_sample_arguments_out_of_range(fitted, arguments, text):

@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -80,17 +81,21 @@ class VariationalClusterer(ImageClusterer):
             Shape (n_samples, H, W, C), float32, in `pixel_range_`.
 
         Raises:
-            SettingsError: no such cluster, or `n_samples` or `spread` out of range.
+            SettingsError: no such cluster, or an argument of the wrong kind or out of range.
         """
         check_is_fitted(self, "network_")
-        if n_samples < 1:
-            raise SettingsError(f"n_samples must be at least 1, got {n_samples}")
-        if not 0 <= spread < math.inf:
-            raise SettingsError(f"spread must not be negative or infinite, got {spread}")
+        if not isinstance(n_samples, Integral) or n_samples < 1:
+            raise SettingsError(f"n_samples must be a whole number from 1 on, got {n_samples!r}")
+        if not isinstance(spread, Real) or not 0 <= spread < math.inf:
+            raise SettingsError(f"spread must be a number from 0 on, got {spread!r}")
+        if random_state is not None and (not isinstance(random_state, Integral) or random_state < 0):
+            raise SettingsError(f"random_state must be a whole number from 0 on or None, got {random_state!r}")
         generator = np.random.default_rng(random_state)
         if cluster is None:
             clusters = generator.choice(self.n_clusters_, n_samples, p=self.cluster_sizes_ / self.cluster_sizes_.sum())
         else:
+            if np.asarray(cluster).dtype.kind not in "iu":
+                raise SettingsError(f"clusters are whole numbers from 0 to {self.n_clusters_ - 1}, got {cluster!r}")
             if np.shape(cluster) not in ((), (n_samples,)):
                 raise SettingsError(f"one cluster is wanted, or {n_samples}; got shape {np.shape(cluster)}")
             clusters = np.broadcast_to(np.asarray(cluster), (n_samples,))
