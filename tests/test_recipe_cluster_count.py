@@ -174,6 +174,8 @@ def test_score_doubt_and_advice():
     agreed = [Evidence(2, 0.4, 1.0, 0.7), *clear[1:3]]  # most spaces find the same two
     assert best_counts(agreed) == [2, 4, 3]
     assert doubt_about(agreed) == ""
+    twice = [Evidence(2, 0.4, 1.0, 0.7), Evidence(3, 0.6, 1.0, 0.7), clear[2]]  # so neither is singled out
+    assert best_counts(twice) == [4, 3, 2]
 
 
 def test_of_few_images_clusters_cost_less():

@@ -71,11 +71,6 @@ class Evidence:
             + self.cost * (self.concentration or 1 / self.n_clusters)
         )
 
-    @property
-    def rank(self) -> tuple[bool, float]:
-        """What numbers are ordered by: whether most spaces find the same clusters, then the score."""
-        return self.agreement > _AGREED, self.score
-
 
 def cluster_count_evidence(
     embeddings: Embeddings,
@@ -151,9 +146,21 @@ def _of_unequal_kinds(sights: Mapping[int, FirstSight]) -> dict[int, float]:
     return row
 
 
+def _agreed(evidence: Sequence[Evidence]) -> list[Evidence]:
+    """The number at which most spaces find the same clusters. If they do at several, none is singled out by that."""
+    agreed = [e for e in evidence if e.agreement > _AGREED]
+    return agreed if len(agreed) == 1 else []
+
+
+def _ranked(evidence: Sequence[Evidence]) -> list[Evidence]:
+    """The best first: the one number that most spaces agree on, then by the score."""
+    agreed = _agreed(evidence)
+    return agreed + sorted((e for e in evidence if e not in agreed), key=lambda e: e.score, reverse=True)
+
+
 def best_counts(evidence: Sequence[Evidence], n: int = 3) -> list[int]:
     """The n numbers that rank highest, the best first."""
-    return [e.n_clusters for e in sorted(evidence, key=lambda e: e.rank, reverse=True)[:n]]
+    return [e.n_clusters for e in _ranked(evidence)[:n]]
 
 
 def best_count(evidence: Sequence[Evidence]) -> int:
@@ -163,8 +170,8 @@ def best_count(evidence: Sequence[Evidence]) -> int:
 
 def doubt_about(evidence: Sequence[Evidence]) -> str:
     """Why the number may be another one, as half a sentence; empty where there is no reason to doubt it."""
-    best, *others = sorted(evidence, key=lambda e: e.rank, reverse=True)
-    alike = [e for e in others[:2] if e.rank[0] == best.rank[0]]
+    best, *others = _ranked(evidence)
+    alike = [] if _agreed(evidence) else others[:2]
     close = [str(e.n_clusters) for e in alike if e.score > best.score - _CLOSE]
     reasons = []
     if best.stability < _STABLE:
