@@ -38,6 +38,7 @@ nitpick_ignore_regex = [
     ),
     (r"py:(class|obj|data)", r"(Tensor|NDArray|Path|Accelerator|Console|ProgressReport)"),
     (r"py:(class|obj|data)", r"(Iterator|Sequence|Mapping|TracebackType)"),
+    (r"py:class", r"clusterloom\.device\._(Item|Result)"),
     (r"py:(class|obj)", r".*\b(Source|Picture|Arrays|Entry|Output|Scaling|Estimator)"),
     (r"py:exc", r"NotFittedError"),
     # Backticks in docstrings name many things that are not documented objects; see `backtick`.
