@@ -195,7 +195,7 @@ def test_of_numbers_that_divide_equally_well_the_smaller_is_taken_and_stability_
 
 def test_the_estimator_finds_the_number_and_keeps_the_evidence(tmp_path):
     model = GuidedClusterer("auto", **QUICK, run_dir=str(tmp_path / "run")).fit(digits(200))
-    evidence = [Evidence(**e) for e in model.about_["recipe"]["count_evidence"]]
+    evidence = [Evidence.from_record(e) for e in model.about_["recipe"]["count_evidence"]]
     assert len(evidence) == 6
     assert evidence[-1].n_clusters <= 25  # of 200 images
     assert model.n_clusters_ == best_count(evidence) == len(model.cluster_sizes_)

@@ -163,6 +163,7 @@ def _count_sections(recipe: Mapping[str, Any], chosen: int) -> list[str]:
             f"**{k}**" if k == chosen else k,
             *(f"{row[name]:.3f}" for name in ("modularity", "stability", "agreement")),
             f"{concentration:.3f}",
+            f"{row['score']:.3f}",
         )
         for row in evidence
         for k, concentration in [(int(row["n_clusters"]), row["concentration"] or 1 / row["n_clusters"])]
@@ -174,8 +175,9 @@ def _count_sections(recipe: Mapping[str, Any], chosen: int) -> list[str]:
         "how far all that was asked keeps the images of a cluster together (1: always, 0: no more than by chance). "
         "Agreement is the share of pairs of spaces that find the same clusters. A number with more than 0.6 is taken; "
         "where there are several or none, the one with the highest score: modularity, 0.05 of the stability and "
-        f"{evidence[0]['cost']:.2f} times the concentration, which is 1 over the number of even clusters.",
-        _table(rows, ("clusters", "modularity", "stability", "agreement", "concentration")),
+        f"{evidence[0]['cost']:.2f} times the concentration. That is the sum of the clusters' squared shares of the "
+        "images where these are far from equal, and otherwise 1 over the number, as if all were of one size.",
+        _table(rows, ("clusters", "modularity", "stability", "agreement", "concentration", "score")),
     ]
 
 

@@ -36,6 +36,7 @@ class _Evidence(BaseModel):
     agreement: float
     cost: float
     concentration: float
+    score: float
 
 
 class _Recipe(BaseModel):

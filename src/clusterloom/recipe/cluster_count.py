@@ -14,6 +14,7 @@ import numpy as np
 from clusterloom.console import ProgressReport, no_progress
 from clusterloom.device import side_by_side
 from clusterloom.recipe.count_survey import FirstSight, first_sights
+from clusterloom.recipe.division import are_uneven
 from clusterloom.recipe.embeddings import Embeddings
 from clusterloom.recipe.guides import agreement
 from clusterloom.recipe.neighbours import modularities, neighbour_graph, shares_between
@@ -50,8 +51,8 @@ class Evidence:
         agreement: Share of pairs of spaces that find the same k clusters, from 0 to 1. Where kinds lie apart without a
             bridge nearly all do; parts of a kind no two spaces find alike.
         cost: What clusters cost, c.
-        concentration: Sum of the squares of the clusters' shares where kinds are of very different sizes; 0 stands for
-            even clusters, of which it is 1 / k. Where two clusters are joined modularity falls by what it rises, less
+        concentration: Sum of the squares of the clusters' shares where these are far from equal; 0 stands for about
+            equal ones, and 1 / k is taken. Where two clusters are joined modularity falls by what it rises, less
             what was cut, and c asks a part of that of each further cluster.
     """
 
@@ -70,6 +71,16 @@ class Evidence:
             + _STABILITY_COUNTS * self.stability
             + self.cost * (self.concentration or 1 / self.n_clusters)
         )
+
+    def record(self) -> dict[str, float]:
+        """All of it, and the score, for a file."""
+        return {**vars(self), "score": round(self.score, 4)}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, float]) -> "Evidence":
+        """What `record` was called on."""
+        values: dict[str, Any] = {name: value for name, value in record.items() if name != "score"}
+        return cls(**values)
 
 
 def cluster_count_evidence(
@@ -116,7 +127,8 @@ def cluster_count_evidence(
         shares = np.stack([shares_between(graph, first.labels) for graph in graphs])
         space = int(modularities(shares).argmax())
         kept_together = (float(first.q.max(1).mean()) - 1 / k) / (1 - 1 / k)
-        concentration = float(np.square(shares[space].sum(1)).sum()) if unequal else 0.0
+        uneven = unequal or are_uneven(np.bincount(first.labels))
+        concentration = float(np.square(shares[space].sum(1)).sum()) if uneven else 0.0
         return Evidence(
             k, float(modularities(shares)[space]), kept_together, agreement(first.guides), cost, concentration
         )

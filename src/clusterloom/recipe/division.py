@@ -133,10 +133,14 @@ def unequal_division(
     """
     matrix = modularity_matrix(ties, _LOW)
     labels = divide(matrix, images, n_clusters, generator, starts)
-    even = np.exp(stats.entropy(np.bincount(labels, images))) >= _EVEN * n_clusters
-    if even or _has_scraps(ties, matrix, images, labels):
+    if not are_uneven(np.bincount(labels, images)) or _has_scraps(ties, matrix, images, labels):
         return None
     return divide(matrix, images, n_clusters, generator, _MORE * starts)
+
+
+def are_uneven(sizes: np.ndarray) -> bool:
+    """Whether clusters of sizes (K,) are far from equal: the exponential of the entropy of their shares tells."""
+    return bool(np.exp(stats.entropy(sizes)) < _EVEN * len(sizes))
 
 
 def _has_scraps(ties: Sequence[np.ndarray], matrix: np.ndarray, images: np.ndarray, labels: np.ndarray) -> bool:

@@ -166,7 +166,7 @@ def train_guided(
     return {
         "views": vars(views),
         "spaces": {name: round(value, 3) for name, value in first.follows.items()},
-        **({"count_evidence": [vars(e) for e in evidence], "count_advice": advice_on(evidence)} if evidence else {}),
+        **({"count_evidence": [e.record() for e in evidence], "count_advice": advice_on(evidence)} if evidence else {}),
         **({"lost_clusters": lost} if lost else {}),
         "stage_seconds": {stage: round(seconds, 1) for stage, seconds in run.stage_seconds.items()},
     }

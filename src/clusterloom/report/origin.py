@@ -35,7 +35,7 @@ def recipe_of(model: ImageClusterer) -> dict[str, Any]:
 def evidence_of(model: ImageClusterer) -> list[Evidence]:
     """What spoke for each number of clusters; empty where the number was given."""
     rows = recipe_of(model).get("count_evidence", [])
-    return [Evidence(**row) for row in rows]
+    return [Evidence.from_record(row) for row in rows]
 
 
 def python_call(model: ImageClusterer) -> str:
