@@ -211,7 +211,7 @@ def test_a_run_that_cannot_be_made_is_told_and_not_tried_again(tmp_path):
     queue.work(make, told.append)
     assert queue.results().failed == {2: "two is too many"}
     assert sorted(queue.results().finished) == [0, 1, 3, 4, 5]
-    assert told == ["run 2: two is too many"]
+    assert told == ["run-002: two is too many"]
 
 
 def test_an_interrupted_run_is_made_when_the_sweep_goes_on(tmp_path):
@@ -323,6 +323,25 @@ def test_command_line(blobs, tmp_path, capsys):
     assert (out / "wider" / "sweep.csv").exists()
 
 
+def test_models_that_a_sweep_has_not_made_are_left_alone(blobs, tmp_path, capsys):
+    out, quick = tmp_path / "sweep", ["--method", "vae", "--set", "epochs=1", "--set", "hidden_dim=8"]
+    command = ["sweep", blobs, "--out", str(out), *quick, "-k", "3", "--vary", "latent_dim=2,3", "--seeds", "0,0"]
+    (out / "run-notes").mkdir(parents=True)
+    assert run_cli(["fit", blobs, "--out", str(out / "run-001"), *quick, "-k", "4"]) == 0
+    capsys.readouterr()
+    assert run_cli(command) == 2
+    assert "run-001 is there and no run of this sweep; choose another --out" in capsys.readouterr().err
+    assert load_model(out / "run-001").n_clusters_ == 4
+    (out / "run-001").rename(out / "mine")
+    assert run_cli(command) == 0
+    assert sorted(folder.name for folder in out.glob("run-0*")) == ["run-000", "run-001"]  # a seed counts once
+    capsys.readouterr()
+    other = ["--storage", f"sqlite:///{tmp_path / 'other.db'}", "--set", "batch_size=16"]
+    assert run_cli([*command, *other]) == 2
+    assert "run-000 is there and no run of this sweep" in capsys.readouterr().err
+    assert "batch_size" not in (out / "sweep.csv").read_text()
+
+
 @pytest.mark.parametrize("left", ["wider", "wider/run-000"])
 def test_a_named_sweep_in_a_database_elsewhere_goes_on(left, tmp_path):
     (tmp_path / "out" / left).mkdir(parents=True)
@@ -346,13 +365,13 @@ def test_a_setting_that_does_not_fit_is_told_beside_those_that_do(blobs, tmp_pat
     command += ["--set", "conv_kernels=3,3"]
     assert run_cli([*command, "--out", str(out), "--vary", "conv_filters=4:8,4"]) == 0
     text = capsys.readouterr().out
-    assert "run 1: conv_filters and conv_kernels need one number per conv network" in text
+    assert "run-001: conv_filters and conv_kernels need one number per conv network" in text
     assert (out / "run-000").is_dir()
     assert (out / "sweep.db").is_file()
     assert run_cli([*command, "--out", str(tmp_path / "bad"), "--vary", "conv_filters=4,8"]) == 2
     out, err = capsys.readouterr()
     assert not out
-    assert "error: none of 2 runs could be made; run 0: conv_filters and conv_kernels need" in err
+    assert "error: none of 2 runs could be made; run-000: conv_filters and conv_kernels need" in err
 
 
 def postgres_program(name):

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from clusterloom.errors import ClusterloomError, SettingsError, TrainingError
-from clusterloom.sweep.results import Results
+from clusterloom.sweep.results import Results, run_name
 
 if TYPE_CHECKING:
     import optuna
@@ -90,7 +90,10 @@ class Queue:
                     self._study.enqueue_trial({}, user_attrs={_RUN: run})
             else:
                 if not waited:
-                    tell(f"waiting for {len(missing)} runs of other workers")
+                    tell(
+                        f"waiting for {', '.join(map(run_name, missing))}, of other workers; one that gives no sign of "
+                        f"life for {self.grace_seconds} s is taken for dead, and its run is made here"
+                    )
                 waited = True
                 time.sleep(_POLL_SECONDS)
 
@@ -111,7 +114,7 @@ class Queue:
                     raise TrainingError(f"its score is {result['score']}")
             except ClusterloomError as error:
                 trial.set_user_attr(_ERROR, str(error))
-                tell(f"run {run}: {error}")
+                tell(f"{run_name(run)}: {error}")
                 raise
             trial.set_user_attr(_RESULT, result)
             return float(result["score"])

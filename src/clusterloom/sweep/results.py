@@ -18,6 +18,11 @@ SCORES = {
 }
 
 
+def run_name(run: int) -> str:
+    """What a run is called in messages, and the folder of its model."""
+    return f"run-{run:03d}"
+
+
 @dataclass(frozen=True)
 class Setting:
     """A setting and its finished runs.
@@ -91,7 +96,7 @@ class Results:
 
     def remarks(self) -> Iterator[str]:
         """Lines of text on the runs that are not in the table."""
-        yield from (f"run {run}: {why}" for run, why in self.failed.items())
+        yield from (f"{run_name(run)}: {why}" for run, why in self.failed.items())
         if left := len(self.missing):
             yield f"{left} of {len(self.plan['runs'])} runs are not finished ({len(self.running)} running)"
 

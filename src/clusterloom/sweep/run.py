@@ -1,6 +1,8 @@
 """One run of a sweep: fit, keep the model, score it without labels."""
 
+import hashlib
 import importlib.metadata
+import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,10 +18,25 @@ from clusterloom.data.images import ImageSet, limited_rows
 from clusterloom.estimators.base import ImageClusterer
 from clusterloom.estimators.methods import method_named
 from clusterloom.metrics import sampled_silhouette_score
+from clusterloom.model_dir.format import CONFIG
 from clusterloom.recipe.neighbours import modularity, neighbour_graph
-from clusterloom.sweep.results import shown
+from clusterloom.sweep.results import run_name, shown
 
 _GRAPH_IMAGES = 12_000
+
+
+def plan_sha256(plan: Mapping[str, Any]) -> str:
+    """Tells the plan of a sweep from others; it is kept with every model."""
+    return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
+
+
+def is_run_of(plan: Mapping[str, Any], folder: Path) -> bool:
+    """Whether what is in a folder is a model that a sweep with that plan has made."""
+    try:
+        made_by = json.loads((folder / CONFIG).read_text())["about"]["sweep"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return bool(made_by == plan_sha256(plan))
 
 
 @dataclass(frozen=True)
@@ -51,17 +68,18 @@ class Runner:
         Raises:
             SettingsError: a parameter does not fit.
         """
-        name = f"run-{run:03d}"
+        name = run_name(run)
         scratch = self.folder / f"{name}.partial"
         changes = self.plan["runs"][run]
         told = ", ".join(f"{name} {shown(value)}" for name, value in changes.items())
-        self.tell(f"run {run + 1} of {len(self.plan['runs'])}: {told}")
+        self.tell(f"{name}, {run + 1} of {len(self.plan['runs'])}: {told}")
         knobs = {**self.plan["parameters"], **changes, **self.worker}
         model = method_named(self.plan["method"])(**knobs, run_dir=str(scratch), resume=True)
         model.check_parameters(self.images.image_shape)
         model.fit(self.images)
         scores = self._scores(model)
         model.about_ |= {"data": self.images.name, "data_sha256": self.images.fingerprint()}
+        model.about_["sweep"] = plan_sha256(self.plan)
         model.save(self.folder / name, overwrite=True)
         shutil.rmtree(scratch, ignore_errors=True)
         score, rank_by = scores[self.plan["rank_by"]], self.plan["rank_by"]

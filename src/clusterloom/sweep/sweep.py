@@ -13,8 +13,8 @@ from clusterloom.errors import DataError, SettingsError, printable
 from clusterloom.files import write_atomically
 from clusterloom.sweep.plan import parse_varied, settings_of
 from clusterloom.sweep.queue import Queue
-from clusterloom.sweep.results import SCORES, Results
-from clusterloom.sweep.run import Runner
+from clusterloom.sweep.results import SCORES, Results, run_name
+from clusterloom.sweep.run import Runner, is_run_of
 
 DEFAULT_NAME = "sweep"
 _RESERVED = {"random_state", "run_dir", "resume", "device", "verbose", "tracker", "image_shape"}
@@ -70,7 +70,7 @@ class SweepOptions:
             if knob.name in self.fixed:
                 raise SettingsError(f"{knob.name} is to be varied and has one value for all runs; give it once")
         settings = settings_of(varied, self.trials, seed=0)
-        return [{**setting, "random_state": seed} for seed in self.seeds for setting in settings]
+        return [{**setting, "random_state": seed} for seed in dict.fromkeys(self.seeds) for setting in settings]
 
 
 def sweep(
@@ -110,6 +110,12 @@ def sweep(
     }
     options.folder.mkdir(parents=True, exist_ok=True)
     queue = options.queue(json.loads(json.dumps(plan)))  # as the database will give it back
+    for run in queue.results().missing:
+        folder = options.folder / run_name(run)
+        if folder.exists() and not is_run_of(queue.plan, folder):
+            raise DataError(
+                f"{printable(str(folder))} is there and no run of this sweep; choose another --out or --name"
+            )
     queue.work(Runner(images, queue.plan, options.folder, tell, progress, worker or {}).make, tell)
     return found(options, tell)
 
@@ -125,7 +131,7 @@ def found(options: SweepOptions, tell: Callable[[str], None]) -> Results:
     results = options.queue().results()
     failed = results.failed
     if failed and len(failed) == len(results.plan["runs"]):
-        raise SettingsError(f"none of {len(failed)} runs could be made; run {min(failed)}: {failed[min(failed)]}")
+        raise SettingsError(f"none of {len(failed)} runs could be made; {run_name(min(failed))}: {failed[min(failed)]}")
     if results.finished:
         options.folder.mkdir(parents=True, exist_ok=True)
         for what, name, content in (("every run", "sweep.csv", results.csv()), ("plot", "sweep.png", results.plot())):
@@ -141,6 +147,8 @@ def _check(options: SweepOptions) -> None:
     if options.rank_by not in SCORES:
         raise SettingsError(f"--rank-by {options.rank_by}: expected one of {', '.join(SCORES)}")
     folders = [folder for folder in (options.out, options.folder) if folder.is_dir()]
-    sweeps = any(not any(f.iterdir()) or (f / "sweep.db").exists() or any(f.glob("run-*")) for f in folders)
+    sweeps = any(
+        not any(f.iterdir()) or (f / "sweep.db").exists() or any(r.is_dir() for r in f.glob("run-*")) for f in folders
+    )
     if options.out.exists() and not sweeps:
         raise DataError(f"--out {printable(str(options.out))} exists and holds no sweep; choose another")
