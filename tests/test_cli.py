@@ -146,7 +146,7 @@ def test_generate_plain_shows_what_the_decoder_makes_of_the_same_latents(sizes, 
     assert not np.array_equal(fitted.sample(3, 1, random_state=1), fitted.sample(3, 1, random_state=1, plain=True))
 
 
-def test_generate_grid_and_folder(model, sizes, tmp_path, capsys):
+def test_generate_grid_and_folder(model, sizes, tmp_path, capsys, monkeypatch):
     sizes(8, 8, 8)
     assert run(["generate", str(model), "--out", str(tmp_path / "all.png"), "-n", "5"]) == 0
     assert run(["generate", str(model), "--out", str(tmp_path / "one.png"), "--cluster", "1", "-n", "9"]) == 0
@@ -158,6 +158,15 @@ def test_generate_grid_and_folder(model, sizes, tmp_path, capsys):
     expected = load_model(model).sample(2, 0, random_state=0)[0]
     np.testing.assert_array_equal(first, np.rint(expected * 255))
     fails(["generate", model, "--out", tmp_path / "new"], "not an empty folder", capsys)
+    fails(
+        ["generate", model, "--out", tmp_path / "x.png", "-n", 3334], "one picture shows 10,000 images at most", capsys
+    )
+    monkeypatch.setattr("clusterloom.cli.generate._AT_ONCE", 2)  # some at a time, and all in one folder
+    assert run(["generate", str(model), "--out", str(tmp_path / "parts"), "-n", "5", "--cluster", "1"]) == 0
+    pictures = {p.name: p.read_bytes() for p in (tmp_path / "parts" / "cluster-1").iterdir()}
+    assert sorted(pictures) == [f"0000{i}.png" for i in range(5)]
+    assert len(set(pictures.values())) == 5
+    assert pictures["00001.png"] == (tmp_path / "new" / "cluster-1" / "00001.png").read_bytes()
     fails(["generate", model, "--out", tmp_path / "x.png", "--cluster", 3], "clusters are 0 to 2", capsys)
     fails(["generate", model, "--out", tmp_path / "no" / "x.png"], "does not exist", capsys)
     fails(["generate", model, "--out", tmp_path / "x.jpg"], "pictures are written as PNG", capsys)

@@ -1,13 +1,21 @@
 """`clusterloom generate`: new images of each cluster."""
 
 import re
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from clusterloom.cli.options import MAX_SEED, ModelArgument, Overwrite, Talk, check_picture_target, grouped, owning
 
+if TYPE_CHECKING:
+    import numpy as np
+
+_AT_ONCE = 1000  # images of a cluster in memory
+_SEEDS_APART = 1_000_003  # from one such part to the next, so that no cluster draws what another does
+_MOST_IN_A_PICTURE = 10_000
 _OTHER_PICTURES = (".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".svg", ".pdf")
 _GENERATED = re.compile(r"cluster-\d+(/\d{5,}\.png)?")  # what is written into a folder
 
@@ -37,7 +45,7 @@ def generate(
     from clusterloom.errors import SettingsError, TrainingError, printable
     from clusterloom.estimators.methods import load_model
     from clusterloom.files import new_directory, write_atomically
-    from clusterloom.pictures import image_grid, png_bytes, to_picture
+    from clusterloom.pictures import image_grid, png_bytes
 
     is_grid = out.suffix.lower() == ".png"
     if is_grid:
@@ -51,26 +59,42 @@ def generate(
     if cluster in empty:
         raise SettingsError(f"cluster {cluster} has no images to learn from")
     clusters = [k for k in range(fitted.n_clusters_) if k not in empty] if cluster is None else [cluster]
+    total = n * len(clusters)
+    if is_grid and total > _MOST_IN_A_PICTURE:
+        most = f"{_MOST_IN_A_PICTURE:,}"
+        raise SettingsError(f"-n {n}: one picture shows {most} images at most; give --out the name of a folder")
     with talk.output() as output, owning(out):
+
+        def made(k: int) -> Iterator[np.ndarray]:
+            """New images of a cluster, some at a time, shape (m, H, W, 1 or 3)."""
+            for part, start in enumerate(range(0, n, _AT_ONCE)):
+                output.progress("new images", clusters.index(k) * n + start, total)
+                m = min(_AT_ONCE, n - start)
+                state = (seed + k + part * _SEEDS_APART) % (MAX_SEED + 1)
+                yield fitted.shown(fitted.to_unit(fitted.sample(m, k, spread, state, not unchecked, plain)))
+
         try:
             with memory_errors_named():
-                made = [fitted.sample(n, k, spread, seed + k, not unchecked, plain) for k in clusters]
+                if is_grid:
+                    rows = [np.concatenate(list(made(k))) for k in clusters]
+                    # A single cluster is shown as a square rather than as one long row.
+                    lines = rows if cluster is None else np.array_split(rows[0], max(1, round(n**0.5)))
+                    labels = [f"cluster {k}" for k in clusters] if cluster is None else None
+                    if is_main_process():
+                        write_atomically(out, png_bytes(image_grid(lines, labels)))
+                else:
+                    with new_directory(out) if is_main_process() else nullcontext() as folder:
+                        for k in clusters:
+                            for part, images in enumerate(made(k)):
+                                if folder is not None:
+                                    _write_pictures(folder / f"cluster-{k}", images, part * _AT_ONCE)
         except TrainingError as error:
             raise SettingsError(f"-n {n}: so many images at once do not fit into memory") from error
-        rows = [fitted.shown(fitted.to_unit(images)) for images in made]
+        output.progress("new images", total, total)
         if not is_main_process():
             return
-        if is_grid:
-            # A single cluster is shown as a square rather than as one long row.
-            lines = rows if cluster is None else np.array_split(rows[0], max(1, round(n**0.5)))
-            labels = [f"cluster {k}" for k in clusters] if cluster is None else None
-            write_atomically(out, png_bytes(image_grid(lines, labels)))
-        else:
-            with new_directory(out) as folder:
-                for k, images in zip(clusters, rows, strict=True):
-                    _write_pictures(folder / f"cluster-{k}", [png_bytes(to_picture(image)) for image in images])
         how = " by the decoder alone" if plain and fitted.refines else ""
-        output.say(f"{n * len(clusters):,} new images{how}: {printable(str(out))}")
+        output.say(f"{total:,} new images{how}: {printable(str(out))}")
         if cluster is None and empty:
             names = ", ".join(f"cluster {k}" for k in empty)
             output.say(f"none of {names}, which {'has' if len(empty) == 1 else 'have'} no images to learn from")
@@ -95,7 +119,9 @@ def _check_folder(path: Path, overwrite: bool) -> None:
                 )
 
 
-def _write_pictures(folder: Path, pictures: list[bytes]) -> None:
-    folder.mkdir(parents=True)
-    for i, picture in enumerate(pictures):
-        (folder / f"{i:05d}.png").write_bytes(picture)
+def _write_pictures(folder: Path, images: "np.ndarray", first: int) -> None:
+    from clusterloom.pictures import png_bytes, to_picture
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, image in enumerate(images, first):
+        (folder / f"{i:05d}.png").write_bytes(png_bytes(to_picture(image)))
