@@ -76,7 +76,9 @@ def check_target(path: Path, overwrite: bool) -> None:
     if path.is_dir() and not any(path.iterdir()):
         return
     if not is_model(path):
-        raise ModelError(f"{shown} exists and is not a model directory; choose another --out")
+        raise ModelError(
+            f"{shown} exists and is not a model directory, which has a {CONFIG} of its kind; choose another --out"
+        )
     if not overwrite:
         raise ModelError(f"{shown} holds a model already; choose another --out, or pass --overwrite")
     if strange := sorted(file.name for file in path.iterdir() if not _is_ours(file)):

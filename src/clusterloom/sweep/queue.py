@@ -182,7 +182,8 @@ def _open(
             # Workers that start together on an empty database make its tables at the same time; all but one fail.
             raced = isinstance(error, IntegrityError) or "already exists" in str(error)
             if not raced or attempt == _ATTEMPTS:
-                why = " ".join(str(error).split())[:200]
+                # SQLAlchemy adds its statement and an address; the driver's own words say enough.
+                why = " ".join(str(getattr(error, "orig", None) or error).split())[:200]
                 raise SettingsError(f"the database of the sweep cannot be used: {why}") from error
             time.sleep(attempt)
     raise AssertionError("the last attempt returns or raises")
