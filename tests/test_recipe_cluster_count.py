@@ -91,6 +91,7 @@ def test_small_kinds_beside_large_ones_are_counted_too(monkeypatch, numbers):
     assert min(e.n_clusters for e in evidence) > 5
     assert all(1 / 4 < e.concentration < 1 / 3 for e in evidence)
     monkeypatch.setattr(module, "_of_unequal_kinds", lambda sights: {})
+    monkeypatch.setattr(module, "are_uneven", lambda sizes: False)
     assert best_count(cluster_count_evidence(embeddings, *numbers, 0)) < 6
 
 
