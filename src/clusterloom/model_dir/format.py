@@ -25,5 +25,5 @@ def sha256(data: bytes) -> str:
 
 
 def settings_sha256(settings: dict[str, Any]) -> str:
-    """The hash that stands for a model's settings."""
+    """The hash that stands for the settings of a model, or of a sweep."""
     return sha256(json.dumps(settings, sort_keys=True).encode())

@@ -129,13 +129,13 @@ def mixtures_to_start_from(points: np.ndarray, n_clusters: int, seeds: Iterable[
 
 def kmeans_labels(points: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
     """Clusters of points (N, d) by k-means from one start, shape (N,); fewer where fewer points differ."""
-    labels: np.ndarray = KMeans(min(n_clusters, _n_distinct(points)), n_init=1, random_state=seed).fit(points).labels_
+    # k-means subtracts the mean, and warns of more clusters than there are different points then. Mostly one coordinate
+    # tells that there are enough.
+    centred = points - points.mean(0)
+    if len(np.unique(centred[:, 0])) < n_clusters:
+        n_clusters = min(n_clusters, len(np.unique(centred, axis=0)))
+    labels: np.ndarray = KMeans(n_clusters, n_init=1, random_state=seed).fit(points).labels_
     return labels
-
-
-def _n_distinct(points: np.ndarray) -> int:
-    """How many points (N, d) differ, as k-means sees them: it subtracts their mean, and warns of more clusters."""
-    return len(np.unique(points - points.mean(0), axis=0))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """One run of a sweep: fit, keep the model, score it without labels."""
 
-import hashlib
 import importlib.metadata
 import json
 import shutil
@@ -18,16 +17,11 @@ from clusterloom.data.images import ImageSet, limited_rows
 from clusterloom.estimators.base import ImageClusterer
 from clusterloom.estimators.methods import method_named
 from clusterloom.metrics import sampled_silhouette_score
-from clusterloom.model_dir.format import CONFIG
+from clusterloom.model_dir.format import CONFIG, settings_sha256
 from clusterloom.recipe.neighbours import modularity, neighbour_graph
 from clusterloom.sweep.results import run_name, shown
 
 _GRAPH_IMAGES = 12_000
-
-
-def plan_sha256(plan: Mapping[str, Any]) -> str:
-    """Tells the plan of a sweep from others; it is kept with every model."""
-    return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
 
 
 def is_run_of(plan: Mapping[str, Any], folder: Path) -> bool:
@@ -36,7 +30,7 @@ def is_run_of(plan: Mapping[str, Any], folder: Path) -> bool:
         made_by = json.loads((folder / CONFIG).read_text())["about"]["sweep"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    return bool(made_by == plan_sha256(plan))
+    return bool(made_by == settings_sha256(dict(plan)))
 
 
 @dataclass(frozen=True)
@@ -79,7 +73,7 @@ class Runner:
         model.fit(self.images)
         scores = self._scores(model)
         model.about_ |= {"data": self.images.name, "data_sha256": self.images.fingerprint()}
-        model.about_["sweep"] = plan_sha256(self.plan)
+        model.about_["sweep"] = settings_sha256(dict(self.plan))
         model.save(self.folder / name, overwrite=True)
         shutil.rmtree(scratch, ignore_errors=True)
         score, rank_by = scores[self.plan["rank_by"]], self.plan["rank_by"]
