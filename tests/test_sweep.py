@@ -199,7 +199,7 @@ def test_entries_that_two_workers_queued_at_once_count_once(tmp_path):
     assert sorted(made) == list(range(6))
 
 
-def test_a_run_that_cannot_be_made_is_told_and_not_tried_again(tmp_path):
+def test_a_run_that_cannot_be_made_is_told_and_tried_again_by_the_next_worker_alone(tmp_path):
     url, told = f"sqlite:///{tmp_path / 'sweep.db'}", []
 
     def make(run):
@@ -212,6 +212,11 @@ def test_a_run_that_cannot_be_made_is_told_and_not_tried_again(tmp_path):
     assert queue.results().failed == {2: "two is too many"}
     assert sorted(queue.results().finished) == [0, 1, 3, 4, 5]
     assert told == ["run-002: two is too many"]
+    Queue(url, "test", PLAN).work(make, told.append)
+    assert told == ["run-002: two is too many"] * 2
+    queue.work(lambda run: {"score": float(run)}, told.append)
+    assert queue.results().failed == {}
+    assert queue.results().finished[2] == {"score": 2.0}
 
 
 def test_an_interrupted_run_is_made_when_the_sweep_goes_on(tmp_path):
@@ -363,8 +368,9 @@ def test_a_setting_that_does_not_fit_is_told_beside_those_that_do(blobs, tmp_pat
     out = tmp_path / "is it {0} #1?"
     command = ["sweep", blobs, "--method", "convvae", "-k", "3", "--set", "epochs=1", "--set", "hidden_dim=8"]
     command += ["--set", "conv_kernels=3,3"]
-    assert run_cli([*command, "--out", str(out), "--vary", "conv_filters=4:8,4"]) == 0
-    text = capsys.readouterr().out
+    assert run_cli([*command, "--out", str(out), "--vary", "conv_filters=4:8,4"]) == 2
+    text, err = capsys.readouterr()
+    assert err.splitlines()[-1].endswith("error: 1 of 2 runs could not be made; the same command tries again")
     assert "run-001: conv_filters and conv_kernels need one number per conv network" in text
     assert (out / "run-000").is_dir()
     assert (out / "sweep.db").is_file()

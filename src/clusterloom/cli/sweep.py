@@ -74,8 +74,9 @@ def sweep(
 ) -> None:
     """Try many settings and rank them without labels.
 
-    The same command resumes a sweep, or helps one that is running.
+    The same command resumes a sweep, or helps one that is running, and tries failed runs again.
     """
+    from clusterloom.errors import SettingsError
     from clusterloom.estimators.methods import method_named
     from clusterloom.sweep.sweep import SweepOptions, found
     from clusterloom.sweep.sweep import sweep as make_runs
@@ -98,7 +99,10 @@ def sweep(
             results = make_runs(partial(reading.load, data, output), options, output.say, output.progress, worker)
         if as_json:
             output.json(results.summary())
-            return
-        output.result(results.table())
-        for line in results.remarks():
-            output.result(line)
+        else:
+            output.result(results.table())
+            for line in results.remarks():
+                output.result(line)
+    if results.failed and not show:
+        failed, of = len(results.failed), len(results.plan["runs"])
+        raise SettingsError(f"{failed} of {of} runs could not be made; the same command tries again")

@@ -70,16 +70,23 @@ class Queue:
     def results(self) -> Results:
         """What has come of the runs so far."""
         made, failed = self._entries("COMPLETE"), self._entries("FAIL")
+        tried_again = {run for run, _ in self._entries("WAITING", "RUNNING", "COMPLETE")}
+        errors = {run: entry.user_attrs[_ERROR] for run, entry in failed if _ERROR in entry.user_attrs}
         return Results(
             plan=self.plan,
             finished={run: entry.user_attrs[_RESULT] for run, entry in made},
-            failed={run: entry.user_attrs[_ERROR] for run, entry in failed if _ERROR in entry.user_attrs},
+            failed={run: error for run, error in errors.items() if run not in tried_again},
             running={run for run, _ in self._entries("RUNNING")},
         )
 
     def work(self, make: Make, tell: Tell) -> None:
-        """Make runs until all of the plan are finished, by this worker or by others; tell what goes wrong."""
+        """Make runs until each of the plan is finished or has failed, by this worker or others; tell what goes wrong.
+
+        Runs that have failed before are tried once more: what was in the way, such as a missing package, may be gone.
+        """
         waited = False
+        for run in self.results().failed:
+            self._study.enqueue_trial({}, user_attrs={_RUN: run})
         while missing := (results := self.results()).missing:
             self._release_abandoned()
             if self._entries("WAITING"):

@@ -56,7 +56,7 @@ class Results:
     Attributes:
         plan: As `clusterloom.sweep.sweep.sweep` makes it.
         finished: Results by the number of their run.
-        failed: Why a run cannot be made, by its number.
+        failed: Why a run could not be made, by its number.
         running: Runs that workers are at.
     """
 
@@ -67,7 +67,7 @@ class Results:
 
     @property
     def missing(self) -> list[int]:
-        """Runs that are neither finished nor known to fail."""
+        """Runs that are neither finished nor failed."""
         return [run for run in range(len(self.plan["runs"])) if run not in self.finished and run not in self.failed]
 
     def ranked(self) -> list[Setting]:
