@@ -17,17 +17,26 @@ def network_of(n_clusters=3):
 
 
 def test_expected_accuracy_doubles_the_doubt_of_votes_and_stays_between_chance_and_certainty():
-    labels = np.array([0, 1, 2, 0])
-    votes, nothing = np.full((4, 3), 0.05) + 0.85 * np.eye(3)[labels], np.full((4, 3), 1 / 3)
+    labels = np.array([0, 1, 2])
+    votes, nothing = np.full((3, 3), 0.05) + 0.85 * np.eye(3)[labels], np.full((3, 3), 1 / 3)
     assert expected_accuracy(labels, nothing, votes) == pytest.approx(0.8)
     assert expected_accuracy(labels, nothing, nothing) == pytest.approx(1 / 3)
-    assert expected_accuracy(labels, nothing, np.eye(3)[labels]) == pytest.approx(1 - 0.5 / 5)
+    assert expected_accuracy(labels, nothing, np.eye(3)[labels]) == pytest.approx(1 - 0.5 / 4)
 
 
 def test_votes_that_differ_count_no_more_than_guides_that_agree():
-    labels = np.array([0, 1, 2, 0])
+    labels = np.arange(6) % 3
     guides, votes = (share * np.eye(3)[labels] for share in (0.9, 0.6))
     assert expected_accuracy(labels, guides, votes) == pytest.approx(0.9)
+
+
+def test_doubt_grows_where_clusters_are_of_odd_sizes_and_certainty_does_not_fall():
+    even, odd = np.arange(40) % 2, np.repeat([0, 1], [30, 10])
+    sure, doubted = (share * np.eye(2) + (1 - share) / 2 for share in (1.0, 0.9))
+    assert expected_accuracy(even, doubted[even], doubted[even]) == pytest.approx(0.95)
+    # Three quarters are in a cluster 1.5 times as large as the mean, the others in one of half its size.
+    assert expected_accuracy(odd, doubted[odd], doubted[odd]) == pytest.approx(1 - 0.05 / 0.625**0.5)
+    assert expected_accuracy(odd, sure[odd], sure[odd]) == expected_accuracy(even, sure[even], sure[even])
 
 
 def test_a_group_that_guides_place_elsewhere_is_doubted_and_unseen_images_like_it_too():

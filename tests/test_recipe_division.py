@@ -128,6 +128,18 @@ def test_large_kinds_are_not_cut_to_have_small_ones_in_one_cluster():
     assert len(set(zip(found.tolist(), kinds.tolist(), strict=True))) == 4
 
 
+@pytest.mark.parametrize("n_kinds", [10, 24])
+def test_many_clusters_are_no_more_unequal_than_few(n_kinds):
+    """Two kinds lie side by side, and of a third one the two halves are a little farther apart."""
+    kinds = np.repeat(np.arange(n_kinds), 2)
+    ties = np.diag(np.full(len(kinds), 0.3)) + 0.2 * (kinds[:, None] == kinds)
+    ties[:2, 2:4] = ties[2:4, :2] = 0.04
+    ties[4, 5] = ties[5, 4] = 0.09
+    found = divide_ties([ties], each(ties), n_kinds, rng())
+    np.testing.assert_array_equal(found[::2], found[1::2])
+    assert len(set(found[::2].tolist())) == n_kinds
+
+
 @pytest.mark.parametrize(("odd", "alone"), [(2, False), (40, True)])
 def test_a_handful_of_odd_images_is_no_cluster_and_a_small_kind_is(odd, alone):
     """Two kinds lie side by side; a third one, of so many images, is tied to nothing. There are to be two clusters."""

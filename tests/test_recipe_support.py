@@ -46,3 +46,13 @@ def test_all_say_together_and_an_image_stays_in_its_cluster():
     assert found[0, 0] == pytest.approx(found[0].max())
     assert found[0, 0] > 0.9
     np.testing.assert_allclose(found[1], [2 / 3, 1 / 3])  # guides and ties say the other one, and are heard as doubt
+
+
+def test_images_in_clusters_of_odd_size_are_doubted_whatever_else_is_said():
+    labels = np.repeat([0, 1, 2], [200, 100, 60])
+    said = np.eye(3)[labels]
+    found = supported(0.8 * said + 0.2 / 3, {"one": labels[None]}, labels, np.diag([0.5, 0.3, 0.2]))
+    own = found[np.arange(360), labels]
+    assert own[labels == 1].min() > own[labels == 0].max()
+    assert own[labels == 1].min() > own[labels == 2].max()
+    np.testing.assert_array_equal(found.argmax(1), labels)

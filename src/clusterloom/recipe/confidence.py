@@ -9,9 +9,10 @@ from scipy.special import softmax
 from clusterloom.networks.vae import ClusterVAE
 from clusterloom.recipe.last_layer import learn_last_layer, logits_of
 from clusterloom.recipe.pseudo_labels import FirstPseudoLabels
-from clusterloom.recipe.support import supported
+from clusterloom.recipe.support import sizes_to_mean, supported
 
 _ERRORS_PER_DOUBT = 2  # some show as votes that differ, and as many do not show
+_BY_SIZES = 0.5  # power of how even clusters are, by which doubt is divided
 _STAY = 0.003  # what it costs to be moved by doubt; see `learn_last_layer`
 
 
@@ -21,6 +22,9 @@ def expected_accuracy(labels: np.ndarray, first: np.ndarray, second: np.ndarray)
     The second pseudo-labels come of several votes, each of which is wrong elsewhere. Where votes differ some are wrong,
     and about as often all are wrong together. But they are cast in one layer, where images may lie together for another
     reason, as colours are; then they differ far more often than guides in all spaces do.
+
+    Kinds that all these take for one, and halves that they take for two, show in clusters of odd sizes: what doubt there
+    is grows with them.
 
     Args:
         labels: The model's clusters, shape (N,).
@@ -35,10 +39,15 @@ def expected_accuracy(labels: np.ndarray, first: np.ndarray, second: np.ndarray)
         >>> labels, undecided = np.array([0, 0, 1, 1]), np.full((4, 2), 0.5)
         >>> expected_accuracy(labels, undecided, second), expected_accuracy(labels, np.eye(2)[labels], second)
         (0.8, 0.9)
+        >>> uneven = np.array([0, 0, 0, 1])
+        >>> expected_accuracy(uneven, undecided, 0.8 * np.eye(2)[uneven] + 0.1)  # 0.8 without the sizes
+        0.747...
     """
     n, n_clusters = second.shape
     of_guides, of_votes = (float(np.mean(said[np.arange(n), labels])) for said in (first, second))
     expected = max(1 - _ERRORS_PER_DOUBT * (1 - of_votes), of_guides)
+    sizes = sizes_to_mean(labels, n_clusters)[labels]
+    expected = 1 - (1 - expected) / float(np.mean(np.minimum(sizes, 1 / sizes))) ** _BY_SIZES
     return min(max(expected, 1 / n_clusters), 1 - 0.5 / (n + 1))
 
 

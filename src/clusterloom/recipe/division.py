@@ -18,6 +18,7 @@ _SMALL = 0.25  # images of a cluster, in shares of the mean, that may be a scrap
 _LOOSE = 0.5  # share of its ties that a scrap has within, at most; a kind that is small has most of them
 _FINER, _RESOLUTIONS = 1.5, 7  # where there are scraps each resolution is so many times the one before, up to so many
 _LOW = 0.4  # resolution at which clusters are of any size
+_MANY = 10  # clusters from which on resolutions grow with their number
 _EVEN = 0.75  # effective number of clusters of about equal size, in shares of their number
 _NO_GAIN = 1e-9
 
@@ -87,22 +88,26 @@ def divide_ties(
     about equal there, kinds are, and to prefer equal clusters is right; if not, it would cut large kinds and join small
     ones.
 
+    Of K clusters of mean size chance would tie any two by 1 / K of the ties of one. So the more clusters, the less it
+    matters to modularity how equal they are, unless the resolution grows with their number.
+
     Args:
         ties: See `modularity_matrix`.
         images: How many each group has, shape (G,).
         n_clusters: K, at most G.
         generator: Draws the starts.
-        resolution: What is tried first.
+        resolution: What is tried first, for up to ten clusters.
 
     Returns:
         The cluster of each group, shape (G,).
     """
+    equal_wanted = resolution > RESOLUTION
+    resolution *= _of_many(n_clusters)
     matrix = modularity_matrix(ties, resolution)
     labels = divide(matrix, images, n_clusters, generator)
-    if resolution <= RESOLUTION:  # with a higher one equal clusters are wanted
-        unequal = unequal_division(ties, images, n_clusters, generator)
-        if unequal is not None:
-            return unequal
+    unequal = None if equal_wanted else unequal_division(ties, images, n_clusters, generator)
+    if unequal is not None:
+        return unequal
     for _ in range(1, _RESOLUTIONS):
         if not _has_scraps(ties, matrix, images, labels):
             break
@@ -131,11 +136,16 @@ def unequal_division(
     Returns:
         The cluster of each group, shape (G,). None where clusters are about equal, or some are scraps.
     """
-    matrix = modularity_matrix(ties, _LOW)
+    matrix = modularity_matrix(ties, _LOW * _of_many(n_clusters))
     labels = divide(matrix, images, n_clusters, generator, starts)
     if not are_uneven(np.bincount(labels, images)) or _has_scraps(ties, matrix, images, labels):
         return None
     return divide(matrix, images, n_clusters, generator, _MORE * starts)
+
+
+def _of_many(n_clusters: int) -> float:
+    """How many times as high resolutions are for so many clusters."""
+    return max(1.0, n_clusters / _MANY)
 
 
 def are_uneven(sizes: np.ndarray) -> bool:

@@ -1,7 +1,8 @@
-"""What first guides and ties say of the clusters that a model has learned.
+"""What first guides, ties and sizes say of the clusters that a model has learned.
 
 The model learns its pseudo-labels almost without exception, so it is as sure of a group of images that went to the
 wrong cluster as of any other. Guides that do not find the group there again, and ties that lead elsewhere, still tell.
+Where they are wrong together, sizes may tell: a large cluster often holds two kinds, and a small one a part of one.
 """
 
 from collections.abc import Mapping
@@ -12,15 +13,17 @@ from scipy.optimize import linear_sum_assignment
 from clusterloom.recipe.partitions import counts_of
 
 _LEAST = 0.02  # probability in what each one says: none can rule a cluster out
-_COUNTS = (1, 0.5, 2)  # of the model, the guides and the ties; guides in spaces that see no kinds vote at random
+_COUNTS = (2, 0.5, 2)  # of the model, the guides and the ties; guides in spaces that see no kinds vote at random
+_LARGE, _SMALL = 1, 2  # powers of how many times a cluster is as large or as small as the mean, by which odds fall
 _OWN = 2  # how many times as likely as any other the model's own cluster stays
 
 
 def supported(q: np.ndarray, guides: Mapping[str, np.ndarray], groups: np.ndarray, ties: np.ndarray) -> np.ndarray:
     """What the model, the guides and the ties say of each image together: their geometric mean.
 
-    Ties count twice and guides half. It is to be learned as doubt. The model's own cluster stays the most likely one:
-    guides cut large kinds rather than find small ones, and would empty small clusters.
+    Guides count a quarter of the others, and images in clusters of odd size are doubted. It is to be learned as doubt.
+    The model's own cluster stays the most likely one: guides cut large kinds rather than find small ones, and would
+    empty small clusters.
 
     Args:
         q: The model's soft assignments, shape (N, K).
@@ -35,10 +38,36 @@ def supported(q: np.ndarray, guides: Mapping[str, np.ndarray], groups: np.ndarra
     said = (q, votes(labels, guides, n_clusters), belonging(labels, groups, ties, n_clusters)[groups])
     together = np.exp(np.average([np.log(each + _LEAST) for each in said], 0, _COUNTS))
     own = np.arange(len(q)), labels
+    together[own] *= odds_by_size(labels, n_clusters)[labels]
     others = together.copy()
     others[own] = 0
     together[own] = np.maximum(together[own], _OWN * others.max(1))
     return together / together.sum(1, keepdims=True)
+
+
+def odds_by_size(labels: np.ndarray, n_clusters: int) -> np.ndarray:
+    """What is left, by the size of their cluster, of the odds that images are placed rightly.
+
+    Args:
+        labels: Clusters, shape (N,).
+        n_clusters: K.
+
+    Returns:
+        1 for clusters of mean size, less for larger and for smaller ones, shape (K,).
+
+    Example:
+        >>> odds_by_size(np.array([0, 0, 0, 0, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3]), 4).round(2).tolist()
+        [0.79, 0.2, 0.79, 0.56]
+    """
+    ratio = sizes_to_mean(labels, n_clusters)
+    odds: np.ndarray = np.where(ratio > 1, ratio**-_LARGE, ratio**_SMALL)
+    return odds
+
+
+def sizes_to_mean(labels: np.ndarray, n_clusters: int) -> np.ndarray:
+    """Sizes of clusters as multiples of the mean, shape (K,)."""
+    sizes: np.ndarray = np.bincount(labels, minlength=n_clusters) * (n_clusters / len(labels))
+    return sizes
 
 
 def votes(labels: np.ndarray, guides: Mapping[str, np.ndarray], n_clusters: int) -> np.ndarray:
