@@ -128,6 +128,20 @@ def test_large_kinds_are_not_cut_to_have_small_ones_in_one_cluster():
     assert len(set(zip(found.tolist(), kinds.tolist(), strict=True))) == 4
 
 
+@pytest.mark.parametrize(("n_scraps", "may_be"), [(1, True), (2, False)])
+def test_a_single_scrap_does_not_keep_unequal_kinds_from_being_found(n_scraps, may_be):
+    """Three large kinds of two parts, three small ones, and odd images that are loosely tied to a large kind."""
+    sizes, scraps = [40, 40, 40, 8, 8, 8], [3] * n_scraps
+    kinds = np.repeat(np.arange(6 + n_scraps), sizes + scraps)
+    part = np.arange(len(kinds)) // 20 * (kinds < 3) + kinds * (kinds >= 3)
+    ties = 0.01 + 0.2 * (kinds[:, None] == kinds) + 0.8 * ((part[:, None] == part) & (kinds[:, None] == kinds))
+    odd = kinds >= 6
+    ties[np.ix_(odd, kinds == 0)] = ties[np.ix_(kinds == 0, odd)] = 0.1
+    found = divide_ties([ties], np.ones(len(kinds), int), 6 + n_scraps, rng())
+    whole = [len(set(found[kinds == kind].tolist())) == 1 for kind in range(3)]
+    assert all(whole) == may_be
+
+
 @pytest.mark.parametrize("n_kinds", [10, 24])
 def test_many_clusters_are_no_more_unequal_than_few(n_kinds):
     """Two kinds lie side by side, and of a third one the two halves are a little farther apart."""

@@ -23,8 +23,8 @@ def expected_accuracy(labels: np.ndarray, first: np.ndarray, second: np.ndarray)
     and about as often all are wrong together. But they are cast in one layer, where images may lie together for another
     reason, as colours are; then they differ far more often than guides in all spaces do.
 
-    Kinds that all these take for one, and halves that they take for two, show in clusters of odd sizes: what doubt there
-    is grows with them.
+    Kinds that all these take for one, and halves that they take for two, show in clusters of odd sizes: what doubt
+    there is grows with them.
 
     Args:
         labels: The model's clusters, shape (N,).

@@ -16,6 +16,7 @@ _STARTS = 40
 _MORE = 4  # times as many at a low resolution, where fewer of them end in the best division
 _SMALL = 0.25  # images of a cluster, in shares of the mean, that may be a scrap of a larger one
 _LOOSE = 0.5  # share of its ties that a scrap has within, at most; a kind that is small has most of them
+_SPARE_ONE = 5  # clusters of any size from which on one of them may be a scrap
 _FINER, _RESOLUTIONS = 1.5, 7  # where there are scraps each resolution is so many times the one before, up to so many
 _LOW = 0.4  # resolution at which clusters are of any size
 _MANY = 10  # clusters from which on resolutions grow with their number
@@ -105,11 +106,12 @@ def divide_ties(
     resolution *= _of_many(n_clusters)
     matrix = modularity_matrix(ties, resolution)
     labels = divide(matrix, images, n_clusters, generator)
-    unequal = None if equal_wanted else unequal_division(ties, images, n_clusters, generator)
+    most_scraps = int(n_clusters >= _SPARE_ONE)
+    unequal = None if equal_wanted else unequal_division(ties, images, n_clusters, generator, most_scraps=most_scraps)
     if unequal is not None:
         return unequal
     for _ in range(1, _RESOLUTIONS):
-        if not _has_scraps(ties, matrix, images, labels):
+        if not _scraps(ties, matrix, images, labels):
             break
         resolution *= _FINER
         matrix = modularity_matrix(ties, resolution)
@@ -123,6 +125,7 @@ def unequal_division(
     n_clusters: int,
     generator: np.random.Generator,
     starts: int = _STARTS,
+    most_scraps: int = 0,
 ) -> np.ndarray | None:
     """Clusters of any size, by a low resolution.
 
@@ -132,13 +135,14 @@ def unequal_division(
         n_clusters: K, at most G.
         generator: Draws the starts.
         starts: How many to see what clusters are like; what is returned is the best of four times as many.
+        most_scraps: How many clusters may be scraps. Of several one costs no more than itself.
 
     Returns:
-        The cluster of each group, shape (G,). None where clusters are about equal, or some are scraps.
+        The cluster of each group, shape (G,). None where clusters are about equal, or more are scraps.
     """
     matrix = modularity_matrix(ties, _LOW * _of_many(n_clusters))
     labels = divide(matrix, images, n_clusters, generator, starts)
-    if not are_uneven(np.bincount(labels, images)) or _has_scraps(ties, matrix, images, labels):
+    if not are_uneven(np.bincount(labels, images)) or _scraps(ties, matrix, images, labels) > most_scraps:
         return None
     return divide(matrix, images, n_clusters, generator, _MORE * starts)
 
@@ -153,15 +157,15 @@ def are_uneven(sizes: np.ndarray) -> bool:
     return bool(np.exp(stats.entropy(sizes)) < _EVEN * len(sizes))
 
 
-def _has_scraps(ties: Sequence[np.ndarray], matrix: np.ndarray, images: np.ndarray, labels: np.ndarray) -> bool:
-    """Whether there are small clusters with few ties within, which would rather be joined with another one."""
+def _scraps(ties: Sequence[np.ndarray], matrix: np.ndarray, images: np.ndarray, labels: np.ndarray) -> int:
+    """How many small clusters have few ties within and would rather be joined with another one."""
     n_clusters = int(labels.max()) + 1
     small = np.bincount(labels, images) < _SMALL * images.sum() / n_clusters
     between = _between(np.sum(ties, axis=0), labels, n_clusters)
     loose = between.diagonal() < _LOOSE * between.sum(1)
     gains = _between(matrix, labels, n_clusters)
     np.fill_diagonal(gains, -np.inf)
-    return bool((gains[small & loose] > _NO_GAIN).any())
+    return int(np.sum(gains[small & loose].max(1) > _NO_GAIN))
 
 
 def _between(matrix: np.ndarray, labels: np.ndarray, n_clusters: int) -> np.ndarray:

@@ -60,7 +60,7 @@ def odds_by_size(labels: np.ndarray, n_clusters: int) -> np.ndarray:
         [0.79, 0.2, 0.79, 0.56]
     """
     ratio = sizes_to_mean(labels, n_clusters)
-    odds: np.ndarray = np.where(ratio > 1, ratio**-_LARGE, ratio**_SMALL)
+    odds: np.ndarray = np.minimum(ratio, 1) ** _SMALL / np.maximum(ratio, 1) ** _LARGE
     return odds
 
 
