@@ -154,6 +154,18 @@ def test_many_clusters_are_no_more_unequal_than_few(n_kinds):
     assert len(set(found[::2].tolist())) == n_kinds
 
 
+def test_where_kinds_are_known_to_be_equally_many_more_equal_clusters_count():
+    """As above, but the two kinds lie closer together, and the division that joins them is better by a little."""
+    kinds = np.repeat(np.arange(10), 2)
+    ties = np.diag(np.full(len(kinds), 0.3)) + 0.2 * (kinds[:, None] == kinds)
+    ties[:2, 2:4] = ties[2:4, :2] = 0.08
+    ties[4, 5] = ties[5, 4] = 0.03
+    joined, equal = (divide_ties([ties], each(ties), 10, rng(), r) for r in (module.RESOLUTION, module.OF_EQUAL_KINDS))
+    assert joined[0] == joined[2]
+    np.testing.assert_array_equal(equal[::2], equal[1::2])
+    assert len(set(equal[::2].tolist())) == 10
+
+
 @pytest.mark.parametrize(("odd", "alone"), [(2, False), (40, True)])
 def test_a_handful_of_odd_images_is_no_cluster_and_a_small_kind_is(odd, alone):
     """Two kinds lie side by side; a third one, of so many images, is tied to nothing. There are to be two clusters."""

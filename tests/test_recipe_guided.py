@@ -167,6 +167,19 @@ def test_of_large_sets_a_sample_gets_pseudo_labels(monkeypatch, tmp_path):
     assert clustering_accuracy_score(labels, model.labels_) > 0.95
 
 
+@pytest.mark.parametrize(("knobs", "resolution"), [({}, 0.9), ({"equal_kinds": True}, 1.7)])
+def test_whoever_knows_that_kinds_are_equally_many_may_say_so(monkeypatch, knobs, resolution):
+    class Divided(Exception):
+        pass
+
+    def watched(*_, **more):
+        raise Divided(more["resolution"])
+
+    monkeypatch.setattr(guided, "first_pseudo_labels", watched)
+    with pytest.raises(Divided, match=str(resolution)):
+        GuidedClusterer(4, epochs=3, random_state=0, **knobs).fit(quarters(100)[0])
+
+
 @pytest.fixture
 def budget(monkeypatch):
     """As for very many images, with 400: 100 guide, and an epoch visits 120."""

@@ -42,6 +42,8 @@ class GuidedSettings(ConvNetworkSettings, CommonSettings):
     kl_weight: Weight = 0.1
     colours: Colours = "auto"
     """Whether colours tell kinds apart: use, ignore, or auto, which finds it out from the images."""
+    equal_kinds: bool = False
+    """The kinds are known to be about equally many: of divisions that are about as good the more equal one counts."""
     epochs: Annotated[int, Ge(3)] | Literal["auto"] = "auto"
     """Passes over the images, over all stages but the last, refine; auto is 10 for 70,000 images, 15 for 10,000, 21 for
     1,800, 64 for 300, and 6 for a million. Of more than that, auto visits a million in each of six epochs, others each
@@ -149,7 +151,9 @@ class GuidedClusterer(VariationalClusterer):
         images = self.as_read(images)
         epochs = _epochs(settings, images.shape, views)
         run.expect(epochs.total)
-        recipe = train_guided(network, run, images, plan, epochs, views, self.cluster_range()[0], settings.colours)
+        recipe = train_guided(
+            network, run, images, plan, epochs, views, self.cluster_range()[0], settings.colours, settings.equal_kinds
+        )
         return recipe if network.backbone is None else {"backbone": network.backbone.about(), **recipe}
 
     def refit(

@@ -11,6 +11,7 @@ import numpy as np
 from scipy import stats
 
 RESOLUTION = 0.9  # with 1 a large kind is rather cut in two
+OF_EQUAL_KINDS = 1.7  # resolution for kinds that are known to be about equally many
 LEAST_SHARE = 0.1  # images of a cluster, in shares of the mean: what is smaller is odd, and no kind of its own
 _STARTS = 40
 _MORE = 4  # times as many at a low resolution, where fewer of them end in the best division

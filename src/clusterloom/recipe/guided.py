@@ -33,6 +33,7 @@ from clusterloom.recipe.augment import ViewSettings, recolouring, two_views, wid
 from clusterloom.recipe.budget import Epochs, sampled_rows
 from clusterloom.recipe.cluster_count import Evidence, advice_on, best_count, best_counts, cluster_count_evidence
 from clusterloom.recipe.confidence import learn_confidence
+from clusterloom.recipe.division import OF_EQUAL_KINDS, RESOLUTION
 from clusterloom.recipe.embeddings import Embeddings, SpaceRules
 from clusterloom.recipe.fit import fit
 from clusterloom.recipe.frozen import BACKBONE, frozen_features
@@ -75,6 +76,7 @@ def train_guided(
     views: ViewSettings,
     fewest_clusters: int,
     colours: Colours = "auto",
+    equal_kinds: bool = False,
 ) -> dict[str, Any]:
     """Train a network by the guided recipe, in place.
 
@@ -87,6 +89,7 @@ def train_guided(
         views: What is fair for these images; see `choose_views`.
         fewest_clusters: The number of clusters is found between this one and the network's own.
         colours: Whether colours tell kinds apart.
+        equal_kinds: Whether kinds are known to be about equally many.
 
     Returns:
         What was decided and how long it took, for the record: views, spaces, seconds by stage.
@@ -118,10 +121,13 @@ def train_guided(
     embeddings = Embeddings(spaces, _layouts(spaces, run, seed), view_pairs, rules)
     evidence = _choose_count(network, run, embeddings, seed, fewest_clusters)
     run.note(f"pseudo-labels: {network.n_clusters} clusters of what guides in {len(spaces)} spaces keep together")
+    resolution = OF_EQUAL_KINDS if equal_kinds else RESOLUTION
     first = FirstPseudoLabels.from_arrays(
         run.cached(
             "pseudo-labels-1",
-            lambda: first_pseudo_labels(embeddings, network.n_clusters, seed, progress=run.progress).arrays(),
+            lambda: first_pseudo_labels(
+                embeddings, network.n_clusters, seed, progress=run.progress, resolution=resolution
+            ).arrays(),
         )
     )
     of_colours = max(first.follows.get(space, 0.0) for space in _OF_COLOURS)

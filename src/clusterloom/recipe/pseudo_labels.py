@@ -88,6 +88,7 @@ def first_pseudo_labels(
     seed: int,
     starts: int | None = None,
     progress: ProgressReport = no_progress,
+    resolution: float = RESOLUTION,
 ) -> FirstPseudoLabels:
     """Groups that guides keep together, divided into clusters by what ties them.
 
@@ -101,6 +102,7 @@ def first_pseudo_labels(
         seed: Fixes everything.
         starts: Of guides, see `guides_in`.
         progress: Told how far guides are.
+        resolution: See `clusterloom.recipe.division.divide_ties`.
     """
     rules, n_images = embeddings.rules, len(embeddings)
     if n_clusters == 1:
@@ -110,11 +112,11 @@ def first_pseudo_labels(
     coarse = {s: np.stack([g.labels for g in guides if g.space == s and g.coarse]) for s in embeddings.points}
     islands = _more_islands({s: of for s, of in embeddings.points.items() if s in rules.alone}, n_clusters, seed)
     divided = partial(_division, embeddings=embeddings, islands=islands, n_clusters=n_clusters, seed=seed)
-    weights, labels, groups, ties = divided(guides)
+    weights, labels, groups, ties = divided(guides, resolution=resolution)
     follows = _follows(coarse, labels)
     others = [guide for guide in guides if guide.space not in rules.yielding]
     if n_images >= _MANY and others and max(follows.values()) < _CLEAR:
-        _, labels, groups, ties = divided(others, resolution=_WITHOUT_GAPS)
+        _, labels, groups, ties = divided(others, resolution=max(resolution, _WITHOUT_GAPS))
         follows = _follows(coarse, labels)
     return FirstPseudoLabels(shares_of(guides, weights, labels, n_clusters), labels, follows, coarse, groups, ties)
 
@@ -125,7 +127,7 @@ def _division(
     islands: Mapping[str, np.ndarray],
     n_clusters: int,
     seed: int,
-    resolution: float = RESOLUTION,
+    resolution: float,
 ) -> tuple[dict[str, float], np.ndarray, np.ndarray, np.ndarray]:
     """Clusters, by what guides keep together and their spaces tie.
 
