@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from clusterloom.recipe.support import belonging, supported, votes
+from clusterloom.recipe.support import belonging, odds_by_size, supported, votes
 
 LABELS = np.repeat(np.arange(4), 100)
 
@@ -56,3 +56,9 @@ def test_images_in_clusters_of_odd_size_are_doubted_whatever_else_is_said():
     assert own[labels == 1].min() > own[labels == 0].max()
     assert own[labels == 1].min() > own[labels == 2].max()
     np.testing.assert_array_equal(found.argmax(1), labels)
+
+
+def test_where_kinds_are_unequal_large_clusters_are_believed():
+    odds = odds_by_size(np.repeat([0, 1, 2, 3], [400, 400, 40, 40]), 4)
+    np.testing.assert_array_equal(odds[:2], 1)
+    assert odds[2:].max() < 0.05

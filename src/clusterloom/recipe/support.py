@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from clusterloom.recipe.division import are_uneven
 from clusterloom.recipe.partitions import counts_of
 
 _LEAST = 0.02  # probability in what each one says: none can rule a cluster out
@@ -48,19 +49,22 @@ def supported(q: np.ndarray, guides: Mapping[str, np.ndarray], groups: np.ndarra
 def odds_by_size(labels: np.ndarray, n_clusters: int) -> np.ndarray:
     """What is left, by the size of their cluster, of the odds that images are placed rightly.
 
+    Where clusters are far from equal, so are kinds, and a large cluster is one of them.
+
     Args:
         labels: Clusters, shape (N,).
         n_clusters: K.
 
     Returns:
-        1 for clusters of mean size, less for larger and for smaller ones, shape (K,).
+        1 for clusters of mean size, less for smaller ones and mostly for larger ones, shape (K,).
 
     Example:
         >>> odds_by_size(np.array([0, 0, 0, 0, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3]), 4).round(2).tolist()
         [0.79, 0.2, 0.79, 0.56]
     """
     ratio = sizes_to_mean(labels, n_clusters)
-    odds: np.ndarray = np.minimum(ratio, 1) ** _SMALL / np.maximum(ratio, 1) ** _LARGE
+    large = 0 if are_uneven(ratio) else _LARGE
+    odds: np.ndarray = np.minimum(ratio, 1) ** _SMALL / np.maximum(ratio, 1) ** large
     return odds
 
 
