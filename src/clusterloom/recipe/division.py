@@ -107,10 +107,11 @@ def divide_ties(
     resolution *= _of_many(n_clusters)
     matrix = modularity_matrix(ties, resolution)
     labels = divide(matrix, images, n_clusters, generator)
-    most_scraps = int(n_clusters >= _SPARE_ONE)
-    unequal = None if equal_wanted else unequal_division(ties, images, n_clusters, generator, most_scraps=most_scraps)
-    if unequal is not None:
-        return unequal
+    if not equal_wanted:
+        spare = int(n_clusters >= _SPARE_ONE)
+        unequal = unequal_division(ties, images, n_clusters, generator, most_scraps=spare)
+        if unequal is not None:
+            return unequal
     for _ in range(1, _RESOLUTIONS):
         if not _scraps(ties, matrix, images, labels):
             break

@@ -70,12 +70,12 @@ class Queue:
     def results(self) -> Results:
         """What has come of the runs so far."""
         made, failed = self._entries("COMPLETE"), self._entries("FAIL")
-        tried_again = {run for run, _ in self._entries("WAITING", "RUNNING", "COMPLETE")}
+        mended = {run for run, _ in self._entries("WAITING", "RUNNING", "COMPLETE")}  # or tried again
         errors = {run: entry.user_attrs[_ERROR] for run, entry in failed if _ERROR in entry.user_attrs}
         return Results(
             plan=self.plan,
             finished={run: entry.user_attrs[_RESULT] for run, entry in made},
-            failed={run: error for run, error in errors.items() if run not in tried_again},
+            failed={run: error for run, error in errors.items() if run not in mended},
             running={run for run, _ in self._entries("RUNNING")},
         )
 
