@@ -1,8 +1,10 @@
 """`clusterloom generate`: new images of each cluster."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +14,8 @@ from clusterloom.cli.options import MAX_SEED, ModelArgument, Overwrite, Talk, ch
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from clusterloom.estimators.base import ImageClusterer
 
 _AT_ONCE = 1000  # images of a cluster in memory
 _SEEDS_APART = 1_000_003  # from one such part to the next, so that no cluster draws what another does
@@ -38,14 +42,10 @@ def generate(
     overwrite: Overwrite = False,
 ) -> None:
     """Generate new images of each cluster."""
-    import numpy as np
-
     from clusterloom.console import is_main_process
     from clusterloom.device import memory_errors_named
     from clusterloom.errors import SettingsError, TrainingError, printable
     from clusterloom.estimators.methods import load_model
-    from clusterloom.files import new_directory, write_atomically
-    from clusterloom.pictures import image_grid, png_bytes
 
     is_grid = out.suffix.lower() == ".png"
     if is_grid:
@@ -64,30 +64,14 @@ def generate(
         most = f"{_MOST_IN_A_PICTURE:,}"
         raise SettingsError(f"-n {n}: one picture shows {most} images at most; give --out the name of a folder")
     with talk.output() as output, owning(out):
-
-        def made(k: int) -> Iterator[np.ndarray]:
-            """New images of a cluster, some at a time, shape (m, H, W, 1 or 3)."""
-            for part, start in enumerate(range(0, n, _AT_ONCE)):
-                output.progress("new images", clusters.index(k) * n + start, total)
-                m = min(_AT_ONCE, n - start)
-                state = (seed + k + part * _SEEDS_APART) % (MAX_SEED + 1)
-                yield fitted.shown(fitted.to_unit(fitted.sample(m, k, spread, state, not unchecked, plain)))
-
+        draw = partial(fitted.sample, spread=spread, checked=not unchecked, plain=plain)
+        images = _NewImages(fitted, draw, clusters, n, seed, partial(output.progress, "new images"))
         try:
             with memory_errors_named():
                 if is_grid:
-                    rows = [np.concatenate(list(made(k))) for k in clusters]
-                    # A single cluster is shown as a square rather than as one long row.
-                    lines = rows if cluster is None else np.array_split(rows[0], max(1, round(n**0.5)))
-                    labels = [f"cluster {k}" for k in clusters] if cluster is None else None
-                    if is_main_process():
-                        write_atomically(out, png_bytes(image_grid(lines, labels)))
+                    _write_grid(out, images, one_cluster=cluster is not None)
                 else:
-                    with new_directory(out) if is_main_process() else nullcontext() as folder:
-                        for k in clusters:
-                            for part, images in enumerate(made(k)):
-                                if folder is not None:
-                                    _write_pictures(folder / f"cluster-{k}", images, part * _AT_ONCE)
+                    _write_folder(out, images)
         except TrainingError as error:
             raise SettingsError(f"-n {n}: so many images at once do not fit into memory") from error
         output.progress("new images", total, total)
@@ -119,9 +103,62 @@ def _check_folder(path: Path, overwrite: bool) -> None:
                 )
 
 
-def _write_pictures(folder: Path, images: "np.ndarray", first: int) -> None:
+@dataclass(frozen=True)
+class _NewImages:
+    """New images, drawn as they are asked for.
+
+    Args:
+        fitted: The model, which knows how its images are shown.
+        draw: Its `sample`, given how many, the cluster and the seed.
+        clusters: Which ones.
+        n: Images of each.
+        seed: Fixes all of them.
+        progress: Told how many there are, of how many.
+    """
+
+    fitted: "ImageClusterer"
+    draw: Callable[..., "np.ndarray"]
+    clusters: Sequence[int]
+    n: int
+    seed: int
+    progress: Callable[[int, int], None]
+
+    def parts_of(self, cluster: int) -> Iterator["np.ndarray"]:
+        """Those of a cluster, some at a time, shape (m, H, W, 1 or 3) each, in [0, 1]."""
+        for part, start in enumerate(range(0, self.n, _AT_ONCE)):
+            self.progress(self.clusters.index(cluster) * self.n + start, self.n * len(self.clusters))
+            state = (self.seed + cluster + part * _SEEDS_APART) % (MAX_SEED + 1)
+            drawn = self.draw(min(_AT_ONCE, self.n - start), cluster, random_state=state)
+            yield self.fitted.shown(self.fitted.to_unit(drawn))
+
+
+def _write_grid(path: Path, images: _NewImages, one_cluster: bool) -> None:
+    """One picture with a line for each cluster; a single one is shown as a square rather than as one long line."""
+    import numpy as np
+
+    from clusterloom.console import is_main_process
+    from clusterloom.files import write_atomically
+    from clusterloom.pictures import image_grid, png_bytes
+
+    lines = [np.concatenate(list(images.parts_of(k))) for k in images.clusters]
+    labels = None if one_cluster else [f"cluster {k}" for k in images.clusters]
+    if one_cluster:
+        lines = np.array_split(lines[0], max(1, round(images.n**0.5)))
+    if is_main_process():
+        write_atomically(path, png_bytes(image_grid(lines, labels)))
+
+
+def _write_folder(path: Path, images: _NewImages) -> None:
+    """A folder for each cluster, with a picture for each image."""
+    from clusterloom.console import is_main_process
+    from clusterloom.files import new_directory
     from clusterloom.pictures import png_bytes, to_picture
 
-    folder.mkdir(parents=True, exist_ok=True)
-    for i, image in enumerate(images, first):
-        (folder / f"{i:05d}.png").write_bytes(png_bytes(to_picture(image)))
+    with new_directory(path) if is_main_process() else nullcontext() as folder:
+        for k in images.clusters:
+            made = (image for part in images.parts_of(k) for image in part)
+            for i, image in enumerate(made):  # every process draws, since all decode together
+                if folder is not None:
+                    of_cluster = folder / f"cluster-{k}"
+                    of_cluster.mkdir(exist_ok=True)
+                    (of_cluster / f"{i:05d}.png").write_bytes(png_bytes(to_picture(image)))
