@@ -19,7 +19,7 @@ from clusterloom.networks.vae import ClusterVAE, ConvNetworkSettings
 from clusterloom.recipe.augment import SIGNS, ViewSettings, recolouring
 from clusterloom.recipe.budget import Epochs, automatic_batch_size, automatic_epochs, epoch_images, most_visited
 from clusterloom.recipe.fair_views import choose_views
-from clusterloom.recipe.guided import Colours, train_guided
+from clusterloom.recipe.guided import Colours, Kinds, train_guided
 from clusterloom.recipe.refit import NOBODY, Answers, refit_epochs, train_again
 from clusterloom.settings import CommonSettings, Count, Rate, Weight, parameters_of
 from clusterloom.training.plan import TrainingPlan
@@ -151,9 +151,8 @@ class GuidedClusterer(VariationalClusterer):
         images = self.as_read(images)
         epochs = _epochs(settings, images.shape, views)
         run.expect(epochs.total)
-        recipe = train_guided(
-            network, run, images, plan, epochs, views, self.cluster_range()[0], settings.colours, settings.equal_kinds
-        )
+        kinds = Kinds(self.cluster_range()[0], settings.colours, settings.equal_kinds)
+        recipe = train_guided(network, run, images, plan, epochs, views, kinds)
         return recipe if network.backbone is None else {"backbone": network.backbone.about(), **recipe}
 
     def refit(
@@ -226,9 +225,10 @@ class GuidedClusterer(VariationalClusterer):
 def _epochs(settings: GuidedSettings, shape: tuple[int, ...], views: ViewSettings = SIGNS) -> Epochs:
     n_images, height, width, channels = shape
     in_all = automatic_epochs(n_images) if isinstance(settings.epochs, str) else settings.epochs
+    automatic = isinstance(settings.epochs, str)
     epochs = Epochs.split(in_all, n_images, (height, width, channels), settings.refine)
+    if automatic:
+        epochs = epochs.enough_to_represent(n_images)
     if views.of_textures:
         epochs = epochs.of_textures()
-    if isinstance(settings.epochs, int):
-        return epochs
-    return epochs.long_enough(n_images, slow=views.learned_slowly)
+    return epochs.enough_to_fit(n_images, slow=views.learned_slowly) if automatic else epochs

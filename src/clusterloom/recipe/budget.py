@@ -12,6 +12,7 @@ MAX_VISITED = 1_000_000  # of more images an epoch visits so many, so that the c
 MAX_EMBEDDED = 100_000  # of more images a sample gets pseudo-labels: neighbours cost the square of their number
 _LEAST_STEPS = 600  # of batches of the smallest size, for small sets
 _SMALLEST_BATCH = 32
+_REPRESENT_SEES, _REPRESENT_EPOCHS = 20_000, 64  # images at least, one as often as there are few, but no more often
 # Images that the first fit sees at least, one as often as there are few of them, and where it has not learned by then.
 _FIRST_FIT_SEES, _LONG_FIRST_FIT_SEES = 9_000, 60_000
 _REPEATED = 5  # passes over a sample at most in place of one over all images
@@ -74,7 +75,21 @@ class Epochs:
             refined = max(refined, min(epochs, math.ceil(_REFINED / n_images), _REFINED_EPOCHS))
         return cls(epochs - 2 * fit, repeated, fit, refined if refine else 0)
 
-    def long_enough(self, n_images: int, slow: bool = False) -> "Epochs":
+    def enough_to_represent(self, n_images: int) -> "Epochs":
+        """More to represent, of some 150 to 1,800 images; in fewer, what is seen so often is learned by heart.
+
+        Args:
+            n_images: Number of images.
+
+        Example:
+            >>> few = {n: Epochs.split(automatic_epochs(n), n) for n in (100, 200, 500, 1_000, 1_797)}
+            >>> [(epochs.represent, epochs.enough_to_represent(n).represent) for n, epochs in few.items()]
+            [(96, 96), (48, 64), (19, 40), (12, 20), (11, 11)]
+        """
+        enough = min(_REPRESENT_SEES // n_images, _REPRESENT_EPOCHS)
+        return replace(self, represent=max(self.represent, enough))
+
+    def enough_to_fit(self, n_images: int, slow: bool = False) -> "Epochs":
         """More for the first fit, of less than some 1,800 images.
 
         It starts from a category encoder that knows nothing, and of few images it has few steps. Where what they show
@@ -86,9 +101,9 @@ class Epochs:
 
         Example:
             >>> few = {n: Epochs.split(automatic_epochs(n), n) for n in (20, 100, 300, 1_000, 2_000, 70_000)}
-            >>> [epochs.long_enough(n).first_fit for n, epochs in few.items()]
+            >>> [epochs.enough_to_fit(n).first_fit for n, epochs in few.items()]
             [50, 90, 30, 9, 5, 2]
-            >>> [epochs.long_enough(n, slow=True).first_fit_goes_on for n, epochs in few.items()]
+            >>> [epochs.enough_to_fit(n, slow=True).first_fit_goes_on for n, epochs in few.items()]
             [0, 60, 120, 51, 25, 0]
         """
 

@@ -19,7 +19,7 @@ What each part is worth is written down in docs/guided.md.
 """
 
 from collections.abc import Callable, Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -67,6 +67,21 @@ _VIEWED = 5000  # images of which two views are looked at
 Colours: TypeAlias = Literal["auto", "use", "ignore"]
 
 
+@dataclass(frozen=True)
+class Kinds:
+    """What is known of the kinds beforehand.
+
+    Attributes:
+        fewest: The number of clusters is found between this one and the network's own.
+        colours: Whether colours tell them apart.
+        equal: They are about equally many.
+    """
+
+    fewest: int
+    colours: Colours = "auto"
+    equal: bool = False
+
+
 def train_guided(
     network: ClusterVAE,
     run: Run,
@@ -74,9 +89,7 @@ def train_guided(
     plan: TrainingPlan,
     epochs: Epochs,
     views: ViewSettings,
-    fewest_clusters: int,
-    colours: Colours = "auto",
-    equal_kinds: bool = False,
+    kinds: Kinds,
 ) -> dict[str, Any]:
     """Train a network by the guided recipe, in place.
 
@@ -87,9 +100,7 @@ def train_guided(
         plan: How to train in all stages.
         epochs: How long in each of them; without epochs for it, the last is left out.
         views: What is fair for these images; see `choose_views`.
-        fewest_clusters: The number of clusters is found between this one and the network's own.
-        colours: Whether colours tell kinds apart.
-        equal_kinds: Whether kinds are known to be about equally many.
+        kinds: What is known of them beforehand.
 
     Returns:
         What was decided and how long it took, for the record: views, spaces, seconds by stage.
@@ -108,8 +119,8 @@ def train_guided(
     frozen = frozen_features(network.backbone, run, known, seed)  # (M, E), no columns without a backbone
 
     # 1. Represent.
-    plain = run.cached("spaces", lambda: plain_spaces(sample, seed, views, colours != "ignore"))
-    of_light = replace(views, colourless=colours != "use")
+    plain = run.cached("spaces", lambda: plain_spaces(sample, seed, views, kinds.colours != "ignore"))
+    of_light = replace(views, colourless=kinds.colours != "use")
     of_stage = replace(plan, epochs=epochs.represent)
     representation = represent(network, run, images, of_stage, of_light)
 
@@ -119,9 +130,9 @@ def train_guided(
     view_pairs = _learned_views(representation, sample, run, seed)
     rules = _space_rules(len(sample), spaces, learned)
     embeddings = Embeddings(spaces, _layouts(spaces, run, seed), view_pairs, rules)
-    evidence = _choose_count(network, run, embeddings, seed, fewest_clusters)
+    evidence = _choose_count(network, run, embeddings, seed, kinds.fewest)
     run.note(f"pseudo-labels: {network.n_clusters} clusters of what guides in {len(spaces)} spaces keep together")
-    resolution = OF_EQUAL_KINDS if equal_kinds else RESOLUTION
+    resolution = OF_EQUAL_KINDS if kinds.equal else RESOLUTION
     first = FirstPseudoLabels.from_arrays(
         run.cached(
             "pseudo-labels-1",
@@ -131,7 +142,7 @@ def train_guided(
         )
     )
     of_colours = max(first.follows.get(space, 0.0) for space in _OF_COLOURS)
-    if images.shape[3] == 3 and colours != "use" and of_colours < _COLOURS_COUNT:
+    if images.shape[3] == 3 and kinds.colours != "use" and of_colours < _COLOURS_COUNT:
         views = recolouring(views)
 
     # 3. First fit.

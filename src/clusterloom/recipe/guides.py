@@ -134,7 +134,19 @@ def partitions_of(layout: np.ndarray, part: np.ndarray, k: int, seeds: Sequence[
     return [labels.astype(np.int32) for labels in found]
 
 
-def confirmations(guides: Sequence[Guide], rules: SpaceRules = NOTHING_KNOWN) -> dict[str, float]:
+class Confirmation(NamedTuple):
+    """How far the guides of a space are confirmed.
+
+    Attributes:
+        value: By whatever may confirm them, from about 0 to 1.
+        by_others: By those of other spaces.
+    """
+
+    value: float
+    by_others: float
+
+
+def confirmations(guides: Sequence[Guide], rules: SpaceRules = NOTHING_KNOWN) -> dict[str, Confirmation]:
     """How far the guides of each space are confirmed by those of another: the best adjusted Rand index with one.
 
     Among spaces that show different things of the images, those agree in which the kinds lie apart. Spaces of one
@@ -147,21 +159,22 @@ def confirmations(guides: Sequence[Guide], rules: SpaceRules = NOTHING_KNOWN) ->
     """
     spaces = list(dict.fromkeys(guide.space for guide in guides))
     if len(spaces) == 1:
-        return {spaces[0]: 1.0}
+        return {spaces[0]: Confirmation(1.0, 0.0)}
     of = {space: [g.labels for g in guides if g.space == space and g.coarse] for space in spaces}
 
     def alike(a: str, b: str) -> float:
         pairs = combinations(of[a], 2) if a == b else product(of[a], of[b])
         return float(np.mean([adjusted_rand_index(one, other) for one, other in pairs]))
 
-    pairs = [*combinations(spaces, 2), *((space, space) for space in spaces if space in rules.alone)]
     related: dict[str, float] = dict.fromkeys(spaces, 0.0)  # the best with a space of the same network
     others = related.copy()
-    for pair in pairs:
+    for pair in combinations(spaces, 2):
         best, value = (related if set(pair) <= set(rules.learned) else others), alike(*pair)
         for space in pair:
             best[space] = max(best[space], value)
-    return {s: max(others[s], math.sqrt(others[s] * related[s])) for s in spaces}
+    by_others = {space: max(others[space], math.sqrt(others[space] * related[space])) for space in spaces}
+    own = {space: alike(space, space) if space in rules.alone else 0.0 for space in spaces}
+    return {space: Confirmation(max(by_others[space], own[space]), by_others[space]) for space in spaces}
 
 
 def agreement(found: Mapping[str, Iterable[np.ndarray]]) -> float:
@@ -181,22 +194,28 @@ def agreement(found: Mapping[str, Iterable[np.ndarray]]) -> float:
 
 
 def weights_of(
-    confirmed: Mapping[str, float], rules: SpaceRules = NOTHING_KNOWN, joining: Collection[str] = ()
+    confirmed: Mapping[str, Confirmation], rules: SpaceRules = NOTHING_KNOWN, joining: Collection[str] = ()
 ) -> dict[str, float]:
     """How much each space counts: the fourth power of its `confirmations`, as a share of all.
 
     Where guides agree almost without exception, what they find lies apart without a bridge. Such a space counts three
-    times, lest several that see the same of small images, such as size, outvote it.
+    times, lest several that see the same of small images, such as size, outvote it. But where two spaces agree, one
+    that none but its own guides confirm does not: of discs in six hues it would find six sizes.
 
     Args:
         confirmed: By the name of the space.
         rules: How many spaces one is worth.
         joining: Spaces whose guides join islands: no matter how far they agree, they do not count three times.
     """
-    on_islands = {space for space, value in confirmed.items() if value >= _ISLANDS and space not in joining}
+    two_agree = max(by_others for _, by_others in confirmed.values()) >= _AGREE
+
+    def times(space: str, value: float, by_others: float) -> float:
+        believed = by_others if two_agree else value
+        return _ISLANDS_COUNT if believed >= _ISLANDS and space not in joining else 1
+
     weights = {
-        space: rules.counts.get(space, 1) * (_ISLANDS_COUNT if space in on_islands else 1) * value**_SHARPNESS
-        for space, value in confirmed.items()
+        space: rules.counts.get(space, 1) * times(space, *found) * found.value**_SHARPNESS
+        for space, found in confirmed.items()
     }
     total = sum(weights.values())
     return {space: weight / total if total else 1 / len(weights) for space, weight in weights.items()}

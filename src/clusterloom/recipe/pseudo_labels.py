@@ -34,7 +34,7 @@ _FEW_PER_CLUSTER = 10
 _SAME = 0.95  # adjusted Rand index of clusters that are as good as the same
 _MANY = 10_000  # images, of which more is learned than plain spaces know
 _CLEAR = 0.9  # adjusted Rand index of clusters with the guides of a space in which the kinds lie apart
-_WITHOUT_GAPS = 1.0  # resolution where kinds lie side by side: of divisions that are as good the most equal one
+_WITHOUT_GAPS = 1.2  # resolution where kinds lie side by side: of divisions that are about as good the most equal one
 _FINER = 3  # components for each cluster
 _STARTS = 2
 _SURE = 0.9  # share that guides give an image in its cluster, from which on it is not voted into another
@@ -143,7 +143,7 @@ def _division(
     # Neighbours do not see how wide a gap is: where two spaces find the same clusters, these are heard as well. And a
     # handful of images has no neighbourhoods worth the name.
     few = len(groups) < _FEW_PER_CLUSTER * n_clusters
-    tying = [g for g in guides if few or g.space in rules.alone or confirmed[g.space] >= _SAME]
+    tying = [g for g in guides if few or g.space in rules.alone or confirmed[g.space].value >= _SAME]
     tying = [g for g in tying if g.space not in islands] + [
         Guide(s, islands[s], True) for s in islands if s in confirmed
     ]
