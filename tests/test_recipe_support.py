@@ -62,3 +62,8 @@ def test_where_kinds_are_unequal_large_clusters_are_believed():
     odds = odds_by_size(np.repeat([0, 1, 2, 3], [400, 400, 40, 40]), 4)
     np.testing.assert_array_equal(odds[:2], 1)
     assert odds[2:].max() < 0.05
+
+
+def test_sizes_that_differ_by_chance_count_for_nothing():
+    np.testing.assert_array_equal(odds_by_size(np.repeat([0, 1, 2], [12, 10, 8]), 3), 1)
+    assert odds_by_size(np.repeat([0, 1, 2], [1200, 1000, 800]), 3).max(initial=0, where=[True, False, True]) < 0.9
