@@ -47,9 +47,10 @@ class GuidedSettings(ConvNetworkSettings, CommonSettings):
     epochs: Annotated[int, Ge(3)] | Literal["auto"] = "auto"
     """Passes over the images, over all stages but the last, refine; auto is 10 for 70,000 images, 15 for 10,000, 21 for
     1,800, 64 for 300, and 6 for a million. Of more than that, auto visits a million in each of six epochs, others each
-    time. These numbers leave out that of some tens to 1,800 images auto makes the first fit up to 2.4 times as long. Of
-    up to 17,000 textures, things at any angle or place, or signs in any ink on any paper the first fit goes on while it
-    has not learned its clusters, until it has seen 110,000 images at most."""
+    time. These numbers leave out what auto adds for few images: the first stage sees 20,000, each at most 64 times, and
+    of some tens to 1,800 images the first fit is up to 2.4 times as long. Of up to 17,000 textures, things at any angle
+    or place, or signs in any ink on any paper the first fit goes on while it has not learned its clusters, until it has
+    seen 110,000 images at most."""
     batch_size: Count | Literal["auto"] = "auto"
     """Images per step; auto is 512 from some 60,000 images on, and less for fewer."""
     learning_rate: Rate = 3e-3
