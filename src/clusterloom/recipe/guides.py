@@ -137,7 +137,7 @@ def partitions_of(layout: np.ndarray, part: np.ndarray, k: int, seeds: Sequence[
 class Confirmation(NamedTuple):
     """How far the guides of a space are confirmed.
 
-    Attributes:
+    Args:
         value: By whatever may confirm them, from about 0 to 1.
         by_others: By those of other spaces.
     """
