@@ -19,7 +19,7 @@ _SMALL = 0.25  # images of a cluster, in shares of the mean, that may be a scrap
 _LOOSE = 0.5  # share of its ties that a scrap has within, at most; a kind that is small has most of them
 _SPARE_ONE = 5  # clusters of any size from which on one of them may be a scrap
 _FINER, _RESOLUTIONS = 1.5, 7  # where there are scraps each resolution is so many times the one before, up to so many
-_LOW = 0.4  # resolution at which clusters are of any size
+_LOW, _LOW_OF = 0.4, 8  # resolution at which clusters are of any size, of ten; of so many and fewer it is the same
 _MANY = 10  # clusters from which on resolutions grow with their number
 _EVEN = 0.75  # effective number of clusters of about equal size, in shares of their number
 _NO_GAIN = 1e-9
@@ -91,7 +91,8 @@ def divide_ties(
     ones.
 
     Of K clusters of mean size chance would tie any two by 1 / K of the ties of one. So the more clusters, the less it
-    matters to modularity how equal they are, unless the resolution grows with their number.
+    matters to modularity how equal they are, unless the resolution grows with their number. The low one does so
+    from eight clusters on.
 
     Args:
         ties: See `modularity_matrix`.
@@ -142,7 +143,7 @@ def unequal_division(
     Returns:
         The cluster of each group, shape (G,). None where clusters are about equal, or more are scraps.
     """
-    matrix = modularity_matrix(ties, _LOW * _of_many(n_clusters))
+    matrix = modularity_matrix(ties, _LOW * max(_LOW_OF, n_clusters) / _MANY)
     labels = divide(matrix, images, n_clusters, generator, starts)
     if not are_uneven(np.bincount(labels, images)) or _scraps(ties, matrix, images, labels) > most_scraps:
         return None
