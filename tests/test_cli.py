@@ -208,7 +208,7 @@ def test_too_large_numbers_are_one_line(model, tmp_path, capsys, monkeypatch):
     fails(["generate", model, *out, "--seed", 2**32], "--seed", capsys)
     fails(["generate", model, *out, "-n", 10**11], "-n", capsys)
 
-    def starved(*_):
+    def starved(*_, **options):
         raise MemoryError
 
     monkeypatch.setattr(type(load_model(model)), "sample", starved)
