@@ -156,9 +156,9 @@ def _write_folder(path: Path, images: _NewImages) -> None:
 
     with new_directory(path) if is_main_process() else nullcontext() as folder:
         for k in images.clusters:
+            if folder is not None:
+                (folder / f"cluster-{k}").mkdir()
             made = (image for part in images.parts_of(k) for image in part)
             for i, image in enumerate(made):  # every process draws, since all decode together
                 if folder is not None:
-                    of_cluster = folder / f"cluster-{k}"
-                    of_cluster.mkdir(exist_ok=True)
-                    (of_cluster / f"{i:05d}.png").write_bytes(png_bytes(to_picture(image)))
+                    (folder / f"cluster-{k}" / f"{i:05d}.png").write_bytes(png_bytes(to_picture(image)))

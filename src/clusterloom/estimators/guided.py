@@ -225,8 +225,8 @@ class GuidedClusterer(VariationalClusterer):
 
 def _epochs(settings: GuidedSettings, shape: tuple[int, ...], views: ViewSettings = SIGNS) -> Epochs:
     n_images, height, width, channels = shape
-    in_all = automatic_epochs(n_images) if isinstance(settings.epochs, str) else settings.epochs
     automatic = isinstance(settings.epochs, str)
+    in_all = automatic_epochs(n_images) if isinstance(settings.epochs, str) else settings.epochs
     epochs = Epochs.split(in_all, n_images, (height, width, channels), settings.refine)
     if automatic:
         epochs = epochs.enough_to_represent(n_images)

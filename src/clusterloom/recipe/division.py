@@ -19,8 +19,11 @@ _SMALL = 0.25  # images of a cluster, in shares of the mean, that may be a scrap
 _LOOSE = 0.5  # share of its ties that a scrap has within, at most; a kind that is small has most of them
 _SPARE_ONE = 5  # clusters of any size from which on one of them may be a scrap
 _FINER, _RESOLUTIONS = 1.5, 7  # where there are scraps each resolution is so many times the one before, up to so many
-_LOW, _LOW_OF = 0.4, 8  # resolution at which clusters are of any size, of ten; of so many and fewer it is the same
-_MANY = 10  # clusters from which on resolutions grow with their number
+_LOW = 0.4  # resolution at which clusters are of any size
+_MANY, _LOW_MANY = (
+    10,
+    8,
+)  # clusters from which on resolutions grow with their number, and from which on the low one does
 _EVEN = 0.75  # effective number of clusters of about equal size, in shares of their number
 _NO_GAIN = 1e-9
 
@@ -143,16 +146,16 @@ def unequal_division(
     Returns:
         The cluster of each group, shape (G,). None where clusters are about equal, or more are scraps.
     """
-    matrix = modularity_matrix(ties, _LOW * max(_LOW_OF, n_clusters) / _MANY)
+    matrix = modularity_matrix(ties, _LOW * _of_many(n_clusters, _LOW_MANY))
     labels = divide(matrix, images, n_clusters, generator, starts)
     if not are_uneven(np.bincount(labels, images)) or _scraps(ties, matrix, images, labels) > most_scraps:
         return None
     return divide(matrix, images, n_clusters, generator, _MORE * starts)
 
 
-def _of_many(n_clusters: int) -> float:
-    """How many times as high resolutions are for so many clusters."""
-    return max(1.0, n_clusters / _MANY)
+def _of_many(n_clusters: int, fewest: int = _MANY) -> float:
+    """How many times as high a resolution is for so many clusters as for ten; for fewer than `fewest` as for these."""
+    return max(fewest, n_clusters) / _MANY
 
 
 def are_uneven(sizes: np.ndarray) -> bool:
