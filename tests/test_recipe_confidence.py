@@ -8,6 +8,8 @@ from clusterloom.networks.vae import ClusterVAE, ConvNetworkSettings
 from clusterloom.recipe.confidence import calibrate, expected_accuracy, learn_confidence, temperature_for
 from clusterloom.recipe.pseudo_labels import FirstPseudoLabels
 
+NO_OTHERS = np.empty((0, 4), int)
+
 
 def network_of(n_clusters=3):
     torch.manual_seed(0)
@@ -19,24 +21,35 @@ def network_of(n_clusters=3):
 def test_expected_accuracy_doubles_the_doubt_of_votes_and_stays_between_chance_and_certainty():
     labels = np.array([0, 1, 2])
     votes, nothing = np.full((3, 3), 0.05) + 0.85 * np.eye(3)[labels], np.full((3, 3), 1 / 3)
-    assert expected_accuracy(labels, nothing, votes) == pytest.approx(0.8)
-    assert expected_accuracy(labels, nothing, nothing) == pytest.approx(1 / 3)
-    assert expected_accuracy(labels, nothing, np.eye(3)[labels]) == pytest.approx(1 - 0.5 / 4)
+    none = np.zeros((3, 3))
+    assert expected_accuracy(labels, nothing, votes, none) == pytest.approx(0.8)
+    assert expected_accuracy(labels, nothing, nothing, none) == pytest.approx(1 / 3)
+    assert expected_accuracy(labels, nothing, np.eye(3)[labels], none) == pytest.approx(1 - 0.5 / 4)
 
 
 def test_votes_that_differ_count_no_more_than_guides_that_agree():
     labels = np.arange(6) % 3
     guides, votes = (share * np.eye(3)[labels] for share in (0.9, 0.6))
-    assert expected_accuracy(labels, guides, votes) == pytest.approx(0.9)
+    assert expected_accuracy(labels, guides, votes, np.zeros((6, 3))) == pytest.approx(0.9)
 
 
 def test_doubt_grows_where_clusters_are_of_odd_sizes_and_certainty_does_not_fall():
+    none = np.zeros((40, 2))
     even, odd = np.arange(40) % 2, np.repeat([0, 1], [30, 10])
     sure, doubted = (share * np.eye(2) + (1 - share) / 2 for share in (1.0, 0.9))
-    assert expected_accuracy(even, doubted[even], doubted[even]) == pytest.approx(0.95)
+    assert expected_accuracy(even, doubted[even], doubted[even], none) == pytest.approx(0.95)
     # Three quarters are in a cluster 1.5 times as large as the mean, the others in one of half its size.
-    assert expected_accuracy(odd, doubted[odd], doubted[odd]) == pytest.approx(1 - 0.05 / 0.625**0.5)
-    assert expected_accuracy(odd, sure[odd], sure[odd]) == expected_accuracy(even, sure[even], sure[even])
+    assert expected_accuracy(odd, doubted[odd], doubted[odd], none) == pytest.approx(1 - 0.05 / 0.625**0.5)
+    of_odd, of_even = (expected_accuracy(of, sure[of], sure[of], none) for of in (odd, even))
+    assert of_odd == of_even
+
+
+@pytest.mark.parametrize(("n", "expected"), [(20, 0.53), (200, 0.65), (20_000, 0.796)])
+def test_of_few_images_other_divisions_tell_how_many_are_placed_rightly(n, expected):
+    labels = np.arange(n) % 2
+    votes = 0.8 * np.eye(2)[labels] + 0.1
+    found = expected_accuracy(labels, np.full((n, 2), 0.5), votes, np.full((n, 2), 0.5))
+    assert found == pytest.approx(expected, abs=0.005)
 
 
 def test_a_group_that_guides_place_elsewhere_is_doubted_and_unseen_images_like_it_too():
@@ -57,7 +70,7 @@ def test_a_group_that_guides_place_elsewhere_is_doubted_and_unseen_images_like_i
     model, elsewhere = np.array([0, 1, 2, 0])[heap], np.array([0, 1, 2, 1])[heap]
     ties = np.diag([0.3, 0.28, 0.28, 0.08]) + 0.02 * np.eye(4)[[3, 3, 3, 1]] + 0.02 * np.eye(4)[[3, 3, 3, 1]].T
     first = FirstPseudoLabels(
-        0.8 * np.eye(3)[model], model, {}, {"one": elsewhere[None], "other": model[None]}, heap, ties
+        0.8 * np.eye(3)[model], model, {}, {"one": elsewhere[None], "other": model[None]}, heap, ties, NO_OTHERS
     )
     second = 0.925 * np.eye(3)[model] + 0.025
     seen, unseen = hidden(), hidden()
@@ -74,7 +87,9 @@ def test_a_group_that_guides_place_elsewhere_is_doubted_and_unseen_images_like_i
 def test_a_model_of_one_cluster_stays_as_it_is():
     network = network_of(1)
     before = network.category_output.weight.clone()
-    first = FirstPseudoLabels(np.ones((5, 1)), np.zeros(5, int), {}, {}, np.zeros(5, int), np.ones((1, 1)))
+    first = FirstPseudoLabels(
+        np.ones((5, 1)), np.zeros(5, int), {}, {}, np.zeros(5, int), np.ones((1, 1)), NO_OTHERS[:, :1]
+    )
     learn_confidence(network, np.ones((5, 16), np.float32), first, np.ones((5, 1)))
     assert torch.equal(network.category_output.weight, before)
 

@@ -9,7 +9,7 @@ from recipe_helpers import rng
 from scipy.sparse import csr_array
 
 from clusterloom.recipe import division as module
-from clusterloom.recipe.division import divide, divide_ties, modularity_matrix, quality
+from clusterloom.recipe.division import divide, divide_ties, modularity_matrix, other_divisions, quality
 from clusterloom.recipe.ties import Ties, between_groups
 
 
@@ -164,6 +164,27 @@ def test_where_kinds_are_known_to_be_equally_many_more_equal_clusters_count():
     assert joined[0] == joined[2]
     np.testing.assert_array_equal(equal[::2], equal[1::2])
     assert len(set(equal[::2].tolist())) == 10
+
+
+def test_other_divisions_differ_where_kinds_of_ties_do():
+    """One kind of ties holds four groups together in pairs; of the other four two kinds say different pairs."""
+    one, other = np.array([0, 0, 1, 1, 2, 2, 3, 3]), np.array([0, 0, 1, 1, 2, 3, 2, 3])
+    ties = [(0.01 + (kinds[:, None] == kinds)) / 2 for kinds in (one, other)]
+    total = sum(between.sum() for between in ties)
+    found = other_divisions([between / total for between in ties], np.full(8, 5), 4, rng())
+    together = (found[:, :, None] == found[:, None]).mean(0)
+    assert together[0, 1] == together[2, 3] == 1
+    assert 0.2 < together[4, 5] < 0.8
+    assert 0.2 < together[4, 6] < 0.8
+    assert together[4, 5] + together[4, 6] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("scale", [1, 1e-12])
+def test_other_divisions_do_not_depend_on_how_strong_ties_are(scale):
+    kinds = np.repeat(np.arange(3), 4)
+    ties = [scale * (0.01 + (kinds[:, None] == kinds)), np.zeros((12, 12))]
+    found = other_divisions(ties, np.full(12, 5), 3, rng())
+    assert all(len(set(zip(of.tolist(), kinds.tolist(), strict=True))) == 3 for of in found)
 
 
 @pytest.mark.parametrize(("odd", "alone"), [(2, False), (40, True)])

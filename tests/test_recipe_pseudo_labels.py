@@ -50,8 +50,19 @@ def test_the_first_ones_survive_a_file():
     again = FirstPseudoLabels.from_arrays(found.arrays())
     assert np.array_equal(again.q, found.q)
     assert again.follows == found.follows
+    assert np.array_equal(again.others, found.others)
     assert again.guides.keys() == found.guides.keys() == {"one", "two-words"}
     assert all(np.array_equal(again.guides[space], found.guides[space]) for space in found.guides)
+
+
+@pytest.mark.parametrize(("many", "doubted", "made"), [(61, True, 20), (60, True, 0), (61, False, 0)])
+def test_other_divisions_are_made_of_few_images_and_where_they_are_asked_for(many, doubted, made, monkeypatch):
+    monkeypatch.setattr(module, "_MANY", many)
+    points = blobs(60)[0]
+    found = of_points({"one": points[None], "two": points[None]}, 4, doubted=doubted)
+    assert found.others.shape == (made, found.groups.max() + 1)
+    again = of_points({"one": points[None], "two": points[None]}, 4)
+    assert np.array_equal(again.q, found.q)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What guides and ties say of clusters that were found."""
+"""What guides, ties and other divisions say of clusters that were found."""
 
 import numpy as np
 import pytest
@@ -41,17 +41,29 @@ def test_a_group_that_is_its_whole_cluster_belongs_there_and_one_without_ties_an
 def test_all_say_together_and_an_image_stays_in_its_cluster():
     q = np.array([[0.9, 0.1], [0.9, 0.1], [0.1, 0.9], [0.1, 0.9]])
     guides, groups = {"one": np.array([[0, 1, 1, 1]])}, np.array([0, 1, 2, 2])
-    found = supported(q, guides, groups, np.array([[1, 0, 0], [0, 1, 9], [0, 9, 9]], float))
+    found = supported(q, guides, groups, np.array([[1, 0, 0], [0, 1, 9], [0, 9, 9]], float), np.zeros((4, 2)))
     np.testing.assert_allclose(found.sum(1), 1)
     assert found[0, 0] == pytest.approx(found[0].max())
     assert found[0, 0] > 0.9
     np.testing.assert_allclose(found[1], [2 / 3, 1 / 3])  # guides and ties say the other one, and are heard as doubt
 
 
+@pytest.mark.parametrize(("n", "least", "most"), [(40, 0.5, 0.8), (4000, 0.9, 1)])
+def test_other_divisions_are_heard_the_more_the_fewer_images_there_are(n, least, most):
+    labels, elsewhere = np.arange(n) % 2, np.where(np.arange(n) < n // 10, 1 - np.arange(n) % 2, np.arange(n) % 2)
+    q = 0.8 * np.eye(2)[labels] + 0.1
+    found = supported(q, {"one": labels[None]}, labels, np.diag([0.5, 0.5]), np.eye(2)[elsewhere])
+    unheard = supported(q, {"one": labels[None]}, labels, np.diag([0.5, 0.5]), np.zeros((n, 2)))
+    own = found[np.arange(n), labels] / unheard[np.arange(n), labels]
+    disputed = labels != elsewhere
+    assert least < own[disputed].max() < most
+    assert own[~disputed].min() >= 1
+
+
 def test_images_in_clusters_of_odd_size_are_doubted_whatever_else_is_said():
     labels = np.repeat([0, 1, 2], [200, 100, 60])
     said = np.eye(3)[labels]
-    found = supported(0.8 * said + 0.2 / 3, {"one": labels[None]}, labels, np.diag([0.5, 0.3, 0.2]))
+    found = supported(0.8 * said + 0.2 / 3, {"one": labels[None]}, labels, np.diag([0.5, 0.3, 0.2]), np.zeros((360, 3)))
     own = found[np.arange(360), labels]
     assert own[labels == 1].min() > own[labels == 0].max()
     assert own[labels == 1].min() > own[labels == 2].max()

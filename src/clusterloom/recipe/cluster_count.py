@@ -123,7 +123,7 @@ def cluster_count_evidence(
     looked_at = sorted(sorted(worth, key=worth.__getitem__, reverse=True)[:_LOOKED_AT])
 
     def evidence_for(k: int) -> Evidence:
-        first = first_pseudo_labels(some, k, seed, _STARTS)
+        first = first_pseudo_labels(some, k, seed, _STARTS, doubted=False)
         shares = np.stack([shares_between(graph, first.labels) for graph in graphs])
         space = int(modularities(shares).argmax())
         kept_together = (float(first.q.max(1).mean()) - 1 / k) / (1 - 1 / k)

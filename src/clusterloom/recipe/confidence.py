@@ -9,14 +9,14 @@ from scipy.special import softmax
 from clusterloom.networks.vae import ClusterVAE
 from clusterloom.recipe.last_layer import learn_last_layer, logits_of
 from clusterloom.recipe.pseudo_labels import FirstPseudoLabels
-from clusterloom.recipe.support import sizes_to_mean, supported
+from clusterloom.recipe.support import sizes_to_mean, supported, trust_in_others, votes
 
 _ERRORS_PER_DOUBT = 2  # some show as votes that differ, and as many do not show
 _BY_SIZES = 0.5  # power of how even clusters are, by which doubt is divided
 _STAY = 0.003  # what it costs to be moved by doubt; see `learn_last_layer`
 
 
-def expected_accuracy(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> float:
+def expected_accuracy(labels: np.ndarray, first: np.ndarray, second: np.ndarray, others: np.ndarray) -> float:
     """How many images are placed rightly, as far as that can be told without labels.
 
     The second pseudo-labels come of several votes, each of which is wrong elsewhere. Where votes differ some are wrong,
@@ -26,28 +26,38 @@ def expected_accuracy(labels: np.ndarray, first: np.ndarray, second: np.ndarray)
     Kinds that all these take for one, and halves that they take for two, show in clusters of odd sizes: what doubt
     there is grows with them.
 
+    Of few images votes say little. How often other divisions find the clusters again counts there, the more the fewer
+    images there are.
+
     Args:
         labels: The model's clusters, shape (N,).
         first: The first pseudo-labels, soft assignments, shape (N, K).
         second: The second ones, shape (N, K).
+        others: Shares of other divisions, see `clusterloom.recipe.support.votes`, shape (N, K); all 0 where there are
+            none.
 
     Returns:
         From 1 / K to 1, never certainty.
 
     Example:
         >>> second = np.array([[1.0, 0], [0.8, 0.2], [0.2, 0.8], [0, 1]])
-        >>> labels, undecided = np.array([0, 0, 1, 1]), np.full((4, 2), 0.5)
-        >>> expected_accuracy(labels, undecided, second), expected_accuracy(labels, np.eye(2)[labels], second)
+        >>> labels, undecided, none = np.array([0, 0, 1, 1]), np.full((4, 2), 0.5), np.zeros((4, 2))
+        >>> guides = np.eye(2)[labels]
+        >>> expected_accuracy(labels, undecided, second, none), expected_accuracy(labels, guides, second, none)
         (0.8, 0.9)
+        >>> expected_accuracy(labels, undecided, second, undecided)
+        0.505...
         >>> uneven = np.array([0, 0, 0, 1])
-        >>> expected_accuracy(uneven, undecided, 0.8 * np.eye(2)[uneven] + 0.1)  # 0.8 without the sizes
+        >>> expected_accuracy(uneven, undecided, 0.8 * np.eye(2)[uneven] + 0.1, none)  # 0.8 without the sizes
         0.747...
     """
     n, n_clusters = second.shape
-    of_guides, of_votes = (float(np.mean(said[np.arange(n), labels])) for said in (first, second))
+    of_guides, of_votes, of_others = (float(np.mean(said[np.arange(n), labels])) for said in (first, second, others))
     expected = max(1 - _ERRORS_PER_DOUBT * (1 - of_votes), of_guides)
     sizes = sizes_to_mean(labels, n_clusters)[labels]
     expected = 1 - (1 - expected) / float(np.mean(np.minimum(sizes, 1 / sizes))) ** _BY_SIZES
+    trust = trust_in_others(others)
+    expected = (1 - trust) * max(expected, 0.0) + trust * of_others
     return min(max(expected, 1 / n_clusters), 1 - 0.5 / (n + 1))
 
 
@@ -60,15 +70,17 @@ def learn_confidence(network: ClusterVAE, hidden: np.ndarray, first: FirstPseudo
     Args:
         network: The model; changed in place.
         hidden: The category encoder's hidden layer, of the images that have pseudo-labels, shape (N, H).
-        first: What guides and ties say of these images.
+        first: What guides, ties and other divisions say of these images.
         second: The second pseudo-labels, shape (N, K).
     """
     if second.shape[1] == 1:
         return
     logits = logits_of(network, hidden)
-    expected = expected_accuracy(logits.argmax(1), first.q, second)
+    labels = logits.argmax(1)
+    others = votes(labels, {"others": first.others[:, first.groups]}, second.shape[1])
+    expected = expected_accuracy(labels, first.q, second, others)
     q = softmax(logits / temperature_for(logits, expected), axis=1)
-    learn_last_layer(network, hidden, supported(q, first.guides, first.groups, first.ties), _STAY)
+    learn_last_layer(network, hidden, supported(q, first.guides, first.groups, first.ties, others), _STAY)
     calibrate(network, logits_of(network, hidden), expected)
 
 

@@ -24,6 +24,8 @@ _MANY, _LOW_MANY = (
     10,
     8,
 )  # clusters from which on resolutions grow with their number, and from which on the low one does
+_OTHERS, _STARTS_OF_OTHERS = 20, 4  # divisions where ties count otherwise, and from how many starts each
+_UNSTEADY = 0.5  # shape of the gamma distribution of how much they count: a few kinds of ties decide each time
 _EVEN = 0.75  # effective number of clusters of about equal size, in shares of their number
 _NO_GAIN = 1e-9
 
@@ -83,6 +85,7 @@ def divide_ties(
     n_clusters: int,
     generator: np.random.Generator,
     resolution: float = RESOLUTION,
+    starts: int = _STARTS,
 ) -> np.ndarray:
     """`divide`, at the resolution that these images ask for.
 
@@ -103,6 +106,7 @@ def divide_ties(
         n_clusters: K, at most G.
         generator: Draws the starts.
         resolution: What is tried first, for up to ten clusters.
+        starts: How many at each resolution.
 
     Returns:
         The cluster of each group, shape (G,).
@@ -110,10 +114,10 @@ def divide_ties(
     equal_wanted = resolution > RESOLUTION
     resolution *= _of_many(n_clusters)
     matrix = modularity_matrix(ties, resolution)
-    labels = divide(matrix, images, n_clusters, generator)
+    labels = divide(matrix, images, n_clusters, generator, starts)
     if not equal_wanted:
         spare = int(n_clusters >= _SPARE_ONE)
-        unequal = unequal_division(ties, images, n_clusters, generator, most_scraps=spare)
+        unequal = unequal_division(ties, images, n_clusters, generator, starts, most_scraps=spare)
         if unequal is not None:
             return unequal
     for _ in range(1, _RESOLUTIONS):
@@ -121,8 +125,47 @@ def divide_ties(
             break
         resolution *= _FINER
         matrix = modularity_matrix(ties, resolution)
-        labels = divide(matrix, images, n_clusters, generator)
+        labels = divide(matrix, images, n_clusters, generator, starts)
     return labels
+
+
+def other_divisions(
+    ties: Sequence[np.ndarray],
+    images: np.ndarray,
+    n_clusters: int,
+    generator: np.random.Generator,
+    resolution: float = RESOLUTION,
+) -> np.ndarray:
+    """What `divide_ties` finds where each kind of ties counts more or less, by chance.
+
+    How much a space counts is an estimate. Clusters that another choice would cut or join stand on it alone.
+
+    Args:
+        ties: See `modularity_matrix`; together 1.
+        images: How many each group has, shape (G,).
+        n_clusters: K, at most G.
+        generator: Draws how much ties count, and the starts.
+        resolution: See `divide_ties`.
+
+    Returns:
+        The cluster of each group in each of 20 divisions, shape (20, G).
+    """
+    of_kind = np.array([between.sum() for between in ties])
+    counts = generator.gamma(_UNSTEADY, size=(_OTHERS, len(ties)))
+    counts /= np.maximum(counts @ of_kind, np.finfo(float).tiny)[:, None]
+    return np.stack(
+        [
+            divide_ties(
+                [count * between for count, between in zip(of, ties, strict=True)],
+                images,
+                n_clusters,
+                generator,
+                resolution,
+                _STARTS_OF_OTHERS,
+            )
+            for of in counts
+        ]
+    )
 
 
 def unequal_division(

@@ -21,6 +21,7 @@ from clusterloom.recipe.partitions import adjusted_rand_index
 
 _FINENESS = (1.0, 1.5, 2.0)  # clusters of guides, in numbers of clusters wanted: finer ones tell where a kind has parts
 _STARTS_OF = (12_000, 2, 6)  # starts of mixtures: as often as images go into so many, at least, at most
+_STARTS_OF_SAMPLES = 4  # of mixtures that are fitted to a sample
 FITTED_POINTS = 20_000  # that a mixture is fitted to
 POINTS_PER_CLUSTER = 20  # below that covariances have nothing to stand on
 _SHARPNESS = 4
@@ -82,7 +83,7 @@ def guides_in(
         n_clusters: K, at most N.
         generator: Draws the starts.
         starts: Of each number of clusters in each layout. None takes the more the fewer points there are: two guides of
-            a few points are a lottery, and six cost little.
+            a few points are a lottery, and six cost little. So are two of a sample of many.
         progress: Told how far it is.
     """
     searches = [
@@ -101,7 +102,7 @@ def _searches(
     n = len(layout)
     if starts is None:
         many, least, most = _STARTS_OF
-        starts = min(max(many // n, least), most)
+        starts = min(max(many // n, least), most) if n <= FITTED_POINTS else _STARTS_OF_SAMPLES
     part = layout if n <= FITTED_POINTS else layout[generator.permutation(n)[:FITTED_POINTS]]
     for fineness in _FINENESS:
         k = min(round(fineness * n_clusters), max(n_clusters, n // 4))

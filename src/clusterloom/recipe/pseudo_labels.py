@@ -7,12 +7,13 @@ They see points alone, never images or labels, and know no network.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
 from clusterloom.console import ProgressReport, no_progress
 from clusterloom.recipe.consensus import GROUPS, groups_of, shares_of
-from clusterloom.recipe.division import LEAST_SHARE, RESOLUTION, divide_ties
+from clusterloom.recipe.division import LEAST_SHARE, RESOLUTION, divide_ties, other_divisions
 from clusterloom.recipe.embeddings import Embeddings
 from clusterloom.recipe.guides import (
     FITTED_POINTS,
@@ -55,6 +56,8 @@ class FirstPseudoLabels:
         guides: The clusters that those guides of a space find that look for K, by space, shape (M, N), int32.
         groups: Groups of images that were divided whole, from 0 to G - 1, shape (N,).
         ties: How strongly groups are tied, together 1, shape (G, G).
+        others: The clusters of groups in other divisions, by ties that count otherwise, shape (M, G); M is 0 where none
+            were made.
     """
 
     q: np.ndarray
@@ -63,12 +66,13 @@ class FirstPseudoLabels:
     guides: dict[str, np.ndarray]
     groups: np.ndarray
     ties: np.ndarray
+    others: np.ndarray
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All of it as arrays by name, for a file."""
         follows = {f"{_FOLLOWS}{space}": np.array(value) for space, value in self.follows.items()}
         guides = {f"{_GUIDES}{space}": found for space, found in self.guides.items()}
-        own = {"q": self.q, "labels": self.labels, "groups": self.groups, "ties": self.ties}
+        own = {"q": self.q, "labels": self.labels, "groups": self.groups, "ties": self.ties, "others": self.others}
         return own | follows | guides
 
     @classmethod
@@ -79,7 +83,8 @@ class FirstPseudoLabels:
             return {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
 
         follows = {space: a.item() for space, a in those_of(_FOLLOWS).items()}
-        return cls(arrays["q"], arrays["labels"], follows, those_of(_GUIDES), arrays["groups"], arrays["ties"])
+        guides = those_of(_GUIDES)
+        return cls(arrays["q"], arrays["labels"], follows, guides, arrays["groups"], arrays["ties"], arrays["others"])
 
 
 def first_pseudo_labels(
@@ -89,6 +94,7 @@ def first_pseudo_labels(
     starts: int | None = None,
     progress: ProgressReport = no_progress,
     resolution: float = RESOLUTION,
+    doubted: bool = True,
 ) -> FirstPseudoLabels:
     """Groups that guides keep together, divided into clusters by what ties them.
 
@@ -103,22 +109,47 @@ def first_pseudo_labels(
         starts: Of guides, see `guides_in`.
         progress: Told how far guides are.
         resolution: See `clusterloom.recipe.division.divide_ties`.
+        doubted: Make other divisions as well, of fewer than 10,000 images.
     """
     rules, n_images = embeddings.rules, len(embeddings)
     if n_clusters == 1:
         labels, groups = np.zeros(n_images, int), np.zeros(n_images, int)
-        return FirstPseudoLabels(np.ones((n_images, 1), np.float32), labels, {}, {}, groups, np.ones((1, 1)))
+        one, none = np.ones((1, 1)), np.empty((0, 1), int)
+        return FirstPseudoLabels(np.ones((n_images, 1), np.float32), labels, {}, {}, groups, one, none)
     guides = guides_in(embeddings.layouts, n_clusters, numpy_generator(seed, "mixtures"), starts, progress)
     coarse = {s: np.stack([g.labels for g in guides if g.space == s and g.coarse]) for s in embeddings.points}
     islands = _more_islands({s: of for s, of in embeddings.points.items() if s in rules.alone}, n_clusters, seed)
     divided = partial(_division, embeddings=embeddings, islands=islands, n_clusters=n_clusters, seed=seed)
-    weights, labels, groups, ties = divided(guides, resolution=resolution)
-    follows = _follows(coarse, labels)
-    others = [guide for guide in guides if guide.space not in rules.yielding]
-    if n_images >= _MANY and others and max(follows.values()) < _CLEAR:
-        _, labels, groups, ties = divided(others, resolution=max(resolution, _WITHOUT_GAPS))
-        follows = _follows(coarse, labels)
-    return FirstPseudoLabels(shares_of(guides, weights, labels, n_clusters), labels, follows, coarse, groups, ties)
+    found = divided(guides, resolution=resolution)
+    weights = found.weights
+    follows = _follows(coarse, found.labels)
+    plain_yield = [guide for guide in guides if guide.space not in rules.yielding]
+    if n_images >= _MANY and plain_yield and max(follows.values()) < _CLEAR:
+        found = divided(plain_yield, resolution=max(resolution, _WITHOUT_GAPS))
+        follows = _follows(coarse, found.labels)
+    images = np.bincount(found.groups)
+    others = np.empty((0, len(images)), int)
+    if doubted and n_images < _MANY:
+        generator = numpy_generator(seed, "sample", "other divisions")
+        others = other_divisions(found.ties, images, min(n_clusters, len(images)), generator, resolution)
+    q = shares_of(guides, weights, found.labels, n_clusters)
+    return FirstPseudoLabels(q, found.labels, follows, coarse, found.groups, np.sum(found.ties, axis=0), others)
+
+
+class _Division(NamedTuple):
+    """How groups of images were divided.
+
+    Args:
+        weights: How much each space of the guides counts.
+        labels: Clusters by falling size, shape (N,).
+        groups: Shape (N,).
+        ties: Several kinds of ties between groups, shape (G, G) each.
+    """
+
+    weights: dict[str, float]
+    labels: np.ndarray
+    groups: np.ndarray
+    ties: list[np.ndarray]
 
 
 def _division(
@@ -128,13 +159,8 @@ def _division(
     n_clusters: int,
     seed: int,
     resolution: float,
-) -> tuple[dict[str, float], np.ndarray, np.ndarray, np.ndarray]:
-    """Clusters, by what guides keep together and their spaces tie.
-
-    Returns:
-        How much each space of the guides counts, clusters by falling size and groups of images, shape (N,), and the
-        ties between groups, shape (G, G).
-    """
+) -> _Division:
+    """Clusters, by what guides keep together and their spaces tie."""
     rules = embeddings.rules
     confirmed = confirmations(guides, rules)
     weights = weights_of(confirmed, rules, islands)
@@ -152,7 +178,7 @@ def _division(
     images = np.bincount(groups)
     labels = divide_ties(ties, images, min(n_clusters, len(images)), generator, resolution)[groups]
     labels = np.argsort(np.argsort(-np.bincount(labels, minlength=n_clusters), kind="stable"))[labels]
-    return weights, labels, groups, np.sum(ties, axis=0)
+    return _Division(weights, labels, groups, ties)
 
 
 def _more_islands(spaces: Mapping[str, np.ndarray], n_clusters: int, seed: int) -> dict[str, np.ndarray]:

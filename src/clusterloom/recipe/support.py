@@ -1,4 +1,4 @@
-"""What first guides, ties and sizes say of the clusters that a model has learned.
+"""What first guides, ties, other divisions and sizes say of the clusters that a model has learned.
 
 The model learns its pseudo-labels almost without exception, so it is as sure of a group of images that went to the
 wrong cluster as of any other. Guides that do not find the group there again, and ties that lead elsewhere, still tell.
@@ -15,35 +15,50 @@ from clusterloom.recipe.partitions import counts_of
 
 _LEAST = 0.02  # probability in what each one says: none can rule a cluster out
 _COUNTS = (2, 0.5, 2)  # of the model, the guides and the ties; guides in spaces that see no kinds vote at random
+_OTHERS_COUNT = 4  # other divisions, of a handful of images
+_FEW = 200  # images of which other divisions say as much as votes in what was learned
 _LARGE, _SMALL = 1, 2  # powers of how many times a cluster is as large or as small as the mean, by which odds fall
 _OWN = 2  # how many times as likely as any other the model's own cluster stays
 
 
-def supported(q: np.ndarray, guides: Mapping[str, np.ndarray], groups: np.ndarray, ties: np.ndarray) -> np.ndarray:
-    """What the model, the guides and the ties say of each image together: their geometric mean.
+def supported(
+    q: np.ndarray, guides: Mapping[str, np.ndarray], groups: np.ndarray, ties: np.ndarray, others: np.ndarray
+) -> np.ndarray:
+    """What the model, the guides, the ties and other divisions say of each image together: their geometric mean.
 
-    Guides count a quarter of the others, and images in clusters of odd size are doubted. It is to be learned as doubt.
-    The model's own cluster stays the most likely one: guides cut large kinds rather than find small ones, and would
-    empty small clusters.
+    Guides count a quarter of the others, other divisions the more the fewer images there are, and images in clusters of
+    odd size are doubted. It is to be learned as doubt. The model's own cluster stays the most likely one: guides cut
+    large kinds rather than find small ones, and would empty small clusters.
 
     Args:
         q: The model's soft assignments, shape (N, K).
         guides: Clusters that guides have found, by space, numbered in any way, shape (M, N) each.
         groups: Of the images, from 0 to G - 1, shape (N,).
         ties: Strengths of the ties between groups, symmetric, shape (G, G).
+        others: Shares of other divisions, see `votes`, shape (N, K); all 0 where there are none.
 
     Returns:
         Soft assignments, shape (N, K).
     """
     labels, n_clusters = q.argmax(1), q.shape[1]
-    said = (q, votes(labels, guides, n_clusters), belonging(labels, groups, ties, n_clusters)[groups])
-    together = np.exp(np.average([np.log(each + _LEAST) for each in said], 0, _COUNTS))
+    said = (q, votes(labels, guides, n_clusters), belonging(labels, groups, ties, n_clusters)[groups], others)
+    counts = (*_COUNTS, _OTHERS_COUNT * trust_in_others(others))
+    together = np.exp(np.average([np.log(each + _LEAST) for each in said], 0, counts))
     own = np.arange(len(q)), labels
     together[own] *= odds_by_size(labels, n_clusters)[labels]
-    others = together.copy()
-    others[own] = 0
-    together[own] = np.maximum(together[own], _OWN * others.max(1))
+    rest = together.copy()
+    rest[own] = 0
+    together[own] = np.maximum(together[own], _OWN * rest.max(1))
     return together / together.sum(1, keepdims=True)
+
+
+def trust_in_others(others: np.ndarray) -> float:
+    """How much other divisions count beside what was learned of N images, from 1 for a few to 0 for many.
+
+    Args:
+        others: Shares of other divisions, shape (N, K); all 0 where there are none, and then they count nothing.
+    """
+    return _FEW / (_FEW + len(others)) if others.any() else 0.0
 
 
 def odds_by_size(labels: np.ndarray, n_clusters: int) -> np.ndarray:
