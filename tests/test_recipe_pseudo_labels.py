@@ -55,9 +55,12 @@ def test_the_first_ones_survive_a_file():
     assert all(np.array_equal(again.guides[space], found.guides[space]) for space in found.guides)
 
 
-@pytest.mark.parametrize(("many", "doubted", "made"), [(61, True, 20), (60, True, 0), (61, False, 0)])
-def test_other_divisions_are_made_of_few_images_and_where_they_are_asked_for(many, doubted, made, monkeypatch):
+@pytest.mark.parametrize(
+    ("many", "most", "doubted", "made"), [(61, 4, True, 20), (60, 4, True, 0), (61, 3, True, 0), (61, 4, False, 0)]
+)
+def test_other_divisions_are_made_of_few_images_and_where_they_are_asked_for(many, most, doubted, made, monkeypatch):
     monkeypatch.setattr(module, "_MANY", many)
+    monkeypatch.setattr(module, "_MOST_REDIVIDED", most)
     points = blobs(60)[0]
     found = of_points({"one": points[None], "two": points[None]}, 4, doubted=doubted)
     assert found.others.shape == (made, found.groups.max() + 1)

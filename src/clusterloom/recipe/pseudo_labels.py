@@ -34,6 +34,7 @@ _VOTERS = 15
 _FEW_PER_CLUSTER = 10
 _SAME = 0.95  # adjusted Rand index of clusters that are as good as the same
 _MANY = 10_000  # images, of which more is learned than plain spaces know
+_MOST_REDIVIDED = 100  # clusters; of more other divisions would take as long as all else
 _CLEAR = 0.9  # adjusted Rand index of clusters with the guides of a space in which the kinds lie apart
 _WITHOUT_GAPS = 1.2  # resolution where kinds lie side by side: of divisions that are about as good the most equal one
 _FINER = 3  # components for each cluster
@@ -109,7 +110,7 @@ def first_pseudo_labels(
         starts: Of guides, see `guides_in`.
         progress: Told how far guides are.
         resolution: See `clusterloom.recipe.division.divide_ties`.
-        doubted: Make other divisions as well, of fewer than 10,000 images.
+        doubted: Make other divisions as well, of fewer than 10,000 images and into at most 100 clusters.
     """
     rules, n_images = embeddings.rules, len(embeddings)
     if n_clusters == 1:
@@ -129,7 +130,7 @@ def first_pseudo_labels(
         follows = _follows(coarse, found.labels)
     images = np.bincount(found.groups)
     others = np.empty((0, len(images)), int)
-    if doubted and n_images < _MANY:
+    if doubted and n_images < _MANY and n_clusters <= _MOST_REDIVIDED:
         generator = numpy_generator(seed, "sample", "other divisions")
         others = other_divisions(found.ties, images, min(n_clusters, len(images)), generator, resolution)
     q = shares_of(guides, weights, found.labels, n_clusters)
