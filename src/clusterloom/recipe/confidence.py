@@ -57,7 +57,7 @@ def expected_accuracy(labels: np.ndarray, first: np.ndarray, second: np.ndarray,
     sizes = sizes_to_mean(labels, n_clusters)[labels]
     expected = 1 - (1 - expected) / float(np.mean(np.minimum(sizes, 1 / sizes))) ** _BY_SIZES
     trust = trust_in_others(others)
-    expected = (1 - trust) * max(expected, 0.0) + trust * of_others
+    expected = (1 - trust) * expected + trust * of_others
     return min(max(expected, 1 / n_clusters), 1 - 0.5 / (n + 1))
 
 

@@ -20,10 +20,8 @@ _LOOSE = 0.5  # share of its ties that a scrap has within, at most; a kind that 
 _SPARE_ONE = 5  # clusters of any size from which on one of them may be a scrap
 _FINER, _RESOLUTIONS = 1.5, 7  # where there are scraps each resolution is so many times the one before, up to so many
 _LOW = 0.4  # resolution at which clusters are of any size
-_MANY, _LOW_MANY = (
-    10,
-    8,
-)  # clusters from which on resolutions grow with their number, and from which on the low one does
+_MANY = 10  # clusters from which on resolutions grow with their number
+_LOW_MANY = 8  # those from which on the low one does
 _OTHERS, _STARTS_OF_OTHERS = 20, 4  # divisions where ties count otherwise, and from how many starts each
 _UNSTEADY = 0.5  # shape of the gamma distribution of how much they count: a few kinds of ties decide each time
 _EVEN = 0.75  # effective number of clusters of about equal size, in shares of their number
@@ -141,7 +139,7 @@ def other_divisions(
     How much a space counts is an estimate. Clusters that another choice would cut or join stand on it alone.
 
     Args:
-        ties: See `modularity_matrix`; together 1.
+        ties: See `modularity_matrix`.
         images: How many each group has, shape (G,).
         n_clusters: K, at most G.
         generator: Draws how much ties count, and the starts.
@@ -153,18 +151,9 @@ def other_divisions(
     of_kind = np.array([between.sum() for between in ties])
     counts = generator.gamma(_UNSTEADY, size=(_OTHERS, len(ties)))
     counts /= np.maximum(counts @ of_kind, np.finfo(float).tiny)[:, None]
+    weighed = ([count * between for count, between in zip(of, ties, strict=True)] for of in counts)
     return np.stack(
-        [
-            divide_ties(
-                [count * between for count, between in zip(of, ties, strict=True)],
-                images,
-                n_clusters,
-                generator,
-                resolution,
-                _STARTS_OF_OTHERS,
-            )
-            for of in counts
-        ]
+        [divide_ties(each, images, n_clusters, generator, resolution, _STARTS_OF_OTHERS) for each in weighed]
     )
 
 

@@ -83,7 +83,7 @@ def guides_in(
         n_clusters: K, at most N.
         generator: Draws the starts.
         starts: Of each number of clusters in each layout. None takes the more the fewer points there are: two guides of
-            a few points are a lottery, and six cost little. So are two of a sample of many.
+            a few points are a lottery, as are two of a sample of many, and six cost little.
         progress: Told how far it is.
     """
     searches = [

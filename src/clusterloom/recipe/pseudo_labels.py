@@ -120,21 +120,18 @@ def first_pseudo_labels(
     guides = guides_in(embeddings.layouts, n_clusters, numpy_generator(seed, "mixtures"), starts, progress)
     coarse = {s: np.stack([g.labels for g in guides if g.space == s and g.coarse]) for s in embeddings.points}
     islands = _more_islands({s: of for s, of in embeddings.points.items() if s in rules.alone}, n_clusters, seed)
-    divided = partial(_division, embeddings=embeddings, islands=islands, n_clusters=n_clusters, seed=seed)
+    doubted = doubted and n_images < _MANY and n_clusters <= _MOST_REDIVIDED
+    divided = partial(
+        _division, embeddings=embeddings, islands=islands, n_clusters=n_clusters, seed=seed, doubted=doubted
+    )
     found = divided(guides, resolution=resolution)
-    weights = found.weights
-    follows = _follows(coarse, found.labels)
-    plain_yield = [guide for guide in guides if guide.space not in rules.yielding]
-    if n_images >= _MANY and plain_yield and max(follows.values()) < _CLEAR:
-        found = divided(plain_yield, resolution=max(resolution, _WITHOUT_GAPS))
+    weights, follows = found.weights, _follows(coarse, found.labels)
+    leading = [guide for guide in guides if guide.space not in rules.yielding]
+    if n_images >= _MANY and leading and max(follows.values()) < _CLEAR:
+        found = divided(leading, resolution=max(resolution, _WITHOUT_GAPS))
         follows = _follows(coarse, found.labels)
-    images = np.bincount(found.groups)
-    others = np.empty((0, len(images)), int)
-    if doubted and n_images < _MANY and n_clusters <= _MOST_REDIVIDED:
-        generator = numpy_generator(seed, "sample", "other divisions")
-        others = other_divisions(found.ties, images, min(n_clusters, len(images)), generator, resolution)
     q = shares_of(guides, weights, found.labels, n_clusters)
-    return FirstPseudoLabels(q, found.labels, follows, coarse, found.groups, np.sum(found.ties, axis=0), others)
+    return FirstPseudoLabels(q, found.labels, follows, coarse, found.groups, found.ties, found.others)
 
 
 class _Division(NamedTuple):
@@ -144,13 +141,15 @@ class _Division(NamedTuple):
         weights: How much each space of the guides counts.
         labels: Clusters by falling size, shape (N,).
         groups: Shape (N,).
-        ties: Several kinds of ties between groups, shape (G, G) each.
+        ties: How strongly groups are tied, shape (G, G).
+        others: Clusters of groups in other divisions, shape (M, G).
     """
 
     weights: dict[str, float]
     labels: np.ndarray
     groups: np.ndarray
-    ties: list[np.ndarray]
+    ties: np.ndarray
+    others: np.ndarray
 
 
 def _division(
@@ -160,6 +159,7 @@ def _division(
     n_clusters: int,
     seed: int,
     resolution: float,
+    doubted: bool,
 ) -> _Division:
     """Clusters, by what guides keep together and their spaces tie."""
     rules = embeddings.rules
@@ -177,9 +177,13 @@ def _division(
     of_guides = replace(embeddings, layouts={space: embeddings.layouts[space] for space in confirmed})
     ties = between_groups(ties_of(of_guides, tying, n_clusters, generator), weights, groups)
     images = np.bincount(groups)
-    labels = divide_ties(ties, images, min(n_clusters, len(images)), generator, resolution)[groups]
+    k = min(n_clusters, len(images))
+    labels = divide_ties(ties, images, k, generator, resolution)[groups]
     labels = np.argsort(np.argsort(-np.bincount(labels, minlength=n_clusters), kind="stable"))[labels]
-    return _Division(weights, labels, groups, ties)
+    others = np.empty((0, len(images)), int)
+    if doubted:
+        others = other_divisions(ties, images, k, numpy_generator(seed, "sample", "other divisions"), resolution)
+    return _Division(weights, labels, groups, np.sum(ties, axis=0), others)
 
 
 def _more_islands(spaces: Mapping[str, np.ndarray], n_clusters: int, seed: int) -> dict[str, np.ndarray]:
