@@ -29,7 +29,7 @@ from torch import Tensor
 from clusterloom.data.images import ImageRows
 from clusterloom.inference import apply_in_batches
 from clusterloom.networks.vae import ClusterVAE
-from clusterloom.recipe.augment import ViewSettings, recolouring, two_views, widened
+from clusterloom.recipe.augment import ViewSettings, are_signs, recolouring, two_views, widened
 from clusterloom.recipe.budget import Epochs, sampled_rows
 from clusterloom.recipe.cluster_count import Evidence, advice_on, best_count, best_counts, cluster_count_evidence
 from clusterloom.recipe.confidence import learn_confidence
@@ -54,11 +54,12 @@ _ALONE = (TEXTURE, CONTOURS, PALETTE, WAVES, BACKBONE)  # spaces that may see wh
 _YIELDING = ("brightness", CONTOURS)  # spaces that yield to learned ones where many images show no clear kinds
 # How many spaces one is worth. Of the learned ones, which confirm each other, those that the contrastive loss made tell
 # kinds apart best. Brightness alone outvoted them: two forms of a letter differ there as much as two letters.
-_COUNTS = {"projection": 2.0, "hidden": 2.0, "brightness": 0.5, TEXTURE: 3.0, WAVES: 2.0, BACKBONE: 3.0}
+_COUNTS = {"projection": 2.0, "hidden": 2.0, "brightness": 0.5, TEXTURE: 3.0, WAVES: 2.0}
 _BESIDE_WAVES = {"projection": 1.0}  # of things at any angle, of which waves know more
-# Of few images a network learns little, so spaces of which nothing is learned count for more: as often as the number of
-# images goes into so many, but at least so often and at most so often.
-_COUNTS_OF_FEW = {CONTOURS: (500, 0.3, 1.0), APPEARANCE: (1000, 0.0, 3.0)}
+# Of few images a network learns little, so spaces of which nothing is learned from them count for more: as often as the
+# number of images goes into so many, but at least so often and at most so often.
+_COUNTS_OF_FEW = {CONTOURS: (500, 0.3, 1.0), APPEARANCE: (1000, 0.0, 3.0), BACKBONE: (1000, 0.0, 3.0)}
+_BACKBONE_OF_THINGS = 2.0  # at least: a backbone has seen photographs of things, and hardly any signs
 _APPEARANCE_OF = 4000  # images at most
 # The first fit goes on, where it may, as long as it has learned fewer than so many of its pseudo-labels.
 _GOES_ON = {"fit-1-goes-on": 0.98, "fit-1-still": 0.9}
@@ -128,7 +129,7 @@ def train_guided(
     learned = _learned_spaces(representation, sample, run)
     spaces = _spaces(learned, frozen[sampled], plain)
     view_pairs = _learned_views(representation, sample, run, seed)
-    rules = _space_rules(len(sample), spaces, learned)
+    rules = _space_rules(len(sample), spaces, learned, of_signs=are_signs(views))
     embeddings = Embeddings(spaces, _layouts(spaces, run, seed), view_pairs, rules)
     evidence = _choose_count(network, run, embeddings, seed, kinds.fewest)
     run.note(f"pseudo-labels: {network.n_clusters} clusters of what guides in {len(spaces)} spaces keep together")
@@ -262,10 +263,12 @@ def _learned_views(representation: Representation, images: Any, run: Run, seed: 
     return {name: of_space.swapaxes(0, 1) for name, of_space in zip(CONTRASTIVE, found, strict=True)}
 
 
-def _space_rules(n_images: int, spaces: Collection[str], learned: Collection[str]) -> SpaceRules:
+def _space_rules(n_images: int, spaces: Collection[str], learned: Collection[str], of_signs: bool) -> SpaceRules:
     """What is known of the spaces of so many images, by their names, of which the network has learned some."""
     of_few = {name: min(max(many / n_images, least), most) for name, (many, least, most) in _COUNTS_OF_FEW.items()}
     counts = _COUNTS | of_few | (_BESIDE_WAVES if WAVES in spaces else {})
+    if not of_signs:
+        counts[BACKBONE] = max(counts[BACKBONE], _BACKBONE_OF_THINGS)
     return SpaceRules(tuple(learned), _ALONE, _YIELDING, counts)
 
 
