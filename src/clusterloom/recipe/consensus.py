@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.sparse import csr_array
 from scipy.spatial.distance import squareform
 
 from clusterloom.recipe.guides import Guide
@@ -40,18 +41,12 @@ def groups_of(
     Returns:
         Groups from 0, shape (N,); none is empty.
     """
-    weight_of = np.array([weights[guide.space] for guide in guides])
-    weight_of = weight_of / weight_of.sum()
-    partitions = [guide.labels for guide in guides]
-    some = generator.permutation(len(partitions[0]))[:linked]
+    some = generator.permutation(len(guides[0].labels))[:linked]
     if len(some) == 1:
         return np.zeros(1, int)
-    apart = np.zeros((len(some), len(some)), np.float32)
-    for weight, labels in zip(weight_of, partitions, strict=True):
-        apart += np.float32(weight) * (labels[some, None] != labels[some])
-    tree = linkage(squareform(np.sqrt(apart), checks=False), "ward")
+    tree = linkage(squareform(np.sqrt(_apart(guides, weights, some)), checks=False), "ward")
     first = fcluster(tree, min(n_groups, len(some)), "maxclust") - 1
-    groups: np.ndarray = np.unique(_settled(partitions, weight_of, some, first), return_inverse=True)[1]
+    groups: np.ndarray = np.unique(_settled(guides, weights, some, first), return_inverse=True)[1]
     return groups
 
 
@@ -79,18 +74,39 @@ def shares_of(guides: Sequence[Guide], weights: Mapping[str, float], labels: np.
     return q.astype(np.float32)
 
 
-def _settled(partitions: Sequence[np.ndarray], weights: np.ndarray, some: np.ndarray, first: np.ndarray) -> np.ndarray:
+def _apart(guides: Sequence[Guide], weights: Mapping[str, float], some: np.ndarray) -> np.ndarray:
+    """The weighted share of guides that put two of some images (n,) into different clusters, shape (n, n), float32."""
+    total = sum(weights[guide.space] for guide in guides)
+    apart = np.zeros((len(some), len(some)), np.float32)
+    for space in dict.fromkeys(guide.space for guide in guides):
+        differ = np.zeros(apart.shape, np.uint16)
+        for labels in (guide.labels[some] for guide in guides if guide.space == space):
+            narrow = labels.astype(np.min_scalar_type(int(labels.max())))  # quicker to compare
+            differ += narrow[:, None] != narrow
+        apart += np.float32(weights[space] / total) * differ
+    return apart
+
+
+def _settled(guides: Sequence[Guide], weights: Mapping[str, float], some: np.ndarray, first: np.ndarray) -> np.ndarray:
     """Lloyd's algorithm on what guides say of each image, from the groups of some; groups of all, shape (N,)."""
-    n_groups = first.max() + 1
-    labels, members = first, [partition[some] for partition in partitions]
+    clusters = [int(guide.labels.max()) + 1 for guide in guides]
+    first_columns = np.cumsum([0, *clusters[:-1]], dtype=np.int32)
+    columns = np.stack([guide.labels for guide in guides], 1) + first_columns
+    said = _one_hot(columns, sum(clusters))  # (N, clusters of all guides)
+    weight_of = np.repeat([weights[guide.space] for guide in guides], clusters)
+    labels, known = first, said[some]
     for _ in range(_ROUNDS):
-        sizes = np.maximum(np.bincount(labels, minlength=n_groups), 1)
-        nearness = np.zeros((len(partitions[0]), n_groups))
-        for weight, partition, known in zip(weights, partitions, members, strict=True):
-            means = counts_of(known, labels, partition.max() + 1, n_groups) / sizes
-            nearness += weight * (2 * means[partition] - (means**2).sum(0))
+        of_group = _one_hot(labels[:, None], first.max() + 1)
+        means = (known.T @ of_group).toarray() / np.maximum(of_group.sum(0), 1)
+        nearness = said @ (2 * weight_of[:, None] * means) - weight_of @ means**2
         moved = nearness.argmax(1)
         if len(moved) == len(labels) and np.array_equal(moved, labels):
             break
-        labels, members = moved, list(partitions)
+        labels, known = moved, said
     return labels
+
+
+def _one_hot(columns: np.ndarray, width: int) -> csr_array:
+    """Ones in some columns (N, m) of each row, zeros elsewhere, shape (N, width)."""
+    rows = np.arange(0, columns.size + 1, columns.shape[1])
+    return csr_array((np.ones(columns.size), columns.ravel(), rows), shape=(len(columns), width))
