@@ -8,14 +8,13 @@ from clusterloom import ConvVAEClusterer, GuidedClusterer, SettingsError, VAEClu
 from clusterloom.recipe import cluster_count as module
 from clusterloom.recipe.cluster_count import (
     Evidence,
-    _of_unequal_kinds,
     advice_on,
     best_count,
     best_counts,
     cluster_count_evidence,
     doubt_about,
 )
-from clusterloom.recipe.count_survey import FirstSight, _two_joined, first_sights
+from clusterloom.recipe.count_survey import _two_joined, first_sights, guides_for_numbers, guides_near
 from clusterloom.recipe.embeddings import Embeddings, SpaceRules
 from clusterloom.recipe.layouts import layouts_of
 from clusterloom.recipe.neighbours import neighbour_graph, shares_between
@@ -66,9 +65,21 @@ def test_what_the_quick_division_misses_is_found_by_joining():
     graphs = [neighbour_graph(layout) for layout in layouts.values()]
     rules = SpaceRules(alone=["halves"], counts={"halves": 9.0})
     embeddings = Embeddings(layouts, {space: layout[None] for space, layout in layouts.items()}, rules=rules)
-    found = first_sights(embeddings, graphs, 15, range(2, 9), 0, 0.4)
+    guides = guides_for_numbers(layouts, range(2, 9), 0)
+    found = first_sights(embeddings, guides, graphs, 15, range(2, 9), 0)
     assert max(found, key=lambda k: found[k].modularity + 0.6 / k) == 3
     assert found[3].agreement == pytest.approx(1 / 3)  # of three pairs of spaces one
+
+
+def test_numbers_share_guides_and_only_those_of_the_nearest_number_are_coarse():
+    layouts = {"one": blobs(200, 4)[0], "other": blobs(200, 5)[0]}
+    guides = guides_for_numbers(layouts, range(2, 17), 0)
+    assert list(guides) == [*range(2, 13), 14, 16, 18, 21, 24]
+    near = guides_near(guides, 13, (1.0, 1.5, 2.0))
+    assert [(g.space, int(g.labels.max()) + 1, g.coarse) for g in near] == [
+        (space, k, k == 12) for k in (12, 18, 24) for space in ("one", "one", "other", "other")
+    ]
+    assert all(guide.coarse for guide in guides[24])
 
 
 def gaussians(sizes):
@@ -88,9 +99,8 @@ def test_small_kinds_beside_large_ones_are_counted_too(monkeypatch, numbers):
     embeddings = gaussians([300] * 3 + [30] * 5)
     evidence = cluster_count_evidence(embeddings, *numbers, 0)
     assert 8 in [e.n_clusters for e in evidence]
-    assert min(e.n_clusters for e in evidence) > 5
-    assert all(1 / 4 < e.concentration < 1 / 3 for e in evidence)
-    monkeypatch.setattr(module, "_of_unequal_kinds", lambda sights: {})
+    assert best_count(evidence) in {7, 8}
+    assert all(1 / 5 < e.concentration < 1 / 3 for e in evidence if e.n_clusters > 5)
     monkeypatch.setattr(module, "are_uneven", lambda sizes: False)
     assert best_count(cluster_count_evidence(embeddings, *numbers, 0)) < 6
 
@@ -99,14 +109,6 @@ def test_of_equal_kinds_nothing_is_taken_for_unequal():
     evidence = cluster_count_evidence(gaussians([100] * 6), 2, 14, 0)
     assert {e.concentration for e in evidence} == {0.0}
     assert 6 in [e.n_clusters for e in evidence]
-
-
-def test_unequal_divisions_count_where_they_are_as_good_as_any():
-    even = {k: FirstSight(0.7, 0.0, 0.83 + 0.01 * k) for k in range(2, 11)}  # 0.93 at 10
-    assert _of_unequal_kinds(even) == {}
-    values = {2: 0.7, 3: 0.72, 4: 0.7, 6: 0.98, 8: 0.9, 9: 0.92, 10: 0.91}  # too bad; too few in a row; good enough
-    unequal = {k: even[k]._replace(unequal=value) for k, value in values.items()}
-    assert list(_of_unequal_kinds(even | unequal)) == [8, 9, 10]
 
 
 def test_kinds_that_lie_apart_are_not_cut_however_wide_they_are():
@@ -172,11 +174,14 @@ def test_score_doubt_and_advice():
     assert doubt_about(unstable) == "the images fall into no clear groups"
     assert advice_on([Evidence(4, -0.1, 1.0)]) == "4 clusters"
 
-    agreed = [Evidence(2, 0.4, 1.0, 0.7), *clear[1:3]]  # most spaces find the same two
-    assert best_counts(agreed) == [2, 4, 3]
-    assert doubt_about(agreed) == ""
-    twice = [Evidence(2, 0.4, 1.0, 0.7), Evidence(3, 0.6, 1.0, 0.7), clear[2]]  # so neither is singled out
-    assert best_counts(twice) == [4, 3, 2]
+    apart = [Evidence(2, 0.4, 1.0, 0.7, 0.999), *clear[1:3]]  # most spaces find the same two, which lie apart
+    assert best_counts(apart) == [2, 4, 3]
+    assert doubt_about(apart) == ""
+    twice = [*apart[:1], Evidence(3, 0.503, 1.0, 0.7, 0.999), clear[2]]
+    assert best_counts(twice) == [3, 2, 4]
+    assert doubt_about(twice) == "2 would be nearly as good"
+    cut = [Evidence(2, 0.4, 1.0, 0.7, 0.99), *clear[1:3]]
+    assert best_counts(cut) == [4, 3, 2]
 
 
 def test_of_few_images_clusters_cost_less():

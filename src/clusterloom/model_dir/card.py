@@ -161,7 +161,7 @@ def _count_sections(recipe: Mapping[str, Any], chosen: int) -> list[str]:
     rows = [
         (
             f"**{k}**" if k == chosen else k,
-            *(f"{row[name]:.3f}" for name in ("modularity", "stability", "agreement")),
+            *(f"{row[name]:.3f}" for name in ("modularity", "stability", "agreement", "coverage")),
             f"{concentration:.3f}",
             f"{row['score']:.3f}",
         )
@@ -173,11 +173,12 @@ def _count_sections(recipe: Mapping[str, Any], chosen: int) -> list[str]:
         f"Found from the images: {recipe['count_advice']}. The numbers that look best at first sight were looked at "
         "closely. Modularity is the share of neighbours that are in the same cluster, beyond chance. Stability says "
         "how far all that was asked keeps the images of a cluster together (1: always, 0: no more than by chance). "
-        "Agreement is the share of pairs of spaces that find the same clusters. A number with more than 0.6 is taken; "
-        "where there are several or none, the one with the highest score: modularity, 0.05 of the stability and "
+        "Agreement is the share of pairs of spaces that find the same clusters, and coverage the share of neighbours "
+        "that are in the same cluster. Numbers with an agreement above 0.6 and a coverage above 0.995 go first, and of "
+        "these or, where there are none, of all the one with the highest score: modularity, 0.05 of the stability and "
         f"{evidence[0]['cost']:.2f} times the concentration. That is the sum of the clusters' squared shares of the "
         "images where these are far from equal, and otherwise 1 over the number, as if all were of one size.",
-        _table(rows, ("clusters", "modularity", "stability", "agreement", "concentration", "score")),
+        _table(rows, ("clusters", "modularity", "stability", "agreement", "coverage", "concentration", "score")),
     ]
 
 

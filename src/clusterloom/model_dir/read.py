@@ -34,6 +34,7 @@ class _Evidence(BaseModel):
     modularity: float
     stability: float
     agreement: float
+    coverage: float
     cost: float
     concentration: float
     score: float

@@ -13,7 +13,7 @@ import numpy as np
 
 from clusterloom.console import ProgressReport, no_progress
 from clusterloom.device import side_by_side
-from clusterloom.recipe.count_survey import FirstSight, first_sights
+from clusterloom.recipe.count_survey import first_sights, guides_for_numbers, guides_near
 from clusterloom.recipe.division import are_uneven
 from clusterloom.recipe.embeddings import Embeddings
 from clusterloom.recipe.guides import agreement
@@ -25,15 +25,12 @@ _POINTS = 2000
 _POINTS_PER_CLUSTER = 8
 _NEIGHBOURS, _IMAGES_PER_NEIGHBOUR = 15, 15  # more of few images would be of other kinds
 _LOOKED_AT = 6  # numbers
-_STARTS = 2  # of guides at each number
+_FINENESS = (1.0, 1.5, 2.0)  # of the guides that pseudo-labels come from, as for the model
 _STABILITY_COUNTS = 0.05
 _COST = 0.6  # of clusters, with all neighbours; with less, kinds of signs came apart
 _CLOSE = 0.005  # scores that differ by less are nearly as good
-_IN_A_ROW = 3  # numbers that are divided unequally where kinds are unequal
-_AS_GOOD = (
-    0.017  # of modularity at their resolution they may lack; where kinds are even, single ones lack .027 and more
-)
 _AGREED = 0.6  # share of pairs of spaces with the same clusters, above which these are kinds: of six one may dissent
+_APART = 0.995  # coverage of clusters that lie apart
 _STABLE = 0.65  # guides that keep less to the clusters have found no groups that are there
 
 
@@ -50,6 +47,8 @@ class Evidence:
             the first pseudo-labels, brought from between 1 / k and 1 to between 0 and 1.
         agreement: Share of pairs of spaces that find the same k clusters, from 0 to 1. Where kinds lie apart without a
             bridge nearly all do; parts of a kind no two spaces find alike.
+        coverage: Share of neighbours that are in the same cluster, in the space that counts for modularity: 1 where
+            clusters lie apart without a bridge.
         cost: What clusters cost, c.
         concentration: Sum of the squares of the clusters' shares where these are far from equal; 0 stands for about
             equal ones, and 1 / k is taken. Where two clusters are joined modularity falls by what it rises, less
@@ -60,6 +59,7 @@ class Evidence:
     modularity: float
     stability: float
     agreement: float = 0.0
+    coverage: float = 0.0
     cost: float = _COST
     concentration: float = 0.0
 
@@ -92,9 +92,9 @@ def cluster_count_evidence(
 ) -> list[Evidence]:
     """Evidence for the numbers of clusters that look best at first sight: six at most.
 
-    These are numbers at which most spaces find the same clusters, and then those that divide the images best; or, where
-    kinds are of very different sizes, numbers of unequal clusters. Of each of them first pseudo-labels are made as for
-    the model, but of at most 2,000 images, and with one layout of each space.
+    These are numbers at which most spaces find the same clusters, and then those that divide the images best. Of each
+    of them first pseudo-labels are made as for the model, but of at most 2,000 images, with one layout of each space,
+    and of guides that some numbers share.
 
     Args:
         embeddings: Of N images.
@@ -116,58 +116,41 @@ def cluster_count_evidence(
     graphs = [neighbour_graph(of_space, near, progress) for of_space in some.points.values()]
     # Clusters need points to stand on.
     numbers = range(fewest, max(fewest, min(most, len(rows) // _POINTS_PER_CLUSTER)) + 1)
-    sights = first_sights(some, graphs, near, numbers, seed, 1 - cost, progress) if len(numbers) > 1 else {}
-    unequal = _of_unequal_kinds(sights)
-    usual = {k: (sight.agreement > _AGREED, sight.modularity + cost / k) for k, sight in sights.items()}
-    worth: Mapping[int, Any] = unequal or usual or dict.fromkeys(numbers)
+    layouts = {space: of_space[0] for space, of_space in some.layouts.items()}
+    guides = guides_for_numbers(layouts, numbers, seed, progress)
+    worth: Mapping[int, Any] = dict.fromkeys(numbers)
+    if len(numbers) > 1:
+        sights = first_sights(some, guides, graphs, near, numbers, seed, progress)
+        worth = {k: (sight.agreement > _AGREED, sight.modularity + cost / k) for k, sight in sights.items()}
     looked_at = sorted(sorted(worth, key=worth.__getitem__, reverse=True)[:_LOOKED_AT])
 
     def evidence_for(k: int) -> Evidence:
-        first = first_pseudo_labels(some, k, seed, _STARTS, doubted=False)
+        first = first_pseudo_labels(some, k, seed, guides_near(guides, k, _FINENESS), doubted=False)
         shares = np.stack([shares_between(graph, first.labels) for graph in graphs])
         space = int(modularities(shares).argmax())
         kept_together = (float(first.q.max(1).mean()) - 1 / k) / (1 - 1 / k)
-        uneven = unequal or are_uneven(np.bincount(first.labels))
-        concentration = float(np.square(shares[space].sum(1)).sum()) if uneven else 0.0
-        return Evidence(
-            k, float(modularities(shares)[space]), kept_together, agreement(first.guides), cost, concentration
-        )
+        concentration = 0.0
+        if are_uneven(np.bincount(first.labels)):
+            concentration = float(np.square(shares[space].sum(1)).sum())
+        coverage = float(shares[space].trace())
+        modularity = float(modularities(shares)[space])
+        return Evidence(k, modularity, kept_together, agreement(first.guides), coverage, cost, concentration)
 
     return side_by_side(evidence_for, looked_at, partial(progress, "a closer look at numbers"))
 
 
-def _of_unequal_kinds(sights: Mapping[int, FirstSight]) -> dict[int, float]:
-    """The first numbers in a row, three at least, whose unequal divisions are about as good as any usual one.
+def _that_lie_apart(evidence: Sequence[Evidence]) -> list[Evidence]:
+    """Numbers at which most spaces find the same clusters and these lie apart.
 
-    Where kinds are of about equal size there are none: now and then a wrong number is divided unequally, and that is
-    worse at the resolution of unequal divisions.
-
-    Returns:
-        How good they are by number; empty where there are none.
+    Spaces also agree on what several kinds have in common, as shoes have among garments, but that cuts neighbours.
     """
-    best = max((sight.low for sight in sights.values()), default=0.0)
-    row: dict[int, float] = {}
-    for k in range(min(sights, default=0), max(sights, default=0) + 2):
-        value = sights[k].unequal if k in sights else None
-        if value is not None:
-            row[k] = value
-        elif len(row) >= _IN_A_ROW and max(row.values()) > best - _AS_GOOD:
-            break
-        else:
-            row = {}
-    return row
-
-
-def _agreed(evidence: Sequence[Evidence]) -> list[Evidence]:
-    """The number at which most spaces find the same clusters. If they do at several, none is singled out by that."""
-    agreed = [e for e in evidence if e.agreement > _AGREED]
-    return agreed if len(agreed) == 1 else []
+    return [e for e in evidence if e.agreement > _AGREED and e.coverage > _APART]
 
 
 def _ranked(evidence: Sequence[Evidence]) -> list[Evidence]:
-    """The best first: the one number that most spaces agree on, then by the score."""
-    agreed = _agreed(evidence)
-    return agreed + sorted((e for e in evidence if e not in agreed), key=lambda e: e.score, reverse=True)
+    """The best first: numbers whose clusters lie apart, and then all others, both by the score."""
+    apart = _that_lie_apart(evidence)
+    return sorted(evidence, key=lambda e: (e in apart, e.score), reverse=True)
 
 
 def best_counts(evidence: Sequence[Evidence], n: int = 3) -> list[int]:
@@ -183,7 +166,8 @@ def best_count(evidence: Sequence[Evidence]) -> int:
 def doubt_about(evidence: Sequence[Evidence]) -> str:
     """Why the number may be another one, as half a sentence; empty where there is no reason to doubt it."""
     best, *others = _ranked(evidence)
-    alike = [] if _agreed(evidence) else others[:2]
+    apart = _that_lie_apart(evidence)
+    alike = [e for e in others[:2] if e in apart or not apart]
     close = [str(e.n_clusters) for e in alike if e.score > best.score - _CLOSE]
     reasons = []
     if best.stability < _STABLE:

@@ -5,7 +5,7 @@ and starts, and by neighbours alone.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from scipy.sparse import csr_array
 from clusterloom.console import ProgressReport, no_progress
 from clusterloom.device import side_by_side
 from clusterloom.recipe.consensus import GROUPS, groups_of
-from clusterloom.recipe.division import divide, modularity_matrix, unequal_division
+from clusterloom.recipe.division import divide, modularity_matrix
 from clusterloom.recipe.embeddings import Embeddings
 from clusterloom.recipe.guides import Guide, Search, agreement, confirmations, seeds_from, weights_of
 from clusterloom.recipe.neighbours import modularities, neighbour_graph, shares_between
@@ -24,7 +24,8 @@ from clusterloom.recipe.ties import Ties, between_groups
 from clusterloom.training.randomness import numpy_generator
 
 _STARTS = 2
-_FINENESS = (1.0, 1.5)
+_FINENESS = (1.0, 1.5)  # of guides of a quick division
+_FINEST = 1.5  # numbers of clusters of the finest guides, in those of the largest number in question
 _DIVISIONS = 5
 _LINKED = 1000  # fewer than for pseudo-labels: what counts here is the number, not each image
 
@@ -35,46 +36,25 @@ class FirstSight(NamedTuple):
     Args:
         modularity: Of a quick division, in the space that it suits best.
         agreement: Of guides with that number, see `agreement`; 0 where there are none.
-        low: Modularity of the same division at the low resolution at which unequal ones are compared.
-        unequal: The same of an `unequal_division`, if there is one.
     """
 
     modularity: float
     agreement: float
-    low: float
-    unequal: float | None = None
 
 
-def first_sights(
-    embeddings: Embeddings,
-    graphs: Sequence[csr_array],
-    neighbours: int,
-    numbers: range,
-    seed: int,
-    resolution: float,
-    progress: ProgressReport = no_progress,
-) -> dict[int, FirstSight]:
-    """What each number of clusters looks like.
-
-    Guides of one number may all follow what has nothing to do with the kinds, such as size, so the division into one
-    more, two of its clusters joined, is a division as well.
+def guides_for_numbers(
+    layouts: Mapping[str, np.ndarray], numbers: range, seed: int, progress: ProgressReport = no_progress
+) -> dict[int, list[Guide]]:
+    """Guides of every number of clusters up to 11 and of some beyond, which serve for all numbers near them.
 
     Args:
-        embeddings: Of N images, in one layout of each space.
-        graphs: Who is near whom in each space, shape (N, N).
-        neighbours: How many are near a point of a layout.
+        layouts: Of N images in each space, one of it, shape (N, d).
         numbers: Those in question.
         seed: Fixes everything.
-        resolution: At which unequal divisions are compared.
         progress: Told how far it is.
     """
-    layouts = {space: of_space[0] for space, of_space in embeddings.layouts.items()}
-    # How far a number is confirmed spaces of one network may tell as well.
-    rules = replace(embeddings.rules, learned=())
-    points = len(embeddings)
-    each = np.arange(points)
-    ties = [Ties(space, [(each, neighbour_graph(layout, neighbours))]) for space, layout in layouts.items()]
-    of_guides = _numbers_of_guides(numbers[0], min(round(max(_FINENESS) * numbers[-1]), points // 2))
+    points = len(next(iter(layouts.values())))
+    of_guides = _numbers_of_guides(numbers[0], min(round(_FINEST * numbers[-1]), points // 2))
     generator = numpy_generator(seed, "mixtures", "count")
     searches = [
         Search(space, layout, layout, k, seeds_from(generator, _STARTS), coarse=True)
@@ -85,42 +65,72 @@ def first_sights(
     found = side_by_side(Search.guides, searches, partial(progress, "guides for the number of clusters"))
     for search, of_search in zip(searches, found, strict=True):
         guides[search.k] += of_search
+    return guides
+
+
+def guides_near(guides: Mapping[int, Sequence[Guide]], k: int, fineness: Sequence[float]) -> list[Guide]:
+    """Those guides, by their number of clusters, whose number is nearest to k and to multiples of it.
+
+    Args:
+        guides: See `guides_for_numbers`.
+        k: Number of clusters; guides of the number nearest to it are coarse, and all others are not.
+        fineness: The multiples, in ascending order from 1 on.
+    """
+    used = sorted({min(guides, key=lambda number: abs(number - times * k)) for times in fineness})
+    return [replace(guide, coarse=number == used[0]) for number in used for guide in guides[number]]
+
+
+def first_sights(
+    embeddings: Embeddings,
+    guides: Mapping[int, Sequence[Guide]],
+    graphs: Sequence[csr_array],
+    neighbours: int,
+    numbers: range,
+    seed: int,
+    progress: ProgressReport = no_progress,
+) -> dict[int, FirstSight]:
+    """What each number of clusters looks like.
+
+    Guides of one number may all follow what has nothing to do with the kinds, such as size, so the division into one
+    more, two of its clusters joined, is a division as well.
+
+    Args:
+        embeddings: Of N images, in one layout of each space.
+        guides: By their number of clusters, see `guides_for_numbers`.
+        graphs: Who is near whom in each space, shape (N, N).
+        neighbours: How many are near a point of a layout.
+        numbers: Those in question.
+        seed: Fixes everything.
+        progress: Told how far it is.
+    """
+    layouts = {space: of_space[0] for space, of_space in embeddings.layouts.items()}
+    # How far a number is confirmed spaces of one network may tell as well.
+    rules = replace(embeddings.rules, learned=())
+    each = np.arange(len(embeddings))
+    ties = [Ties(space, [(each, neighbour_graph(layout, neighbours))]) for space, layout in layouts.items()]
     agreed = {
         k: agreement({space: [g.labels for g in found if g.space == space] for space in layouts})
         for k, found in guides.items()
     }
 
-    def divided(k: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """Clusters of quick divisions into k, shape (N,): the usual one, and an unequal one."""
-        used = sorted({min(of_guides, key=lambda number: abs(number - fineness * k)) for fineness in _FINENESS})
-        heard = [Guide(g.space, g.labels, number == used[0]) for number in used for g in guides[number]]
+    def divided(k: int) -> np.ndarray:
+        """Clusters of a quick division into k, shape (N,)."""
+        heard = guides_near(guides, k, _FINENESS)
         weights = weights_of(confirmations(heard, rules), rules)
         drawn = numpy_generator(seed, "sample", "count", epoch=k)
         groups = groups_of(heard, weights, GROUPS * k, drawn, _LINKED)
         between, images = between_groups(ties, weights, groups), np.bincount(groups)
-        n_clusters = min(k, len(images))
-        labels = divide(modularity_matrix(between), images, n_clusters, drawn, _DIVISIONS)
-        unequal = unequal_division(between, images, n_clusters, drawn, _DIVISIONS)
-        return labels[groups], None if unequal is None else unequal[groups]
-
-    def shares_of(labels: np.ndarray) -> np.ndarray:
-        return np.stack([shares_between(graph, labels) for graph in graphs])
+        return divide(modularity_matrix(between), images, min(k, len(images)), drawn, _DIVISIONS)[groups]
 
     found_at: dict[int, FirstSight] = {}
     shares = np.zeros((len(graphs), 0, 0))
     falling = numbers[::-1]
-    both = side_by_side(divided, falling, partial(progress, "numbers of clusters"))
-    for k, (labels, unequal) in zip(falling, both, strict=True):
-        divisions = [shares_of(labels)]
-        if shares.shape[1] > 2:
-            divisions.append(_two_joined(shares))
-        shares = max(divisions, key=lambda of_space: modularities(of_space).max())
-        found_at[k] = FirstSight(
-            float(modularities(shares).max()),
-            agreed.get(k, 0.0),
-            float(modularities(shares, resolution).max()),
-            None if unequal is None else float(modularities(shares_of(unequal), resolution).max()),
-        )
+    divisions = side_by_side(divided, falling, partial(progress, "numbers of clusters"))
+    for k, labels in zip(falling, divisions, strict=True):
+        own = np.stack([shares_between(graph, labels) for graph in graphs])
+        rivals = [own, _two_joined(shares)] if shares.shape[1] > 2 else [own]
+        shares = max(rivals, key=lambda of_space: modularities(of_space).max())
+        found_at[k] = FirstSight(float(modularities(shares).max()), agreed.get(k, 0.0))
     return found_at
 
 

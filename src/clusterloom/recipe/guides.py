@@ -73,7 +73,6 @@ def guides_in(
     layouts: Mapping[str, np.ndarray],
     n_clusters: int,
     generator: np.random.Generator,
-    starts: int | None = None,
     progress: ProgressReport = no_progress,
 ) -> list[Guide]:
     """Mixtures in all layouts, with as many clusters as are wanted and with more; of a few points by k-means.
@@ -81,28 +80,24 @@ def guides_in(
     Args:
         layouts: Of each space by its name, shape (n, N, d).
         n_clusters: K, at most N.
-        generator: Draws the starts.
-        starts: Of each number of clusters in each layout. None takes the more the fewer points there are: two guides of
-            a few points are a lottery, as are two of a sample of many, and six cost little.
+        generator: Draws the starts: for each number of clusters in each layout two to six, the more the fewer points
+            there are. Two guides of a few points are a lottery, as are two of a sample of many, and six cost little.
         progress: Told how far it is.
     """
     searches = [
         search
         for space, of_space in layouts.items()
         for layout in of_space
-        for search in _searches(space, layout, n_clusters, generator, starts)
+        for search in _searches(space, layout, n_clusters, generator)
     ]
     found = side_by_side(Search.guides, searches, partial(progress, "guides"))
     return [guide for guides in found for guide in guides]
 
 
-def _searches(
-    space: str, layout: np.ndarray, n_clusters: int, generator: np.random.Generator, starts: int | None
-) -> Iterator[Search]:
+def _searches(space: str, layout: np.ndarray, n_clusters: int, generator: np.random.Generator) -> Iterator[Search]:
     n = len(layout)
-    if starts is None:
-        many, least, most = _STARTS_OF
-        starts = min(max(many // n, least), most) if n <= FITTED_POINTS else _STARTS_OF_SAMPLES
+    many, least, most = _STARTS_OF
+    starts = min(max(many // n, least), most) if n <= FITTED_POINTS else _STARTS_OF_SAMPLES
     part = layout if n <= FITTED_POINTS else layout[generator.permutation(n)[:FITTED_POINTS]]
     for fineness in _FINENESS:
         k = min(round(fineness * n_clusters), max(n_clusters, n // 4))

@@ -92,7 +92,7 @@ def first_pseudo_labels(
     embeddings: Embeddings,
     n_clusters: int,
     seed: int,
-    starts: int | None = None,
+    guides: Sequence[Guide] | None = None,
     progress: ProgressReport = no_progress,
     resolution: float = RESOLUTION,
     doubted: bool = True,
@@ -107,7 +107,7 @@ def first_pseudo_labels(
         embeddings: Of N images.
         n_clusters: K, at most N.
         seed: Fixes everything.
-        starts: Of guides, see `guides_in`.
+        guides: Those that are heard; None looks for them, see `guides_in`.
         progress: Told how far guides are.
         resolution: See `clusterloom.recipe.division.divide_ties`.
         doubted: Make other divisions as well, of fewer than 10,000 images and into at most 100 clusters.
@@ -117,7 +117,8 @@ def first_pseudo_labels(
         labels, groups = np.zeros(n_images, int), np.zeros(n_images, int)
         one, none = np.ones((1, 1)), np.empty((0, 1), int)
         return FirstPseudoLabels(np.ones((n_images, 1), np.float32), labels, {}, {}, groups, one, none)
-    guides = guides_in(embeddings.layouts, n_clusters, numpy_generator(seed, "mixtures"), starts, progress)
+    if guides is None:
+        guides = guides_in(embeddings.layouts, n_clusters, numpy_generator(seed, "mixtures"), progress)
     coarse = {s: np.stack([g.labels for g in guides if g.space == s and g.coarse]) for s in embeddings.points}
     islands = _more_islands({s: of for s, of in embeddings.points.items() if s in rules.alone}, n_clusters, seed)
     doubted = doubted and n_images < _MANY and n_clusters <= _MOST_REDIVIDED
