@@ -16,7 +16,6 @@ from clusterloom.device import side_by_side
 from clusterloom.recipe.count_survey import first_sights, guides_for_numbers, guides_near
 from clusterloom.recipe.division import are_uneven
 from clusterloom.recipe.embeddings import Embeddings
-from clusterloom.recipe.guides import agreement
 from clusterloom.recipe.neighbours import modularities, neighbour_graph, shares_between
 from clusterloom.recipe.pseudo_labels import first_pseudo_labels
 from clusterloom.training.randomness import numpy_generator
@@ -118,10 +117,8 @@ def cluster_count_evidence(
     numbers = range(fewest, max(fewest, min(most, len(rows) // _POINTS_PER_CLUSTER)) + 1)
     layouts = {space: of_space[0] for space, of_space in some.layouts.items()}
     guides = guides_for_numbers(layouts, numbers, seed, progress)
-    worth: Mapping[int, Any] = dict.fromkeys(numbers)
-    if len(numbers) > 1:
-        sights = first_sights(some, guides, graphs, near, numbers, seed, progress)
-        worth = {k: (sight.agreement > _AGREED, sight.modularity + cost / k) for k, sight in sights.items()}
+    sights = first_sights(some, guides, graphs, near, numbers, seed, progress)
+    worth = {k: (sight.agreement > _AGREED, sight.modularity + cost / k) for k, sight in sights.items()}
     looked_at = sorted(sorted(worth, key=worth.__getitem__, reverse=True)[:_LOOKED_AT])
 
     def evidence_for(k: int) -> Evidence:
@@ -134,7 +131,7 @@ def cluster_count_evidence(
             concentration = float(np.square(shares[space].sum(1)).sum())
         coverage = float(shares[space].trace())
         modularity = float(modularities(shares)[space])
-        return Evidence(k, modularity, kept_together, agreement(first.guides), coverage, cost, concentration)
+        return Evidence(k, modularity, kept_together, sights[k].agreement, coverage, cost, concentration)
 
     return side_by_side(evidence_for, looked_at, partial(progress, "a closer look at numbers"))
 
