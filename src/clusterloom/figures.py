@@ -21,7 +21,7 @@ _EVIDENCE_TITLES = {
     "score": "score: modularity, stability, and what each further cluster must bring",
     "modularity": "modularity: neighbours in the same cluster, beyond chance",
     "stability": "stability: how far all that was asked keeps the images of a cluster together",
-    "agreement": "agreement: pairs of spaces that find the same clusters; above 0.6 they go first where they lie apart",
+    "agreement": "agreement: pairs of spaces that find the same clusters (above 0.6 and apart: first)",
 }
 
 
