@@ -213,6 +213,14 @@ def test_a_run_that_is_taken_up_computes_no_frozen_features_again(weights, tmp_p
     np.testing.assert_array_equal(model.predict_proba(digits()), whole.predict_proba(digits()))
 
 
+@pytest.mark.parametrize(("n", "of_signs", "of_things"), [(100, 3, 3), (500, 2, 2), (5000, 0.2, 2)])
+def test_it_counts_the_less_the_more_signs_there_are(n, of_signs, of_things):
+    counts = [
+        guided._space_rules(n, ["hidden", "backbone"], ["hidden"], signs).counts["backbone"] for signs in (True, False)
+    ]
+    assert counts == pytest.approx([of_signs, of_things])
+
+
 def test_of_large_sets_a_sample_gives_the_components(weights, monkeypatch):
     monkeypatch.setattr("clusterloom.recipe.frozen._FITTED", 100)
     images, labels = quarters(240)
