@@ -83,7 +83,8 @@ class PseudoLabelObjective(nn.Module):
         targets, frozen = targets[:, : self.vae.n_clusters], targets[:, self.vae.n_clusters :]
         if self.as_it_is:
             first = x
-        features = self.vae.features(torch.cat([first, second]), torch.cat([frozen, frozen]))  # (2 B, F)
+        # No view bends or recolours what a backbone says, which so would undo what views teach: one view is without it.
+        features = self.vae.features(torch.cat([first, second]), torch.cat([frozen, torch.zeros_like(frozen)]))
         posterior = self.vae.encode(features)
         eps = noise[:, -self.vae.latent_dim :]
         z = posterior.sample(torch.cat([eps, torch.zeros_like(eps)]))
