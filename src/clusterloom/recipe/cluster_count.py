@@ -16,6 +16,7 @@ from clusterloom.device import side_by_side
 from clusterloom.recipe.count_survey import first_sights, guides_for_numbers, guides_near
 from clusterloom.recipe.division import are_uneven
 from clusterloom.recipe.embeddings import Embeddings
+from clusterloom.recipe.guides import FINENESS
 from clusterloom.recipe.neighbours import modularities, neighbour_graph, shares_between
 from clusterloom.recipe.pseudo_labels import first_pseudo_labels
 from clusterloom.training.randomness import numpy_generator
@@ -24,7 +25,6 @@ _POINTS = 2000
 _POINTS_PER_CLUSTER = 8
 _NEIGHBOURS, _IMAGES_PER_NEIGHBOUR = 15, 15  # more of few images would be of other kinds
 _LOOKED_AT = 6  # numbers
-_FINENESS = (1.0, 1.5, 2.0)  # of the guides that pseudo-labels come from, as for the model
 _STABILITY_COUNTS = 0.05
 _COST = 0.6  # of clusters, with all neighbours; with less, kinds of signs came apart
 _CLOSE = 0.005  # scores that differ by less are nearly as good
@@ -122,16 +122,17 @@ def cluster_count_evidence(
     looked_at = sorted(sorted(worth, key=worth.__getitem__, reverse=True)[:_LOOKED_AT])
 
     def evidence_for(k: int) -> Evidence:
-        first = first_pseudo_labels(some, k, seed, guides_near(guides, k, _FINENESS), doubted=False)
+        first = first_pseudo_labels(some, k, seed, guides_near(guides, k, FINENESS), doubted=False)
         shares = np.stack([shares_between(graph, first.labels) for graph in graphs])
-        space = int(modularities(shares).argmax())
+        of_spaces = modularities(shares)
+        space = int(of_spaces.argmax())
         kept_together = (float(first.q.max(1).mean()) - 1 / k) / (1 - 1 / k)
         concentration = 0.0
         if are_uneven(np.bincount(first.labels)):
             concentration = float(np.square(shares[space].sum(1)).sum())
         coverage = float(shares[space].trace())
-        modularity = float(modularities(shares)[space])
-        return Evidence(k, modularity, kept_together, sights[k].agreement, coverage, cost, concentration)
+        modularity, agreement = float(of_spaces[space]), sights[k].agreement
+        return Evidence(k, modularity, kept_together, agreement, coverage, cost, concentration)
 
     return side_by_side(evidence_for, looked_at, partial(progress, "a closer look at numbers"))
 

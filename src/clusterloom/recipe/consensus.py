@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from scipy.cluster.hierarchy import fcluster, linkage
-from scipy.sparse import csr_array
 from scipy.spatial.distance import squareform
 
 from clusterloom.recipe.guides import Guide
+from clusterloom.recipe.neighbours import incidence
 from clusterloom.recipe.partitions import counts_of
 
 _LINKED = 2500  # images that the first groups are made of: linkage costs the square of their number
@@ -92,11 +92,11 @@ def _settled(guides: Sequence[Guide], weights: Mapping[str, float], some: np.nda
     clusters = [int(guide.labels.max()) + 1 for guide in guides]
     first_columns = np.cumsum([0, *clusters[:-1]], dtype=np.int32)
     columns = np.stack([guide.labels for guide in guides], 1) + first_columns
-    said = _one_hot(columns, sum(clusters))  # (N, clusters of all guides)
+    said = incidence(columns, sum(clusters))  # (N, clusters of all guides)
     weight_of = np.repeat([weights[guide.space] for guide in guides], clusters)
     labels, known = first, said[some]
     for _ in range(_ROUNDS):
-        of_group = _one_hot(labels[:, None], first.max() + 1)
+        of_group = incidence(labels[:, None], first.max() + 1)
         means = (known.T @ of_group).toarray() / np.maximum(of_group.sum(0), 1)
         nearness = said @ (2 * weight_of[:, None] * means) - weight_of @ means**2
         moved = nearness.argmax(1)
@@ -104,9 +104,3 @@ def _settled(guides: Sequence[Guide], weights: Mapping[str, float], some: np.nda
             break
         labels, known = moved, said
     return labels
-
-
-def _one_hot(columns: np.ndarray, width: int) -> csr_array:
-    """Ones in some columns (N, m) of each row, zeros elsewhere, shape (N, width)."""
-    rows = np.arange(0, columns.size + 1, columns.shape[1])
-    return csr_array((np.ones(columns.size), columns.ravel(), rows), shape=(len(columns), width))

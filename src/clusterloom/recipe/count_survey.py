@@ -25,7 +25,6 @@ from clusterloom.training.randomness import numpy_generator
 
 _STARTS = 2
 _FINENESS = (1.0, 1.5)  # of guides of a quick division
-_FINEST = 1.5  # numbers of clusters of the finest guides, in those of the largest number in question
 _DIVISIONS = 5
 _LINKED = 1000  # fewer than for pseudo-labels: what counts here is the number, not each image
 
@@ -54,7 +53,7 @@ def guides_for_numbers(
         progress: Told how far it is.
     """
     points = len(next(iter(layouts.values())))
-    of_guides = _numbers_of_guides(numbers[0], min(round(_FINEST * numbers[-1]), points // 2))
+    of_guides = _numbers_of_guides(numbers[0], min(round(max(_FINENESS) * numbers[-1]), points // 2))
     generator = numpy_generator(seed, "mixtures", "count")
     searches = [
         Search(space, layout, layout, k, seeds_from(generator, _STARTS), coarse=True)

@@ -19,7 +19,7 @@ from clusterloom.recipe.embeddings import NOTHING_KNOWN, SpaceRules
 from clusterloom.recipe.mixture import fit_mixtures, kmeans_labels, mixtures_to_start_from
 from clusterloom.recipe.partitions import adjusted_rand_index
 
-_FINENESS = (1.0, 1.5, 2.0)  # clusters of guides, in numbers of clusters wanted: finer ones tell where a kind has parts
+FINENESS = (1.0, 1.5, 2.0)  # clusters of guides, in numbers of clusters wanted: finer ones tell where a kind has parts
 _STARTS_OF = (12_000, 2, 6)  # starts of mixtures: as often as images go into so many, at least, at most
 _STARTS_OF_SAMPLES = 4  # of mixtures that are fitted to a sample
 FITTED_POINTS = 20_000  # that a mixture is fitted to
@@ -99,7 +99,7 @@ def _searches(space: str, layout: np.ndarray, n_clusters: int, generator: np.ran
     many, least, most = _STARTS_OF
     starts = min(max(many // n, least), most) if n <= FITTED_POINTS else _STARTS_OF_SAMPLES
     part = layout if n <= FITTED_POINTS else layout[generator.permutation(n)[:FITTED_POINTS]]
-    for fineness in _FINENESS:
+    for fineness in FINENESS:
         k = min(round(fineness * n_clusters), max(n_clusters, n // 4))
         yield Search(space, layout, part, k, seeds_from(generator, starts), k == n_clusters)
 

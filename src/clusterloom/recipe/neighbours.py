@@ -109,7 +109,7 @@ def neighbour_graph(
 
 
 def incidence(neighbours: np.ndarray, n: int) -> csr_array:
-    """Ones where a row of neighbours (M, k) names one of n points, shape (M, n)."""
+    """Ones where a row of neighbours or other numbers (M, k) names one of n points, shape (M, n)."""
     starts = neighbours.shape[1] * np.arange(len(neighbours) + 1)
     return csr_array((np.ones(neighbours.size), neighbours.ravel(), starts), shape=(len(neighbours), n))
 
@@ -148,10 +148,10 @@ def modularity(graph: csr_array, labels: np.ndarray) -> float:
     return float(modularities(shares_between(graph, labels)))
 
 
-def modularities(shares: np.ndarray, resolution: float = 1.0) -> np.ndarray:
+def modularities(shares: np.ndarray) -> np.ndarray:
     """Modularity by what each two clusters have of the edges of graphs, shape (..., K, K); shape (...)."""
     within: np.ndarray = np.trace(shares, axis1=-2, axis2=-1)
-    return within - resolution * np.square(shares.sum(-1)).sum(-1)
+    return within - np.square(shares.sum(-1)).sum(-1)
 
 
 def shares_between(graph: csr_array, labels: np.ndarray) -> np.ndarray:
