@@ -114,8 +114,7 @@ def divide_ties(
     matrix = modularity_matrix(ties, resolution)
     labels = divide(matrix, images, n_clusters, generator, starts)
     if not equal_wanted:
-        spare = int(n_clusters >= _SPARE_ONE)
-        unequal = unequal_division(ties, images, n_clusters, generator, starts, most_scraps=spare)
+        unequal = _unequal_division(ties, images, n_clusters, generator, starts)
         if unequal is not None:
             return unequal
     for _ in range(1, _RESOLUTIONS):
@@ -157,27 +156,14 @@ def other_divisions(
     )
 
 
-def unequal_division(
-    ties: Sequence[np.ndarray],
-    images: np.ndarray,
-    n_clusters: int,
-    generator: np.random.Generator,
-    starts: int = _STARTS,
-    most_scraps: int = 0,
+def _unequal_division(
+    ties: Sequence[np.ndarray], images: np.ndarray, n_clusters: int, generator: np.random.Generator, starts: int
 ) -> np.ndarray | None:
-    """Clusters of any size, by a low resolution.
+    """Clusters of any size, by a low resolution: the best of four times as many starts as show what they are like.
 
-    Args:
-        ties: See `modularity_matrix`.
-        images: How many each group has, shape (G,).
-        n_clusters: K, at most G.
-        generator: Draws the starts.
-        starts: How many to see what clusters are like; what is returned is the best of four times as many.
-        most_scraps: How many clusters may be scraps. Of several one costs no more than itself.
-
-    Returns:
-        The cluster of each group, shape (G,). None where clusters are about equal, or more are scraps.
+    None where clusters are about equal, or scraps. Of several clusters a single scrap costs no more than itself.
     """
+    most_scraps = int(n_clusters >= _SPARE_ONE)
     matrix = modularity_matrix(ties, _LOW * _of_many(n_clusters, _LOW_MANY))
     labels = divide(matrix, images, n_clusters, generator, starts)
     if not are_uneven(np.bincount(labels, images)) or _scraps(ties, matrix, images, labels) > most_scraps:
