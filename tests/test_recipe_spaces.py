@@ -7,7 +7,7 @@ from sklearn.cluster import KMeans
 
 from clusterloom.metrics import clustering_accuracy_score
 from clusterloom.recipe import blocks
-from clusterloom.recipe.augment import SIGNS, TEXTURES
+from clusterloom.recipe.augment import SIGNS, TEXTURES, THINGS, turned_by_any_angle
 from clusterloom.recipe.fair_views import choose_views
 from clusterloom.recipe.guided import ImageRows
 from clusterloom.recipe.spaces import appearance_space, plain_spaces, texture_space
@@ -29,6 +29,59 @@ def test_every_kind_of_images_has_its_spaces(channels, size):
         assert len(points) == 30
         assert points.shape[1] <= 400
         assert np.isfinite(points).all()
+
+
+def drawn(signs, n, seed):
+    """Drawings of signs of straight strokes, (n, 28, 28, 1), uint8, bright on dark, each moved and in its own width."""
+    rng = np.random.default_rng(seed)
+    pixels = np.stack(np.meshgrid(*2 * [np.linspace(-1, 1, 28)]), 2)[:, :, None]
+    images = np.zeros((n, 28, 28, 1), np.uint8)
+    for i, image in enumerate(images):
+        ends = np.array(signs[i % len(signs)]) * rng.uniform(0.4, 0.9) + rng.normal(0, 0.06, (len(signs[0]), 2, 2))
+        ends += rng.normal(0, 0.12, 2)
+        start, way = ends[:, 0], ends[:, 1] - ends[:, 0]
+        share = np.clip(((pixels - start) * way).sum(3) / (way**2).sum(1), 0, 1)
+        far = np.linalg.norm(pixels - start - share[..., None] * way, axis=3).min(2)
+        image[..., 0] = 255 * np.clip(1 - (far - rng.uniform(0.05, 0.15)) * 10, 0, 1)
+    return images, np.arange(n) % len(signs)
+
+
+# Two strokes each, as (start, end): L, T, X and V.
+SIGNS_OF_TWO = [
+    [((-0.5, -0.8), (-0.5, 0.8)), ((-0.5, 0.8), (0.5, 0.8))],
+    [((-0.6, -0.8), (0.6, -0.8)), ((0.0, -0.8), (0.0, 0.8))],
+    [((-0.6, -0.8), (0.6, 0.8)), ((0.6, -0.8), (-0.6, 0.8))],
+    [((-0.6, -0.8), (0.0, 0.8)), ((0.6, -0.8), (0.0, 0.8))],
+]
+
+
+def test_strokes_tell_signs_apart_that_pixels_do_not():
+    images, labels = drawn(SIGNS_OF_TWO, 80, 0)
+    spaces = plain_spaces(images, 0)
+    assert clustering_accuracy_score(labels, clusters_of(spaces["strokes"], 4)) > 0.95
+    assert clustering_accuracy_score(labels, clusters_of(spaces["brightness"], 4)) < 0.9
+
+
+def test_strokes_are_the_same_in_ink_on_paper_and_in_any_colours():
+    images, _ = drawn(SIGNS_OF_TWO, 40, 1)
+    strokes = plain_spaces(images, 0)["strokes"]
+    between = np.linalg.norm(strokes[:, None] - strokes, axis=2)
+    blue_on_yellow = images * np.array([-0.8, -0.6, 0.4]) / 255 + np.array([0.9, 0.8, 0.3])
+    for changed in (255 - images, blue_on_yellow.astype(np.float32)):
+        others = plain_spaces(changed, 0)["strokes"]
+        distances = np.linalg.norm(others[:, None] - others, axis=2)
+        assert np.corrcoef(between.ravel(), distances.ravel())[0, 1] > 0.97
+
+
+def test_strokes_are_of_few_upright_signs_in_one_ink():
+    images, _ = drawn(SIGNS_OF_TWO, 40, 2)
+    assert "strokes" in plain_spaces(images, 0)
+    assert "strokes" not in plain_spaces(images, 0, strokes=False)
+    assert "strokes" not in plain_spaces(images, 0, turned_by_any_angle(SIGNS))
+    assert "strokes" not in plain_spaces(images, 0, THINGS)
+    assert "strokes" not in plain_spaces(np.repeat(images, 251, 0), 0)
+    colours = np.random.default_rng(0).random((40, 4, 4, 3)).repeat(7, 1).repeat(7, 2)
+    assert "strokes" not in plain_spaces((images * colours).astype(np.uint8), 0)
 
 
 def test_patches_are_no_larger_than_images():

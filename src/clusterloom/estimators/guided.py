@@ -44,6 +44,9 @@ class GuidedSettings(ConvNetworkSettings, CommonSettings):
     """Whether colours tell kinds apart: use, ignore, or auto, which finds it out from the images."""
     equal_kinds: bool = False
     """The kinds are known to be about equally many: of divisions that are about as good the more equal one counts."""
+    strokes: bool = True
+    """Whether strokes may tell kinds apart: signs are also seen by a small network, which has learned from made-up
+    drawings what hands and fonts do to a sign."""
     epochs: Annotated[int, Ge(3)] | Literal["auto"] = "auto"
     """Passes over the images, over all stages but the last, refine; auto is 10 for 70,000 images, 15 for 10,000, 21 for
     1,800, 64 for 300, and 6 for a million. Of more than that, auto visits a million in each of six epochs, others each
@@ -152,7 +155,7 @@ class GuidedClusterer(VariationalClusterer):
         images = self.as_read(images)
         epochs = _epochs(settings, images.shape, views)
         run.expect(epochs.total)
-        kinds = Kinds(self.cluster_range()[0], settings.colours, settings.equal_kinds)
+        kinds = Kinds(self.cluster_range()[0], settings.colours, settings.equal_kinds, settings.strokes)
         recipe = train_guided(network, run, images, plan, epochs, views, kinds)
         return recipe if network.backbone is None else {"backbone": network.backbone.about(), **recipe}
 

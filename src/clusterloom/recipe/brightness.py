@@ -45,6 +45,22 @@ def shaded_share(x: Tensor) -> float:
     return float(((x > darkest) & (x < brightest)).float().mean())
 
 
+def share_on_a_line(x: Tensor) -> Tensor:
+    """How much of the variance of an image's colours lies along one line: all of it where one ink is on one paper.
+
+    Args:
+        x: Shape (B, C, H, W).
+
+    Returns:
+        Shape (B, 1), from 1 / C to 1; 1 for an image of one colour.
+    """
+    colours = x.flatten(2)
+    colours = colours - colours.mean(2, keepdim=True)
+    along_axes = torch.linalg.eigvalsh(colours @ colours.mT)
+    total = along_axes.sum(1, keepdim=True)
+    return torch.where(total > 0, along_axes[:, -1:] / total, 1.0)
+
+
 def medians(x: Tensor, dim: int) -> Tensor:
     """The lower medians along a dimension, which stays with a length of 1; by a sort, which ONNX knows."""
     return x.sort(dim).values.narrow(dim, (x.shape[dim] - 1) // 2, 1)

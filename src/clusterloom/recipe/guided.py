@@ -42,7 +42,16 @@ from clusterloom.recipe.lost_clusters import bring_back
 from clusterloom.recipe.pseudo_labels import FirstPseudoLabels, first_pseudo_labels, second_pseudo_labels
 from clusterloom.recipe.refine import refine
 from clusterloom.recipe.represent import CONTRASTIVE, Representation, represent
-from clusterloom.recipe.spaces import APPEARANCE, CONTOURS, PALETTE, TEXTURE, WAVES, appearance_space, plain_spaces
+from clusterloom.recipe.spaces import (
+    APPEARANCE,
+    CONTOURS,
+    PALETTE,
+    STROKES,
+    TEXTURE,
+    WAVES,
+    appearance_space,
+    plain_spaces,
+)
 from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.randomness import fresh_weights, numpy_generator, torch_generator
 from clusterloom.training.run import Run
@@ -58,7 +67,12 @@ _COUNTS = {"projection": 2.0, "hidden": 2.0, "brightness": 0.5, TEXTURE: 3.0, WA
 _BESIDE_WAVES = {"projection": 1.0}  # of things at any angle, of which waves know more
 # Of few images a network learns little, so spaces of which nothing is learned from them count for more: as often as the
 # number of images goes into so many, but at least so often and at most so often.
-_COUNTS_OF_FEW = {CONTOURS: (500, 0.3, 1.0), APPEARANCE: (1000, 0.0, 3.0), BACKBONE: (1000, 0.0, 3.0)}
+_COUNTS_OF_FEW = {
+    CONTOURS: (500, 0.3, 1.0),
+    APPEARANCE: (1000, 0.0, 3.0),
+    BACKBONE: (1000, 0.0, 3.0),
+    STROKES: (3000, 0.0, 6.0),
+}
 _BACKBONE_OF_THINGS = 2.0  # at least: a backbone has seen photographs of things, and hardly any signs
 _APPEARANCE_OF = 4000  # images at most
 # The first fit goes on, where it may, as long as it has learned fewer than so many of its pseudo-labels.
@@ -76,11 +90,13 @@ class Kinds:
         fewest: The number of clusters is found between this one and the network's own.
         colours: Whether colours tell them apart.
         equal: They are about equally many.
+        strokes: Whether strokes may tell them apart, where images look like signs.
     """
 
     fewest: int
     colours: Colours = "auto"
     equal: bool = False
+    strokes: bool = True
 
 
 def train_guided(
@@ -120,7 +136,7 @@ def train_guided(
     frozen = frozen_features(network.backbone, run, known, seed)  # (M, E), no columns without a backbone
 
     # 1. Represent.
-    plain = run.cached("spaces", lambda: plain_spaces(sample, seed, views, kinds.colours != "ignore"))
+    plain = run.cached("spaces", lambda: plain_spaces(sample, seed, views, kinds.colours != "ignore", kinds.strokes))
     of_light = replace(views, colourless=kinds.colours != "use")
     of_stage = replace(plan, epochs=epochs.represent)
     representation = represent(network, run, images, of_stage, of_light)

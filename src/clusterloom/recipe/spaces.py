@@ -8,26 +8,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clusterloom.networks.strokes import SIDE, pretrained_strokes
 from clusterloom.recipe.angles import waves_around
-from clusterloom.recipe.augment import SIGNS, ViewSettings
+from clusterloom.recipe.augment import SIGNS, ViewSettings, are_signs
 from clusterloom.recipe.blocks import of_all
+from clusterloom.recipe.brightness import share_on_a_line
 from clusterloom.recipe.components import principal_components
 from clusterloom.recipe.contours import DIRECTIONS, oriented_gradients
 from clusterloom.recipe.patches import patch_counts
 
-APPEARANCE, CONTOURS, PALETTE, TEXTURE, WAVES = "appearance", "contours", "palette", "texture", "waves"
+APPEARANCE, CONTOURS, PALETTE, STROKES = "appearance", "contours", "palette", "strokes"
+TEXTURE, WAVES = "texture", "waves"
 _COMPONENTS = 50
 _OF_CONTOURS = 30  # components, and of waves
 _CONTOURS_SHARE = 2 / 3  # of the variance of appearance
 _SIDE = 32  # pixels of larger images are averaged
 _CONTOURED_SIDE = 64  # the same for contours and waves, which have to be sharp
+_STROKES_OF = 10_000  # images at most; of more a network learns strokes by itself
+_ONE_INK = 0.99  # of the variance of an image's colours lies along one line; less is several colours
+_OF_STROKES = 16 * SIDE**2  # numbers in memory for each image, of which the first conv network makes half
 _BLUR = 0.02  # of the palette, for channels from 0 to 1
 _DARK = 0.05  # beside the mean of brightness, which light multiplies
 _SHORTEST = 1e-6  # distance from the mean; less is rounding
 
 
 def plain_spaces(
-    images: np.ndarray, seed: int, views: ViewSettings = SIGNS, colours: bool = True
+    images: np.ndarray, seed: int, views: ViewSettings = SIGNS, colours: bool = True, strokes: bool = True
 ) -> dict[str, np.ndarray]:
     """The spaces that a set of images has, by name.
 
@@ -36,10 +42,12 @@ def plain_spaces(
         seed: Of the kinds of patches.
         views: What is fair for them, of which follows what is looked at; see `choose_views`.
         colours: Whether colours may tell kinds apart.
+        strokes: Whether strokes may.
 
     Returns:
         Points of shape (N, D), float32: "brightness", where colours may tell "colours", "palette" and "pixels",
-        "texture" where all places show the same, and elsewhere "contours", and "waves" where angles do not count.
+        "texture" where all places show the same, elsewhere "contours", "waves" where angles do not count, and "strokes"
+        of at most 10,000 signs of one ink each, where angles do.
     """
     spaces = {"brightness": _components(of_all(images, lambda x: _small(views.shown(x)[:, :1])))}
     if images.shape[3] > 1 and colours:
@@ -53,6 +61,8 @@ def plain_spaces(
         if views.any_angle:
             waves = of_all(images, lambda x: waves_around(_reduced(views.shown(x)[:, :1], _CONTOURED_SIDE)))
             spaces[WAVES] = _components(waves, _OF_CONTOURS)
+        elif strokes and are_signs(views) and len(images) <= _STROKES_OF and _in_one_ink(images):
+            spaces[STROKES] = stroke_space(images, views.shown)
     return spaces
 
 
@@ -61,6 +71,13 @@ def contour_space(images: np.ndarray, brightness: Callable[[Tensor], Tensor]) ->
     numbers = 2 * DIRECTIONS * math.prod(min(side, _CONTOURED_SIDE) for side in images.shape[1:3])
     points = of_all(images, lambda x: oriented_gradients(_reduced(brightness(x)[:, :1], _CONTOURED_SIDE)), numbers)
     return _components(points, _OF_CONTOURS)
+
+
+def stroke_space(images: np.ndarray, brightness: Callable[[Tensor], Tensor]) -> np.ndarray:
+    """What a small network says of the brightness that has learned what drawings of one sign share, shape (N, 50)."""
+    network = pretrained_strokes()
+    with torch.inference_mode():
+        return _components(of_all(images, lambda x: network(brightness(x)[:, :1]), _OF_STROKES))
 
 
 def appearance_space(spaces: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -103,6 +120,11 @@ def texture_space(images: np.ndarray, seed: int) -> np.ndarray:
         return grey / (grey.mean((2, 3), keepdim=True) + _DARK)
 
     return patch_counts(images, (3, 5), lit_alike, seed, "textons", centred=True)
+
+
+def _in_one_ink(images: np.ndarray) -> bool:
+    """Whether most images (N, H, W, C) have one ink on one paper, of whatever colours."""
+    return images.shape[3] == 1 or bool(np.median(of_all(images, share_on_a_line)) >= _ONE_INK)
 
 
 def _small(x: Tensor) -> Tensor:

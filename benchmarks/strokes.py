@@ -1,0 +1,319 @@
+"""Make the weights of `clusterloom.networks.strokes` from signs that nobody has ever written.
+
+    OMP_NUM_THREADS=1 python benchmarks/strokes.py          # the weights, half an hour
+    python benchmarks/strokes.py --picture strokes.png      # some of the signs, two drawings of each
+
+A sign is one to four strokes. Half of the signs are free: strokes start and end anywhere, most of them on one another.
+Half stand on a grid, as types do: stems, bars, diagonals, bowls, some of them symmetric. A drawing is what a hand or a
+font makes of a sign: its ends and curves moved, bent, slanted, wide or narrow, with a pen or with letters' contrast and
+serifs, sharp or blurred. Of two drawings of each of 256 signs at a time the network learns which belong together
+(NT-Xent; Chen and others, 2020). No image of any data set takes part, and no label.
+
+One machine makes the same weights each time; another one rounds otherwise. Results of the recipe come with the weights
+that are in the repository.
+"""
+
+import argparse
+import sys
+import time
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+
+from clusterloom.losses import contrastive_loss
+from clusterloom.networks.strokes import FEATURES, SIDE, WEIGHTS, StrokeNetwork
+
+STROKES = 4  # at most
+PIECES = 10  # straight ones that a stroke is drawn of
+SIGNS, DRAWINGS = 65_536, 4
+BATCH, EPOCHS, RATE, TEMPERATURE = 256, 20, 4e-3, 0.1
+PROJECTION = 64
+GRID_X, GRID_Y = torch.tensor([-0.7, 0.0, 0.7]), torch.tensor([-0.9, -0.45, 0.0, 0.45, 0.9])
+
+
+class Chance:
+    """Random numbers of one seed."""
+
+    def __init__(self, seed):
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def uniform(self, *shape, low=0.0, high=1.0):
+        return low + (high - low) * torch.rand(*shape, generator=self.generator)
+
+    def normal(self, *shape):
+        return torch.randn(*shape, generator=self.generator)
+
+    def whole(self, most, n):
+        return torch.randint(most, (n,), generator=self.generator)
+
+    def choice(self, shares, n):
+        return torch.multinomial(torch.tensor(shares), n, replacement=True, generator=self.generator)
+
+    def happens(self, share, *shape):
+        return torch.rand(*shape, generator=self.generator) < share
+
+    def sign(self, n):
+        return torch.where(self.happens(0.5, n), 1.0, -1.0)
+
+
+def points(x, y):
+    return torch.stack([x, y], 1)
+
+
+def signs(n: int, chance: Chance) -> tuple[Tensor, Tensor]:
+    """Control points of curves, (n, 4 strokes, 4, 2), from -.85 to .85, and which strokes there are, (n, 4)."""
+    free, of_free = free_signs(n, chance)
+    types, of_types = types_on_a_grid(n, chance)
+    is_type = chance.happens(0.5, n)
+    arcs = torch.where(is_type[:, None, None, None], types, free)
+    there = torch.where(is_type[:, None], of_types, of_free)
+    # A quadratic arc as a cubic curve, or one whose ends run parallel, as those of a circle do.
+    start, bend, end = arcs.unbind(2)
+    out = (bend - (start + end) / 2) * (2 / 3)
+    pointed = torch.stack([start, start + (bend - start) * 2 / 3, end + (bend - end) * 2 / 3, end], 2)
+    rounded = torch.stack([start, start + out, end + out, end], 2)
+    curves = torch.where(chance.happens(0.6, n)[:, None, None, None], rounded, pointed)
+    seen = there[:, :, None, None]
+    least, most = curves.where(seen, 9.0).amin((1, 2)), curves.where(seen, -9.0).amax((1, 2))
+    half = ((most - least).amax(1) / 2).clamp(min=0.3)
+    return (curves - (least + most)[:, None, None] / 2) / half[:, None, None, None] * 0.85, there
+
+
+def free_signs(n, chance):
+    """Arcs by start, bend and end, (n, 4, 3, 2), and which of them there are."""
+    arcs = torch.zeros(n, STROKES, 3, 2)
+    near = torch.tensor([[x, y] for x in (-0.8, -0.4, 0, 0.4, 0.8) for y in GRID_Y.tolist()])
+
+    def spot():
+        on_grid = near[chance.whole(len(near), n)] + chance.uniform(n, 2, low=-0.15, high=0.15)
+        anywhere = chance.uniform(n, 2, low=-1.0) * torch.tensor([0.85, 0.95])
+        return torch.where(chance.happens(0.6, n, 1), on_grid, anywhere)
+
+    for stroke in range(STROKES):
+        start, end = spot(), spot()
+        if stroke:  # most strokes start on another one, at its end or along it
+            a, bend, b = arcs[torch.arange(n), chance.whole(stroke, n)].unbind(1)
+            along = chance.uniform(n)
+            t = torch.where(chance.happens(0.6, n), chance.whole(2, n).float(), along)[:, None]
+            on_other = (1 - t) ** 2 * a + 2 * t * (1 - t) * bend + t**2 * b
+            start = torch.where(chance.happens(0.8, n, 1), on_other, start)
+        for _ in range(3):
+            end = torch.where((end - start).norm(dim=1, keepdim=True) < 0.5, spot(), end)
+        across = (end - start).flip(1) * torch.tensor([-1.0, 1.0])
+        curved = torch.where(chance.happens(0.45, n, 1), 0.0, chance.uniform(n, 1, low=-1.6, high=1.6))
+        arcs[:, stroke] = torch.stack([start, (start + end) / 2 + across * curved, end], 1)
+    there = torch.arange(STROKES) <= chance.choice([0.12, 0.33, 0.33, 0.22], n)[:, None]
+    centre = chance.uniform(n, 2, low=-0.5, high=0.5) * torch.tensor([0.6, 1.0])
+    radii = chance.uniform(n, 2, low=0.7, high=1.3) * chance.uniform(n, 1, low=0.3, high=0.8)
+    return with_rings(arcs, there, chance.happens(0.25, n), centre, radii)
+
+
+def types_on_a_grid(n, chance):
+    """The same for signs of stems, bars, diagonals and bowls."""
+    arcs = torch.zeros(n, STROKES, 3, 2)
+    for stroke in range(STROKES):
+        left, right = GRID_X[chance.whole(3, n)], GRID_X[chance.whole(3, n)]
+        level = GRID_Y[chance.whole(5, n)]
+        right = torch.where(left == right, torch.where(left > 0, left - 0.7, left + 0.7), right)
+        tall = chance.happens(0.7, n)
+        top = torch.where(tall, GRID_Y[chance.whole(2, n)], level)
+        bottom = torch.where(tall, -GRID_Y[chance.whole(2, n)], GRID_Y[chance.whole(5, n)])
+        bottom = torch.where(top == bottom, torch.where(top > 0, top - 0.9, top + 0.9), bottom)
+        bowl = left + chance.sign(n) * chance.uniform(n, low=0.9, high=1.8)
+        hook = level + chance.sign(n) * chance.uniform(n, low=0.5, high=1.3)
+        hangs = chance.happens(0.65, n)
+        kinds = [
+            (left, top, left, (top + bottom) / 2, left, bottom),  # a stem
+            (left, level, (left + right) / 2, level, right, level),  # a bar
+            (left, top, (left + right) / 2, (top + bottom) / 2, right, bottom),  # a diagonal
+            (  # a bowl at one side, or a hook between two
+                left,
+                torch.where(hangs, top, level),
+                torch.where(hangs, bowl, (left + right) / 2),
+                torch.where(hangs, (top + bottom) / 2, hook),
+                torch.where(hangs, left, right),
+                torch.where(hangs, bottom, level),
+            ),
+            (left, level, left, level, left, level),  # a dot
+        ]
+        of_kinds = torch.stack([torch.stack(kind, 1) for kind in kinds], 1)
+        arcs[:, stroke] = of_kinds[torch.arange(n), chance.choice([0.28, 0.21, 0.19, 0.27, 0.05], n)].view(n, 3, 2)
+    there = torch.arange(STROKES) <= chance.choice([0.06, 0.3, 0.38, 0.26], n)[:, None]
+    # The second half of a symmetric sign mirrors the first.
+    symmetric, both = chance.happens(0.2, n), there[:, :2].repeat(1, 2)
+    mirrored = torch.cat([arcs[:, :2], arcs[:, :2] * torch.tensor([-1.0, 1.0])], 1)
+    arcs = torch.where(symmetric[:, None, None, None], mirrored, arcs)
+    there = torch.where(symmetric[:, None], both, there)
+    small = chance.happens(0.5, n)
+    centre = points(torch.zeros(n), torch.where(small, GRID_Y[1 + chance.whole(3, n)], 0.0))
+    radii = points(torch.full((n,), 0.65), torch.where(small, 0.45, 0.9))
+    return with_rings(arcs, there, chance.happens(0.15, n), centre, radii)
+
+
+def with_rings(arcs, there, ring, centre, radii):
+    """Some signs with a ring in place of their first two strokes, or as their only ones."""
+    x, y = centre[:, 0], centre[:, 1]
+    top, bottom = points(x, y - radii[:, 1]), points(x, y + radii[:, 1])
+    halves = [torch.stack([top, points(x + side * 2 * radii[:, 0], y), bottom], 1) for side in (-1, 1)]
+    arcs, there = arcs.clone(), there.clone()
+    arcs[:, :2] = torch.where(ring[:, None, None, None], torch.stack(halves, 1), arcs[:, :2])
+    there[:, 1] |= ring
+    return arcs, there
+
+
+def drawings(curves: Tensor, there: Tensor, chance: Chance) -> Tensor:
+    """One drawing of each sign, shape (n, 1, 32, 32), from 0 to 1: half of them by hands, half by fonts."""
+    n = len(curves)
+    font = chance.happens(0.5, n)
+    hand = 1 - font.float()
+    # Every end and every curve moves a little on its own, and all curves are fuller or flatter.
+    curves = curves + chance.normal(*curves.shape) * (0.02 + 0.015 * hand[:, None, None, None])
+    start, end = curves[:, :, 0], curves[:, :, 3]
+    thirds = (start + (end - start) / 3, end + (start - end) / 3)
+    fuller = torch.exp(0.2 * chance.normal(n))[:, None, None]
+    bends = [third + (curves[:, :, i] - third) * fuller for i, third in enumerate(thirds, 1)]
+    # A hand starts and stops a stroke a little early or late, which opens and closes loops.
+    early, late = (
+        chance.uniform(n, STROKES, 1, 1, low=-0.15, high=0.08) * (0.3 + 0.7 * hand[:, None, None, None])
+        for _ in range(2)
+    )
+    t = torch.linspace(0, 1, PIECES + 1).view(1, 1, -1, 1) * (1 + early + late) - early
+    bernstein = ((1 - t) ** 3, 3 * (1 - t) ** 2 * t, 3 * (1 - t) * t**2, t**3)
+    along = sum(w * p[:, :, None] for w, p in zip(bernstein, (start, *bends, end), strict=True))
+    # The whole is bent by waves, turned, slanted, wide or narrow, large or small.
+    waves, phase = 2.2 * chance.normal(n, 3, 2), chance.uniform(n, 1, 3, high=2 * np.pi)
+    by = chance.normal(n, 3, 2) * (0.02 + 0.04 * hand[:, None, None])
+    along = along + (torch.sin(along.flatten(1, 2) @ waves.mT + phase) @ by).view_as(along)
+    turn, slant = chance.normal(n) * (0.032 + 0.128 * hand), chance.normal(n) * (0.12 + 0.06 * hand)
+    wide, tall = torch.exp(0.16 * chance.normal(n) - 0.1), torch.exp(0.12 * chance.normal(n) - 0.05)
+    size = chance.uniform(n, low=0.6, high=1.02)
+    x, y = along.unbind(3)
+    each = (slice(None), None, None)
+    x, y = (x + slant[each] * y) * wide[each], y * tall[each]
+    x, y = x * turn.cos()[each] - y * turn.sin()[each], x * turn.sin()[each] + y * turn.cos()[each]
+    shift = 0.06 * chance.normal(n, 2)
+    along = torch.stack([x + shift[:, 0][each], y + shift[:, 1][each]], 3) * size[:, None, None, None]
+    a, b = along[:, :, :-1].flatten(1, 2), along[:, :, 1:].flatten(1, 2)
+    drawn = there[:, :, None].expand(-1, -1, PIECES).flatten(1)
+    # Of fonts some have serifs, and some have level strokes that are thin.
+    half = chance.uniform(n, 1, low=0.08, high=0.18) * size[:, None]
+    ends = torch.cat([along[:, :, 0], along[:, :, -1]], 1)
+    bar = torch.stack([half.expand(-1, 2 * STROKES), torch.zeros(n, 2 * STROKES)], 2)
+    a, b = torch.cat([a, ends - bar], 1), torch.cat([b, ends + bar], 1)
+    serifs = (font & chance.happens(0.4, n))[:, None]
+    drawn = torch.cat([drawn, torch.cat([there, there], 1) & serifs], 1)
+    pen, weight = chance.uniform(n, low=0.05, high=0.18), 0.035 + 0.22 * chance.uniform(n) ** 1.3
+    width = (torch.where(font, weight, pen) * (0.5 + 0.5 * size))[:, None]
+    length = (b - a).norm(dim=2).clamp(min=1e-3)
+    contrast = (font & chance.happens(0.5, n)).float()[:, None] * chance.uniform(n, 1, high=0.75)
+    widths = width * (1 - contrast * ((b - a)[..., 0] / length) ** 2)
+    widths[:, -2 * STROKES :] = width * chance.uniform(n, 1, low=0.35, high=0.75)
+    blur = 0.03 + 0.09 * chance.uniform(n, 1) * (0.4 + 0.6 * hand[:, None])
+    far = torch.cat([distances(*part) for part in zip(*(x.split(32) for x in (a, b, widths, drawn)), strict=True)])
+    images = torch.sigmoid(-3 * far / blur).view(n, 1, SIDE, SIDE)
+    grain = 0.08 * chance.normal(*images.shape) * chance.happens(0.25, n, 1, 1, 1)
+    return (images + grain).clamp(0, 1)
+
+
+def distances(a, b, widths, drawn):
+    """How far each pixel is from the nearest stroke's edge, negative in strokes, shape (n, 32 * 32)."""
+    axis = (torch.arange(SIDE) + 0.5) / SIDE * 2 - 1
+    pixels = torch.stack([axis.repeat(SIDE), axis.repeat_interleave(SIDE)], 1)
+    way = b - a
+    squared = way.square().sum(2).clamp(min=1e-6)[:, None]
+    along = torch.einsum("pc,nmc->npm", pixels, way) - (a * way).sum(2)[:, None]
+    share = (along / squared).clamp(0, 1)
+    from_start = pixels.square().sum(1)[:, None] - 2 * torch.einsum("pc,nmc->npm", pixels, a)
+    far = from_start + a.square().sum(2)[:, None] - 2 * share * along + share**2 * squared
+    return (far.clamp(min=0).sqrt() - widths[:, None]).masked_fill(~drawn[:, None], 9.0).amin(2)
+
+
+def seen(images: Tensor, chance: Chance) -> Tensor:
+    """Drawings as scans are: some of fewer pixels, all at their full brightness."""
+    chosen = chance.choice([0.55, 0.25, 0.2], len(images))
+    parts = [images] + [F.interpolate(F.avg_pool2d(images, by), (SIDE, SIDE), mode="bilinear") for by in (2, 4)]
+    images = torch.stack(parts)[chosen, torch.arange(len(images))]
+    return images / images.amax((1, 2, 3), keepdim=True).clamp(min=0.1)
+
+
+def trained(pool: Tensor, chance: Chance, epochs: int) -> StrokeNetwork:
+    """A network that knows which drawings of a pool (signs, drawings, 1, 32, 32) belong together."""
+    network, norms = StrokeNetwork(), nn.ModuleList()
+    layers = list(network.layers)
+    for i in range(len(layers) - 1, -1, -1):  # batch norm while it learns, part of the layers afterwards
+        if isinstance(layers[i], nn.Conv2d | nn.Linear):
+            is_conv = isinstance(layers[i], nn.Conv2d)
+            norms.insert(0, nn.BatchNorm2d(layers[i].out_channels) if is_conv else nn.BatchNorm1d(FEATURES))
+            layers.insert(i + 1, norms[0])
+    learner, project = nn.Sequential(*layers), nn.Linear(FEATURES, PROJECTION)
+    parameters = [*learner.parameters(), *project.parameters()]
+    optimiser = torch.optim.AdamW(parameters, weight_decay=1e-3)
+    batches = len(pool) // BATCH
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, epochs * batches)
+    for epoch in range(epochs):
+        total, start = 0.0, time.monotonic()
+        for rows in torch.randperm(len(pool), generator=chance.generator)[: batches * BATCH].split(BATCH):
+            two = torch.randperm(pool.shape[1], generator=chance.generator)[:2]
+            x = seen(pool[rows][:, two].transpose(0, 1).flatten(0, 1).float() / 255, chance)
+            projected = F.normalize(project(learner(x)), dim=1)
+            loss = contrastive_loss(*projected.chunk(2), TEMPERATURE).mean()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+            total += loss.item()
+        print(f"epoch {epoch + 1}: {total / batches:.3f}, {time.monotonic() - start:.0f} s", file=sys.stderr)
+    learner.eval()
+    fused, norm = [], iter(norms)
+    for layer in network.layers:
+        if isinstance(layer, nn.Conv2d):
+            layer = fuse_conv_bn_eval(layer.eval(), next(norm))
+        elif isinstance(layer, nn.Linear):
+            layer = fuse_linear_bn_eval(layer.eval(), next(norm))
+        fused.append(layer)
+    network.layers = nn.Sequential(*fused)
+    return network
+
+
+def picture(chance: Chance, down: int = 10, across: int = 12) -> Image.Image:
+    """Signs side by side, two drawings of each."""
+    sketched = signs(down * across, chance)
+    both = torch.stack([drawings(*sketched, chance)[:, 0] for _ in range(2)], 1)
+    rows = both.view(down, across * 2, SIDE, SIDE).transpose(1, 2).reshape(down * SIDE, across * 2 * SIDE)
+    return Image.fromarray((rows * 255).byte().numpy())
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=WEIGHTS)
+    parser.add_argument("--picture", type=Path, help="draw some signs, and learn nothing")
+    parser.add_argument("--smoke", action="store_true", help="a few signs for an epoch, and nothing is written")
+    args = parser.parse_args()
+    chance = Chance(0)
+    torch.manual_seed(0)
+    if args.picture:
+        picture(chance).save(args.picture)
+        return
+    n, epochs = (2 * BATCH, 1) if args.smoke else (SIGNS, EPOCHS)
+    pool = torch.empty(n, DRAWINGS, 1, SIDE, SIDE, dtype=torch.uint8)
+    for start in range(0, n, BATCH):
+        sketched = signs(BATCH, chance)
+        for drawing in range(DRAWINGS):
+            pool[start : start + BATCH, drawing] = (drawings(*sketched, chance) * 255).byte()
+    print(f"{n:,} signs, {DRAWINGS} drawings of each", file=sys.stderr)
+    network = trained(pool, chance, epochs)
+    weights = safetensors.torch.save({k: v.half().contiguous() for k, v in network.state_dict().items()})
+    print(f"{len(weights):,} bytes, SHA-256 {sha256(weights).hexdigest()}")
+    if not args.smoke:
+        args.out.write_bytes(weights)
+
+
+if __name__ == "__main__":
+    main()
