@@ -74,10 +74,13 @@ def contour_space(images: np.ndarray, brightness: Callable[[Tensor], Tensor]) ->
 
 
 def stroke_space(images: np.ndarray, brightness: Callable[[Tensor], Tensor]) -> np.ndarray:
-    """What a small network says of the brightness that has learned what drawings of one sign share, shape (N, 50)."""
+    """What a small network says of the brightness that has learned what drawings of one sign share, shape (N, 50).
+
+    Of its features, which a ReLU gives, the square roots, so that few strong ones do not decide alone.
+    """
     network = pretrained_strokes()
     with torch.inference_mode():
-        return _components(of_all(images, lambda x: network(brightness(x)[:, :1]), _OF_STROKES))
+        return _components(of_all(images, lambda x: network(brightness(x)[:, :1]).sqrt(), _OF_STROKES))
 
 
 def appearance_space(spaces: Mapping[str, np.ndarray]) -> np.ndarray:
