@@ -71,7 +71,7 @@ _COUNTS_OF_FEW = {
     CONTOURS: (500, 0.3, 1.0),
     APPEARANCE: (1000, 0.0, 3.0),
     BACKBONE: (1000, 0.0, 3.0),
-    STROKES: (12_000, 0.0, 12.0),
+    STROKES: (5000, 0.0, 12.0),
 }
 _BACKBONE_OF_THINGS = 2.0  # at least: a backbone has seen photographs of things, and hardly any signs
 _APPEARANCE_OF = 4000  # images at most
