@@ -21,6 +21,13 @@ def test_drawings_of_a_sign_are_nearest_to_each_other():
     assert share_found(StrokeNetwork()) < 0.25
 
 
+def test_reading_the_weights_uses_up_no_random_numbers():
+    pretrained_strokes.cache_clear()
+    before = torch.get_rng_state()
+    pretrained_strokes()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_drawings_are_bright_strokes_on_a_dark_square():
     chance = strokes.Chance(0)
     images = strokes.drawings(*strokes.signs(100, chance), chance)

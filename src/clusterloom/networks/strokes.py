@@ -64,6 +64,8 @@ def as_drawn(x: Tensor) -> Tensor:
 @cache
 def pretrained_strokes() -> StrokeNetwork:
     """The network with the weights that come with clusterloom, for inference."""
-    network = StrokeNetwork()
-    network.load_state_dict(safetensors.torch.load_file(WEIGHTS))  # half the numbers' bits; copied into 32
+    with torch.device("meta"):  # random weights would use up numbers of whoever calls
+        network = StrokeNetwork()
+    weights = {name: halves.float() for name, halves in safetensors.torch.load_file(WEIGHTS).items()}
+    network.load_state_dict(weights, assign=True)
     return network.eval().requires_grad_(False)
