@@ -29,6 +29,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from clusterloom.losses import contrastive_loss
 from clusterloom.networks.strokes import FEATURES, SIDE, WEIGHTS, StrokeNetwork
+from clusterloom.pictures import image_grid
 
 STROKES = 4  # at most
 PIECES = 10  # straight ones that a stroke is drawn of
@@ -245,14 +246,14 @@ def seen(images: Tensor, chance: Chance) -> Tensor:
 
 def trained(pool: Tensor, chance: Chance, epochs: int) -> StrokeNetwork:
     """A network that knows which drawings of a pool (signs, drawings, 1, 32, 32) belong together."""
-    network, norms = StrokeNetwork(), nn.ModuleList()
-    layers = list(network.layers)
-    for i in range(len(layers) - 1, -1, -1):  # batch norm while it learns, part of the layers afterwards
-        if isinstance(layers[i], nn.Conv2d | nn.Linear):
-            is_conv = isinstance(layers[i], nn.Conv2d)
-            norms.insert(0, nn.BatchNorm2d(layers[i].out_channels) if is_conv else nn.BatchNorm1d(FEATURES))
-            layers.insert(i + 1, norms[0])
-    learner, project = nn.Sequential(*layers), nn.Linear(FEATURES, PROJECTION)
+    network, learner = StrokeNetwork(), nn.Sequential()
+    for layer in network.layers:  # batch norm while it learns, part of the layers afterwards
+        learner.append(layer)
+        if isinstance(layer, nn.Conv2d):
+            learner.append(nn.BatchNorm2d(layer.out_channels))
+        elif isinstance(layer, nn.Linear):
+            learner.append(nn.BatchNorm1d(layer.out_features))
+    project = nn.Linear(FEATURES, PROJECTION)
     parameters = [*learner.parameters(), *project.parameters()]
     optimiser = torch.optim.AdamW(parameters, weight_decay=1e-3)
     batches = len(pool) // BATCH
@@ -270,14 +271,14 @@ def trained(pool: Tensor, chance: Chance, epochs: int) -> StrokeNetwork:
             schedule.step()
             total += loss.item()
         print(f"epoch {epoch + 1}: {total / batches:.3f}, {time.monotonic() - start:.0f} s", file=sys.stderr)
-    learner.eval()
-    fused, norm = [], iter(norms)
-    for layer in network.layers:
-        if isinstance(layer, nn.Conv2d):
-            layer = fuse_conv_bn_eval(layer.eval(), next(norm))
-        elif isinstance(layer, nn.Linear):
-            layer = fuse_linear_bn_eval(layer.eval(), next(norm))
-        fused.append(layer)
+    fused = []
+    for layer in learner.eval():
+        if isinstance(layer, nn.BatchNorm2d):
+            fused[-1] = fuse_conv_bn_eval(fused[-1], layer)
+        elif isinstance(layer, nn.BatchNorm1d):
+            fused[-1] = fuse_linear_bn_eval(fused[-1], layer)
+        else:
+            fused.append(layer)
     network.layers = nn.Sequential(*fused)
     return network
 
@@ -286,8 +287,7 @@ def picture(chance: Chance, down: int = 10, across: int = 12) -> Image.Image:
     """Signs side by side, two drawings of each."""
     sketched = signs(down * across, chance)
     both = torch.stack([drawings(*sketched, chance)[:, 0] for _ in range(2)], 1)
-    rows = both.view(down, across * 2, SIDE, SIDE).transpose(1, 2).reshape(down * SIDE, across * 2 * SIDE)
-    return Image.fromarray((rows * 255).byte().numpy())
+    return image_grid([*both.view(down, 2 * across, SIDE, SIDE, 1).numpy()])
 
 
 def main():
