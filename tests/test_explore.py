@@ -1208,6 +1208,20 @@ def test_of_very_many_images_the_page_shows_a_sample(tmp_path, monkeypatch):
         assert (data["name"], data["images"]) == ("halves, a sample of its 40 images", 25)
 
 
+def test_it_is_at_work_for_a_moment_after_all_is_ready(session, monkeypatch):
+    """Who ended it in that moment ended it with a crash."""
+    goes_on = threading.Event()
+    monkeypatch.setattr(Collection, "question_ranks", property(lambda self: goes_on.wait(60)))
+    images = session.collection.images
+    again = Session(session.model, session.path, lambda model, progress: images)
+    assert not again.at_work
+    again.start(lambda _: None)
+    assert again.wait(60)
+    assert again.at_work
+    goes_on.set()
+    wait_until(lambda: not again.at_work, 60)
+
+
 def test_methods_that_cannot_generate_say_why(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 90, (40, 8, 8, 1)).astype(np.uint8)
     pixels[::2, :4] += 150

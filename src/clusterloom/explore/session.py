@@ -103,6 +103,7 @@ class Session:
         self.refitting: Refitting | None = None
         self._collection: Collection | None = None
         self._finished = threading.Event()
+        self._reader: threading.Thread | None = None
 
     @property
     def has_data(self) -> bool:
@@ -204,11 +205,17 @@ class Session:
         if self._load is None:
             self._finished.set()
             return
-        threading.Thread(target=self._prepare, args=(self._load, failed), daemon=True).start()
+        self._reader = threading.Thread(target=self._prepare, args=(self._load, failed), daemon=True)
+        self._reader.start()
 
     def wait(self, seconds: float) -> bool:
         """Wait until all is ready or has failed, but not longer than so many seconds; whether it is."""
         return self._finished.wait(seconds)
+
+    @property
+    def at_work(self) -> bool:
+        """Whether something goes on in the background, which it does for a moment after all is ready."""
+        return self._reader is not None and self._reader.is_alive()
 
     def _prepare(self, load: Load, failed: Callable[[Exception], None]) -> None:
         try:
