@@ -10,7 +10,7 @@ from clusterloom.recipe import blocks
 from clusterloom.recipe.augment import SIGNS, TEXTURES, THINGS, turned_by_any_angle
 from clusterloom.recipe.fair_views import choose_views
 from clusterloom.recipe.guided import ImageRows
-from clusterloom.recipe.spaces import appearance_space, plain_spaces, texture_space
+from clusterloom.recipe.spaces import PLAIN_SPACES, appearance_space, plain_spaces, texture_space
 
 
 def clusters_of(points, n_clusters):
@@ -22,8 +22,9 @@ def clusters_of(points, n_clusters):
 def test_every_kind_of_images_has_its_spaces(channels, size):
     images = np.random.default_rng(0).integers(0, 90, (30, *size, channels)).astype(np.uint8)
     spaces = plain_spaces(images, 0, choose_views(images))
-    either = "texture" if min(size) > 9 else "contours"  # noise is the same everywhere
-    assert set(spaces) == {"brightness", either} | ({"colours", "palette", "pixels"} if channels > 1 else set())
+    either = {"texture"} if min(size) > 9 else {"contours", "appearance"}  # noise is the same everywhere
+    assert set(spaces) == {"brightness"} | either | ({"colours", "palette", "pixels"} if channels > 1 else set())
+    assert set(spaces) <= set(PLAIN_SPACES)
     for points in spaces.values():
         assert points.dtype == np.float32
         assert len(points) == 30

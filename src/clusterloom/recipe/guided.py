@@ -18,7 +18,7 @@
 What each part is worth is written down in docs/guided.md.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
@@ -34,7 +34,7 @@ from clusterloom.recipe.budget import Epochs, sampled_rows
 from clusterloom.recipe.cluster_count import Evidence, advice_on, best_count, best_counts, cluster_count_evidence
 from clusterloom.recipe.confidence import learn_confidence
 from clusterloom.recipe.division import OF_EQUAL_KINDS, RESOLUTION
-from clusterloom.recipe.embeddings import Embeddings, SpaceRules
+from clusterloom.recipe.embeddings import Embeddings
 from clusterloom.recipe.fit import fit
 from clusterloom.recipe.frozen import BACKBONE, frozen_features
 from clusterloom.recipe.layouts import layout_of, layouts_of
@@ -42,16 +42,8 @@ from clusterloom.recipe.lost_clusters import bring_back
 from clusterloom.recipe.pseudo_labels import FirstPseudoLabels, first_pseudo_labels, second_pseudo_labels
 from clusterloom.recipe.refine import refine
 from clusterloom.recipe.represent import CONTRASTIVE, Representation, represent
-from clusterloom.recipe.spaces import (
-    APPEARANCE,
-    CONTOURS,
-    PALETTE,
-    STROKES,
-    TEXTURE,
-    WAVES,
-    appearance_space,
-    plain_spaces,
-)
+from clusterloom.recipe.space_rules import rules_of
+from clusterloom.recipe.spaces import PALETTE, PLAIN_SPACES, plain_spaces
 from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.randomness import fresh_weights, numpy_generator, torch_generator
 from clusterloom.training.run import Run
@@ -59,22 +51,6 @@ from clusterloom.training.run import Run
 _LAYOUTS = 2  # of each space: one alone leaves more to chance
 _COLOURS_COUNT = 0.5  # adjusted Rand index with clusters of colours from which on colours tell the kinds apart
 _OF_COLOURS = ("colours", PALETTE)  # spaces that show next to nothing else
-_ALONE = (TEXTURE, CONTOURS, PALETTE, WAVES, BACKBONE)  # spaces that may see what no other can
-_YIELDING = ("brightness", CONTOURS)  # spaces that yield to learned ones where many images show no clear kinds
-# How many spaces one is worth. Of the learned ones, which confirm each other, those that the contrastive loss made tell
-# kinds apart best. Brightness alone outvoted them: two forms of a letter differ there as much as two letters.
-_COUNTS = {"projection": 2.0, "hidden": 2.0, "brightness": 0.5, TEXTURE: 3.0, WAVES: 2.0}
-_BESIDE_WAVES = {"projection": 1.0}  # of things at any angle, of which waves know more
-# Of few images a network learns little, so spaces of which nothing is learned from them count for more: as often as the
-# number of images goes into so many, but at least so often and at most so often.
-_COUNTS_OF_FEW = {
-    CONTOURS: (500, 0.3, 1.0),
-    APPEARANCE: (1000, 0.0, 3.0),
-    BACKBONE: (1000, 0.0, 3.0),
-    STROKES: (5000, 0.0, 12.0),
-}
-_BACKBONE_OF_THINGS = 2.0  # at least: a backbone has seen photographs of things, and hardly any signs
-_APPEARANCE_OF = 4000  # images at most
 # The first fit goes on, where it may, as long as it has learned fewer than so many of its pseudo-labels.
 _GOES_ON = {"fit-1-goes-on": 0.98, "fit-1-still": 0.9}
 _VIEWED = 5000  # images of which two views are looked at
@@ -145,7 +121,7 @@ def train_guided(
     learned = _learned_spaces(representation, sample, run)
     spaces = _spaces(learned, frozen[sampled], plain)
     view_pairs = _learned_views(representation, sample, run, seed)
-    rules = _space_rules(len(sample), spaces, learned, of_signs=are_signs(views))
+    rules = rules_of(len(sample), spaces, learned, of_signs=are_signs(views))
     embeddings = Embeddings(spaces, _layouts(spaces, run, seed), view_pairs, rules)
     evidence = _choose_count(network, run, embeddings, seed, kinds.fewest)
     run.note(f"pseudo-labels: {network.n_clusters} clusters of what guides in {len(spaces)} spaces keep together")
@@ -247,10 +223,8 @@ def _of_all(function: Callable[[Tensor], Tensor], images: Any, run: Run) -> np.n
 
 def _spaces(learned: dict[str, np.ndarray], frozen: np.ndarray, plain: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """All spaces in which guides look for clusters, (N, D) each, in the order in which they draw."""
-    spaces = learned | ({BACKBONE: frozen} if frozen.shape[1] else {}) | {name: plain[name] for name in sorted(plain)}
-    if CONTOURS in spaces and len(frozen) <= _APPEARANCE_OF:
-        spaces[APPEARANCE] = appearance_space(spaces)
-    return spaces
+    of_backbone = {BACKBONE: frozen} if frozen.shape[1] else {}
+    return learned | of_backbone | {name: plain[name] for name in PLAIN_SPACES if name in plain}
 
 
 def _learned_spaces(representation: Representation, images: Any, run: Run) -> dict[str, np.ndarray]:
@@ -277,15 +251,6 @@ def _learned_views(representation: Representation, images: Any, run: Run, seed: 
 
     found = apply_in_batches(points, images[rows], run.compute, beside=noise)
     return {name: of_space.swapaxes(0, 1) for name, of_space in zip(CONTRASTIVE, found, strict=True)}
-
-
-def _space_rules(n_images: int, spaces: Collection[str], learned: Collection[str], of_signs: bool) -> SpaceRules:
-    """What is known of the spaces of so many images, by their names, of which the network has learned some."""
-    of_few = {name: min(max(many / n_images, least), most) for name, (many, least, most) in _COUNTS_OF_FEW.items()}
-    counts = _COUNTS | of_few | (_BESIDE_WAVES if WAVES in spaces else {})
-    if not of_signs:
-        counts[BACKBONE] = max(counts[BACKBONE], _BACKBONE_OF_THINGS)
-    return SpaceRules(tuple(learned), _ALONE, _YIELDING, counts)
 
 
 def _layouts(spaces: dict[str, np.ndarray], run: Run, seed: int) -> dict[str, np.ndarray]:
