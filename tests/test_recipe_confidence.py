@@ -84,6 +84,27 @@ def test_a_group_that_guides_place_elsewhere_is_doubted_and_unseen_images_like_i
         assert sure.mean() == pytest.approx(0.9, abs=0.01)
 
 
+def test_the_model_learns_to_doubt_what_strokes_place_elsewhere():
+    """It is as sure of two halves of a cluster, of which one lies in the other cluster by its strokes."""
+    generator, network = np.random.default_rng(0), network_of(2)
+    heap = np.repeat([0, 1, 2], [60, 60, 120])
+    hidden = (np.eye(16)[heap] + 0.05 * generator.standard_normal((240, 16))).astype(np.float32)
+    with torch.no_grad():
+        network.category_output.weight.copy_(
+            torch.from_numpy(4.0 * np.eye(16)[[0, 2]] + 4.0 * np.eye(16)[[1, 1]] * [[1], [0]])
+        )
+        network.category_output.bias.zero_()
+    model, elsewhere = np.array([0, 0, 1])[heap], np.array([0, 1, 1])[heap]
+    first = FirstPseudoLabels(
+        0.8 * np.eye(2)[model] + 0.1, model, {}, {"one": model[None]}, model, np.eye(2) / 2, np.empty((0, 2), int)
+    )
+    strokes = (np.eye(3)[elsewhere] + 0.01 * generator.standard_normal((240, 3))).astype(np.float32)
+    learn_confidence(network, hidden, first, 0.9 * np.eye(2)[model] + 0.05, strokes)
+    with torch.no_grad():
+        sure = network.category_output(torch.from_numpy(hidden)).softmax(1).numpy()[np.arange(240), model]
+    assert sure[heap == 1].mean() < sure[heap == 0].mean() - 0.05
+
+
 def test_a_model_of_one_cluster_stays_as_it_is():
     network = network_of(1)
     before = network.category_output.weight.clone()

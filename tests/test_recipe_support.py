@@ -60,6 +60,17 @@ def test_other_divisions_are_heard_the_more_the_fewer_images_there_are(n, least,
     assert own[~disputed].min() >= 1
 
 
+def test_signs_are_doubted_whose_neighbours_by_their_strokes_are_elsewhere():
+    labels = np.repeat([0, 1], 20)
+    near = np.where(labels[:, None] == 0, [[0, 1, 2]], [[20, 21, 22]])
+    near[3] = [20, 21, 22]
+    others = np.zeros((40, 2))
+    found = supported(0.8 * np.eye(2)[labels] + 0.1, {"one": labels[None]}, labels, np.eye(2) / 2, others, near)
+    own = found[np.arange(40), labels]
+    assert own[3] < np.delete(own, 3).min() - 0.1
+    np.testing.assert_array_equal(found.argmax(1), labels)
+
+
 def test_images_in_clusters_of_odd_size_are_doubted_whatever_else_is_said():
     labels = np.repeat([0, 1, 2], [200, 100, 60])
     said = np.eye(3)[labels]

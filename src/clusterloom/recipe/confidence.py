@@ -8,6 +8,7 @@ from scipy.special import softmax
 
 from clusterloom.networks.vae import ClusterVAE
 from clusterloom.recipe.last_layer import learn_last_layer, logits_of
+from clusterloom.recipe.neighbours import nearest_neighbours, within_a_cluster
 from clusterloom.recipe.pseudo_labels import FirstPseudoLabels
 from clusterloom.recipe.support import sizes_to_mean, supported, trust_in_others, votes
 
@@ -61,7 +62,13 @@ def expected_accuracy(labels: np.ndarray, first: np.ndarray, second: np.ndarray,
     return min(max(expected, 1 / n_clusters), 1 - 0.5 / (n + 1))
 
 
-def learn_confidence(network: ClusterVAE, hidden: np.ndarray, first: FirstPseudoLabels, second: np.ndarray) -> None:
+def learn_confidence(
+    network: ClusterVAE,
+    hidden: np.ndarray,
+    first: FirstPseudoLabels,
+    second: np.ndarray,
+    strokes: np.ndarray | None = None,
+) -> None:
     """Make q(y|.) as sure of each image as it may be.
 
     The hidden layer tells more apart than clusters: what is odd in a cluster lies beside the rest of it. So the last
@@ -72,6 +79,7 @@ def learn_confidence(network: ClusterVAE, hidden: np.ndarray, first: FirstPseudo
         hidden: The category encoder's hidden layer, of the images that have pseudo-labels, shape (N, H).
         first: What guides, ties and other divisions say of these images.
         second: The second pseudo-labels, shape (N, K).
+        strokes: Where the images are in the space of strokes, shape (N, D); None where they are no signs.
     """
     if second.shape[1] == 1:
         return
@@ -80,7 +88,8 @@ def learn_confidence(network: ClusterVAE, hidden: np.ndarray, first: FirstPseudo
     others = votes(labels, {"others": first.others[:, first.groups]}, second.shape[1])
     expected = expected_accuracy(labels, first.q, second, others)
     q = softmax(logits / temperature_for(logits, expected), axis=1)
-    learn_last_layer(network, hidden, supported(q, first.guides, first.groups, first.ties, others), _STAY)
+    near = None if strokes is None else nearest_neighbours(strokes, 1 + within_a_cluster(*second.shape))[0][:, 1:]
+    learn_last_layer(network, hidden, supported(q, first.guides, first.groups, first.ties, others, near), _STAY)
     calibrate(network, logits_of(network, hidden), expected)
 
 

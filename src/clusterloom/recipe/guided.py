@@ -43,7 +43,7 @@ from clusterloom.recipe.pseudo_labels import FirstPseudoLabels, first_pseudo_lab
 from clusterloom.recipe.refine import refine
 from clusterloom.recipe.represent import CONTRASTIVE, Representation, represent
 from clusterloom.recipe.space_rules import rules_of
-from clusterloom.recipe.spaces import PALETTE, PLAIN_SPACES, plain_spaces
+from clusterloom.recipe.spaces import PALETTE, PLAIN_SPACES, STROKES, plain_spaces
 from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.randomness import fresh_weights, numpy_generator, torch_generator
 from clusterloom.training.run import Run
@@ -165,7 +165,7 @@ def train_guided(
     lost = bring_back(network, hidden, first.labels)
     if lost:
         run.note(f"clusters {', '.join(map(str, lost))} were lost by the fits; what they had at first is learned again")
-    learn_confidence(network, hidden, first, second["q"])
+    learn_confidence(network, hidden, first, second["q"], spaces.get(STROKES))
     described: Any = images if known is images else sample
     latents = refit_classes(network, described, run)
 

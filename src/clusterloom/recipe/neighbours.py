@@ -11,12 +11,21 @@ from clusterloom.console import ProgressReport, no_progress
 from clusterloom.device import products_by_onednn
 
 _GRAPH_NEIGHBOURS = 15
+_HEARD = 15
 _BLOCK_NUMBERS = 2**22  # distances in memory at once, 16 MiB: what the cache keeps until the smallest are found
 _CHUNK = 4096  # points that are centred and squared at once
 _GROUP = 16  # distances whose smallest one stands for them
 _FEWEST_TO_GROUP = 4096
 _LEAST_CHANGED = 0.4  # of the nearest points where a change leaves the distribution as it is: half of them
 _FEWEST_TO_TELL = 150
+
+
+def within_a_cluster(n_images: int, n_clusters: int) -> int:
+    """How many neighbours of an image are heard: 15, but at most half of a cluster of mean size, and at least one.
+
+    Among more, what lies around a small cluster would outvote it.
+    """
+    return min(_HEARD, max(1, n_images // (2 * n_clusters)))
 
 
 def nearest_neighbours(

@@ -25,12 +25,11 @@ from clusterloom.recipe.guides import (
     weights_of,
 )
 from clusterloom.recipe.mixture import Mixture, fit_mixtures, mixture_of, mixtures_to_start_from
-from clusterloom.recipe.neighbours import islands_of, nearest_neighbours
+from clusterloom.recipe.neighbours import islands_of, nearest_neighbours, within_a_cluster
 from clusterloom.recipe.partitions import adjusted_rand_index
 from clusterloom.recipe.ties import between_groups, ties_of
 from clusterloom.training.randomness import numpy_generator
 
-_VOTERS = 15
 _FEW_PER_CLUSTER = 10
 _SAME = 0.95  # adjusted Rand index of clusters that are as good as the same
 _MANY = 10_000  # images, of which more is learned than plain spaces know
@@ -235,9 +234,7 @@ def second_pseudo_labels(
         return np.ones((n, 1), np.float32)
     belief = q.astype(np.float64) * first + 1e-12
     belief /= belief.sum(1, keepdims=True)
-    # At most half of a cluster of mean size: among more, a small cluster is outvoted by whatever lies around it.
-    voters = min(_VOTERS, max(1, n // (2 * n_clusters)))
-    near = nearest_neighbours(layout, voters)[0]
+    near = nearest_neighbours(layout, within_a_cluster(n, n_clusters))[0]
     votes = [sum(belief[column] for column in near.T) / near.shape[1]]
     part = layout[generator.permutation(n)[:FITTED_POINTS]]
     finer = _FINER * n_clusters

@@ -15,6 +15,7 @@ from clusterloom.recipe.partitions import counts_of
 
 _LEAST = 0.02  # probability in what each one says: none can rule a cluster out
 _COUNTS = (2, 0.5, 2)  # of the model, the guides and the ties; guides in spaces that see no kinds vote at random
+_COUNT_OF_SIGNS = 2  # of each of these, and of neighbours, where strokes are known: of signs all guides see something
 _OTHERS_COUNT = 4  # other divisions, of a handful of images
 _FEW = 200  # images of which other divisions say as much as votes in what was learned
 _LARGE, _SMALL = 1, 2  # powers of how many times a cluster is as large or as small as the mean, by which odds fall
@@ -22,13 +23,19 @@ _OWN = 2  # how many times as likely as any other the model's own cluster stays
 
 
 def supported(
-    q: np.ndarray, guides: Mapping[str, np.ndarray], groups: np.ndarray, ties: np.ndarray, others: np.ndarray
+    q: np.ndarray,
+    guides: Mapping[str, np.ndarray],
+    groups: np.ndarray,
+    ties: np.ndarray,
+    others: np.ndarray,
+    near: np.ndarray | None = None,
 ) -> np.ndarray:
     """What the model, the guides, the ties and other divisions say of each image together: their geometric mean.
 
     Guides count a quarter of the others, other divisions the more the fewer images there are, and images in clusters of
-    odd size are doubted. It is to be learned as doubt. The model's own cluster stays the most likely one: guides cut
-    large kinds rather than find small ones, and would empty small clusters.
+    odd size are doubted. Of signs, neighbours by their strokes are asked as well, and all count alike. It is to be
+    learned as doubt. The model's own cluster stays the most likely one: guides cut large kinds rather than find small
+    ones, and would empty small clusters.
 
     Args:
         q: The model's soft assignments, shape (N, K).
@@ -36,13 +43,17 @@ def supported(
         groups: Of the images, from 0 to G - 1, shape (N,).
         ties: Strengths of the ties between groups, symmetric, shape (G, G).
         others: Shares of other divisions, see `votes`, shape (N, K); all 0 where there are none.
+        near: Rows of the images that are nearest to each by strokes, shape (N, n); None where strokes are not known.
 
     Returns:
         Soft assignments, shape (N, K).
     """
     labels, n_clusters = q.argmax(1), q.shape[1]
-    said = (q, votes(labels, guides, n_clusters), belonging(labels, groups, ties, n_clusters)[groups], others)
-    counts = (*_COUNTS, _OTHERS_COUNT * trust_in_others(others))
+    said = [q, votes(labels, guides, n_clusters), belonging(labels, groups, ties, n_clusters)[groups], others]
+    counts = [*_COUNTS, _OTHERS_COUNT * trust_in_others(others)]
+    if near is not None:
+        said.append(np.eye(n_clusters)[labels[near]].mean(1))
+        counts = [*3 * [_COUNT_OF_SIGNS], counts[-1], _COUNT_OF_SIGNS]
     together = np.exp(np.average([np.log(each + _LEAST) for each in said], 0, counts))
     own = np.arange(len(q)), labels
     together[own] *= odds_by_size(labels, n_clusters)[labels]

@@ -13,11 +13,10 @@ from scipy.sparse import csr_array
 
 from clusterloom.recipe.embeddings import Embeddings
 from clusterloom.recipe.guides import Guide
-from clusterloom.recipe.neighbours import incidence, nearest_neighbours, neighbour_graph
+from clusterloom.recipe.neighbours import incidence, nearest_neighbours, neighbour_graph, within_a_cluster
 
 _PER_CLUSTER = 400
 _PARTS = 6  # of the images, at most: time grows with the number of parts, and more would change little
-_NEIGHBOURS = 15
 _VIEWS_COUNT = 0.5  # beside neighbours of the same space
 _GUIDES_COUNT = 0.25
 _GUIDED = 1000  # images between which guides tie
@@ -61,8 +60,7 @@ def ties_of(
     n = len(embeddings)
     n_parts = min(_PARTS, max(1, round(n / (_PER_CLUSTER * n_clusters))))
     parts = np.array_split(generator.permutation(n), n_parts)
-    # At most half of a cluster of mean size: more would tie it to whatever lies around it.
-    k = min(_NEIGHBOURS, max(1, len(parts[0]) // (2 * n_clusters)), len(parts[-1]) - 1)
+    k = min(within_a_cluster(len(parts[0]), n_clusters), len(parts[-1]) - 1)
     near = [
         Ties(space, [(rows, neighbour_graph(layout[rows], k)) for layout in of_space for rows in parts])
         for space, of_space in embeddings.layouts.items()
