@@ -1,13 +1,14 @@
 """Make the weights of `clusterloom.networks.strokes` from signs that nobody has ever written.
 
-    OMP_NUM_THREADS=1 python benchmarks/strokes.py          # the weights, half an hour
+    OMP_NUM_THREADS=1 python benchmarks/strokes.py          # the weights, 40 minutes
     python benchmarks/strokes.py --picture strokes.png      # some of the signs, two drawings of each
 
 A sign is one to four strokes. Half of the signs are free: strokes start and end anywhere, most of them on one another.
 Half stand on a grid, as types do: stems, bars, diagonals, bowls, some of them symmetric. A drawing is what a hand or a
 font makes of a sign: its ends and curves moved, bent, slanted, wide or narrow, with a pen or with letters' contrast and
 serifs, sharp or blurred. Of two drawings of each of 256 signs at a time the network learns which belong together
-(NT-Xent; Chen and others, 2020). No image of any data set takes part, and no label.
+(NT-Xent; Chen and others, 2020). Half of the signs come in pairs that differ in one stroke, for whoever tells only
+strangers apart need not look closely. No image of any data set takes part, and no label.
 
 One machine makes the same weights each time; another one rounds otherwise. Results of the recipe come with the weights
 that are in the repository.
@@ -33,8 +34,10 @@ from clusterloom.pictures import image_grid
 
 STROKES = 4  # at most
 PIECES = 10  # straight ones that a stroke is drawn of
-SIGNS, DRAWINGS = 65_536, 4
-BATCH, EPOCHS, RATE, TEMPERATURE = 256, 20, 4e-3, 0.1
+SIGNS, DRAWINGS = 98_304, 4
+PAIRED = 0.5  # of the signs, in pairs that differ in one stroke
+CHANGED = 0.15  # share of a sign's ink, at least
+BATCH, EPOCHS, RATE, TEMPERATURE = 256, 24, 4e-3, 0.1
 PROJECTION = 64
 GRID_X, GRID_Y = torch.tensor([-0.7, 0.0, 0.7]), torch.tensor([-0.9, -0.45, 0.0, 0.45, 0.9])
 
@@ -85,6 +88,32 @@ def signs(n: int, chance: Chance) -> tuple[Tensor, Tensor]:
     least, most = curves.where(seen, 9.0).amin((1, 2)), curves.where(seen, -9.0).amax((1, 2))
     half = ((most - least).amax(1) / 2).clamp(min=0.3)
     return (curves - (least + most)[:, None, None] / 2) / half[:, None, None, None] * 0.85, there
+
+
+def signs_and_siblings(n: int, chance: Chance) -> tuple[Tensor, Tensor]:
+    """The same, half of them in pairs that differ in one stroke, one after the other."""
+    paired = int(PAIRED * n / 2)
+    some = signs(n - paired, chance)
+    alike = siblings(*(part[:paired] for part in some), chance)
+    curves, there = (
+        torch.cat([torch.stack([part[:paired], of_alike], 1).flatten(0, 1), part[paired:]])
+        for part, of_alike in zip(some, alike, strict=True)
+    )
+    return curves, there
+
+
+def siblings(curves, there, chance):
+    """Signs that lack a stroke, or have another one in its place or besides; where that hardly shows, other signs."""
+    n = len(curves)
+    others, of_others = signs(n, chance)
+    slot, rows = chance.whole(STROKES, n), torch.arange(n)
+    changed, left = curves.clone(), there.clone()
+    gone = there[rows, slot] & (there.sum(1) > 1) & chance.happens(0.5, n)
+    changed[rows, slot] = others[rows, torch.where(of_others[rows, slot], slot, 0)]
+    left[rows, slot] = ~gone
+    before, after = drawn_plainly(curves, there), drawn_plainly(changed, left)
+    shows = (before - after).abs().sum(1) / torch.maximum(before.sum(1), after.sum(1)) > CHANGED
+    return torch.where(shows[:, None, None, None], changed, others), torch.where(shows[:, None], left, of_others)
 
 
 def free_signs(n, chance):
@@ -169,6 +198,19 @@ def with_rings(arcs, there, ring, centre, radii):
     return arcs, there
 
 
+def along_curves(control, t):
+    """Where cubic curves (n, 4, 2), given by four control points each, are at shares t of their way."""
+    bernstein = ((1 - t) ** 3, 3 * (1 - t) ** 2 * t, 3 * (1 - t) * t**2, t**3)
+    return sum(w * p[:, :, None] for w, p in zip(bernstein, control, strict=True))
+
+
+def drawn_plainly(curves, there):
+    """Signs by one pen, nothing bent, (n, 32 * 32)."""
+    along = along_curves(curves.unbind(2), torch.linspace(0, 1, PIECES + 1).view(1, 1, -1, 1))
+    a, b = along[:, :, :-1].flatten(1, 2), along[:, :, 1:].flatten(1, 2)
+    return torch.sigmoid(-40 * far_from(a, b, torch.full(a.shape[:2], 0.09), pieces(there)))
+
+
 def drawings(curves: Tensor, there: Tensor, chance: Chance) -> Tensor:
     """One drawing of each sign, shape (n, 1, 32, 32), from 0 to 1: half of them by hands, half by fonts."""
     n = len(curves)
@@ -186,8 +228,7 @@ def drawings(curves: Tensor, there: Tensor, chance: Chance) -> Tensor:
         for _ in range(2)
     )
     t = torch.linspace(0, 1, PIECES + 1).view(1, 1, -1, 1) * (1 + early + late) - early
-    bernstein = ((1 - t) ** 3, 3 * (1 - t) ** 2 * t, 3 * (1 - t) * t**2, t**3)
-    along = sum(w * p[:, :, None] for w, p in zip(bernstein, (start, *bends, end), strict=True))
+    along = along_curves((start, *bends, end), t)
     # The whole is bent by waves, turned, slanted, wide or narrow, large or small.
     waves, phase = 2.2 * chance.normal(n, 3, 2), chance.uniform(n, 1, 3, high=2 * np.pi)
     by = chance.normal(n, 3, 2) * (0.02 + 0.04 * hand[:, None, None])
@@ -202,7 +243,7 @@ def drawings(curves: Tensor, there: Tensor, chance: Chance) -> Tensor:
     shift = 0.06 * chance.normal(n, 2)
     along = torch.stack([x + shift[:, 0][each], y + shift[:, 1][each]], 3) * size[:, None, None, None]
     a, b = along[:, :, :-1].flatten(1, 2), along[:, :, 1:].flatten(1, 2)
-    drawn = there[:, :, None].expand(-1, -1, PIECES).flatten(1)
+    drawn = pieces(there)
     # Of fonts some have serifs, and some have level strokes that are thin.
     half = chance.uniform(n, 1, low=0.08, high=0.18) * size[:, None]
     ends = torch.cat([along[:, :, 0], along[:, :, -1]], 1)
@@ -217,14 +258,23 @@ def drawings(curves: Tensor, there: Tensor, chance: Chance) -> Tensor:
     widths = width * (1 - contrast * ((b - a)[..., 0] / length) ** 2)
     widths[:, -2 * STROKES :] = width * chance.uniform(n, 1, low=0.35, high=0.75)
     blur = 0.03 + 0.09 * chance.uniform(n, 1) * (0.4 + 0.6 * hand[:, None])
-    far = torch.cat([distances(*part) for part in zip(*(x.split(32) for x in (a, b, widths, drawn)), strict=True)])
-    images = torch.sigmoid(-3 * far / blur).view(n, 1, SIDE, SIDE)
+    images = torch.sigmoid(-3 * far_from(a, b, widths, drawn) / blur).view(n, 1, SIDE, SIDE)
     grain = 0.08 * chance.normal(*images.shape) * chance.happens(0.25, n, 1, 1, 1)
     return (images + grain).clamp(0, 1)
 
 
+def pieces(there):
+    """Which straight pieces there are, of strokes (n, 4)."""
+    return there[:, :, None].expand(-1, -1, PIECES).flatten(1)
+
+
+def far_from(a, b, widths, drawn):
+    """How far each pixel is from the nearest edge of straight pieces, negative within, shape (n, 32 * 32)."""
+    parts = zip(*(x.split(32) for x in (a, b, widths, drawn)), strict=True)  # of all at once would take gigabytes
+    return torch.cat([distances(*part) for part in parts])
+
+
 def distances(a, b, widths, drawn):
-    """How far each pixel is from the nearest stroke's edge, negative in strokes, shape (n, 32 * 32)."""
     axis = (torch.arange(SIDE) + 0.5) / SIDE * 2 - 1
     pixels = torch.stack([axis.repeat(SIDE), axis.repeat_interleave(SIDE)], 1)
     way = b - a
@@ -245,7 +295,10 @@ def seen(images: Tensor, chance: Chance) -> Tensor:
 
 
 def trained(pool: Tensor, chance: Chance, epochs: int) -> StrokeNetwork:
-    """A network that knows which drawings of a pool (signs, drawings, 1, 32, 32) belong together."""
+    """A network that knows which drawings of a pool (signs, drawings, 1, 32, 32) belong together.
+
+    Signs that follow each other, of which half are pairs, are told apart in the same step.
+    """
     network, learner = StrokeNetwork(), nn.Sequential()
     for layer in network.layers:  # batch norm while it learns, part of the layers afterwards
         learner.append(layer)
@@ -253,6 +306,7 @@ def trained(pool: Tensor, chance: Chance, epochs: int) -> StrokeNetwork:
             learner.append(nn.BatchNorm2d(layer.out_channels))
         elif isinstance(layer, nn.Linear):
             learner.append(nn.BatchNorm1d(layer.out_features))
+    learner = learner.to(memory_format=torch.channels_last)
     project = nn.Linear(FEATURES, PROJECTION)
     parameters = [*learner.parameters(), *project.parameters()]
     optimiser = torch.optim.AdamW(parameters, weight_decay=1e-3)
@@ -260,10 +314,13 @@ def trained(pool: Tensor, chance: Chance, epochs: int) -> StrokeNetwork:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, epochs * batches)
     for epoch in range(epochs):
         total, start = 0.0, time.monotonic()
-        for rows in torch.randperm(len(pool), generator=chance.generator)[: batches * BATCH].split(BATCH):
+        pairs = 2 * torch.randperm(len(pool) // 2, generator=chance.generator)
+        for rows in torch.stack([pairs, pairs + 1], 1).flatten().split(BATCH):
             two = torch.randperm(pool.shape[1], generator=chance.generator)[:2]
             x = seen(pool[rows][:, two].transpose(0, 1).flatten(0, 1).float() / 255, chance)
-            projected = F.normalize(project(learner(x)), dim=1)
+            with torch.autocast("cpu", torch.bfloat16):
+                features = learner(x)
+            projected = F.normalize(project(features.float()), dim=1)
             loss = contrastive_loss(*projected.chunk(2), TEMPERATURE).mean()
             optimiser.zero_grad()
             loss.backward()
@@ -285,7 +342,7 @@ def trained(pool: Tensor, chance: Chance, epochs: int) -> StrokeNetwork:
 
 def picture(chance: Chance, down: int = 10, across: int = 12) -> Image.Image:
     """Signs side by side, two drawings of each."""
-    sketched = signs(down * across, chance)
+    sketched = signs_and_siblings(down * across, chance)
     both = torch.stack([drawings(*sketched, chance)[:, 0] for _ in range(2)], 1)
     return image_grid([*both.view(down, 2 * across, SIDE, SIDE, 1).numpy()])
 
@@ -304,7 +361,7 @@ def main():
     n, epochs = (2 * BATCH, 1) if args.smoke else (SIGNS, EPOCHS)
     pool = torch.empty(n, DRAWINGS, 1, SIDE, SIDE, dtype=torch.uint8)
     for start in range(0, n, BATCH):
-        sketched = signs(BATCH, chance)
+        sketched = signs_and_siblings(BATCH, chance)
         for drawing in range(DRAWINGS):
             pool[start : start + BATCH, drawing] = (drawings(*sketched, chance) * 255).byte()
     print(f"{n:,} signs, {DRAWINGS} drawings of each", file=sys.stderr)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 SIDE = 32  # pixels
 FEATURES = 256
 WEIGHTS = Path(__file__).with_suffix(".safetensors")
-_CHANNELS = (32, 64, 128)
+_CHANNELS = (64, 128, 256)
 
 
 class StrokeNetwork(nn.Module):
