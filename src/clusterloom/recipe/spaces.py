@@ -26,7 +26,7 @@ _CONTOURS_SHARE = 2 / 3  # of the variance of appearance
 _SIDE = 32  # pixels of larger images are averaged
 _CONTOURED_SIDE = 64  # the same for contours and waves, which have to be sharp
 _APPEARANCE_OF = 4000  # images at most
-_STROKES_OF = 10_000  # the same; of more a network learns strokes by itself
+_STROKES_BELOW = 10_000  # images; of so many a network learns strokes by itself
 _ONE_INK = 0.99  # of the variance of an image's colours lies along one line; less is several colours
 _OF_STROKES = 16 * SIDE**2  # numbers in memory for each image, of which the first conv network makes half
 _BLUR = 0.02  # of the palette, for channels from 0 to 1
@@ -49,8 +49,8 @@ def plain_spaces(
     Returns:
         Points of shape (N, D), float32: "brightness", where colours may tell "colours", "palette" and "pixels",
         "texture" where all places show the same, elsewhere "contours", of at most 4,000 images "appearance", "waves"
-        where angles do not count, and "strokes" of at most 10,000 signs of one ink each, where angles do. In any order:
-        that of `PLAIN_SPACES` is the one in which guides draw.
+        where angles do not count, and "strokes" of fewer than 10,000 signs of one ink each, where angles do. In any
+        order: that of `PLAIN_SPACES` is the one in which guides draw.
     """
     spaces = {"brightness": _components(of_all(images, lambda x: _small(views.shown(x)[:, :1])))}
     if images.shape[3] > 1 and colours:
@@ -64,7 +64,7 @@ def plain_spaces(
         if views.any_angle:
             waves = of_all(images, lambda x: waves_around(_reduced(views.shown(x)[:, :1], _CONTOURED_SIDE)))
             spaces[WAVES] = _components(waves, _OF_CONTOURS)
-        elif strokes and are_signs(views) and len(images) <= _STROKES_OF and _in_one_ink(images):
+        elif strokes and are_signs(views) and len(images) < _STROKES_BELOW and _in_one_ink(images):
             spaces[STROKES] = stroke_space(images, views.shown)
         if len(images) <= _APPEARANCE_OF:
             spaces[APPEARANCE] = appearance_space(spaces)
