@@ -275,6 +275,7 @@ def far_from(a, b, widths, drawn):
 
 
 def distances(a, b, widths, drawn):
+    """The same, with all pixels by all pieces in memory."""
     axis = (torch.arange(SIDE) + 0.5) / SIDE * 2 - 1
     pixels = torch.stack([axis.repeat(SIDE), axis.repeat_interleave(SIDE)], 1)
     way = b - a

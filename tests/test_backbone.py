@@ -21,6 +21,7 @@ from clusterloom.networks.backbone import FROZEN_DIM, Backbone, check_available
 from clusterloom.networks.describe import describe
 from clusterloom.networks.efficientnet import EfficientNetLite0, _checkpoint_names, _folded, _SameConv
 from clusterloom.recipe import guided
+from clusterloom.recipe.space_rules import rules_of
 
 
 class Tiny(nn.Module):
@@ -216,9 +217,7 @@ def test_a_run_that_is_taken_up_computes_no_frozen_features_again(weights, tmp_p
 
 @pytest.mark.parametrize(("n", "of_signs", "of_things"), [(100, 3, 3), (500, 2, 2), (5000, 0.2, 2)])
 def test_it_counts_the_less_the_more_signs_there_are(n, of_signs, of_things):
-    counts = [
-        guided._space_rules(n, ["hidden", "backbone"], ["hidden"], signs).counts["backbone"] for signs in (True, False)
-    ]
+    counts = [rules_of(n, ["hidden", "backbone"], ["hidden"], signs).counts["backbone"] for signs in (True, False)]
     assert counts == pytest.approx([of_signs, of_things])
 
 
