@@ -86,13 +86,12 @@ def test_a_group_that_guides_place_elsewhere_is_doubted_and_unseen_images_like_i
 
 def test_the_model_learns_to_doubt_what_strokes_place_elsewhere():
     """It is as sure of two halves of a cluster, of which one lies in the other cluster by its strokes."""
-    generator, network = np.random.default_rng(0), network_of(2)
+    generator, network, last = np.random.default_rng(0), network_of(2), np.zeros((2, 16))
+    last[[0, 0, 1], [0, 1, 2]] = 4
     heap = np.repeat([0, 1, 2], [60, 60, 120])
     hidden = (np.eye(16)[heap] + 0.05 * generator.standard_normal((240, 16))).astype(np.float32)
     with torch.no_grad():
-        network.category_output.weight.copy_(
-            torch.from_numpy(4.0 * np.eye(16)[[0, 2]] + 4.0 * np.eye(16)[[1, 1]] * [[1], [0]])
-        )
+        network.category_output.weight.copy_(torch.from_numpy(last))
         network.category_output.bias.zero_()
     model, elsewhere = np.array([0, 0, 1])[heap], np.array([0, 1, 1])[heap]
     first = FirstPseudoLabels(

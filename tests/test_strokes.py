@@ -28,6 +28,18 @@ def test_reading_the_weights_uses_up_no_random_numbers():
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_half_of_the_signs_come_in_pairs_that_differ_in_one_stroke():
+    chance = strokes.Chance(0)
+    curves, there = strokes.signs_and_siblings(400, chance)
+    assert (curves.shape, there.shape) == ((400, 4, 4, 2), (400, 4))
+    same = (curves[::2] == curves[1::2]).flatten(2).all(2) & (there[::2] == there[1::2])  # (200 pairs, 4 strokes)
+    alike = (~same).sum(1) == 1
+    assert alike[:100].float().mean() > 0.6  # of the others the change would hardly show
+    assert not alike[100:].any()
+    plain = strokes.drawn_plainly(curves, there)
+    assert (plain[:200:2] - plain[1:200:2]).abs().sum(1).min() > 1
+
+
 def test_drawings_are_bright_strokes_on_a_dark_square():
     chance = strokes.Chance(0)
     images = strokes.drawings(*strokes.signs(100, chance), chance)

@@ -10,7 +10,7 @@
 4. Second pseudo-labels: what lies together in the layer that the category encoder has learned, which is better.
 5. Second fit: the model goes on with those.
 6. Confidence and classes (`confidence`): clusters that the fits have lost come back (`lost_clusters`), the last layer
-   learns to doubt what guides, ties and other divisions place elsewhere
+   learns to doubt what guides, ties, other divisions and neighbours by strokes place elsewhere
    (`support`), probabilities become as sure as they may be, and class means and covariances those of the latents.
 7. Refine (`refine`): a second decoder learns to make sharp images of what the first one decodes, and how far these go
    beyond what it says (`guidance`).

@@ -11,7 +11,7 @@ from clusterloom.console import ProgressReport, no_progress
 from clusterloom.device import products_by_onednn
 
 _GRAPH_NEIGHBOURS = 15
-_HEARD = 15
+_HEARD = 15  # neighbours of an image, at most
 _BLOCK_NUMBERS = 2**22  # distances in memory at once, 16 MiB: what the cache keeps until the smallest are found
 _CHUNK = 4096  # points that are centred and squared at once
 _GROUP = 16  # distances whose smallest one stands for them
@@ -26,6 +26,12 @@ def within_a_cluster(n_images: int, n_clusters: int) -> int:
     Among more, what lies around a small cluster would outvote it.
     """
     return min(_HEARD, max(1, n_images // (2 * n_clusters)))
+
+
+def mean_of_neighbours(values: np.ndarray, near: np.ndarray) -> np.ndarray:
+    """The mean of values (N, D) over the neighbours of each image, rows (N, n); shape (N, D), and no more in memory."""
+    mean: np.ndarray = sum(values[column] for column in near.T) / near.shape[1]
+    return mean
 
 
 def nearest_neighbours(

@@ -25,7 +25,7 @@ from clusterloom.recipe.guides import (
     weights_of,
 )
 from clusterloom.recipe.mixture import Mixture, fit_mixtures, mixture_of, mixtures_to_start_from
-from clusterloom.recipe.neighbours import islands_of, nearest_neighbours, within_a_cluster
+from clusterloom.recipe.neighbours import islands_of, mean_of_neighbours, nearest_neighbours, within_a_cluster
 from clusterloom.recipe.partitions import adjusted_rand_index
 from clusterloom.recipe.ties import between_groups, ties_of
 from clusterloom.training.randomness import numpy_generator
@@ -235,7 +235,7 @@ def second_pseudo_labels(
     belief = q.astype(np.float64) * first + 1e-12
     belief /= belief.sum(1, keepdims=True)
     near = nearest_neighbours(layout, within_a_cluster(n, n_clusters))[0]
-    votes = [sum(belief[column] for column in near.T) / near.shape[1]]
+    votes = [mean_of_neighbours(belief, near)]
     part = layout[generator.permutation(n)[:FITTED_POINTS]]
     finer = _FINER * n_clusters
     if n >= POINTS_PER_CLUSTER * finer:

@@ -19,6 +19,7 @@ from clusterloom.recipe.patches import patch_counts
 
 APPEARANCE, CONTOURS, PALETTE, STROKES = "appearance", "contours", "palette", "strokes"
 TEXTURE, WAVES = "texture", "waves"
+# In the order in which guides draw.
 PLAIN_SPACES = ("brightness", "colours", CONTOURS, PALETTE, "pixels", STROKES, TEXTURE, WAVES, APPEARANCE)
 _COMPONENTS = 50
 _OF_CONTOURS = 30  # components, and of waves

@@ -11,11 +11,13 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from clusterloom.recipe.division import are_uneven
+from clusterloom.recipe.neighbours import mean_of_neighbours
 from clusterloom.recipe.partitions import counts_of
 
 _LEAST = 0.02  # probability in what each one says: none can rule a cluster out
 _COUNTS = (2, 0.5, 2)  # of the model, the guides and the ties; guides in spaces that see no kinds vote at random
-_COUNT_OF_SIGNS = 2  # of each of these, and of neighbours, where strokes are known: of signs all guides see something
+_COUNTS_OF_SIGNS = (2, 2, 2)  # the same where strokes are known: of signs guides of all spaces see something
+_NEAR_COUNT = 2  # neighbours by strokes
 _OTHERS_COUNT = 4  # other divisions, of a handful of images
 _FEW = 200  # images of which other divisions say as much as votes in what was learned
 _LARGE, _SMALL = 1, 2  # powers of how many times a cluster is as large or as small as the mean, by which odds fall
@@ -50,10 +52,10 @@ def supported(
     """
     labels, n_clusters = q.argmax(1), q.shape[1]
     said = [q, votes(labels, guides, n_clusters), belonging(labels, groups, ties, n_clusters)[groups], others]
-    counts = [*_COUNTS, _OTHERS_COUNT * trust_in_others(others)]
+    counts = [*(_COUNTS if near is None else _COUNTS_OF_SIGNS), _OTHERS_COUNT * trust_in_others(others)]
     if near is not None:
-        said.append(np.eye(n_clusters)[labels[near]].mean(1))
-        counts = [*3 * [_COUNT_OF_SIGNS], counts[-1], _COUNT_OF_SIGNS]
+        said.append(mean_of_neighbours(np.eye(n_clusters)[labels], near))
+        counts.append(_NEAR_COUNT)
     together = np.exp(np.average([np.log(each + _LEAST) for each in said], 0, counts))
     own = np.arange(len(q)), labels
     together[own] *= odds_by_size(labels, n_clusters)[labels]
