@@ -265,6 +265,12 @@ SETS = {
         ),
         SuiteSet("hues", "discs in six hues (benchmarks/colours.py)", 6, partial(drawings, "hues")),
         SuiteSet(
+            "hues-unequal",
+            "the same discs, 250 each of three hues and 30 of three",
+            6,
+            partial(unequal, partial(drawings, "hues"), 3, 250, 30),
+        ),
+        SuiteSet(
             "emoji-2",
             "Facebook's emoji by Unicode's groups, without flags and skin tones; 64 x 64 pixels",
             8,
@@ -389,6 +395,13 @@ SETS = {
             "six kinds of metal parts on paper of any colour, at any place, angle and size, in uneven light",
             6,
             parts_anywhere,
+            held_out=True,
+        ),
+        SuiteSet(
+            "parts-unequal",
+            "of the images of parts 160, 150 and 90 of three kinds and 20 each of three",
+            6,
+            partial(unequal, parts_anywhere, 3, 160, 20),
             held_out=True,
         ),
     )

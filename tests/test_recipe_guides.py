@@ -11,7 +11,7 @@ from sklearn.metrics import adjusted_rand_score
 from clusterloom.metrics import clustering_accuracy_score
 from clusterloom.recipe import guides as module
 from clusterloom.recipe.embeddings import SpaceRules
-from clusterloom.recipe.guides import Confirmation, confirmations, guides_in, weights_of
+from clusterloom.recipe.guides import confirmations, guides_in, weights_of
 
 
 @pytest.mark.parametrize("n", [60, 300])  # k-means for a few points, mixtures for more
@@ -68,16 +68,12 @@ def test_guides_are_the_same_with_any_number_of_threads():
     assert all(np.array_equal(one.labels, other.labels) for one, other in zip(*found, strict=True))
 
 
-def values(guides, *rules):
-    return {space: found.value for space, found in confirmations(guides, *rules).items()}
-
-
 def test_a_space_is_confirmed_by_the_one_that_is_most_like_it():
     labels = np.repeat(np.arange(4), 50)
     halved = labels // 2
     guides = [guide("a", labels), guide("b", labels), guide("c", halved), *random_guides("d", 200, 4, 2)]
     guides.append(guide("c", labels, coarse=False))  # finer guides do not count
-    confirmed = values(guides)
+    confirmed = confirmations(guides)
     assert confirmed["a"] == confirmed["b"] == 1
     assert confirmed["c"] == pytest.approx(adjusted_rand_score(labels, halved))
     assert 0 <= confirmed["d"] < 0.1
@@ -85,38 +81,42 @@ def test_a_space_is_confirmed_by_the_one_that_is_most_like_it():
 
 def test_a_space_that_sees_what_no_other_can_may_be_confirmed_by_its_own_guides():
     labels, other = np.repeat(np.arange(4), 50), np.tile(np.arange(4), 50)
-    guides = [guide("a", labels), guide("b", labels), guide("c", other), guide("c", other)]
-    assert values(guides)["c"] < 0.1
-    assert values(guides, SpaceRules(alone=["c"]))["c"] == 1
-    assert values(guides, SpaceRules(alone=["c"]))["a"] == 1
-    assert confirmations(guides, SpaceRules(alone=["c"]))["c"].by_others < 0.1
+    guides = [guide("a", labels), guide("b", labels // 2), guide("c", other), guide("c", other)]
+    assert confirmations(guides)["c"] < 0.1
+    assert confirmations(guides, SpaceRules(alone=["c"]))["c"] == 1
+    assert confirmations(guides, SpaceRules(alone=["c"]))["a"] < 0.7
+
+
+def test_own_guides_do_not_confirm_a_space_where_two_others_agree_on_other_clusters():
+    labels, other = np.repeat(np.arange(4), 50), np.tile(np.arange(4), 50)
+    nearly = np.where(np.arange(200) < 10, 3, labels)  # a good deal alike: 0.86
+    own = [guide("c", other), guide("c", other)]
+    assert confirmations([guide("a", labels), guide("b", nearly), *own], SpaceRules(alone=["c"]))["c"] < 0.1
+    # One that finds much the same is not contradicted.
+    joined = np.minimum(labels, 2)
+    same = [guide("a", labels), guide("b", nearly), guide("c", joined), guide("c", joined)]
+    assert confirmations(same, SpaceRules(alone=["c"]))["c"] == 1
 
 
 def test_spaces_of_one_network_do_not_confirm_each_other_without_a_third():
     labels, other = np.repeat(np.arange(4), 50), np.tile(np.arange(4), 50)
     guides = [guide("a", other), guide("b", other), guide("c", labels), guide("d", labels // 2)]
-    assert values(guides)["a"] == 1
-    confirmed = values(guides, SpaceRules(learned=["a", "b"]))
+    assert confirmations(guides)["a"] == 1
+    confirmed = confirmations(guides, SpaceRules(learned=["a", "b"]))
     assert confirmed["a"] == confirmed["b"] < 0.1
     assert confirmed["c"] == confirmed["d"] == pytest.approx(adjusted_rand_score(labels, labels // 2))
-    half = values([guide("a", labels), guide("b", labels), guide("d", labels // 2)], SpaceRules(["a", "b"]))
+    half = confirmations([guide("a", labels), guide("b", labels), guide("d", labels // 2)], SpaceRules(["a", "b"]))
     assert half["a"] == pytest.approx(math.sqrt(half["d"]))  # the mean of 1 and of what the third says
 
 
 def test_weights_are_shares_and_a_space_may_be_worth_several():
-    def of(by_others, *rules, by_own=None, **options):
-        found = {space: Confirmation((by_own or {}).get(space, value), value) for space, value in by_others.items()}
-        return weights_of(found, *rules, **options)
-
-    assert of({"a": 0.8, "b": 0.4}) == pytest.approx({"a": 16 / 17, "b": 1 / 17})
-    assert of({"a": 0.5, "b": 0.5}, SpaceRules(counts={"b": 3.0, "c": 2.0})) == pytest.approx({"a": 0.25, "b": 0.75})
-    assert of({"a": 1.0, "b": 0.5}) == pytest.approx({"a": 48 / 49, "b": 1 / 49})  # islands count three times
-    assert of({"a": 1.0, "b": 0.5}, joining=["a"]) == pytest.approx({"a": 16 / 17, "b": 1 / 17})
-    assert of({"a": 0.0, "b": 0.0}) == {"a": 0.5, "b": 0.5}  # nobody confirms anybody
-    assert of({"a": 0.5, "b": 0.0}, by_own={"b": 1.0}) == pytest.approx({"a": 1 / 49, "b": 48 / 49})
-    of_two = {"a": 1.0, "b": 0.0}  # two spaces have found other islands than b alone
-    assert of(of_two, by_own={"b": 1.0}) == pytest.approx({"a": 3 / 4, "b": 1 / 4})
+    assert weights_of({"a": 0.8, "b": 0.4}) == pytest.approx({"a": 16 / 17, "b": 1 / 17})
+    several = SpaceRules(counts={"b": 3.0, "c": 2.0})
+    assert weights_of({"a": 0.5, "b": 0.5}, several) == pytest.approx({"a": 0.25, "b": 0.75})
+    assert weights_of({"a": 1.0, "b": 0.5}) == pytest.approx({"a": 48 / 49, "b": 1 / 49})  # islands count three times
+    assert weights_of({"a": 1.0, "b": 0.5}, joining=["a"]) == pytest.approx({"a": 16 / 17, "b": 1 / 17})
+    assert weights_of({"a": 0.0, "b": 0.0}) == {"a": 0.5, "b": 0.5}  # nobody confirms anybody
 
 
 def test_one_space_alone_is_taken_at_its_word():
-    assert confirmations(random_guides("only", 50, 3, 4)) == {"only": (1.0, 0.0)}
+    assert confirmations(random_guides("only", 50, 3, 4)) == {"only": 1.0}

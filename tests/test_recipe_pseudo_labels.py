@@ -80,7 +80,7 @@ def test_of_many_images_without_clear_kinds_a_space_yields(monkeypatch, many, cl
         return (4 * np.eye(3)[labels] + 1.6 * rng.standard_normal((600, 3))).astype(np.float32), labels
 
     (learned, by_learned), (plain, by_plain) = points_of(0), points_of(1)
-    again = (learned + 0.3 * np.random.default_rng(2).standard_normal(learned.shape)).astype(np.float32)
+    again = (learned + 0.8 * np.random.default_rng(2).standard_normal(learned.shape)).astype(np.float32)
     spaces = {"one": learned, "two": again, "plain": plain}
     monkeypatch.setattr(module, "_MANY", many)
     monkeypatch.setattr(module, "_CLEAR", clear)

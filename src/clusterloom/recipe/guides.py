@@ -27,6 +27,8 @@ POINTS_PER_CLUSTER = 20  # below that covariances have nothing to stand on
 _SHARPNESS = 4
 _AGREE = 0.9  # adjusted Rand index of clusters of two spaces that find the same kinds
 _ISLANDS, _ISLANDS_COUNT = 0.98, 3  # adjusted Rand index of guides of kinds without a bridge, and what these count
+# Adjusted Rand index from which on two spaces show the same kinds for sure, and below which others.
+_CONFIRMED, _UNLIKE = 0.75, 0.5
 
 
 @dataclass(frozen=True)
@@ -130,32 +132,23 @@ def partitions_of(layout: np.ndarray, part: np.ndarray, k: int, seeds: Sequence[
     return [labels.astype(np.int32) for labels in found]
 
 
-class Confirmation(NamedTuple):
-    """How far the guides of a space are confirmed.
-
-    Args:
-        value: By whatever may confirm them, from about 0 to 1.
-        by_others: By those of other spaces.
-    """
-
-    value: float
-    by_others: float
-
-
-def confirmations(guides: Sequence[Guide], rules: SpaceRules = NOTHING_KNOWN) -> dict[str, Confirmation]:
+def confirmations(guides: Sequence[Guide], rules: SpaceRules = NOTHING_KNOWN) -> dict[str, float]:
     """How far the guides of each space are confirmed by those of another: the best adjusted Rand index with one.
 
     Among spaces that show different things of the images, those agree in which the kinds lie apart. Spaces of one
     network agree on what it took for granted as well: for them it is the geometric mean of the best index with each
     other and of the best with any other space, if that is not higher by itself.
 
+    Spaces that see what no other can may be confirmed by their own guides, which come from other starts and layouts.
+    But where two spaces agree on other clusters it is these that lie apart: of discs in six hues waves find six sizes.
+
     Args:
         guides: At least two of each space.
-        rules: Spaces that see what no other can may be confirmed by their own guides, from other starts and layouts.
+        rules: Which spaces see what no other can, and which come from one network.
     """
     spaces = list(dict.fromkeys(guide.space for guide in guides))
     if len(spaces) == 1:
-        return {spaces[0]: Confirmation(1.0, 0.0)}
+        return {spaces[0]: 1.0}
     of = {space: [g.labels for g in guides if g.space == space and g.coarse] for space in spaces}
 
     def alike(a: str, b: str) -> float:
@@ -169,8 +162,14 @@ def confirmations(guides: Sequence[Guide], rules: SpaceRules = NOTHING_KNOWN) ->
         for space in pair:
             best[space] = max(best[space], value)
     by_others = {space: max(others[space], math.sqrt(others[space] * related[space])) for space in spaces}
-    own = {space: alike(space, space) if space in rules.alone else 0.0 for space in spaces}
-    return {space: Confirmation(max(by_others[space], own[space]), by_others[space]) for space in spaces}
+    agreed_on = [space for space in spaces if by_others[space] >= _CONFIRMED]
+
+    def by_its_own(space: str) -> float:
+        sure = [other for other in agreed_on if by_others[other] > by_others[space]]
+        contradicted = any(alike(space, other) < _UNLIKE for other in sure)
+        return alike(space, space) if space in rules.alone and not contradicted else 0.0
+
+    return {space: max(by_others[space], by_its_own(space)) for space in spaces}
 
 
 def agreement(found: Mapping[str, Iterable[np.ndarray]]) -> float:
@@ -190,28 +189,25 @@ def agreement(found: Mapping[str, Iterable[np.ndarray]]) -> float:
 
 
 def weights_of(
-    confirmed: Mapping[str, Confirmation], rules: SpaceRules = NOTHING_KNOWN, joining: Collection[str] = ()
+    confirmed: Mapping[str, float], rules: SpaceRules = NOTHING_KNOWN, joining: Collection[str] = ()
 ) -> dict[str, float]:
     """How much each space counts: the fourth power of its `confirmations`, as a share of all.
 
     Where guides agree almost without exception, what they find lies apart without a bridge. Such a space counts three
-    times, lest several that see the same of small images, such as size, outvote it. But where two spaces agree, one
-    that none but its own guides confirm does not: of discs in six hues it would find six sizes.
+    times, lest several that see the same of small images, such as size, outvote it.
 
     Args:
         confirmed: By the name of the space.
         rules: How many spaces one is worth.
         joining: Spaces whose guides join islands: no matter how far they agree, they do not count three times.
     """
-    two_agree = max(by_others for _, by_others in confirmed.values()) >= _AGREE
 
-    def times(space: str, value: float, by_others: float) -> float:
-        believed = by_others if two_agree else value
-        return _ISLANDS_COUNT if believed >= _ISLANDS and space not in joining else 1
+    def times(space: str, value: float) -> float:
+        return _ISLANDS_COUNT if value >= _ISLANDS and space not in joining else 1
 
     weights = {
-        space: rules.counts.get(space, 1) * times(space, *found) * found.value**_SHARPNESS
-        for space, found in confirmed.items()
+        space: rules.counts.get(space, 1) * times(space, value) * value**_SHARPNESS
+        for space, value in confirmed.items()
     }
     total = sum(weights.values())
     return {space: weight / total if total else 1 / len(weights) for space, weight in weights.items()}

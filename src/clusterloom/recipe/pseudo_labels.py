@@ -170,7 +170,7 @@ def _division(
     # Neighbours do not see how wide a gap is: where two spaces find the same clusters, these are heard as well. And a
     # handful of images has no neighbourhoods worth the name.
     few = len(groups) < _FEW_PER_CLUSTER * n_clusters
-    tying = [g for g in guides if few or g.space in rules.alone or confirmed[g.space].value >= _SAME]
+    tying = [g for g in guides if few or g.space in rules.alone or confirmed[g.space] >= _SAME]
     tying = [g for g in tying if g.space not in islands] + [
         Guide(s, islands[s], True) for s in islands if s in confirmed
     ]
