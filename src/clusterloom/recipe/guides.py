@@ -27,8 +27,8 @@ POINTS_PER_CLUSTER = 20  # below that covariances have nothing to stand on
 _SHARPNESS = 4
 _AGREE = 0.9  # adjusted Rand index of clusters of two spaces that find the same kinds
 _ISLANDS, _ISLANDS_COUNT = 0.98, 3  # adjusted Rand index of guides of kinds without a bridge, and what these count
-# Adjusted Rand index from which on two spaces show the same kinds for sure, and below which others.
-_CONFIRMED, _UNLIKE = 0.75, 0.5
+_SURE, _UNRELATED = 0.75, 0.25  # adjusted Rand index of two spaces that show the same kinds, and of others at most
+_CONTRADICTED = 0.7  # times as far a space is confirmed where two agree on other clusters; it counts a quarter then
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,9 @@ def confirmations(guides: Sequence[Guide], rules: SpaceRules = NOTHING_KNOWN) ->
     other and of the best with any other space, if that is not higher by itself.
 
     Spaces that see what no other can may be confirmed by their own guides, which come from other starts and layouts.
-    But where two spaces agree on other clusters it is these that lie apart: of discs in six hues waves find six sizes.
+
+    And where two spaces agree, those that find clusters which have nothing to do with theirs see another thing, and are
+    confirmed less: of discs in six hues colours and pixels find hues, and all others sizes.
 
     Args:
         guides: At least two of each space.
@@ -162,14 +164,15 @@ def confirmations(guides: Sequence[Guide], rules: SpaceRules = NOTHING_KNOWN) ->
         for space in pair:
             best[space] = max(best[space], value)
     by_others = {space: max(others[space], math.sqrt(others[space] * related[space])) for space in spaces}
-    agreed_on = [space for space in spaces if by_others[space] >= _CONFIRMED]
+    agreed_on = [space for space in spaces if by_others[space] >= _SURE]
 
-    def by_its_own(space: str) -> float:
-        sure = [other for other in agreed_on if by_others[other] > by_others[space]]
-        contradicted = any(alike(space, other) < _UNLIKE for other in sure)
-        return alike(space, space) if space in rules.alone and not contradicted else 0.0
+    def confirmed(space: str) -> float:
+        more = [other for other in agreed_on if by_others[other] > by_others[space]]
+        if any(alike(space, other) < _UNRELATED for other in more):
+            return _CONTRADICTED * by_others[space]
+        return max(by_others[space], alike(space, space) if space in rules.alone else 0.0)
 
-    return {space: max(by_others[space], by_its_own(space)) for space in spaces}
+    return {space: confirmed(space) for space in spaces}
 
 
 def agreement(found: Mapping[str, Iterable[np.ndarray]]) -> float:
