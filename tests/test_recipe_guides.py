@@ -87,11 +87,16 @@ def test_a_space_that_sees_what_no_other_can_may_be_confirmed_by_its_own_guides(
     assert confirmations(guides, SpaceRules(alone=["c"]))["a"] < 0.7
 
 
-def test_own_guides_do_not_confirm_a_space_where_two_others_agree_on_other_clusters():
+def test_a_space_is_confirmed_less_and_not_by_its_own_guides_where_two_others_agree_on_other_clusters():
     labels, other = np.repeat(np.arange(4), 50), np.tile(np.arange(4), 50)
     nearly = np.where(np.arange(200) < 10, 3, labels)  # a good deal alike: 0.86
     own = [guide("c", other), guide("c", other)]
     assert confirmations([guide("a", labels), guide("b", nearly), *own], SpaceRules(alone=["c"]))["c"] < 0.1
+    # Others that agree less on theirs count less, too.
+    halved = [guide("c", other), guide("d", other // 2)]
+    of_two = confirmations([guide("a", labels), guide("b", nearly), *halved])
+    assert of_two["c"] == pytest.approx(0.7 * adjusted_rand_score(other, other // 2))
+    assert of_two["a"] == pytest.approx(adjusted_rand_score(labels, nearly))
     # One that finds much the same is not contradicted.
     joined = np.minimum(labels, 2)
     same = [guide("a", labels), guide("b", nearly), guide("c", joined), guide("c", joined)]

@@ -153,14 +153,14 @@ def confirmations(guides: Sequence[Guide], rules: SpaceRules = NOTHING_KNOWN) ->
         return {spaces[0]: 1.0}
     of = {space: [g.labels for g in guides if g.space == space and g.coarse] for space in spaces}
 
-    def alike(a: str, b: str) -> float:
-        pairs = combinations(of[a], 2) if a == b else product(of[a], of[b])
+    def mean_index(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:
         return float(np.mean([adjusted_rand_index(one, other) for one, other in pairs]))
 
+    alike = {frozenset((a, b)): mean_index(product(of[a], of[b])) for a, b in combinations(spaces, 2)}
     related: dict[str, float] = dict.fromkeys(spaces, 0.0)  # the best with a space of the same network
     others = related.copy()
-    for pair in combinations(spaces, 2):
-        best, value = (related if set(pair) <= set(rules.learned) else others), alike(*pair)
+    for pair, value in alike.items():
+        best = related if pair <= set(rules.learned) else others
         for space in pair:
             best[space] = max(best[space], value)
     by_others = {space: max(others[space], math.sqrt(others[space] * related[space])) for space in spaces}
@@ -168,9 +168,10 @@ def confirmations(guides: Sequence[Guide], rules: SpaceRules = NOTHING_KNOWN) ->
 
     def confirmed(space: str) -> float:
         more = [other for other in agreed_on if by_others[other] > by_others[space]]
-        if any(alike(space, other) < _UNRELATED for other in more):
+        if any(alike[frozenset((space, other))] < _UNRELATED for other in more):
             return _CONTRADICTED * by_others[space]
-        return max(by_others[space], alike(space, space) if space in rules.alone else 0.0)
+        own = mean_index(combinations(of[space], 2)) if space in rules.alone else 0.0
+        return max(by_others[space], own)
 
     return {space: confirmed(space) for space in spaces}
 
