@@ -128,6 +128,30 @@ def test_large_kinds_are_not_cut_to_have_small_ones_in_one_cluster():
     assert len(set(zip(found.tolist(), kinds.tolist(), strict=True))) == 4
 
 
+def test_a_lower_resolution_is_asked_where_one_leaves_open_how_unequal_kinds_are():
+    """Two of four large kinds have halves that are so loosely tied that the first low resolution still cuts them."""
+    kinds, part = np.repeat(np.arange(10), [40] * 4 + [4] * 6), np.repeat(np.arange(14), [20] * 8 + [4] * 6)
+    of_halves = np.where(kinds < 2, 0.04, 0.3)[:, None] * ((kinds[:, None] == kinds) & (kinds < 4))
+    ties = [np.where(part[:, None] == part, 1.0, np.maximum(of_halves, 0.001))]
+    images = np.full(184, 6)
+    first = divide(modularity_matrix(ties, 0.4), images, 10, rng())
+    assert sorted(np.bincount(first).tolist()) == [4, 4, 8, 8, 20, 20, 20, 20, 40, 40]
+    found = divide_ties(ties, images, 10, rng())
+    assert len(set(zip(found.tolist(), kinds.tolist(), strict=True))) == 10
+
+
+@pytest.mark.parametrize(("within", "may_be"), [(12, True), (2, False)])
+def test_tiny_kinds_are_no_scraps_for_ties_that_they_cannot_have_within(within, may_be):
+    """Four large kinds of two groups, six of four images, which have nine neighbours and so most of them elsewhere."""
+    kinds = np.repeat(np.arange(10), [2] * 4 + [1] * 6)
+    tiny = kinds >= 4
+    ties = 40.0 * (kinds[:, None] == kinds)
+    ties[tiny] = ties[:, tiny] = 1
+    np.fill_diagonal(ties, np.where(tiny, within, 400))
+    found = divide_ties([ties], np.where(tiny, 4, 20), 10, rng())
+    assert (len(set(zip(found.tolist(), kinds.tolist(), strict=True))) == 10) == may_be
+
+
 @pytest.mark.parametrize(("n_scraps", "may_be"), [(1, True), (2, False)])
 def test_a_single_scrap_does_not_keep_unequal_kinds_from_being_found(n_scraps, may_be):
     """Three large kinds of two parts, three small ones, and odd images that are loosely tied to a large kind."""

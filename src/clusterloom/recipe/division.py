@@ -10,6 +10,8 @@ from functools import cache
 import numpy as np
 from scipy import stats
 
+from clusterloom.recipe.neighbours import within_a_cluster
+
 RESOLUTION = 0.9  # with 1 a large kind is rather cut in two
 OF_EQUAL_KINDS = 1.7  # resolution for kinds that are known to be about equally many
 LEAST_SHARE = 0.1  # images of a cluster, in shares of the mean: what is smaller is odd, and no kind of its own
@@ -17,15 +19,25 @@ _STARTS = 40
 _MORE = 4  # times as many at a low resolution, where fewer of them end in the best division
 _SMALL = 0.25  # images of a cluster, in shares of the mean, that may be a scrap of a larger one
 _LOOSE = 0.5  # share of its ties that a scrap has within, at most; a kind that is small has most of them
+_LEAST_POSSIBLE = 0.5  # share of its ties that a tiny kind can have within, whose images have more neighbours
 _SPARE_ONE = 5  # clusters of any size from which on one of them may be a scrap
 _FINER, _RESOLUTIONS = 1.5, 7  # where there are scraps each resolution is so many times the one before, up to so many
-_LOW = 0.4  # resolution at which clusters are of any size
+_EVEN = 0.75  # effective number of clusters of about equal size, in shares of their number
+_LOW = ((0.4, _EVEN), (0.3, 0.7))  # resolutions at which clusters are of any size, and how even equal ones are there
+_QUITE_EVEN = 0.9  # if clusters are so even at one of them, kinds are equal
+_BETTER = 0.01  # agreement of unequal clusters, by which it has to be higher
 _MANY = 10  # clusters from which on resolutions grow with their number
 _LOW_MANY = 8  # those from which on the low one does
 _OTHERS, _STARTS_OF_OTHERS = 20, 4  # divisions where ties count otherwise, and from how many starts each
 _UNSTEADY = 0.5  # shape of the gamma distribution of how much they count: a few kinds of ties decide each time
-_EVEN = 0.75  # effective number of clusters of about equal size, in shares of their number
 _NO_GAIN = 1e-9
+
+Agreement = Callable[[np.ndarray], float]
+
+
+def nothing_known(labels: np.ndarray) -> float:
+    """The agreement of any clusters of groups (G,) with nothing."""
+    return 0.0
 
 
 def modularity_matrix(ties: Sequence[np.ndarray], resolution: float = RESOLUTION) -> np.ndarray:
@@ -84,6 +96,7 @@ def divide_ties(
     generator: np.random.Generator,
     resolution: float = RESOLUTION,
     starts: int = _STARTS,
+    agreement: Agreement = nothing_known,
 ) -> np.ndarray:
     """`divide`, at the resolution that these images ask for.
 
@@ -92,7 +105,7 @@ def divide_ties(
 
     And the larger a kind is, the less it costs to cut it. At a low resolution clusters are of any size. If they are
     about equal there, kinds are, and to prefer equal clusters is right; if not, it would cut large kinds and join small
-    ones.
+    ones. Kinds of moderately unequal sizes are seen by a judge alone that does not prefer any: `agreement`.
 
     Of K clusters of mean size chance would tie any two by 1 / K of the ties of one. So the more clusters, the less it
     matters to modularity how equal they are, unless the resolution grows with their number. The low one does so
@@ -105,6 +118,8 @@ def divide_ties(
         generator: Draws the starts.
         resolution: What is tried first, for up to ten clusters.
         starts: How many at each resolution.
+        agreement: How far clusters of groups (G,) agree with what is known of such as may have any size; see
+            `clusterloom.recipe.density.agreement_with_density`.
 
     Returns:
         The cluster of each group, shape (G,).
@@ -114,7 +129,7 @@ def divide_ties(
     matrix = modularity_matrix(ties, resolution)
     labels = divide(matrix, images, n_clusters, generator, starts)
     if not equal_wanted:
-        unequal = _unequal_division(ties, images, n_clusters, generator, starts)
+        unequal = _unequal_division(ties, images, n_clusters, generator, starts, agreement, labels)
         if unequal is not None:
             return unequal
     for _ in range(1, _RESOLUTIONS):
@@ -132,6 +147,7 @@ def other_divisions(
     n_clusters: int,
     generator: np.random.Generator,
     resolution: float = RESOLUTION,
+    agreement: Agreement = nothing_known,
 ) -> np.ndarray:
     """What `divide_ties` finds where each kind of ties counts more or less, by chance.
 
@@ -143,6 +159,7 @@ def other_divisions(
         n_clusters: K, at most G.
         generator: Draws how much ties count, and the starts.
         resolution: See `divide_ties`.
+        agreement: See `divide_ties`.
 
     Returns:
         The cluster of each group in each of 20 divisions, shape (20, G).
@@ -152,23 +169,45 @@ def other_divisions(
     counts /= np.maximum(counts @ of_kind, np.finfo(float).tiny)[:, None]
     weighed = ([count * between for count, between in zip(of, ties, strict=True)] for of in counts)
     return np.stack(
-        [divide_ties(each, images, n_clusters, generator, resolution, _STARTS_OF_OTHERS) for each in weighed]
+        [divide_ties(each, images, n_clusters, generator, resolution, _STARTS_OF_OTHERS, agreement) for each in weighed]
     )
 
 
 def _unequal_division(
-    ties: Sequence[np.ndarray], images: np.ndarray, n_clusters: int, generator: np.random.Generator, starts: int
+    ties: Sequence[np.ndarray],
+    images: np.ndarray,
+    n_clusters: int,
+    generator: np.random.Generator,
+    starts: int,
+    agreement: Agreement,
+    usual: np.ndarray,
 ) -> np.ndarray | None:
     """Clusters of any size, by a low resolution: the best of four times as many starts as show what they are like.
 
-    None where clusters are about equal, or scraps. Of several clusters a single scrap costs no more than itself.
+    They are to be far from equal, or to agree better with what is known than the usual ones (G,). None where they are
+    not, or are scraps. Of several clusters a single scrap costs no more than itself. And a kind with fewer images than
+    an image has neighbours is none for having most of its ties elsewhere.
     """
-    most_scraps = int(n_clusters >= _SPARE_ONE)
-    matrix = modularity_matrix(ties, _LOW * _of_many(n_clusters, _LOW_MANY))
-    labels = divide(matrix, images, n_clusters, generator, starts)
-    if not are_uneven(np.bincount(labels, images)) or _scraps(ties, matrix, images, labels) > most_scraps:
+    most_scraps, found = int(n_clusters >= _SPARE_ONE), []
+    heard = within_a_cluster(int(images.sum()), n_clusters)
+    draws = [generator, *generator.spawn(len(_LOW) - 1)]  # where the second is not taken it changes nothing
+    for (resolution, even), of_resolution in zip(_LOW, draws, strict=True):
+        matrix = modularity_matrix(ties, resolution * _of_many(n_clusters, _LOW_MANY))
+        labels = divide(matrix, images, n_clusters, of_resolution, starts)
+        sizes = np.bincount(labels, images)
+        evenness = _evenness(sizes)
+        if evenness >= _QUITE_EVEN:
+            break
+        possible = np.clip((sizes - 1) / heard, _LEAST_POSSIBLE, 1)
+        if _scraps(ties, matrix, images, labels, possible) > most_scraps:
+            continue
+        agreed = agreement(labels)
+        if evenness < even or agreed > agreement(usual) + _BETTER:
+            found.append((agreed, matrix, of_resolution))
+    if not found:
         return None
-    return divide(matrix, images, n_clusters, generator, _MORE * starts)
+    _, matrix, of_resolution = max(found, key=lambda each: each[0])  # the first one of several as good
+    return divide(matrix, images, n_clusters, of_resolution, _MORE * starts)
 
 
 def _of_many(n_clusters: int, fewest: int = _MANY) -> float:
@@ -178,15 +217,29 @@ def _of_many(n_clusters: int, fewest: int = _MANY) -> float:
 
 def are_uneven(sizes: np.ndarray) -> bool:
     """Whether clusters of sizes (K,) are far from equal: the exponential of the entropy of their shares tells."""
-    return bool(np.exp(stats.entropy(sizes)) < _EVEN * len(sizes))
+    return _evenness(sizes) < _EVEN
 
 
-def _scraps(ties: Sequence[np.ndarray], matrix: np.ndarray, images: np.ndarray, labels: np.ndarray) -> int:
-    """How many small clusters have few ties within and would rather be joined with another one."""
+def _evenness(sizes: np.ndarray) -> float:
+    """The effective number of clusters of sizes (K,) by their number: 1 if they are equal."""
+    return float(np.exp(stats.entropy(sizes)) / len(sizes))
+
+
+def _scraps(
+    ties: Sequence[np.ndarray],
+    matrix: np.ndarray,
+    images: np.ndarray,
+    labels: np.ndarray,
+    possible: float | np.ndarray = 1.0,
+) -> int:
+    """How many small clusters have few of the ties within that they could have, and would rather be joined.
+
+    `possible` is the share of its ties that a cluster can have within, of all clusters or of each (K,).
+    """
     n_clusters = int(labels.max()) + 1
     small = np.bincount(labels, images) < _SMALL * images.sum() / n_clusters
     between = _between(np.sum(ties, axis=0), labels, n_clusters)
-    loose = between.diagonal() < _LOOSE * between.sum(1)
+    loose = between.diagonal() < _LOOSE * possible * between.sum(1)
     gains = _between(matrix, labels, n_clusters)
     np.fill_diagonal(gains, -np.inf)
     return int(np.sum(gains[small & loose].max(1) > _NO_GAIN))

@@ -13,6 +13,7 @@ import numpy as np
 
 from clusterloom.console import ProgressReport, no_progress
 from clusterloom.recipe.consensus import GROUPS, groups_of, shares_of
+from clusterloom.recipe.density import agreement_with_density
 from clusterloom.recipe.division import LEAST_SHARE, RESOLUTION, divide_ties, other_divisions
 from clusterloom.recipe.embeddings import Embeddings
 from clusterloom.recipe.guides import (
@@ -178,11 +179,14 @@ def _division(
     ties = between_groups(ties_of(of_guides, tying, n_clusters, generator), weights, groups)
     images = np.bincount(groups)
     k = min(n_clusters, len(images))
-    labels = divide_ties(ties, images, k, generator, resolution)[groups]
+    draws = numpy_generator(seed, "sample", "density")
+    agreement = agreement_with_density(of_guides.layouts, weights, groups, k, draws)
+    labels = divide_ties(ties, images, k, generator, resolution, agreement=agreement)[groups]
     labels = np.argsort(np.argsort(-np.bincount(labels, minlength=n_clusters), kind="stable"))[labels]
     others = np.empty((0, len(images)), int)
     if doubted:
-        others = other_divisions(ties, images, k, numpy_generator(seed, "sample", "other divisions"), resolution)
+        draws = numpy_generator(seed, "sample", "other divisions")
+        others = other_divisions(ties, images, k, draws, resolution, agreement)
     return _Division(weights, labels, groups, np.sum(ties, axis=0), others)
 
 
