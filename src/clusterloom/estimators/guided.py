@@ -60,7 +60,7 @@ class GuidedSettings(ConvNetworkSettings, CommonSettings):
     """The highest one, of AdamW and Muon."""
     refine: bool = True
     """Train a second decoder for sharp new images, in a quarter as many epochs, of images of at most 8 pixels a side in
-    an eighth; clusters do not depend on it."""
+    a twelfth; clusters do not depend on it."""
     backbone: str | None = None
     """A frozen, pretrained conv network beside those that learn: efficientnet-lite0 (of the extra backbone), or timm:
     and the name of one of timm's models (of the extra timm). Its weights have seen labels of other images."""

@@ -17,7 +17,7 @@ _REPRESENT_SEES, _REPRESENT_EPOCHS = 20_000, 64  # images at least, one as often
 _FIRST_FIT_SEES, _LONG_FIRST_FIT_SEES = 9_000, 60_000
 _REPEATED = 5  # passes over a sample at most in place of one over all images
 _REFINE_SHARE = 4  # of the epochs of the other stages one is for the second decoder
-_TINY = 8  # pixels along the longer side of images that half as many are enough for: docs/tried.md, "Sharp new images"
+_TINY = 8  # pixels along the longer side of images that a third is enough for: docs/tried.md, "Sharp new images"
 _REFINED = 40_000  # images that it sees where squares of pixels are crowded,
 _REFINED_EPOCHS = 24  # in so many epochs at most: of a hundred pictures it learns too little in any number
 
@@ -54,7 +54,7 @@ class Epochs:
             epochs: Passes over all images, before refine.
             n_images: Number of images.
             image_shape: Height, width, channels.
-            refine: Whether there is that stage; it gets a quarter as many, of tiny images an eighth.
+            refine: Whether there is that stage; it gets a quarter as many, of tiny images a twelfth.
 
         Example:
             >>> Epochs.split(10, 70_000)
@@ -62,7 +62,7 @@ class Epochs:
             >>> Epochs.split(6, 1_000_000, refine=False)
             Epochs(represent=4, first_fit=5, second_fit=1, refine=0, first_fit_goes_on=0)
             >>> Epochs.split(22, 1_797, (8, 8, 1)).refine
-            3
+            2
             >>> [Epochs.split(automatic_epochs(n), n, (64, 64, 3)).refine for n in (108, 300, 1_586, 10_000)]
             [44, 24, 22, 4]
         """
@@ -70,7 +70,7 @@ class Epochs:
         repeated = math.ceil(fit * min(n_images / n_sampled(n_images), _REPEATED))
         refined = max(1, round(epochs / _REFINE_SHARE))
         if max(image_shape[:2]) <= _TINY:
-            refined = math.ceil(refined / 2)
+            refined = math.ceil(refined / 3)
         elif crowded(image_shape):
             refined = max(refined, min(epochs, math.ceil(_REFINED / n_images), _REFINED_EPOCHS))
         return cls(epochs - 2 * fit, repeated, fit, refined if refine else 0)
