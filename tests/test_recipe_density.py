@@ -50,8 +50,8 @@ def test_it_is_looked_for_when_it_is_first_asked_for(monkeypatch):
 
 @pytest.mark.parametrize("knows", [True, False])
 def test_moderately_unequal_kinds_are_found_if_the_judge_sees_them(knows):
-    """Kinds of 1 to 4 times as many groups as others, the largest of two parts: sizes alone would not show it."""
-    sizes = [40, 30, 20, 10, 10]
+    """Kinds of up to six times as many groups as others, the largest of two parts: sizes alone would not show it."""
+    sizes = [50, 30, 14, 8, 8]
     kinds = np.repeat(np.arange(5), sizes)
     part = 2 * kinds + (np.arange(110) % 2) * (kinds < 2)
     ties = [np.where(part[:, None] == part, 1.0, np.where(kinds[:, None] == kinds, 0.15, 0.01))]
