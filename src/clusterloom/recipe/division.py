@@ -32,7 +32,7 @@ _OTHERS, _STARTS_OF_OTHERS = 20, 4  # divisions where ties count otherwise, and 
 _UNSTEADY = 0.5  # shape of the gamma distribution of how much they count: a few kinds of ties decide each time
 _NO_GAIN = 1e-9
 
-Agreement = Callable[[np.ndarray], float]
+Agreement = Callable[[np.ndarray], float]  # of clusters of groups, shape (G,)
 
 
 def nothing_known(labels: np.ndarray) -> float:
@@ -190,7 +190,7 @@ def _unequal_division(
     """
     most_scraps, found = int(n_clusters >= _SPARE_ONE), []
     heard = within_a_cluster(int(images.sum()), n_clusters)
-    draws = [generator, *generator.spawn(len(_LOW) - 1)]  # where the second is not taken it changes nothing
+    draws = [generator, *generator.spawn(len(_LOW) - 1)]  # of its own, so that asking the second changes nothing else
     for (resolution, even), of_resolution in zip(_LOW, draws, strict=True):
         matrix = modularity_matrix(ties, resolution * _of_many(n_clusters, _LOW_MANY))
         labels = divide(matrix, images, n_clusters, of_resolution, starts)

@@ -179,14 +179,14 @@ def _division(
     ties = between_groups(ties_of(of_guides, tying, n_clusters, generator), weights, groups)
     images = np.bincount(groups)
     k = min(n_clusters, len(images))
-    draws = numpy_generator(seed, "sample", "density")
-    agreement = agreement_with_density(of_guides.layouts, weights, groups, k, draws)
+    looked_at = numpy_generator(seed, "sample", "density")
+    agreement = agreement_with_density(of_guides.layouts, weights, groups, k, looked_at)
     labels = divide_ties(ties, images, k, generator, resolution, agreement=agreement)[groups]
     labels = np.argsort(np.argsort(-np.bincount(labels, minlength=n_clusters), kind="stable"))[labels]
     others = np.empty((0, len(images)), int)
     if doubted:
-        draws = numpy_generator(seed, "sample", "other divisions")
-        others = other_divisions(ties, images, k, draws, resolution, agreement)
+        counts = numpy_generator(seed, "sample", "other divisions")
+        others = other_divisions(ties, images, k, counts, resolution, agreement)
     return _Division(weights, labels, groups, np.sum(ties, axis=0), others)
 
 
