@@ -1,7 +1,8 @@
-"""Clusters by density, which may be of any size: a judge of how unequal the clusters of a division should be.
+"""Clusters by density, which may be of any size: guides where kinds lie apart, and a judge of how unequal they are.
 
 HDBSCAN (Campello, Moulavi and Sander, 2013) is not told how many clusters there are, and nothing in it prefers equal
-ones. It finds parts of kinds and leaves many images out, so its clusters are no pseudo-labels. But of two divisions the
+ones. Where it leaves next to nothing out and finds about as many clusters as are wanted, these are better guides than
+mixtures, which cut large kinds. Elsewhere it finds parts of kinds, which are no pseudo-labels. But of two divisions the
 one that agrees with them better has the sizes of the kinds.
 """
 
@@ -12,10 +13,38 @@ import numpy as np
 from sklearn.cluster import HDBSCAN
 from sklearn.metrics import adjusted_mutual_info_score
 
+from clusterloom.recipe.neighbours import nearest_neighbours
+
 _LOOKED_AT = 2000  # images, at most
 _FEWEST = 100  # of fewer, density says nothing
 _SMALLEST, _SMALLEST_SHARE = 5, 0.1  # images of a cluster by density: so many, or shares of the mean of K clusters
 _NEIGHBOURS = 5  # whose distance is the density around an image
+_WHOLE = 0.95  # share of points in a cluster, from which on kinds lie apart
+_ABOUT_AS_MANY = (0.75, 1.5)  # clusters, in numbers of clusters wanted
+
+
+def clusters_apart(layout: np.ndarray, n_clusters: int) -> np.ndarray | None:
+    """Clusters by density, where nearly all points are in one and these are about as many as are wanted.
+
+    Args:
+        layout: Shape (N, d). Of very many points some are looked at, and all others go to the cluster of the nearest.
+        n_clusters: K.
+
+    Returns:
+        Shape (N,), int32: the few points that are in no cluster go to that of the nearest one, too. None where kinds do
+        not lie apart.
+    """
+    n = len(layout)
+    if n < _FEWEST:
+        return None
+    some = layout if n <= _LOOKED_AT else layout[np.arange(_LOOKED_AT) * n // _LOOKED_AT]
+    labels = _by_density(some, n_clusters)
+    dense = labels >= 0
+    fewest, most = (times * n_clusters for times in _ABOUT_AS_MANY)
+    if dense.mean() < _WHOLE or not fewest <= labels.max() + 1 <= most:
+        return None
+    found: np.ndarray = labels[dense][nearest_neighbours(some[dense], 1, layout)[0][:, 0]]
+    return found.astype(np.int32)
 
 
 def agreement_with_density(
@@ -43,9 +72,7 @@ def agreement_with_density(
 
     @cache
     def by_density() -> list[tuple[float, np.ndarray, np.ndarray]]:
-        smallest = max(_SMALLEST, int(_SMALLEST_SHARE * len(rows) / n_clusters))
-        hdbscan = HDBSCAN(min_cluster_size=smallest, min_samples=_NEIGHBOURS, copy=True)
-        found = {space: hdbscan.fit_predict(of_space[0][rows]) for space, of_space in layouts.items()}
+        found = {space: _by_density(of_space[0][rows], n_clusters) for space, of_space in layouts.items()}
         return [(weights[space], labels, labels >= 0) for space, labels in found.items()]
 
     def agreement(labels: np.ndarray) -> float:
@@ -56,3 +83,10 @@ def agreement_with_density(
         return float(np.average(agreed, weights=[weight for weight, _, _ in spaces]))
 
     return agreement
+
+
+def _by_density(points: np.ndarray, n_clusters: int) -> np.ndarray:
+    """Clusters of points (N, d), shape (N,), -1 for those in none; the more are wanted, the smaller they may be."""
+    smallest = max(_SMALLEST, int(_SMALLEST_SHARE * len(points) / n_clusters))
+    labels: np.ndarray = HDBSCAN(min_cluster_size=smallest, min_samples=_NEIGHBOURS, copy=True).fit_predict(points)
+    return labels

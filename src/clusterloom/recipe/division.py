@@ -26,6 +26,7 @@ _EVEN = 0.75  # effective number of clusters of about equal size, in shares of t
 _LOW = ((0.4, _EVEN), (0.3, 0.7))  # resolutions at which clusters are of any size, and how even equal ones are there
 _QUITE_EVEN = 0.85  # if clusters are so even at one of them, kinds are equal
 _BETTER = 0.01  # agreement of unequal clusters, by which it has to be higher
+_CONTRADICTED = 0.02  # agreement, by which it must not be lower if one of them is a scrap
 _MANY = 10  # clusters from which on resolutions grow with their number
 _LOW_MANY = 8  # those from which on the low one does
 _OTHERS, _STARTS_OF_OTHERS = 20, 4  # divisions where ties count otherwise, and from how many starts each
@@ -185,8 +186,8 @@ def _unequal_division(
     """Clusters of any size, by a low resolution: the best of four times as many starts as show what they are like.
 
     They are to be far from equal, or to agree better with what is known than the usual ones (G,). None where they are
-    not, or are scraps. Of several clusters a single scrap costs no more than itself. And a kind with fewer images than
-    an image has neighbours is none for having most of its ties elsewhere.
+    not, or are scraps. Of several clusters a single scrap costs no more than itself, unless they agree less. And a kind
+    with fewer images than an image has neighbours is none for having most of its ties elsewhere.
     """
     most_scraps, found = int(n_clusters >= _SPARE_ONE), []
     heard = within_a_cluster(int(images.sum()), n_clusters)
@@ -199,9 +200,12 @@ def _unequal_division(
         if evenness >= _QUITE_EVEN:
             break
         possible = np.clip((sizes - 1) / heard, _LEAST_POSSIBLE, 1)
-        if _scraps(ties, matrix, images, labels, possible) > most_scraps:
+        scraps = _scraps(ties, matrix, images, labels, possible)
+        if scraps > most_scraps:
             continue
         agreed = agreement(labels)
+        if scraps and agreed < agreement(usual) - _CONTRADICTED:
+            continue
         if evenness < even or agreed > agreement(usual) + _BETTER:
             found.append((agreed, matrix, of_resolution))
     if not found:
