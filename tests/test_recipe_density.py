@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from sklearn.metrics import adjusted_rand_score
 
-from clusterloom.recipe.density import agreement_with_density
+from clusterloom.recipe.density import agreement_with_density, clusters_apart
 from clusterloom.recipe.division import divide_ties, nothing_known
 
 SIZES = [300, 150, 100, 50, 50, 30]
@@ -19,6 +20,31 @@ def blobs(sizes, seed=0):
 
 def agreement(layouts, weights, groups, n_clusters):
     return agreement_with_density(layouts, weights, groups, n_clusters, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("times", [1, 5])  # of many points not all are looked at
+def test_kinds_of_any_size_that_lie_apart_are_found_whole(times):
+    layout, kinds = blobs([times * size for size in [*SIZES, 12]])
+    found = clusters_apart(layout[0], 7)
+    assert found.shape == kinds.shape
+    assert adjusted_rand_score(kinds, found) > 0.999
+
+
+def test_the_few_points_between_kinds_go_to_the_nearest():
+    layout, kinds = blobs(SIZES)
+    layout[0, 10] += 5
+    assert clusters_apart(layout[0], 6)[10] == clusters_apart(layout[0], 6)[11]
+
+
+@pytest.mark.parametrize("wanted", [4, 8, 9, 20])
+def test_clusters_are_about_as_many_as_are_wanted_or_none(wanted):
+    layout, _ = blobs(SIZES)
+    assert (clusters_apart(layout[0], wanted) is not None) == (wanted in (4, 8))
+
+
+def test_nothing_lies_apart_in_noise_or_among_a_handful():
+    assert clusters_apart(np.random.default_rng(0).uniform(size=(600, 3)), 6) is None
+    assert clusters_apart(blobs([10] * 6)[0][0], 6) is None
 
 
 def test_the_kinds_agree_better_than_equal_clusters():

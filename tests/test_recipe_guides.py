@@ -11,7 +11,7 @@ from sklearn.metrics import adjusted_rand_score
 from clusterloom.metrics import clustering_accuracy_score
 from clusterloom.recipe import guides as module
 from clusterloom.recipe.embeddings import SpaceRules
-from clusterloom.recipe.guides import confirmations, guides_in, weights_of
+from clusterloom.recipe.guides import Guide, better_confirmed, confirmations, guides_in, weights_of
 
 
 @pytest.mark.parametrize("n", [60, 300])  # k-means for a few points, mixtures for more
@@ -66,6 +66,28 @@ def test_guides_are_the_same_with_any_number_of_threads():
     finally:
         torch.set_num_threads(before)
     assert all(np.array_equal(one.labels, other.labels) for one, other in zip(*found, strict=True))
+
+
+def test_where_kinds_of_any_size_lie_apart_guides_know_them_by_density():
+    kinds = np.repeat(np.arange(4), [400, 60, 30, 30])
+    points = (12 * np.eye(4)[kinds] + rng().standard_normal((520, 4))).astype(np.float32)
+    spread = rng().uniform(size=(520, 4)).astype(np.float32)
+    guides = guides_in({"apart": points[None], "spread": spread[None]}, 4, rng())
+    known = [g for g in guides if g.apart is not None]
+    assert [g.space for g in known] == ["apart"] * 6
+    assert all(g.coarse and adjusted_rand_score(kinds, g.by_density().labels) == 1 for g in known)
+
+
+def test_guides_by_density_are_heard_where_others_confirm_them_more_than_mixtures():
+    sizes = {"a": [70, 70, 20, 40], "b": [50, 50, 40, 60], "c": [30, 80, 50, 40]}
+    mixtures = {space: np.repeat(np.arange(4), of_space) for space, of_space in sizes.items()}
+    kinds, joined = np.repeat(np.arange(4), [140, 20, 20, 20]), np.repeat([0, 1], [10, 190])
+    mixtures["alone"], at_random = (of.labels for of in random_guides("alone", 200, 4, 2))
+    apart = {"a": kinds, "b": kinds.copy(), "c": joined, "alone": at_random}
+    guides = [Guide(space, labels, True, apart[space]) for space, labels in mixtures.items() for _ in range(2)]
+    heard = {g.space: g.labels for g in better_confirmed(guides, SpaceRules(alone=["alone"]))}
+    assert {space for space in mixtures if heard[space] is apart[space]} == {"a", "b"}
+    assert {space for space in mixtures if heard[space] is mixtures[space]} == {"c", "alone"}
 
 
 def test_a_space_is_confirmed_by_the_one_that_is_most_like_it():
