@@ -31,7 +31,7 @@ def test_kinds_of_any_size_that_lie_apart_are_found_whole(times):
 
 
 def test_the_few_points_between_kinds_go_to_the_nearest():
-    layout, kinds = blobs(SIZES)
+    layout, _ = blobs(SIZES)
     layout[0, 10] += 5
     assert clusters_apart(layout[0], 6)[10] == clusters_apart(layout[0], 6)[11]
 

@@ -51,12 +51,15 @@ def guides_for_numbers(
         numbers: Those in question.
         seed: Fixes everything.
         progress: Told how far it is.
+
+    Returns:
+        By their number, and none of them coarse.
     """
     points = len(next(iter(layouts.values())))
     of_guides = _numbers_of_guides(numbers[0], min(round(max(_FINENESS) * numbers[-1]), points // 2))
     generator = numpy_generator(seed, "mixtures", "count")
     searches = [
-        Search(space, layout, layout, k, seeds_from(generator, _STARTS), coarse=True)
+        Search(space, layout, layout, k, seeds_from(generator, _STARTS), coarse=False)
         for k in of_guides
         for space, layout in layouts.items()
     ]

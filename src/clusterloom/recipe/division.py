@@ -21,12 +21,13 @@ _SMALL = 0.25  # images of a cluster, in shares of the mean, that may be a scrap
 _LOOSE = 0.5  # share of its ties that a scrap has within, at most; a kind that is small has most of them
 _LEAST_POSSIBLE = 0.5  # share of its ties that a tiny kind can have within, whose images have more neighbours
 _SPARE_ONE = 5  # clusters of any size from which on one of them may be a scrap
+_SPARE_SOME = 4  # so many for each scrap, of clusters that agree better than usual ones
 _FINER, _RESOLUTIONS = 1.5, 7  # where there are scraps each resolution is so many times the one before, up to so many
 _EVEN = 0.75  # effective number of clusters of about equal size, in shares of their number
 _LOW = ((0.4, _EVEN), (0.3, 0.7))  # resolutions at which clusters are of any size, and how even equal ones are there
 _QUITE_EVEN = 0.85  # if clusters are so even at one of them, kinds are equal
 _BETTER = 0.01  # agreement of unequal clusters, by which it has to be higher
-_CONTRADICTED = 0.02  # agreement, by which it must not be lower if one of them is a scrap
+_WORSE = 0.02  # agreement, by which it must not be lower if one of them is a scrap
 _MANY = 10  # clusters from which on resolutions grow with their number
 _LOW_MANY = 8  # those from which on the low one does
 _OTHERS, _STARTS_OF_OTHERS = 20, 4  # divisions where ties count otherwise, and from how many starts each
@@ -186,11 +187,11 @@ def _unequal_division(
     """Clusters of any size, by a low resolution: the best of four times as many starts as show what they are like.
 
     They are to be far from equal, or to agree better with what is known than the usual ones (G,). None where they are
-    not, or are scraps. Of several clusters a single scrap costs no more than itself, unless they agree less. And a kind
-    with fewer images than an image has neighbours is none for having most of its ties elsewhere.
+    not, or are scraps. Of several clusters a single scrap costs no more than itself, unless they agree less, and some
+    cost less than what they agree better. And a kind with fewer images than an image has neighbours is none for having
+    most of its ties elsewhere.
     """
-    most_scraps, found = int(n_clusters >= _SPARE_ONE), []
-    heard = within_a_cluster(int(images.sum()), n_clusters)
+    heard, found = within_a_cluster(int(images.sum()), n_clusters), []
     draws = [generator, *generator.spawn(len(_LOW) - 1)]  # of its own, so that asking the second changes nothing else
     for (resolution, even), of_resolution in zip(_LOW, draws, strict=True):
         matrix = modularity_matrix(ties, resolution * _of_many(n_clusters, _LOW_MANY))
@@ -199,14 +200,13 @@ def _unequal_division(
         evenness = _evenness(sizes)
         if evenness >= _QUITE_EVEN:
             break
+        agreed, of_usual = agreement(labels), agreement(usual)
+        better, worse = agreed > of_usual + _BETTER, agreed < of_usual - _WORSE
         possible = np.clip((sizes - 1) / heard, _LEAST_POSSIBLE, 1)
         scraps = _scraps(ties, matrix, images, labels, possible)
-        if scraps > most_scraps:
-            continue
-        agreed = agreement(labels)
-        if scraps and agreed < agreement(usual) - _CONTRADICTED:
-            continue
-        if evenness < even or agreed > agreement(usual) + _BETTER:
+        spared = 0 if worse else int(n_clusters >= _SPARE_ONE)
+        spared = max(spared, n_clusters // _SPARE_SOME * better)
+        if scraps <= spared and (evenness < even or better):
             found.append((agreed, matrix, of_resolution))
     if not found:
         return None
