@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 
 import numpy as np
+from scipy.stats import entropy
 from sklearn.cluster import HDBSCAN
 from sklearn.metrics import adjusted_mutual_info_score
 
@@ -20,11 +21,12 @@ _FEWEST = 100  # of fewer, density says nothing
 _SMALLEST, _SMALLEST_SHARE = 5, 0.1  # images of a cluster by density: so many, or shares of the mean of K clusters
 _NEIGHBOURS = 5  # whose distance is the density around an image
 _WHOLE = 0.95  # share of points in a cluster, from which on kinds lie apart
-_ABOUT_AS_MANY = (0.75, 1.5)  # clusters, in numbers of clusters wanted
+_MOST = 1.5  # clusters that lie apart, in numbers of clusters wanted
+_LEAST = 0.4  # effective number of them, in the same: one that has nearly all images tells no kinds apart
 
 
 def clusters_apart(layout: np.ndarray, n_clusters: int) -> np.ndarray | None:
-    """Clusters by density, where nearly all points are in one and these are about as many as are wanted.
+    """Clusters by density, where nearly all points are in one, and these are neither too many nor next to one alone.
 
     Args:
         layout: Shape (N, d). Of very many points some are looked at, and all others go to the cluster of the nearest.
@@ -40,8 +42,9 @@ def clusters_apart(layout: np.ndarray, n_clusters: int) -> np.ndarray | None:
     some = layout if n <= _LOOKED_AT else layout[np.arange(_LOOKED_AT) * n // _LOOKED_AT]
     labels = _by_density(some, n_clusters)
     dense = labels >= 0
-    fewest, most = (times * n_clusters for times in _ABOUT_AS_MANY)
-    if dense.mean() < _WHOLE or not fewest <= labels.max() + 1 <= most:
+    if dense.mean() < _WHOLE or labels.max() + 1 > _MOST * n_clusters:
+        return None
+    if np.exp(entropy(np.bincount(labels[dense]))) < _LEAST * n_clusters:
         return None
     found: np.ndarray = labels[dense][nearest_neighbours(some[dense], 1, layout)[0][:, 0]]
     return found.astype(np.int32)

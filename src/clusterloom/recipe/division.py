@@ -27,7 +27,6 @@ _EVEN = 0.75  # effective number of clusters of about equal size, in shares of t
 _LOW = ((0.4, _EVEN), (0.3, 0.7))  # resolutions at which clusters are of any size, and how even equal ones are there
 _QUITE_EVEN = 0.85  # if clusters are so even at one of them, kinds are equal
 _BETTER = 0.01  # agreement of unequal clusters, by which it has to be higher
-_WORSE = 0.02  # agreement, by which it must not be lower if one of them is a scrap
 _MANY = 10  # clusters from which on resolutions grow with their number
 _LOW_MANY = 8  # those from which on the low one does
 _OTHERS, _STARTS_OF_OTHERS = 20, 4  # divisions where ties count otherwise, and from how many starts each
@@ -187,9 +186,9 @@ def _unequal_division(
     """Clusters of any size, by a low resolution: the best of four times as many starts as show what they are like.
 
     They are to be far from equal, or to agree better with what is known than the usual ones (G,). None where they are
-    not, or are scraps. Of several clusters a single scrap costs no more than itself, unless they agree less, and some
-    cost less than what they agree better. And a kind with fewer images than an image has neighbours is none for having
-    most of its ties elsewhere.
+    not, or are scraps. Of several clusters a single scrap costs no more than itself, and some cost less than those gain
+    that agree better. And a kind with fewer images than an image has neighbours is none for having most of its ties
+    elsewhere.
     """
     heard, found = within_a_cluster(int(images.sum()), n_clusters), []
     draws = [generator, *generator.spawn(len(_LOW) - 1)]  # of its own, so that asking the second changes nothing else
@@ -200,12 +199,11 @@ def _unequal_division(
         evenness = _evenness(sizes)
         if evenness >= _QUITE_EVEN:
             break
-        agreed, of_usual = agreement(labels), agreement(usual)
-        better, worse = agreed > of_usual + _BETTER, agreed < of_usual - _WORSE
+        agreed = agreement(labels)
+        better = agreed > agreement(usual) + _BETTER
         possible = np.clip((sizes - 1) / heard, _LEAST_POSSIBLE, 1)
         scraps = _scraps(ties, matrix, images, labels, possible)
-        spared = 0 if worse else int(n_clusters >= _SPARE_ONE)
-        spared = max(spared, n_clusters // _SPARE_SOME * better)
+        spared = n_clusters // _SPARE_SOME if better else int(n_clusters >= _SPARE_ONE)
         if scraps <= spared and (evenness < even or better):
             found.append((agreed, matrix, of_resolution))
     if not found:

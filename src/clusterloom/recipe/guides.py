@@ -29,6 +29,7 @@ _SHARPNESS = 4
 _AGREE = 0.9  # adjusted Rand index of clusters of two spaces that find the same kinds
 _ISLANDS, _ISLANDS_COUNT = 0.98, 3  # adjusted Rand index of guides of kinds without a bridge, and what these count
 _SURE, _UNRELATED = 0.75, 0.1  # adjusted Rand index of two spaces that show the same kinds, and of others at most
+_ENOUGH_APART = (0.75, 0.0)  # clusters by density, in numbers of clusters wanted, that are asked first, and then
 _CONTRADICTED = 0.7  # times as far a space is confirmed where two agree on other clusters; it counts a quarter then
 
 
@@ -48,10 +49,6 @@ class Guide:
     labels: np.ndarray
     coarse: bool
     apart: np.ndarray | None = None
-
-    def by_density(self) -> "Guide":
-        """The guide of the clusters that lie apart, where some do."""
-        return self if self.apart is None else replace(self, labels=self.apart, apart=None)
 
 
 class Search(NamedTuple):
@@ -141,22 +138,31 @@ def partitions_of(layout: np.ndarray, part: np.ndarray, k: int, seeds: Sequence[
     return [labels.astype(np.int32) for labels in found]
 
 
-def better_confirmed(guides: Sequence[Guide], rules: SpaceRules = NOTHING_KNOWN) -> list[Guide]:
+def better_confirmed(guides: Sequence[Guide], n_clusters: int, rules: SpaceRules = NOTHING_KNOWN) -> list[Guide]:
     """Guides by density in place of mixtures, in spaces that others then confirm more.
 
     Mixtures of as many components as there are kinds cut large kinds and join small ones, and where they do so differs
-    by space. Clusters by density do not, but a few images between two kinds make one of them. In one layout they are
-    always the same, so what a space says for itself does not count here.
+    by space. Clusters by density do not, but a few images between two kinds make one of them, so that few clusters are
+    heard only where no space has enough. In one layout they are always the same, so what a space says for itself does
+    not count here.
 
     Args:
         guides: At least two of each space.
+        n_clusters: K.
         rules: See `confirmations`.
     """
-    if all(guide.apart is None for guide in guides):
-        return list(guides)
     before = confirmations(guides, rules)
-    after = confirmations([guide.by_density() for guide in guides], replace(rules, alone=()))
-    return [guide.by_density() if after[guide.space] > before[guide.space] else guide for guide in guides]
+    for times in _ENOUGH_APART:
+        enough = times * n_clusters
+        dense = [
+            g if g.apart is None or g.apart.max() + 1 < enough else replace(g, labels=g.apart, apart=None)
+            for g in guides
+        ]
+        after = confirmations(dense, replace(rules, alone=()))
+        better = {space for space in before if after[space] > before[space]}
+        if better:
+            return [other if g.space in better else g for g, other in zip(guides, dense, strict=True)]
+    return list(guides)
 
 
 def confirmations(guides: Sequence[Guide], rules: SpaceRules = NOTHING_KNOWN) -> dict[str, float]:

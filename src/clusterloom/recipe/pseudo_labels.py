@@ -120,7 +120,7 @@ def first_pseudo_labels(
         return FirstPseudoLabels(np.ones((n_images, 1), np.float32), labels, {}, {}, groups, one, none)
     if guides is None:
         guides = guides_in(embeddings.layouts, n_clusters, numpy_generator(seed, "mixtures"), progress)
-    guides = better_confirmed(guides, rules)
+    guides = better_confirmed(guides, n_clusters, rules)
     coarse = {s: np.stack([g.labels for g in guides if g.space == s and g.coarse]) for s in embeddings.points}
     islands = _more_islands({s: of for s, of in embeddings.points.items() if s in rules.alone}, n_clusters, seed)
     doubted = doubted and n_images < _MANY and n_clusters <= _MOST_REDIVIDED
