@@ -36,10 +36,15 @@ def test_the_few_points_between_kinds_go_to_the_nearest():
     assert clusters_apart(layout[0], 6)[10] == clusters_apart(layout[0], 6)[11]
 
 
-@pytest.mark.parametrize("wanted", [4, 8, 9, 20])
-def test_clusters_are_about_as_many_as_are_wanted_or_none(wanted):
+@pytest.mark.parametrize(("wanted", "are"), [(3, False), (4, True), (11, True), (20, False)])
+def test_clusters_are_about_as_many_as_are_wanted_or_none(wanted, are):
     layout, _ = blobs(SIZES)
-    assert (clusters_apart(layout[0], wanted) is not None) == (wanted in (4, 8))
+    assert (clusters_apart(layout[0], wanted) is not None) == are
+
+
+def test_one_cluster_of_nearly_all_images_tells_no_kinds_apart():
+    layout, _ = blobs([600, 12, 12, 12, 12, 12])
+    assert clusters_apart(layout[0], 6) is None
 
 
 def test_nothing_lies_apart_in_noise_or_among_a_handful():

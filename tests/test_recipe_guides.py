@@ -90,6 +90,17 @@ def test_guides_by_density_are_heard_where_others_confirm_them_more_than_mixture
     assert {space for space in mixtures if heard[space] is mixtures[space]} == {"c", "alone"}
 
 
+@pytest.mark.parametrize("enough", [True, False])
+def test_few_clusters_by_density_are_heard_where_no_space_has_enough(enough):
+    kinds, few = np.repeat(np.arange(4), [140, 20, 20, 20]), np.repeat([0, 1], [140, 60])
+    cut, other = np.repeat(np.arange(4), [70, 70, 20, 40]), np.repeat(np.arange(4), [50, 50, 40, 60])
+    apart = {"a": kinds if enough else None, "b": kinds.copy() if enough else None, "c": few, "d": few.copy()}
+    mixtures = {"a": cut, "b": other, "c": cut[::-1], "d": other[::-1]}
+    guides = [Guide(space, labels, True, apart[space]) for space, labels in mixtures.items() for _ in range(2)]
+    heard = {g.space: g.labels for g in better_confirmed(guides, 4)}
+    assert {s for s in apart if heard[s] is apart[s]} == ({"a", "b"} if enough else {"c", "d"})
+
+
 def test_a_space_is_confirmed_by_the_one_that_is_most_like_it():
     labels = np.repeat(np.arange(4), 50)
     halved = labels // 2
