@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping
 from functools import cache
 
 import numpy as np
-from scipy.stats import entropy
 from sklearn.cluster import HDBSCAN
 from sklearn.metrics import adjusted_mutual_info_score
 
 from clusterloom.recipe.neighbours import nearest_neighbours
+from clusterloom.recipe.partitions import effective_number
 
 _LOOKED_AT = 2000  # images, at most
 _FEWEST = 100  # of fewer, density says nothing
@@ -44,7 +44,7 @@ def clusters_apart(layout: np.ndarray, n_clusters: int) -> np.ndarray | None:
     dense = labels >= 0
     if dense.mean() < _WHOLE or labels.max() + 1 > _MOST * n_clusters:
         return None
-    if np.exp(entropy(np.bincount(labels[dense]))) < _LEAST * n_clusters:
+    if effective_number(np.bincount(labels[dense])) < _LEAST * n_clusters:
         return None
     found: np.ndarray = labels[dense][nearest_neighbours(some[dense], 1, layout)[0][:, 0]]
     return found.astype(np.int32)

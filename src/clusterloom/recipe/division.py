@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from functools import cache
 
 import numpy as np
-from scipy import stats
 
 from clusterloom.recipe.neighbours import within_a_cluster
+from clusterloom.recipe.partitions import effective_number
 
 RESOLUTION = 0.9  # with 1 a large kind is rather cut in two
 OF_EQUAL_KINDS = 1.7  # resolution for kinds that are known to be about equally many
@@ -218,13 +218,13 @@ def _of_many(n_clusters: int, fewest: int = _MANY) -> float:
 
 
 def are_uneven(sizes: np.ndarray) -> bool:
-    """Whether clusters of sizes (K,) are far from equal: the exponential of the entropy of their shares tells."""
+    """Whether clusters of sizes (K,) are far from equal."""
     return _evenness(sizes) < _EVEN
 
 
 def _evenness(sizes: np.ndarray) -> float:
     """The effective number of clusters of sizes (K,) by their number: 1 if they are equal."""
-    return float(np.exp(stats.entropy(sizes)) / len(sizes))
+    return effective_number(sizes) / len(sizes)
 
 
 def _scraps(

@@ -1,6 +1,17 @@
-"""Two partitions of the same images: how many are where in both, and how far they agree."""
+"""Partitions of images: how even one is, how many images are where in two, and how far these agree."""
 
 import numpy as np
+from scipy import stats
+
+
+def effective_number(sizes: np.ndarray) -> float:
+    """How many parts of equal size are as uneven as parts of some sizes, (K,): exp of the entropy of their shares.
+
+    Example:
+        >>> round(effective_number(np.array([5, 5, 5])), 6), round(effective_number(np.array([98, 1, 1])), 2)
+        (3.0, 1.12)
+    """
+    return float(np.exp(stats.entropy(sizes)))
 
 
 def counts_of(of: np.ndarray, labels: np.ndarray, n_of: int, n_clusters: int) -> np.ndarray:
