@@ -15,10 +15,11 @@ from scipy.sparse import csr_array
 
 from clusterloom.console import ProgressReport, no_progress
 from clusterloom.device import side_by_side
+from clusterloom.recipe.confirmation import agreement, confirmations, weights_of
 from clusterloom.recipe.consensus import GROUPS, groups_of
 from clusterloom.recipe.division import divide, modularity_matrix
 from clusterloom.recipe.embeddings import Embeddings
-from clusterloom.recipe.guides import Guide, Search, agreement, confirmations, seeds_from, weights_of
+from clusterloom.recipe.guides import Guide, Search, seeds_from
 from clusterloom.recipe.neighbours import modularities, neighbour_graph, shares_between
 from clusterloom.recipe.ties import Ties, between_groups
 from clusterloom.training.randomness import numpy_generator

@@ -3,7 +3,7 @@
 0. Frozen features (`frozen`), where a pretrained backbone was asked for: they are one more space in stage 2, and
    the encoders read them from stage 3 on.
 1. Represent (`represent`): conv networks and encoder learn from two views of each image (`augment`).
-2. First pseudo-labels (`pseudo_labels`): groups that `guides` keep together (`consensus`), mixtures in `layouts` of
+2. First pseudo-labels (`pseudo_labels`): groups that `guides` keep together (`consensus`), partitions of `layouts` of
    spaces that the network has learned and of plain ones (`spaces`), divided into clusters (`division`) by what ties
    their images (`ties`). Where it is asked for, first their number (`cluster_count`).
 3. First fit (`fit`): the whole model learns from them, with doubt, and goes on where it has not learned them.

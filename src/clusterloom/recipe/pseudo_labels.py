@@ -12,20 +12,12 @@ from typing import NamedTuple
 import numpy as np
 
 from clusterloom.console import ProgressReport, no_progress
+from clusterloom.recipe.confirmation import better_confirmed, confirmations, weights_of
 from clusterloom.recipe.consensus import GROUPS, groups_of, shares_of
 from clusterloom.recipe.density import agreement_with_density
 from clusterloom.recipe.division import LEAST_SHARE, RESOLUTION, divide_ties, other_divisions
 from clusterloom.recipe.embeddings import Embeddings
-from clusterloom.recipe.guides import (
-    FITTED_POINTS,
-    POINTS_PER_CLUSTER,
-    Guide,
-    better_confirmed,
-    confirmations,
-    guides_in,
-    seeds_from,
-    weights_of,
-)
+from clusterloom.recipe.guides import FITTED_POINTS, POINTS_PER_CLUSTER, Guide, guides_in, seeds_from
 from clusterloom.recipe.mixture import Mixture, fit_mixtures, mixture_of, mixtures_to_start_from
 from clusterloom.recipe.neighbours import islands_of, mean_of_neighbours, nearest_neighbours, within_a_cluster
 from clusterloom.recipe.partitions import adjusted_rand_index
@@ -108,7 +100,7 @@ def first_pseudo_labels(
         embeddings: Of N images.
         n_clusters: K, at most N.
         seed: Fixes everything.
-        guides: Those that are heard; None looks for them, see `guides_in`.
+        guides: Those that are heard; None looks for them, see `guides_in` and `better_confirmed`.
         progress: Told how far guides are.
         resolution: See `clusterloom.recipe.division.divide_ties`.
         doubted: Make other divisions as well, of fewer than 10,000 images and into at most 100 clusters.
@@ -119,8 +111,8 @@ def first_pseudo_labels(
         one, none = np.ones((1, 1)), np.empty((0, 1), int)
         return FirstPseudoLabels(np.ones((n_images, 1), np.float32), labels, {}, {}, groups, one, none)
     if guides is None:
-        guides = guides_in(embeddings.layouts, n_clusters, numpy_generator(seed, "mixtures"), progress)
-    guides = better_confirmed(guides, n_clusters, rules)
+        found_guides = guides_in(embeddings.layouts, n_clusters, numpy_generator(seed, "mixtures"), progress)
+        guides = better_confirmed(found_guides, n_clusters, rules)
     coarse = {s: np.stack([g.labels for g in guides if g.space == s and g.coarse]) for s in embeddings.points}
     islands = _more_islands({s: of for s, of in embeddings.points.items() if s in rules.alone}, n_clusters, seed)
     doubted = doubted and n_images < _MANY and n_clusters <= _MOST_REDIVIDED
