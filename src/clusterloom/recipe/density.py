@@ -18,6 +18,7 @@ from clusterloom.recipe.partitions import effective_number
 
 _LOOKED_AT = 2000  # images, at most
 _FEWEST = 100  # of fewer, density says nothing
+_FEWEST_APART = 200  # fewer are laid out by principal components, which draw nothing apart
 _SMALLEST, _SMALLEST_SHARE = 5, 0.1  # images of a cluster by density: so many, or shares of the mean of K clusters
 _NEIGHBOURS = 5  # whose distance is the density around an image
 _WHOLE = 0.95  # share of points in a cluster, from which on kinds lie apart
@@ -37,7 +38,7 @@ def clusters_apart(layout: np.ndarray, n_clusters: int) -> np.ndarray | None:
         not lie apart.
     """
     n = len(layout)
-    if n < _FEWEST:
+    if n < _FEWEST_APART:
         return None
     some = layout if n <= _LOOKED_AT else layout[np.arange(_LOOKED_AT) * n // _LOOKED_AT]
     labels = _by_density(some, n_clusters)
