@@ -152,20 +152,24 @@ def test_tiny_kinds_are_no_scraps_for_ties_that_they_cannot_have_within(within, 
     assert (len(set(zip(found.tolist(), kinds.tolist(), strict=True))) == 10) == may_be
 
 
-@pytest.mark.parametrize(("n_scraps", "doubted", "may_be"), [(1, False, True), (2, False, False), (1, True, False)])
-def test_a_single_scrap_does_not_keep_unequal_kinds_from_being_found(n_scraps, doubted, may_be):
-    """Three large kinds of two parts, three small ones, and odd images that are loosely tied to a large kind."""
-    sizes, scraps = [40, 40, 40, 8, 8, 8], [3] * n_scraps
-    kinds = np.repeat(np.arange(6 + n_scraps), sizes + scraps)
+@pytest.mark.parametrize(
+    ("small", "scraps", "agrees", "may_be"),
+    [(3, 1, False, True), (3, 2, False, False), (3, 2, True, False), (5, 2, False, False), (5, 2, True, True)],
+)
+def test_few_scraps_do_not_keep_unequal_kinds_from_being_found(small, scraps, agrees, may_be):
+    """Three large kinds of two parts, small ones, and odd images that are loosely tied to a large kind."""
+    n_clusters = 3 + small + scraps
+    kinds = np.repeat(np.arange(n_clusters), [40] * 3 + [8] * small + [3] * scraps)
     part = np.arange(len(kinds)) // 20 * (kinds < 3) + kinds * (kinds >= 3)
     ties = 0.01 + 0.2 * (kinds[:, None] == kinds) + 0.8 * ((part[:, None] == part) & (kinds[:, None] == kinds))
-    odd = kinds >= 6
+    odd = kinds >= 3 + small
     ties[np.ix_(odd, kinds == 0)] = ties[np.ix_(kinds == 0, odd)] = 0.1
-    images, n_clusters = np.full(len(kinds), 10), 6 + n_scraps
+
+    images = np.full(len(kinds), 10)
     usual = divide(modularity_matrix([ties]), images, n_clusters, rng())
 
     def agreement(labels):
-        return -0.1 * (doubted and not np.array_equal(labels, usual))
+        return 0.1 * (agrees and not np.array_equal(labels, usual))
 
     found = divide_ties([ties], images, n_clusters, rng(), agreement=agreement)
     whole = [len(set(found[kinds == kind].tolist())) == 1 for kind in range(3)]
