@@ -32,6 +32,8 @@ def better_confirmed(guides: Sequence[Guide], n_clusters: int, rules: SpaceRules
         n_clusters: K.
         rules: See `confirmations`.
     """
+    if all(guide.apart is None for guide in guides):
+        return list(guides)
     before = confirmations(guides, rules)
     for times in _ENOUGH_APART:
         enough = times * n_clusters

@@ -20,7 +20,7 @@ _MORE = 4  # times as many at a low resolution, where fewer of them end in the b
 _SMALL = 0.25  # images of a cluster, in shares of the mean, that may be a scrap of a larger one
 _LOOSE = 0.5  # share of its ties that a scrap has within, at most; a kind that is small has most of them
 _LEAST_POSSIBLE = 0.5  # share of its ties that a tiny kind can have within, whose images have more neighbours
-_SPARE_ONE = 5  # clusters of any size from which on one of them may be a scrap, or each fifth if they agree better
+_SPARE_ONE = 5  # clusters of any size from which on one of them may be a scrap, and each fifth if they agree better
 _FINER, _RESOLUTIONS = 1.5, 7  # where there are scraps each resolution is so many times the one before, up to so many
 _EVEN = 0.75  # effective number of clusters of about equal size, in shares of their number
 _LOW = ((0.4, _EVEN), (0.3, 0.7))  # resolutions at which clusters are of any size, and how even equal ones are there
@@ -198,12 +198,12 @@ def _unequal_division(
         evenness = _evenness(sizes)
         if evenness >= _QUITE_EVEN:
             break
-        agreed = agreement(labels)
-        better = agreed > agreement(usual) + _BETTER
         possible = np.clip((sizes - 1) / heard, _LEAST_POSSIBLE, 1)
         scraps = _scraps(ties, matrix, images, labels, possible)
-        spared = n_clusters // _SPARE_ONE
-        if scraps <= (spared if better else min(spared, 1)) and (evenness < even or better):
+        if scraps > n_clusters // _SPARE_ONE:
+            continue
+        agreed = agreement(labels)
+        if agreed > agreement(usual) + _BETTER or (scraps <= 1 and evenness < even):
             found.append((agreed, matrix, of_resolution))
     if not found:
         return None
