@@ -14,10 +14,17 @@ from clusterloom.recipe.cluster_count import (
     cluster_count_evidence,
     doubt_about,
 )
-from clusterloom.recipe.count_survey import _two_joined, first_sights, guides_for_numbers, guides_near
+from clusterloom.recipe.count_survey import (
+    _two_joined,
+    first_sights,
+    guides_for_numbers,
+    guides_near,
+    numbers_of_guides,
+)
 from clusterloom.recipe.embeddings import Embeddings, SpaceRules
 from clusterloom.recipe.layouts import layouts_of
 from clusterloom.recipe.neighbours import neighbour_graph, shares_between
+from clusterloom.recipe.pseudo_labels import first_pseudo_labels
 
 
 def embedded_blobs(n, k):
@@ -37,7 +44,7 @@ def test_as_many_as_there_are_blobs(k):
     embeddings = embedded_blobs(300, k)
     evidence = cluster_count_evidence(embeddings, 2, 9, 0)
     numbers = [e.n_clusters for e in evidence]
-    assert len(numbers) == 6
+    assert len(numbers) == 8
     assert numbers == sorted(numbers)
     assert best_count(evidence) == best_counts(evidence)[0] == k
     assert doubt_about(evidence) == ""
@@ -65,7 +72,7 @@ def test_what_the_quick_division_misses_is_found_by_joining():
     graphs = [neighbour_graph(layout) for layout in layouts.values()]
     rules = SpaceRules(alone=["halves"], counts={"halves": 9.0})
     embeddings = Embeddings(layouts, {space: layout[None] for space, layout in layouts.items()}, rules=rules)
-    guides = guides_for_numbers(layouts, range(2, 9), 0)
+    guides = guides_for_numbers(layouts, numbers_of_guides(2, 12), np.random.default_rng(0))
     found = first_sights(embeddings, guides, graphs, 15, range(2, 9), 0)
     assert max(found, key=lambda k: found[k].modularity + 0.6 / k) == 3
     assert found[3].agreement == pytest.approx(1 / 3)  # of three pairs of spaces one
@@ -73,13 +80,29 @@ def test_what_the_quick_division_misses_is_found_by_joining():
 
 def test_numbers_share_guides_and_only_those_of_the_nearest_number_are_coarse():
     layouts = {"one": blobs(200, 4)[0], "other": blobs(200, 5)[0]}
-    guides = guides_for_numbers(layouts, range(2, 17), 0)
+    guides = guides_for_numbers(layouts, numbers_of_guides(2, 24), np.random.default_rng(0))
     assert list(guides) == [*range(2, 13), 14, 16, 18, 21, 24]
     near = guides_near(guides, 13, (1.0, 1.5, 2.0))
     assert [(g.space, int(g.labels.max()) + 1, g.coarse) for g in near] == [
         (space, k, k == 12) for k in (12, 18, 24) for space in ("one", "one", "other", "other")
     ]
     assert not any(guide.coarse for guide in guides[24])
+
+
+def test_at_the_closer_look_guides_of_another_layout_are_heard_too(monkeypatch):
+    """What one layout shows and another does not is no kind."""
+    heard = []
+
+    def listening(embeddings, k, seed, guides, **options):
+        heard.append({space: sum(g.space == space and g.coarse for g in guides) for space in embeddings.layouts})
+        return first_pseudo_labels(embeddings, k, seed, guides, **options)
+
+    monkeypatch.setattr(module, "first_pseudo_labels", listening)
+    points = blobs(300, 3)[0]
+    for n_layouts in (1, 2):
+        layouts = {"a": np.stack([points, points[:, ::-1]][:n_layouts])}
+        cluster_count_evidence(Embeddings({"a": points}, layouts), 2, 6, 0)
+    assert heard == [{"a": 4}] * 10  # two of each; of a single layout other starts
 
 
 def gaussians(sizes):
@@ -100,7 +123,7 @@ def test_small_kinds_beside_large_ones_are_counted_too(monkeypatch, numbers):
     evidence = cluster_count_evidence(embeddings, *numbers, 0)
     assert 8 in [e.n_clusters for e in evidence]
     assert best_count(evidence) in {7, 8}
-    assert all(1 / 5 < e.concentration < 1 / 3 for e in evidence if e.n_clusters > 5)
+    assert all(1 / 5 < e.concentration < 1 / 3 for e in evidence if 5 < e.n_clusters < 10)
     monkeypatch.setattr(module, "are_uneven", lambda sizes: False)
     assert best_count(cluster_count_evidence(embeddings, *numbers, 0)) < 6
 
@@ -202,7 +225,7 @@ def test_of_numbers_that_divide_equally_well_the_smaller_is_taken_and_stability_
 def test_the_estimator_finds_the_number_and_keeps_the_evidence(tmp_path):
     model = GuidedClusterer("auto", **QUICK, run_dir=str(tmp_path / "run")).fit(digits(200))
     evidence = [Evidence.from_record(e) for e in model.about_["recipe"]["count_evidence"]]
-    assert len(evidence) == 6
+    assert len(evidence) == 8
     assert evidence[-1].n_clusters <= 25  # of 200 images
     assert model.n_clusters_ == best_count(evidence) == len(model.cluster_sizes_)
     assert model.predict_proba(digits(5)).shape == (5, model.n_clusters_)

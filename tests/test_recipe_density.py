@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from clusterloom.recipe.density import agreement_with_density, clusters_apart
+from clusterloom.recipe.density import agreement_with_density, clusters_apart, found_again
 from clusterloom.recipe.division import divide_ties, nothing_known
 
 SIZES = [300, 150, 100, 50, 50, 30]
@@ -93,3 +93,20 @@ def test_moderately_unequal_kinds_are_found_if_the_judge_sees_them(knows):
     judge = are_kinds if knows else nothing_known
     found = divide_ties(ties, np.full(110, 5), 5, np.random.default_rng(0), agreement=judge)
     assert are_kinds(found) == knows
+
+
+@pytest.mark.parametrize("times", [1, 5])
+def test_clusters_are_found_again_that_lie_apart_in_two_spaces(times):
+    layout, kinds = blobs([times * size for size in SIZES])
+    noise = np.random.default_rng(1).uniform(size=layout.shape)
+    joined = np.minimum(kinds, 4)  # the last two kinds are one cluster
+    for layouts, found in (
+        ({"a": layout, "b": layout}, [True] * 4 + [False]),
+        ({"a": layout, "b": noise}, [False] * 5),
+    ):
+        np.testing.assert_array_equal(found_again(layouts, joined, 5), found)
+
+
+def test_no_cluster_of_a_handful_is_found_again():
+    layout, kinds = blobs([10] * 6)
+    assert not found_again({"a": layout, "b": layout}, kinds, 6).any()

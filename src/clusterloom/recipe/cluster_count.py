@@ -13,7 +13,14 @@ import numpy as np
 
 from clusterloom.console import ProgressReport, no_progress
 from clusterloom.device import side_by_side
-from clusterloom.recipe.count_survey import first_sights, guides_for_numbers, guides_near
+from clusterloom.recipe.count_survey import (
+    FINENESS_AT_FIRST,
+    first_sights,
+    guides_for_numbers,
+    guides_near,
+    numbers_near,
+    numbers_of_guides,
+)
 from clusterloom.recipe.division import are_uneven
 from clusterloom.recipe.embeddings import Embeddings
 from clusterloom.recipe.guides import FINENESS
@@ -24,7 +31,7 @@ from clusterloom.training.randomness import numpy_generator
 _POINTS = 2000
 _POINTS_PER_CLUSTER = 8
 _NEIGHBOURS, _IMAGES_PER_NEIGHBOUR = 15, 15  # more of few images would be of other kinds
-_LOOKED_AT = 6  # numbers
+_LOOKED_AT = 8  # numbers
 _STABILITY_COUNTS = 0.05
 _COST = 0.6  # of clusters, with all neighbours; with less, kinds of signs came apart
 _CLOSE = 0.005  # scores that differ by less are nearly as good
@@ -89,11 +96,12 @@ def cluster_count_evidence(
     seed: int,
     progress: ProgressReport = no_progress,
 ) -> list[Evidence]:
-    """Evidence for the numbers of clusters that look best at first sight: six at most.
+    """Evidence for the numbers of clusters that look best at first sight: eight at most.
 
     These are numbers at which most spaces find the same clusters, and then those that divide the images best. Of each
-    of them first pseudo-labels are made as for the model, but of at most 2,000 images, with one layout of each space,
-    and of guides that some numbers share.
+    of them first pseudo-labels are made as for the model, but of at most 2,000 images, tied in one layout of each
+    space, and of guides that some numbers share. Guides of one layout share its whims, so at the second look those of
+    another one are heard as well.
 
     Args:
         embeddings: Of N images.
@@ -115,11 +123,16 @@ def cluster_count_evidence(
     graphs = [neighbour_graph(of_space, near, progress) for of_space in some.points.values()]
     # Clusters need points to stand on.
     numbers = range(fewest, max(fewest, min(most, len(rows) // _POINTS_PER_CLUSTER)) + 1)
-    layouts = {space: of_space[0] for space, of_space in some.layouts.items()}
-    guides = guides_for_numbers(layouts, numbers, seed, progress)
+    first_layouts, others = ({s: of_space[i, rows] for s, of_space in embeddings.layouts.items()} for i in (0, -1))
+    of_guides = numbers_of_guides(fewest, min(round(max(FINENESS_AT_FIRST) * numbers[-1]), len(rows) // 2))
+    generator = numpy_generator(seed, "mixtures", "count")
+    guides = guides_for_numbers(first_layouts, of_guides, generator, progress)
     sights = first_sights(some, guides, graphs, near, numbers, seed, progress)
     worth = {k: (sight.agreement > _AGREED, sight.modularity + cost / k) for k, sight in sights.items()}
     looked_at = sorted(sorted(worth, key=worth.__getitem__, reverse=True)[:_LOOKED_AT])
+    again = sorted({number for k in looked_at for number in numbers_near(of_guides, k, FINENESS)})
+    for number, found in guides_for_numbers(others, again, generator, progress).items():
+        guides[number] += found
 
     def evidence_for(k: int) -> Evidence:
         first = first_pseudo_labels(some, k, seed, guides_near(guides, k, FINENESS), doubted=False)

@@ -1,12 +1,14 @@
 """Stage 6, confidence: of which images q(y|.) may be sure, and how sure, found without labels."""
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from scipy.special import softmax
 
 from clusterloom.networks.vae import ClusterVAE
+from clusterloom.recipe.density import found_again
 from clusterloom.recipe.last_layer import learn_last_layer, logits_of
 from clusterloom.recipe.neighbours import nearest_neighbours, within_a_cluster
 from clusterloom.recipe.pseudo_labels import FirstPseudoLabels
@@ -17,7 +19,9 @@ _BY_SIZES = 0.5  # power of how even clusters are, by which doubt is divided
 _STAY = 0.003  # what it costs to be moved by doubt; see `learn_last_layer`
 
 
-def expected_accuracy(labels: np.ndarray, first: np.ndarray, second: np.ndarray, others: np.ndarray) -> float:
+def expected_accuracy(
+    labels: np.ndarray, first: np.ndarray, second: np.ndarray, others: np.ndarray, of_any_size: np.ndarray
+) -> float:
     """How many images are placed rightly, as far as that can be told without labels.
 
     The second pseudo-labels come of several votes, each of which is wrong elsewhere. Where votes differ some are wrong,
@@ -36,6 +40,7 @@ def expected_accuracy(labels: np.ndarray, first: np.ndarray, second: np.ndarray,
         second: The second ones, shape (N, K).
         others: Shares of other divisions, see `clusterloom.recipe.support.votes`, shape (N, K); all 0 where there are
             none.
+        of_any_size: Clusters whose size says nothing, see `clusterloom.recipe.support.odds_by_size`, bool, shape (K,).
 
     Returns:
         From 1 / K to 1, never certainty.
@@ -43,19 +48,19 @@ def expected_accuracy(labels: np.ndarray, first: np.ndarray, second: np.ndarray,
     Example:
         >>> second = np.array([[1.0, 0], [0.8, 0.2], [0.2, 0.8], [0, 1]])
         >>> labels, undecided, none = np.array([0, 0, 1, 1]), np.full((4, 2), 0.5), np.zeros((4, 2))
-        >>> guides = np.eye(2)[labels]
-        >>> expected_accuracy(labels, undecided, second, none), expected_accuracy(labels, guides, second, none)
+        >>> guides, no, yes = np.eye(2)[labels], np.zeros(2, bool), np.ones(2, bool)
+        >>> expected_accuracy(labels, undecided, second, none, no), expected_accuracy(labels, guides, second, none, no)
         (0.8, 0.9)
-        >>> expected_accuracy(labels, undecided, second, undecided)
+        >>> expected_accuracy(labels, undecided, second, undecided, no)
         0.505...
         >>> uneven = np.array([0, 0, 0, 1])
-        >>> expected_accuracy(uneven, undecided, 0.8 * np.eye(2)[uneven] + 0.1, none)  # 0.8 without the sizes
-        0.747...
+        >>> [expected_accuracy(uneven, undecided, 0.8 * np.eye(2)[uneven] + 0.1, none, of) for of in (no, yes)]
+        [0.747..., 0.8]
     """
     n, n_clusters = second.shape
     of_guides, of_votes, of_others = (float(np.mean(said[np.arange(n), labels])) for said in (first, second, others))
     expected = max(1 - _ERRORS_PER_DOUBT * (1 - of_votes), of_guides)
-    sizes = sizes_to_mean(labels, n_clusters)[labels]
+    sizes = np.where(of_any_size, 1, sizes_to_mean(labels, n_clusters))[labels]
     expected = 1 - (1 - expected) / float(np.mean(np.minimum(sizes, 1 / sizes))) ** _BY_SIZES
     trust = trust_in_others(others)
     expected = (1 - trust) * expected + trust * of_others
@@ -67,6 +72,7 @@ def learn_confidence(
     hidden: np.ndarray,
     first: FirstPseudoLabels,
     second: np.ndarray,
+    layouts: Mapping[str, np.ndarray],
     strokes: np.ndarray | None = None,
 ) -> None:
     """Make q(y|.) as sure of each image as it may be.
@@ -79,6 +85,7 @@ def learn_confidence(
         hidden: The category encoder's hidden layer, of the images that have pseudo-labels, shape (N, H).
         first: What guides, ties and other divisions say of these images.
         second: The second pseudo-labels, shape (N, K).
+        layouts: Of these images in each space, shape (n, N, d).
         strokes: Where the images are in the space of strokes, shape (N, D); None where they are no signs.
     """
     if second.shape[1] == 1:
@@ -86,10 +93,12 @@ def learn_confidence(
     logits = logits_of(network, hidden)
     labels = logits.argmax(1)
     others = votes(labels, {"others": first.others[:, first.groups]}, second.shape[1])
-    expected = expected_accuracy(labels, first.q, second, others)
+    of_any_size = found_again(layouts, labels, second.shape[1])
+    expected = expected_accuracy(labels, first.q, second, others, of_any_size)
     q = softmax(logits / temperature_for(logits, expected), axis=1)
     near = None if strokes is None else nearest_neighbours(strokes, 1 + within_a_cluster(*second.shape))[0][:, 1:]
-    learn_last_layer(network, hidden, supported(q, first.guides, first.groups, first.ties, others, near), _STAY)
+    targets = supported(q, first.guides, first.groups, first.ties, others, of_any_size, near)
+    learn_last_layer(network, hidden, targets, _STAY)
     calibrate(network, logits_of(network, hidden), expected)
 
 

@@ -5,7 +5,7 @@ and starts, and by neighbours alone.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -25,7 +25,7 @@ from clusterloom.recipe.ties import Ties, between_groups
 from clusterloom.training.randomness import numpy_generator
 
 _STARTS = 2
-_FINENESS = (1.0, 1.5)  # of guides of a quick division
+FINENESS_AT_FIRST = (1.0, 1.5)  # of guides of a quick division
 _DIVISIONS = 5
 _LINKED = 1000  # fewer than for pseudo-labels: what counts here is the number, not each image
 
@@ -42,29 +42,37 @@ class FirstSight(NamedTuple):
     agreement: float
 
 
+def numbers_of_guides(fewest: int, most: int) -> list[int]:
+    """Each number at first, and then ever larger steps: from 2 to 11, 12, 14, 16, 18, 21, 24, 28, ..."""
+    numbers = [fewest]
+    while numbers[-1] < most:
+        numbers.append(min(most, numbers[-1] + max(1, numbers[-1] // 6)))
+    return numbers
+
+
 def guides_for_numbers(
-    layouts: Mapping[str, np.ndarray], numbers: range, seed: int, progress: ProgressReport = no_progress
+    layouts: Mapping[str, np.ndarray],
+    numbers: Sequence[int],
+    generator: np.random.Generator,
+    progress: ProgressReport = no_progress,
 ) -> dict[int, list[Guide]]:
-    """Guides of every number of clusters up to 11 and of some beyond, which serve for all numbers near them.
+    """Guides of some numbers of clusters, which serve for all numbers near them.
 
     Args:
         layouts: Of N images in each space, one of it, shape (N, d).
-        numbers: Those in question.
-        seed: Fixes everything.
+        numbers: Those of the guides.
+        generator: Draws starts.
         progress: Told how far it is.
 
     Returns:
         By their number, and none of them coarse.
     """
-    points = len(next(iter(layouts.values())))
-    of_guides = _numbers_of_guides(numbers[0], min(round(max(_FINENESS) * numbers[-1]), points // 2))
-    generator = numpy_generator(seed, "mixtures", "count")
     searches = [
         Search(space, layout, layout, k, seeds_from(generator, _STARTS), coarse=False)
-        for k in of_guides
+        for k in numbers
         for space, layout in layouts.items()
     ]
-    guides: dict[int, list[Guide]] = {k: [] for k in of_guides}
+    guides: dict[int, list[Guide]] = {k: [] for k in numbers}
     found = side_by_side(Search.guides, searches, partial(progress, "guides for the number of clusters"))
     for search, of_search in zip(searches, found, strict=True):
         guides[search.k] += of_search
@@ -79,8 +87,13 @@ def guides_near(guides: Mapping[int, Sequence[Guide]], k: int, fineness: Sequenc
         k: Number of clusters; guides of the number nearest to it are coarse, and all others are not.
         fineness: The multiples, in ascending order from 1 on.
     """
-    used = sorted({min(guides, key=lambda number: abs(number - times * k)) for times in fineness})
+    used = numbers_near(guides, k, fineness)
     return [replace(guide, coarse=number == used[0]) for number in used for guide in guides[number]]
+
+
+def numbers_near(numbers: Collection[int], k: int, fineness: Sequence[float]) -> list[int]:
+    """Those numbers that are nearest to k and to multiples of it, in ascending order."""
+    return sorted({min(numbers, key=lambda number: abs(number - times * k)) for times in fineness})
 
 
 def first_sights(
@@ -118,7 +131,7 @@ def first_sights(
 
     def divided(k: int) -> np.ndarray:
         """Clusters of a quick division into k, shape (N,)."""
-        heard = guides_near(guides, k, _FINENESS)
+        heard = guides_near(guides, k, FINENESS_AT_FIRST)
         weights = weights_of(confirmations(heard, rules), rules)
         drawn = numpy_generator(seed, "sample", "count", epoch=k)
         groups = groups_of(heard, weights, GROUPS * k, drawn, _LINKED)
@@ -148,11 +161,3 @@ def _two_joined(shares: np.ndarray) -> np.ndarray:
     joined[:, one] += joined[:, other]
     joined[:, :, one] += joined[:, :, other]
     return np.delete(np.delete(joined, other, 1), other, 2)
-
-
-def _numbers_of_guides(fewest: int, most: int) -> list[int]:
-    """Each number at first, and then ever larger steps: from 2 to 11, 12, 14, 16, 18, 21, 24, 28, ..."""
-    numbers = [fewest]
-    while numbers[-1] < most:
-        numbers.append(min(most, numbers[-1] + max(1, numbers[-1] // 6)))
-    return numbers

@@ -1,4 +1,5 @@
-"""Clusters by density, which may be of any size: guides where kinds lie apart, and a judge of how unequal they are.
+"""Clusters by density, which may be of any size: guides where kinds lie apart, a judge of how unequal they are, and a
+witness of clusters that are of odd size for no fault of theirs.
 
 HDBSCAN (Campello, Moulavi and Sander, 2013) is not told how many clusters there are, and nothing in it prefers equal
 ones. Where it leaves next to nothing out and finds about as many clusters as are wanted, these are better guides than
@@ -14,7 +15,7 @@ from sklearn.cluster import HDBSCAN
 from sklearn.metrics import adjusted_mutual_info_score
 
 from clusterloom.recipe.neighbours import nearest_neighbours
-from clusterloom.recipe.partitions import effective_number
+from clusterloom.recipe.partitions import counts_of, effective_number
 
 _LOOKED_AT = 2000  # images, at most
 _FEWEST = 100  # of fewer, density says nothing
@@ -23,6 +24,7 @@ _SMALLEST, _SMALLEST_SHARE = 5, 0.1  # images of a cluster by density: so many, 
 _NEIGHBOURS = 5  # whose distance is the density around an image
 _WHOLE = 0.95  # share of points in a cluster, from which on kinds lie apart
 _MOST = 1.5  # clusters that lie apart, in numbers of clusters wanted
+_AGAIN, _SPACES = 0.95, 2  # Jaccard index of a cluster and one by density that are the same, and in how many spaces
 _LEAST = 0.4  # effective number of them, in the same: one that has nearly all images tells no kinds apart
 
 
@@ -40,7 +42,7 @@ def clusters_apart(layout: np.ndarray, n_clusters: int) -> np.ndarray | None:
     n = len(layout)
     if n < _FEWEST_APART:
         return None
-    some = layout if n <= _LOOKED_AT else layout[np.arange(_LOOKED_AT) * n // _LOOKED_AT]
+    some = layout[_looked_at(n)]
     labels = _by_density(some, n_clusters)
     dense = labels >= 0
     if dense.mean() < _WHOLE or labels.max() + 1 > _MOST * n_clusters:
@@ -87,6 +89,36 @@ def agreement_with_density(
         return float(np.average(agreed, weights=[weight for weight, _, _ in spaces]))
 
     return agreement
+
+
+def found_again(layouts: Mapping[str, np.ndarray], labels: np.ndarray, n_clusters: int) -> np.ndarray:
+    """Which clusters density finds as well, in two spaces at least: they lie apart, whatever their size.
+
+    Args:
+        layouts: Of N images in each space, shape (n, N, d); the first of each is looked at, and of many images some.
+        labels: Clusters, shape (N,).
+        n_clusters: K.
+
+    Returns:
+        Shape (K,), bool; all False for fewer images than density tells apart.
+    """
+    again = np.zeros(n_clusters, int)
+    if len(labels) >= _FEWEST_APART:
+        rows = _looked_at(len(labels))
+        sizes = np.bincount(labels[rows], minlength=n_clusters)
+        for of_space in layouts.values():
+            dense = _by_density(of_space[0][rows], n_clusters)
+            inside = dense >= 0
+            both = counts_of(dense[inside], labels[rows][inside], dense.max() + 1, n_clusters)
+            either = both.sum(1, keepdims=True) + sizes - both
+            again += (both >= _AGAIN * either).any(0)
+    found: np.ndarray = again >= _SPACES
+    return found
+
+
+def _looked_at(n: int) -> np.ndarray:
+    """Rows of those of n points that are looked at: all, or some at even distances."""
+    return np.arange(n) if n <= _LOOKED_AT else np.arange(_LOOKED_AT) * n // _LOOKED_AT
 
 
 def _by_density(points: np.ndarray, n_clusters: int) -> np.ndarray:

@@ -30,6 +30,7 @@ def supported(
     groups: np.ndarray,
     ties: np.ndarray,
     others: np.ndarray,
+    of_any_size: np.ndarray,
     near: np.ndarray | None = None,
 ) -> np.ndarray:
     """What the model, the guides, the ties and other divisions say of each image together: their geometric mean.
@@ -45,6 +46,7 @@ def supported(
         groups: Of the images, from 0 to G - 1, shape (N,).
         ties: Strengths of the ties between groups, symmetric, shape (G, G).
         others: Shares of other divisions, see `votes`, shape (N, K); all 0 where there are none.
+        of_any_size: Clusters whose size says nothing, see `odds_by_size`, bool, shape (K,).
         near: Rows of the images that are nearest to each by strokes, shape (N, n); None where strokes are not known.
 
     Returns:
@@ -58,7 +60,7 @@ def supported(
         counts.append(_NEAR_COUNT)
     together = np.exp(np.average([np.log(each + _LEAST) for each in said], 0, counts))
     own = np.arange(len(q)), labels
-    together[own] *= odds_by_size(labels, n_clusters)[labels]
+    together[own] *= odds_by_size(labels, of_any_size)[labels]
     rest = together.copy()
     rest[own] = 0
     together[own] = np.maximum(together[own], _OWN * rest.max(1))
@@ -74,28 +76,33 @@ def trust_in_others(others: np.ndarray) -> float:
     return _FEW / (_FEW + len(others)) if others.any() else 0.0
 
 
-def odds_by_size(labels: np.ndarray, n_clusters: int) -> np.ndarray:
+def odds_by_size(labels: np.ndarray, of_any_size: np.ndarray) -> np.ndarray:
     """What is left, by the size of their cluster, of the odds that images are placed rightly.
 
     Sizes of a few images differ by chance: their logarithms by the inverse root of the mean size. That counts for
-    nothing. And where clusters are far from equal, so are kinds, and a large cluster is one of them.
+    nothing. And where clusters are far from equal, so are kinds, and a large cluster is one of them. What density finds
+    again is a kind, or several that nothing tells apart, whatever its size.
 
     Args:
         labels: Clusters, shape (N,).
-        n_clusters: K.
+        of_any_size: Clusters that density finds again, see `clusterloom.recipe.density.found_again`, bool, shape (K,).
 
     Returns:
-        1 for clusters of mean size, less for smaller ones and mostly for larger ones, shape (K,).
+        1 for clusters of mean size and those of any size, less for smaller ones and mostly for larger ones, shape (K,).
 
     Example:
-        >>> odds_by_size(np.array([0, 0, 0, 0, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3]), 4).round(2).tolist()
+        >>> labels = np.array([0, 0, 0, 0, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3])
+        >>> odds_by_size(labels, np.zeros(4, bool)).round(2).tolist()
         [1.0, 0.51, 1.0, 0.9]
+        >>> odds_by_size(labels, np.array([False, True, False, False])).round(2).tolist()
+        [1.0, 1.0, 1.0, 0.9]
     """
+    n_clusters = len(of_any_size)
     ratio = sizes_to_mean(labels, n_clusters)
     larger = np.log(np.maximum(ratio, np.finfo(float).tiny))
     odd = np.maximum(np.abs(larger) - np.sqrt(n_clusters / len(labels)), 0)
     powers = np.where(larger > 0, 0 if are_uneven(ratio) else _LARGE, _SMALL)
-    odds: np.ndarray = np.exp(-powers * odd)
+    odds: np.ndarray = np.where(of_any_size, 1, np.exp(-powers * odd))
     return odds
 
 
