@@ -125,7 +125,7 @@ def test_a_small_cluster_that_density_finds_again_is_not_doubted_for_its_size():
         with torch.no_grad():
             return network.category_output(torch.from_numpy(hidden)).softmax(1).numpy()[np.arange(440), model]
 
-    doubted, believed = sure({"one": seen, "other": seen[:, ::-1]}), sure({"one": seen, "other": seen})
+    doubted, believed = sure({"one": seen[:, ::-1]}), sure({"one": seen[:, ::-1], "other": seen})
     assert doubted[model == 2].mean() < doubted[model < 2].mean() - 0.1
     assert believed[model == 2].mean() > believed[model < 2].mean() - 0.05
 

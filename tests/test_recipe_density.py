@@ -96,14 +96,11 @@ def test_moderately_unequal_kinds_are_found_if_the_judge_sees_them(knows):
 
 
 @pytest.mark.parametrize("times", [1, 5])
-def test_clusters_are_found_again_that_lie_apart_in_two_spaces(times):
+def test_clusters_are_found_again_that_lie_apart_in_some_space(times):
     layout, kinds = blobs([times * size for size in SIZES])
     noise = np.random.default_rng(1).uniform(size=layout.shape)
     joined = np.minimum(kinds, 4)  # the last two kinds are one cluster
-    for layouts, found in (
-        ({"a": layout, "b": layout}, [True] * 4 + [False]),
-        ({"a": layout, "b": noise}, [False] * 5),
-    ):
+    for layouts, found in (({"a": noise, "b": layout}, [True] * 4 + [False]), ({"a": noise}, [False] * 5)):
         np.testing.assert_array_equal(found_again(layouts, joined, 5), found)
 
 

@@ -24,7 +24,7 @@ _SMALLEST, _SMALLEST_SHARE = 5, 0.1  # images of a cluster by density: so many, 
 _NEIGHBOURS = 5  # whose distance is the density around an image
 _WHOLE = 0.95  # share of points in a cluster, from which on kinds lie apart
 _MOST = 1.5  # clusters that lie apart, in numbers of clusters wanted
-_AGAIN, _SPACES = 0.95, 2  # Jaccard index of a cluster and one by density that are the same, and in how many spaces
+_AGAIN = 0.95  # Jaccard index of a cluster and one by density that are as good as the same
 _LEAST = 0.4  # effective number of them, in the same: one that has nearly all images tells no kinds apart
 
 
@@ -92,7 +92,7 @@ def agreement_with_density(
 
 
 def found_again(layouts: Mapping[str, np.ndarray], labels: np.ndarray, n_clusters: int) -> np.ndarray:
-    """Which clusters density finds as well, in two spaces at least: they lie apart, whatever their size.
+    """Which clusters density finds as well, in some space: they lie apart there, whatever their size.
 
     Args:
         layouts: Of N images in each space, shape (n, N, d); the first of each is looked at, and of many images some.
@@ -102,7 +102,7 @@ def found_again(layouts: Mapping[str, np.ndarray], labels: np.ndarray, n_cluster
     Returns:
         Shape (K,), bool; all False for fewer images than density tells apart.
     """
-    again = np.zeros(n_clusters, int)
+    again = np.zeros(n_clusters, bool)
     if len(labels) >= _FEWEST_APART:
         rows = _looked_at(len(labels))
         sizes = np.bincount(labels[rows], minlength=n_clusters)
@@ -111,9 +111,8 @@ def found_again(layouts: Mapping[str, np.ndarray], labels: np.ndarray, n_cluster
             inside = dense >= 0
             both = counts_of(dense[inside], labels[rows][inside], dense.max() + 1, n_clusters)
             either = both.sum(1, keepdims=True) + sizes - both
-            again += (both >= _AGAIN * either).any(0)
-    found: np.ndarray = again >= _SPACES
-    return found
+            again |= (both >= _AGAIN * either).any(0)
+    return again
 
 
 def _looked_at(n: int) -> np.ndarray:
