@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from clusterloom.recipe.count_survey import (
     first_sights,
     guides_for_numbers,
     guides_near,
+    joined,
     numbers_near,
     numbers_of_guides,
 )
@@ -31,7 +32,7 @@ from clusterloom.training.randomness import numpy_generator
 _POINTS = 2000
 _POINTS_PER_CLUSTER = 8
 _NEIGHBOURS, _IMAGES_PER_NEIGHBOUR = 15, 15  # more of few images would be of other kinds
-_LOOKED_AT = 8  # numbers
+_LOOKED_AT, _PROMISED = 8, 2  # numbers, at most: of those that look best at first, and of those that joining promises
 _STABILITY_COUNTS = 0.05
 _COST = 0.6  # of clusters, with all neighbours; with less, kinds of signs came apart
 _CLOSE = 0.005  # scores that differ by less are nearly as good
@@ -70,13 +71,14 @@ class Evidence:
     concentration: float = 0.0
 
     @property
+    def modularity_and_cost(self) -> float:
+        """Modularity + c times the concentration."""
+        return self.modularity + self.cost * (self.concentration or 1 / self.n_clusters)
+
+    @property
     def score(self) -> float:
         """Modularity + 0.05 stability + c times the concentration."""
-        return (
-            self.modularity
-            + _STABILITY_COUNTS * self.stability
-            + self.cost * (self.concentration or 1 / self.n_clusters)
-        )
+        return self.modularity_and_cost + _STABILITY_COUNTS * self.stability
 
     def record(self) -> dict[str, float]:
         """All of it, and the score, for a file."""
@@ -96,12 +98,13 @@ def cluster_count_evidence(
     seed: int,
     progress: ProgressReport = no_progress,
 ) -> list[Evidence]:
-    """Evidence for the numbers of clusters that look best at first sight: eight at most.
+    """Evidence for the numbers of clusters that look best at first sight, eight at most, and up to two more.
 
-    These are numbers at which most spaces find the same clusters, and then those that divide the images best. Of each
-    of them first pseudo-labels are made as for the model, but of at most 2,000 images, tied in one layout of each
-    space, and of guides that some numbers share. Guides of one layout share its whims, so at the second look those of
-    another one are heard as well.
+    The eight are numbers at which most spaces find the same clusters, and then those that divide the images best. Of
+    each of them first pseudo-labels are made as for the model, but of at most 2,000 images, tied in one layout of each
+    space, and of guides that some numbers share. Guides of one layout share its whims, so at the closer look those of
+    another one are heard as well. Where clusters of one number, joined, promise more at a smaller one, that is looked
+    at, too.
 
     Args:
         embeddings: Of N images.
@@ -129,12 +132,17 @@ def cluster_count_evidence(
     guides = guides_for_numbers(first_layouts, of_guides, generator, progress)
     sights = first_sights(some, guides, graphs, near, numbers, seed, progress)
     worth = {k: (sight.agreement > _AGREED, sight.modularity + cost / k) for k, sight in sights.items()}
-    looked_at = sorted(sorted(worth, key=worth.__getitem__, reverse=True)[:_LOOKED_AT])
-    again = sorted({number for k in looked_at for number in numbers_near(of_guides, k, FINENESS)})
-    for number, found in guides_for_numbers(others, again, generator, progress).items():
-        guides[number] += found
+    best_at_first = sorted(worth, key=worth.__getitem__, reverse=True)[:_LOOKED_AT]
+    heard_twice: set[int] = set()
 
-    def evidence_for(k: int) -> Evidence:
+    def looks(ks: list[int]) -> list[_Look]:
+        of_others = {number for k in ks for number in numbers_near(of_guides, k, FINENESS)} - heard_twice
+        heard_twice.update(of_others)
+        for number, found in guides_for_numbers(others, sorted(of_others), generator, progress).items():
+            guides[number] += found
+        return side_by_side(look, ks, partial(progress, "a closer look at numbers"))
+
+    def look(k: int) -> _Look:
         first = first_pseudo_labels(some, k, seed, guides_near(guides, k, FINENESS), doubted=False)
         shares = np.stack([shares_between(graph, first.labels) for graph in graphs])
         of_spaces = modularities(shares)
@@ -145,9 +153,40 @@ def cluster_count_evidence(
             concentration = float(np.square(shares[space].sum(1)).sum())
         coverage = float(shares[space].trace())
         modularity, agreement = float(of_spaces[space]), sights[k].agreement
-        return Evidence(k, modularity, kept_together, agreement, coverage, cost, concentration)
+        return _Look(Evidence(k, modularity, kept_together, agreement, coverage, cost, concentration), shares)
 
-    return side_by_side(evidence_for, looked_at, partial(progress, "a closer look at numbers"))
+    looked = looks(sorted(best_at_first))
+    looked += looks(_promised_by_joining(looked, fewest))
+    return sorted((of.evidence for of in looked), key=lambda e: e.n_clusters)
+
+
+class _Look(NamedTuple):
+    """What a closer look at a number has found.
+
+    Args:
+        evidence: For this number.
+        shares: What each two clusters have of the edges, in each space, shape (n, k, k).
+    """
+
+    evidence: Evidence
+    shares: np.ndarray
+
+
+def _promised_by_joining(looked: Sequence[_Look], fewest: int) -> list[int]:
+    """Two numbers at most that were not looked at, and would be better if clusters that were found are joined.
+
+    Kinds that the quick division has missed may be found at a larger number, in parts.
+    """
+    known = {of.evidence.n_clusters for of in looked}
+    to_beat = max(of.evidence.modularity_and_cost for of in looked)
+    promised: dict[int, float] = {}
+    for of in looked:
+        for shares in joined(of.shares, fewest):
+            k = shares.shape[1]
+            value = float(modularities(shares).max()) + of.evidence.cost / k
+            if k not in known and value > to_beat:
+                promised[k] = max(value, promised.get(k, value))
+    return sorted(sorted(promised, key=promised.__getitem__, reverse=True)[:_PROMISED])
 
 
 def _that_lie_apart(evidence: Sequence[Evidence]) -> list[Evidence]:

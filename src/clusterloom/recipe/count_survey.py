@@ -5,7 +5,7 @@ and starts, and by neighbours alone.
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -148,6 +148,13 @@ def first_sights(
         shares = max(rivals, key=lambda of_space: modularities(of_space).max())
         found_at[k] = FirstSight(float(modularities(shares).max()), agreed.get(k, 0.0))
     return found_at
+
+
+def joined(shares: np.ndarray, fewest: int) -> Iterator[np.ndarray]:
+    """Shares (n, k, k) with two clusters joined that suit each other best, then two of these, down to the fewest."""
+    while shares.shape[1] > fewest:
+        shares = _two_joined(shares)
+        yield shares
 
 
 def _two_joined(shares: np.ndarray) -> np.ndarray:
