@@ -15,6 +15,7 @@ from clusterloom.recipe.cluster_count import (
     doubt_about,
 )
 from clusterloom.recipe.count_survey import (
+    FirstSight,
     _two_joined,
     first_sights,
     guides_for_numbers,
@@ -103,6 +104,16 @@ def test_at_the_closer_look_guides_of_another_layout_are_heard_too(monkeypatch):
         layouts = {"a": np.stack([points, points[:, ::-1]][:n_layouts])}
         cluster_count_evidence(Embeddings({"a": points}, layouts), 2, 6, 0)
     assert heard == [{"a": 4}] * 10  # two of each; of a single layout other starts
+
+
+def test_a_number_that_was_missed_at_first_is_looked_at_where_joined_clusters_promise_it(monkeypatch):
+    """At first sight the larger numbers look best; three kinds are found there, in parts."""
+    monkeypatch.setattr(module, "first_sights", lambda *args: {k: FirstSight(float(k > 4), 0.0) for k in args[4]})
+    evidence = cluster_count_evidence(embedded_blobs(300, 3), 2, 12, 0)
+    numbers = [e.n_clusters for e in evidence]
+    assert set(range(5, 13)) < set(numbers)
+    assert len(numbers) <= 10
+    assert best_count(evidence) == 3
 
 
 def gaussians(sizes):
