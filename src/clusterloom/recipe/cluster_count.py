@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from clusterloom.console import ProgressReport, no_progress
 from clusterloom.device import side_by_side
@@ -24,7 +25,7 @@ from clusterloom.recipe.count_survey import (
 )
 from clusterloom.recipe.division import are_uneven
 from clusterloom.recipe.embeddings import Embeddings
-from clusterloom.recipe.guides import FINENESS
+from clusterloom.recipe.guides import FINENESS, Guide
 from clusterloom.recipe.neighbours import modularities, neighbour_graph, shares_between
 from clusterloom.recipe.pseudo_labels import first_pseudo_labels
 from clusterloom.training.randomness import numpy_generator
@@ -135,25 +136,15 @@ def cluster_count_evidence(
     best_at_first = sorted(worth, key=worth.__getitem__, reverse=True)[:_LOOKED_AT]
     heard_twice: set[int] = set()
 
+    def look_at(k: int) -> _Look:
+        return _look(k, some, guides_near(guides, k, FINENESS), graphs, sights[k].agreement, cost, seed)
+
     def looks(ks: list[int]) -> list[_Look]:
         of_others = {number for k in ks for number in numbers_near(of_guides, k, FINENESS)} - heard_twice
         heard_twice.update(of_others)
         for number, found in guides_for_numbers(others, sorted(of_others), generator, progress).items():
             guides[number] += found
-        return side_by_side(look, ks, partial(progress, "a closer look at numbers"))
-
-    def look(k: int) -> _Look:
-        first = first_pseudo_labels(some, k, seed, guides_near(guides, k, FINENESS), doubted=False)
-        shares = np.stack([shares_between(graph, first.labels) for graph in graphs])
-        of_spaces = modularities(shares)
-        space = int(of_spaces.argmax())
-        kept_together = (float(first.q.max(1).mean()) - 1 / k) / (1 - 1 / k)
-        concentration = 0.0
-        if are_uneven(np.bincount(first.labels)):
-            concentration = float(np.square(shares[space].sum(1)).sum())
-        coverage = float(shares[space].trace())
-        modularity, agreement = float(of_spaces[space]), sights[k].agreement
-        return _Look(Evidence(k, modularity, kept_together, agreement, coverage, cost, concentration), shares)
+        return side_by_side(look_at, ks, partial(progress, "a closer look at numbers"))
 
     looked = looks(sorted(best_at_first))
     looked += looks(_promised_by_joining(looked, fewest))
@@ -170,6 +161,28 @@ class _Look(NamedTuple):
 
     evidence: Evidence
     shares: np.ndarray
+
+
+def _look(
+    k: int,
+    embeddings: Embeddings,
+    guides: Sequence[Guide],
+    graphs: Sequence[csr_array],
+    agreement: float,
+    cost: float,
+    seed: int,
+) -> _Look:
+    """What first pseudo-labels of k clusters say of that number."""
+    first = first_pseudo_labels(embeddings, k, seed, guides, doubted=False)
+    shares = np.stack([shares_between(graph, first.labels) for graph in graphs])
+    of_spaces = modularities(shares)
+    space = int(of_spaces.argmax())
+    kept_together = (float(first.q.max(1).mean()) - 1 / k) / (1 - 1 / k)
+    uneven = are_uneven(np.bincount(first.labels))
+    concentration = float(np.square(shares[space].sum(1)).sum()) if uneven else 0.0
+    coverage = float(shares[space].trace())
+    evidence = Evidence(k, float(of_spaces[space]), kept_together, agreement, coverage, cost, concentration)
+    return _Look(evidence, shares)
 
 
 def _promised_by_joining(looked: Sequence[_Look], fewest: int) -> list[int]:
