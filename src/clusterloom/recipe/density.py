@@ -4,7 +4,7 @@ witness of clusters that are of odd size for no fault of theirs.
 HDBSCAN (Campello, Moulavi and Sander, 2013) is not told how many clusters there are, and nothing in it prefers equal
 ones. Where it leaves next to nothing out and finds about as many clusters as are wanted, these are better guides than
 mixtures, which cut large kinds. Elsewhere it finds parts of kinds, which are no pseudo-labels. But of two divisions the
-one that agrees with them better has the sizes of the kinds.
+one that agrees with them better has the sizes of the kinds, and a single cluster that it finds as well lies apart.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,8 +24,8 @@ _SMALLEST, _SMALLEST_SHARE = 5, 0.1  # images of a cluster by density: so many, 
 _NEIGHBOURS = 5  # whose distance is the density around an image
 _WHOLE = 0.95  # share of points in a cluster, from which on kinds lie apart
 _MOST = 1.5  # clusters that lie apart, in numbers of clusters wanted
-_AGAIN = 0.95  # Jaccard index of a cluster and one by density that are as good as the same
 _LEAST = 0.4  # effective number of them, in the same: one that has nearly all images tells no kinds apart
+_AGAIN = 0.95  # Jaccard index of a cluster and one by density that are as good as the same
 
 
 def clusters_apart(layout: np.ndarray, n_clusters: int) -> np.ndarray | None:
