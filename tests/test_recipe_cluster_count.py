@@ -18,14 +18,12 @@ from clusterloom.recipe.count_survey import (
     FirstSight,
     _two_joined,
     first_sights,
-    guides_for_numbers,
-    guides_near,
-    numbers_of_guides,
 )
 from clusterloom.recipe.embeddings import Embeddings, SpaceRules
 from clusterloom.recipe.layouts import layouts_of
 from clusterloom.recipe.neighbours import neighbour_graph, shares_between
 from clusterloom.recipe.pseudo_labels import first_pseudo_labels
+from clusterloom.recipe.shared_guides import SharedGuides
 
 
 def embedded_blobs(n, k):
@@ -73,21 +71,23 @@ def test_what_the_quick_division_misses_is_found_by_joining():
     graphs = [neighbour_graph(layout) for layout in layouts.values()]
     rules = SpaceRules(alone=["halves"], counts={"halves": 9.0})
     embeddings = Embeddings(layouts, {space: layout[None] for space, layout in layouts.items()}, rules=rules)
-    guides = guides_for_numbers(layouts, numbers_of_guides(2, 12), np.random.default_rng(0))
+    guides = SharedGuides(embeddings.layouts, 2, 12, np.random.default_rng(0))
+    guides.look(0, guides.numbers)
     found = first_sights(embeddings, guides, graphs, 15, range(2, 9), 0)
     assert max(found, key=lambda k: found[k].modularity + 0.6 / k) == 3
     assert found[3].agreement == pytest.approx(1 / 3)  # of three pairs of spaces one
 
 
 def test_numbers_share_guides_and_only_those_of_the_nearest_number_are_coarse():
-    layouts = {"one": blobs(200, 4)[0], "other": blobs(200, 5)[0]}
-    guides = guides_for_numbers(layouts, numbers_of_guides(2, 24), np.random.default_rng(0))
-    assert list(guides) == [*range(2, 13), 14, 16, 18, 21, 24]
-    near = guides_near(guides, 13, (1.0, 1.5, 2.0))
+    layouts = {"one": blobs(200, 4)[0][None], "other": blobs(200, 5)[0][None]}
+    guides = SharedGuides(layouts, 2, 24, np.random.default_rng(0))
+    guides.look(0, guides.numbers)
+    assert guides.numbers == list(guides.by_number()) == [*range(2, 13), 14, 16, 18, 21, 24]
+    near = guides.near(13, (1.0, 1.5, 2.0))
     assert [(g.space, int(g.labels.max()) + 1, g.coarse) for g in near] == [
         (space, k, k == 12) for k in (12, 18, 24) for space in ("one", "one", "other", "other")
     ]
-    assert not any(guide.coarse for guide in guides[24])
+    assert not any(guide.coarse for guide in guides.by_number()[24])
 
 
 def test_at_the_closer_look_guides_of_another_layout_are_heard_too(monkeypatch):

@@ -14,20 +14,13 @@ from scipy.sparse import csr_array
 
 from clusterloom.console import ProgressReport, no_progress
 from clusterloom.device import side_by_side
-from clusterloom.recipe.count_survey import (
-    FINENESS_AT_FIRST,
-    first_sights,
-    guides_for_numbers,
-    guides_near,
-    joined,
-    numbers_near,
-    numbers_of_guides,
-)
+from clusterloom.recipe.count_survey import FINENESS_AT_FIRST, first_sights, joined
 from clusterloom.recipe.division import are_uneven
 from clusterloom.recipe.embeddings import Embeddings
 from clusterloom.recipe.guides import FINENESS, Guide
 from clusterloom.recipe.neighbours import modularities, neighbour_graph, shares_between
 from clusterloom.recipe.pseudo_labels import first_pseudo_labels
+from clusterloom.recipe.shared_guides import SharedGuides
 from clusterloom.training.randomness import numpy_generator
 
 _POINTS = 2000
@@ -127,23 +120,19 @@ def cluster_count_evidence(
     graphs = [neighbour_graph(of_space, near, progress) for of_space in some.points.values()]
     # Clusters need points to stand on.
     numbers = range(fewest, max(fewest, min(most, len(rows) // _POINTS_PER_CLUSTER)) + 1)
-    first_layouts, others = ({s: of_space[i, rows] for s, of_space in embeddings.layouts.items()} for i in (0, -1))
-    of_guides = numbers_of_guides(fewest, min(round(max(FINENESS_AT_FIRST) * numbers[-1]), len(rows) // 2))
-    generator = numpy_generator(seed, "mixtures", "count")
-    guides = guides_for_numbers(first_layouts, of_guides, generator, progress)
+    layouts = {space: of_space[:, rows] for space, of_space in embeddings.layouts.items()}
+    finest = min(round(max(FINENESS_AT_FIRST) * numbers[-1]), len(rows) // 2)
+    guides = SharedGuides(layouts, fewest, finest, numpy_generator(seed, "mixtures", "count"))
+    guides.look(0, guides.numbers, progress)
     sights = first_sights(some, guides, graphs, near, numbers, seed, progress)
     worth = {k: (sight.agreement > _AGREED, sight.modularity + cost / k) for k, sight in sights.items()}
     best_at_first = sorted(worth, key=worth.__getitem__, reverse=True)[:_LOOKED_AT]
-    heard_twice: set[int] = set()
 
     def look_at(k: int) -> _Look:
-        return _look(k, some, guides_near(guides, k, FINENESS), graphs, sights[k].agreement, cost, seed)
+        return _look(k, some, guides.near(k, FINENESS), graphs, sights[k].agreement, cost, seed)
 
     def looks(ks: list[int]) -> list[_Look]:
-        of_others = {number for k in ks for number in numbers_near(of_guides, k, FINENESS)} - heard_twice
-        heard_twice.update(of_others)
-        for number, found in guides_for_numbers(others, sorted(of_others), generator, progress).items():
-            guides[number] += found
+        guides.look(-1, (number for k in ks for number in guides.numbers_near(k, FINENESS)), progress)
         return side_by_side(look_at, ks, partial(progress, "a closer look at numbers"))
 
     looked = looks(sorted(best_at_first))

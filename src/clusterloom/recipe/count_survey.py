@@ -5,7 +5,7 @@ and starts, and by neighbours alone.
 """
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -19,12 +19,11 @@ from clusterloom.recipe.confirmation import agreement, confirmations, weights_of
 from clusterloom.recipe.consensus import GROUPS, groups_of
 from clusterloom.recipe.division import divide, modularity_matrix
 from clusterloom.recipe.embeddings import Embeddings
-from clusterloom.recipe.guides import Guide, Search, seeds_from
 from clusterloom.recipe.neighbours import modularities, neighbour_graph, shares_between
+from clusterloom.recipe.shared_guides import SharedGuides
 from clusterloom.recipe.ties import Ties, between_groups
 from clusterloom.training.randomness import numpy_generator
 
-_STARTS = 2
 FINENESS_AT_FIRST = (1.0, 1.5)  # of guides of a quick division
 _DIVISIONS = 5
 _LINKED = 1000  # fewer than for pseudo-labels: what counts here is the number, not each image
@@ -42,63 +41,9 @@ class FirstSight(NamedTuple):
     agreement: float
 
 
-def numbers_of_guides(fewest: int, most: int) -> list[int]:
-    """Each number at first, and then ever larger steps: from 2 to 11, 12, 14, 16, 18, 21, 24, 28, ..."""
-    numbers = [fewest]
-    while numbers[-1] < most:
-        numbers.append(min(most, numbers[-1] + max(1, numbers[-1] // 6)))
-    return numbers
-
-
-def guides_for_numbers(
-    layouts: Mapping[str, np.ndarray],
-    numbers: Sequence[int],
-    generator: np.random.Generator,
-    progress: ProgressReport = no_progress,
-) -> dict[int, list[Guide]]:
-    """Guides of some numbers of clusters, which serve for all numbers near them.
-
-    Args:
-        layouts: Of N images in each space, one of it, shape (N, d).
-        numbers: Those of the guides.
-        generator: Draws starts.
-        progress: Told how far it is.
-
-    Returns:
-        By their number, and none of them coarse.
-    """
-    searches = [
-        Search(space, layout, layout, k, seeds_from(generator, _STARTS), coarse=False)
-        for k in numbers
-        for space, layout in layouts.items()
-    ]
-    guides: dict[int, list[Guide]] = {k: [] for k in numbers}
-    found = side_by_side(Search.guides, searches, partial(progress, "guides for the number of clusters"))
-    for search, of_search in zip(searches, found, strict=True):
-        guides[search.k] += of_search
-    return guides
-
-
-def guides_near(guides: Mapping[int, Sequence[Guide]], k: int, fineness: Sequence[float]) -> list[Guide]:
-    """Those guides, by their number of clusters, whose number is nearest to k and to multiples of it.
-
-    Args:
-        guides: See `guides_for_numbers`.
-        k: Number of clusters; guides of the number nearest to it are coarse, and all others are not.
-        fineness: The multiples, in ascending order from 1 on.
-    """
-    used = numbers_near(guides, k, fineness)
-    return [replace(guide, coarse=number == used[0]) for number in used for guide in guides[number]]
-
-
-def numbers_near(numbers: Collection[int], k: int, fineness: Sequence[float]) -> list[int]:
-    """Those numbers that are nearest to k and to multiples of it, in ascending order."""
-    return sorted({min(numbers, key=lambda number: abs(number - times * k)) for times in fineness})
-
-
 def first_sights(
     embeddings: Embeddings,
-    guides: Mapping[int, Sequence[Guide]],
+    guides: SharedGuides,
     graphs: Sequence[csr_array],
     neighbours: int,
     numbers: range,
@@ -112,7 +57,7 @@ def first_sights(
 
     Args:
         embeddings: Of N images, in one layout of each space.
-        guides: By their number of clusters, see `guides_for_numbers`.
+        guides: Of these numbers, in the first layouts.
         graphs: Who is near whom in each space, shape (N, N).
         neighbours: How many are near a point of a layout.
         numbers: Those in question.
@@ -126,12 +71,12 @@ def first_sights(
     ties = [Ties(space, [(each, neighbour_graph(layout, neighbours))]) for space, layout in layouts.items()]
     agreed = {
         k: agreement({space: [g.labels for g in found if g.space == space] for space in layouts})
-        for k, found in guides.items()
+        for k, found in guides.by_number().items()
     }
 
     def divided(k: int) -> np.ndarray:
         """Clusters of a quick division into k, shape (N,)."""
-        heard = guides_near(guides, k, FINENESS_AT_FIRST)
+        heard = guides.near(k, FINENESS_AT_FIRST)
         weights = weights_of(confirmations(heard, rules), rules)
         drawn = numpy_generator(seed, "sample", "count", epoch=k)
         groups = groups_of(heard, weights, GROUPS * k, drawn, _LINKED)
