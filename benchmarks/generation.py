@@ -50,8 +50,8 @@ from clusterloom.data import load_images
 from clusterloom.networks.refiner import Refiner
 from clusterloom.recipe import guided
 from clusterloom.recipe.budget import Epochs, automatic_batch_size, automatic_epochs
-from clusterloom.recipe.partitions import counts_of
-from clusterloom.recipe.refine import FlowObjective
+from clusterloom.recipe.learning.refine import FlowObjective
+from clusterloom.recipe.points.partitions import counts_of
 from clusterloom.training.loop import Trainer
 from clusterloom.training.plan import TrainingPlan
 from paper.classifier import Classifier, trained_classifier

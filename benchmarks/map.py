@@ -14,7 +14,7 @@ from clusterloom import load_model
 from clusterloom.data import load_images
 from clusterloom.map_layout import draw_map
 from clusterloom.predictions import joint_features
-from clusterloom.recipe.neighbours import nearest_neighbours
+from clusterloom.recipe.points.neighbours import nearest_neighbours
 
 
 def share_kept(features, position, n=15, looked_at=5000):

@@ -15,8 +15,8 @@ from torch import nn
 
 from clusterloom import GuidedClusterer
 from clusterloom.device import Compute
-from clusterloom.recipe.layouts import umap_layout
-from clusterloom.recipe.neighbours import nearest_neighbours
+from clusterloom.recipe.points.layouts import umap_layout
+from clusterloom.recipe.points.neighbours import nearest_neighbours
 
 COMPONENTS = 50  # before k-means
 NEIGHBOURS = 20  # of UMAP, each point itself among them

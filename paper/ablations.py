@@ -16,7 +16,7 @@ from scipy.sparse import csr_array
 
 from clusterloom.estimators.convvae import ConvVAEClusterer
 from clusterloom.estimators.vae import VAEClusterer
-from clusterloom.recipe.neighbours import modularity, neighbour_graph
+from clusterloom.recipe.points.neighbours import modularity, neighbour_graph
 from clusterloom.training.randomness import numpy_generator
 from paper.classifier import Classifier, trained_classifier
 from paper.contrasts import Contrast, verdict

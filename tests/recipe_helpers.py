@@ -5,7 +5,7 @@ import colorsys
 import numpy as np
 from sklearn.datasets import load_digits
 
-from clusterloom.recipe.guides import Guide
+from clusterloom.recipe.pseudo_labels.guides import Guide
 
 QUICK = {"hidden_dim": 32, "epochs": 8, "random_state": 0}
 

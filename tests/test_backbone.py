@@ -21,7 +21,7 @@ from clusterloom.networks.backbone import FROZEN_DIM, Backbone, check_available
 from clusterloom.networks.describe import describe
 from clusterloom.networks.efficientnet import EfficientNetLite0, _checkpoint_names, _folded, _SameConv
 from clusterloom.recipe import guided
-from clusterloom.recipe.space_rules import rules_of
+from clusterloom.recipe.spaces.rules import rules_of
 
 
 class Tiny(nn.Module):
@@ -222,7 +222,7 @@ def test_it_counts_the_less_the_more_signs_there_are(n, of_signs, of_things):
 
 
 def test_of_large_sets_a_sample_gives_the_components(weights, monkeypatch):
-    monkeypatch.setattr("clusterloom.recipe.frozen._FITTED", 100)
+    monkeypatch.setattr("clusterloom.recipe.spaces.frozen._FITTED", 100)
     images, labels = quarters(240)
     assert clustering_accuracy_score(labels, with_backbone(weights, epochs=20).fit(images).labels_) > 0.95
 

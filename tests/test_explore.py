@@ -42,7 +42,7 @@ from clusterloom.explore.split import split_in
 from clusterloom.map_layout import draw_map
 from clusterloom.pictures import to_uint8
 from clusterloom.predictions import Predictions
-from clusterloom.recipe.places import frame_images
+from clusterloom.recipe.views.places import frame_images
 from clusterloom.report.contents import Seen, Subject, contents
 
 PAGE = Path(__file__).parents[1] / "src" / "clusterloom" / "explore" / "page"

@@ -26,7 +26,7 @@ from clusterloom.export import atlas, image_folder, onnx, projector
 from clusterloom.export.facts import FACTS
 from clusterloom.export.formats import check_export, write_export
 from clusterloom.predictions import predict_images
-from clusterloom.recipe.brightness import unit
+from clusterloom.recipe.views.brightness import unit
 
 HOSTILE_IDS = [
     "<img src=x onerror=alert(1)>",

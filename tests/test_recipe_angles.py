@@ -7,10 +7,10 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from clusterloom.recipe.angles import any_angle, waves_around
-from clusterloom.recipe.augment import SIGNS, THINGS, widened
-from clusterloom.recipe.fair_views import choose_views
-from clusterloom.recipe.spaces import WAVES, plain_spaces
+from clusterloom.recipe.spaces.plain import WAVES, plain_spaces
+from clusterloom.recipe.views.angles import any_angle, waves_around
+from clusterloom.recipe.views.augment import SIGNS, THINGS, widened
+from clusterloom.recipe.views.fair import choose_views
 
 SIDE = 32
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from clusterloom import losses
-from clusterloom.recipe.augment import (
+from clusterloom.recipe.views.augment import (
     SIGNS,
     THINGS,
     ViewSettings,
@@ -20,8 +20,8 @@ from clusterloom.recipe.augment import (
     two_views,
     widened,
 )
-from clusterloom.recipe.backgrounds import from_background
-from clusterloom.recipe.brightness import stretched
+from clusterloom.recipe.views.backgrounds import from_background
+from clusterloom.recipe.views.brightness import stretched
 
 
 def numbers(n, seed=0, each=11):

@@ -2,7 +2,7 @@
 
 import torch
 
-from clusterloom.recipe.backgrounds import any_background, from_background, have_backgrounds
+from clusterloom.recipe.views.backgrounds import any_background, from_background, have_backgrounds
 
 
 def squares(ink, paper, side=12):

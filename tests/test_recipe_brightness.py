@@ -2,7 +2,7 @@
 
 import torch
 
-from clusterloom.recipe.brightness import shaded_share, stretched
+from clusterloom.recipe.views.brightness import shaded_share, stretched
 
 
 def test_stretched_brightness_is_the_largest_channel_from_dark_to_bright():

@@ -5,8 +5,8 @@ import pytest
 from recipe_helpers import QUICK, blobs, digits
 
 from clusterloom import ConvVAEClusterer, GuidedClusterer, SettingsError, VAEClusterer, load_model
-from clusterloom.recipe import cluster_count as module
-from clusterloom.recipe.cluster_count import (
+from clusterloom.recipe.cluster_count import choice as module
+from clusterloom.recipe.cluster_count.choice import (
     Evidence,
     advice_on,
     best_count,
@@ -14,16 +14,16 @@ from clusterloom.recipe.cluster_count import (
     cluster_count_evidence,
     doubt_about,
 )
-from clusterloom.recipe.count_survey import (
+from clusterloom.recipe.cluster_count.shared_guides import SharedGuides
+from clusterloom.recipe.cluster_count.survey import (
     FirstSight,
     _two_joined,
     first_sights,
 )
-from clusterloom.recipe.embeddings import Embeddings, SpaceRules
-from clusterloom.recipe.layouts import layouts_of
-from clusterloom.recipe.neighbours import neighbour_graph, shares_between
-from clusterloom.recipe.pseudo_labels import first_pseudo_labels
-from clusterloom.recipe.shared_guides import SharedGuides
+from clusterloom.recipe.points.layouts import layouts_of
+from clusterloom.recipe.points.neighbours import neighbour_graph, shares_between
+from clusterloom.recipe.pseudo_labels.first import first_pseudo_labels
+from clusterloom.recipe.spaces.embeddings import Embeddings, SpaceRules
 
 
 def embedded_blobs(n, k):

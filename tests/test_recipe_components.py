@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from clusterloom.recipe import components as module
+from clusterloom.recipe.points import components as module
 
 
 @pytest.mark.parametrize(("n", "part"), [(50, 7), (50, 50), (4, 50)])

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from clusterloom.networks.vae import ClusterVAE, ConvNetworkSettings
-from clusterloom.recipe.confidence import calibrate, expected_accuracy, learn_confidence, temperature_for
-from clusterloom.recipe.pseudo_labels import FirstPseudoLabels
+from clusterloom.recipe.learning.confidence import calibrate, expected_accuracy, learn_confidence, temperature_for
+from clusterloom.recipe.pseudo_labels.first import FirstPseudoLabels
 
 NO_OTHERS = np.empty((0, 4), int)
 NOWHERE: dict[str, np.ndarray] = {}  # no layouts in which density would find a cluster

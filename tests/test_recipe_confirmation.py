@@ -7,9 +7,9 @@ import pytest
 from recipe_helpers import guide, random_guides
 from sklearn.metrics import adjusted_rand_score
 
-from clusterloom.recipe.confirmation import better_confirmed, confirmations, weights_of
-from clusterloom.recipe.embeddings import SpaceRules
-from clusterloom.recipe.guides import Guide
+from clusterloom.recipe.pseudo_labels.confirmation import better_confirmed, confirmations, weights_of
+from clusterloom.recipe.pseudo_labels.guides import Guide
+from clusterloom.recipe.spaces.embeddings import SpaceRules
 
 
 def test_guides_by_density_are_heard_where_others_confirm_them_more_than_mixtures():

@@ -6,8 +6,8 @@ from recipe_helpers import guide, rng, wrong_somewhere
 from sklearn.metrics import adjusted_rand_score
 
 from clusterloom.metrics import clustering_accuracy_score
-from clusterloom.recipe import consensus as module
-from clusterloom.recipe.consensus import groups_of, shares_of
+from clusterloom.recipe.pseudo_labels import consensus as module
+from clusterloom.recipe.pseudo_labels.consensus import groups_of, shares_of
 
 EVEN = {"a": 1.0, "b": 1.0}
 

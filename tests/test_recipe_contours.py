@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from clusterloom.recipe.contours import DIRECTIONS, oriented_gradients
+from clusterloom.recipe.spaces.contours import DIRECTIONS, oriented_gradients
 
 
 def stripes(degrees, size=(32, 32), shift=0.0):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from clusterloom.recipe.density import agreement_with_density, clusters_apart, found_again
-from clusterloom.recipe.division import divide_ties, nothing_known
+from clusterloom.recipe.pseudo_labels.density import agreement_with_density, clusters_apart, found_again
+from clusterloom.recipe.pseudo_labels.division import divide_ties, nothing_known
 
 SIZES = [300, 150, 100, 50, 50, 30]
 
@@ -75,7 +75,7 @@ def test_of_a_handful_of_images_density_says_nothing():
 
 def test_it_is_looked_for_when_it_is_first_asked_for(monkeypatch):
     layout, kinds = blobs(SIZES)
-    monkeypatch.setattr("clusterloom.recipe.density.HDBSCAN", lambda **_: pytest.fail("nobody has asked"))
+    monkeypatch.setattr("clusterloom.recipe.pseudo_labels.density.HDBSCAN", lambda **_: pytest.fail("nobody has asked"))
     agreement({"a": layout}, {"a": 1.0}, kinds, 6)
 
 

@@ -8,9 +8,9 @@ import pytest
 from recipe_helpers import rng
 from scipy.sparse import csr_array
 
-from clusterloom.recipe import division as module
-from clusterloom.recipe.division import divide, divide_ties, modularity_matrix, other_divisions, quality
-from clusterloom.recipe.ties import Ties, between_groups
+from clusterloom.recipe.pseudo_labels import division as module
+from clusterloom.recipe.pseudo_labels.division import divide, divide_ties, modularity_matrix, other_divisions, quality
+from clusterloom.recipe.pseudo_labels.ties import Ties, between_groups
 
 
 def random_ties(n, seed=0):

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from recipe_helpers import digits, hues, quarters, textures
 
-from clusterloom.recipe.augment import SIGNS, TEXTURES, THINGS
-from clusterloom.recipe.brightness import shaded_share, unit
-from clusterloom.recipe.fair_views import choose_views, filled_evenly, symmetric_shares
+from clusterloom.recipe.views.augment import SIGNS, TEXTURES, THINGS
+from clusterloom.recipe.views.brightness import shaded_share, unit
+from clusterloom.recipe.views.fair import choose_views, filled_evenly, symmetric_shares
 
 
 def grey(images):

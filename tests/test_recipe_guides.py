@@ -7,8 +7,8 @@ from recipe_helpers import blobs, rng
 from sklearn.metrics import adjusted_rand_score
 
 from clusterloom.metrics import clustering_accuracy_score
-from clusterloom.recipe import guides as module
-from clusterloom.recipe.guides import guides_in
+from clusterloom.recipe.pseudo_labels import guides as module
+from clusterloom.recipe.pseudo_labels.guides import guides_in
 
 
 @pytest.mark.parametrize("n", [60, 300])  # k-means for a few points, mixtures for more

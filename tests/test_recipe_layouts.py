@@ -11,9 +11,9 @@ from recipe_helpers import blobs
 from scipy.sparse.linalg import ArpackError, ArpackNoConvergence
 from threadpoolctl import threadpool_info
 
-from clusterloom.recipe import layouts as module
-from clusterloom.recipe.layouts import layout_of, layouts_of
-from clusterloom.recipe.neighbours import nearest_neighbours
+from clusterloom.recipe.points import layouts as module
+from clusterloom.recipe.points.layouts import layout_of, layouts_of
+from clusterloom.recipe.points.neighbours import nearest_neighbours
 
 
 @pytest.mark.parametrize("library", ["fastumap", "umap-learn"])

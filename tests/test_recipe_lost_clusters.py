@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from clusterloom.networks.vae import ClusterVAE, ConvNetworkSettings
-from clusterloom.recipe.last_layer import logits_of
-from clusterloom.recipe.lost_clusters import bring_back
+from clusterloom.recipe.learning.last_layer import logits_of
+from clusterloom.recipe.learning.lost_clusters import bring_back
 
 N_CLUSTERS = 4
 HEAPS = np.arange(N_CLUSTERS).repeat(100)

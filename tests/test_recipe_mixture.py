@@ -6,7 +6,7 @@ from recipe_helpers import blobs
 from scipy.stats import multivariate_normal
 from sklearn.mixture import GaussianMixture
 
-from clusterloom.recipe.mixture import Mixture, fit_mixtures, mixture_of, mixtures_to_start_from
+from clusterloom.recipe.points.mixture import Mixture, fit_mixtures, mixture_of, mixtures_to_start_from
 
 
 def stretched(n, dim, k, offset=0.0):

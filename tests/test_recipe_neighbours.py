@@ -7,8 +7,8 @@ from recipe_helpers import blobs
 from scipy.sparse import csr_array
 from sklearn.neighbors import NearestNeighbors, kneighbors_graph
 
-from clusterloom.recipe import neighbours as module
-from clusterloom.recipe.neighbours import _smallest, modularity, nearest_neighbours, neighbour_graph
+from clusterloom.recipe.points import neighbours as module
+from clusterloom.recipe.points.neighbours import _smallest, modularity, nearest_neighbours, neighbour_graph
 
 
 @pytest.mark.parametrize(("block", "fewest_to_group"), [(1000, 4096), (2**24, 4096), (2**24, 1)])

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from clusterloom.networks.vae import ClusterVAE, ConvNetworkSettings
-from clusterloom.recipe.augment import SIGNS
-from clusterloom.recipe.fit import PseudoLabelObjective
-from clusterloom.recipe.represent import Representation
+from clusterloom.recipe.learning.fit import PseudoLabelObjective
+from clusterloom.recipe.learning.represent import Representation
+from clusterloom.recipe.views.augment import SIGNS
 from clusterloom.training.randomness import fresh_weights
 
 

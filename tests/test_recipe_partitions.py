@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from clusterloom.recipe.partitions import adjusted_rand_index, counts_of
+from clusterloom.recipe.points.partitions import adjusted_rand_index, counts_of
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -7,13 +7,13 @@ from recipe_helpers import corners
 from sklearn.datasets import load_digits
 
 from clusterloom import GuidedClusterer
-from clusterloom.recipe import places
-from clusterloom.recipe.angles import any_angle
-from clusterloom.recipe.augment import SIGNS, widened
-from clusterloom.recipe.backgrounds import from_background
-from clusterloom.recipe.brightness import unit
-from clusterloom.recipe.fair_views import choose_views
-from clusterloom.recipe.places import any_place, frame_images, framed, frames
+from clusterloom.recipe.views import places
+from clusterloom.recipe.views.angles import any_angle
+from clusterloom.recipe.views.augment import SIGNS, widened
+from clusterloom.recipe.views.backgrounds import from_background
+from clusterloom.recipe.views.brightness import unit
+from clusterloom.recipe.views.fair import choose_views
+from clusterloom.recipe.views.places import any_place, frame_images, framed, frames
 
 
 def test_places_do_not_count_where_a_set_has_all_of_them():

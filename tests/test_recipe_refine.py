@@ -11,8 +11,8 @@ from test_recipe_objectives import small_vae
 from clusterloom import GuidedClusterer, load_model
 from clusterloom.networks.refiner import Refiner
 from clusterloom.recipe.budget import Epochs
-from clusterloom.recipe.guidance import patch_distance
-from clusterloom.recipe.refine import FlowObjective, _measure
+from clusterloom.recipe.learning.guidance import patch_distance
+from clusterloom.recipe.learning.refine import FlowObjective, _measure
 from clusterloom.training.loop import Trainer
 
 
@@ -134,7 +134,7 @@ def test_an_interrupted_stage_goes_on_to_the_same_bits(fitted, tmp_path, monkeyp
 
 def test_latents_of_a_cluster_with_two_parts_are_drawn_from_both(monkeypatch):
     """One Gaussian would put a third of them between."""
-    from clusterloom.recipe import refine as stage
+    from clusterloom.recipe.learning import refine as stage
 
     vae = small_vae(n_clusters=2)
     rng = np.random.default_rng(0)

@@ -6,11 +6,11 @@ from recipe_helpers import hues, quarters, textures
 from sklearn.cluster import KMeans
 
 from clusterloom.metrics import clustering_accuracy_score
-from clusterloom.recipe import blocks
-from clusterloom.recipe.augment import SIGNS, TEXTURES, THINGS, turned_by_any_angle
-from clusterloom.recipe.fair_views import choose_views
 from clusterloom.recipe.guided import ImageRows
-from clusterloom.recipe.spaces import PLAIN_SPACES, appearance_space, plain_spaces, texture_space
+from clusterloom.recipe.spaces import blocks
+from clusterloom.recipe.spaces.plain import PLAIN_SPACES, appearance_space, plain_spaces, texture_space
+from clusterloom.recipe.views.augment import SIGNS, TEXTURES, THINGS, turned_by_any_angle
+from clusterloom.recipe.views.fair import choose_views
 
 
 def clusters_of(points, n_clusters):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from clusterloom.recipe.support import belonging, odds_by_size, supported, votes
+from clusterloom.recipe.learning.support import belonging, odds_by_size, supported, votes
 
 LABELS = np.repeat(np.arange(4), 100)
 NONE_OF_2, NONE_OF_3, NONE_OF_4 = (np.zeros(n, bool) for n in (2, 3, 4))

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from recipe_helpers import blobs, guide, rng
 
-from clusterloom.recipe import ties as module
-from clusterloom.recipe.embeddings import Embeddings
-from clusterloom.recipe.ties import guide_ties, ties_of, view_ties
+from clusterloom.recipe.pseudo_labels import ties as module
+from clusterloom.recipe.pseudo_labels.ties import guide_ties, ties_of, view_ties
+from clusterloom.recipe.spaces.embeddings import Embeddings
 
 
 def all_ties(n, k=4, layouts=2, **more):

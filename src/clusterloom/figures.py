@@ -12,7 +12,7 @@ import numpy as np
 
 from clusterloom.marks import PNG_SOFTWARE
 from clusterloom.networks.describe import Part, size
-from clusterloom.recipe.cluster_count import Evidence, best_counts, doubt_about
+from clusterloom.recipe.cluster_count.choice import Evidence, best_counts, doubt_about
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

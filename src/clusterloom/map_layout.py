@@ -6,8 +6,8 @@ UMAP's layout of all images, or of some landmarks where there are many, and the 
 import numpy as np
 
 from clusterloom.console import ProgressReport, no_progress
-from clusterloom.recipe.layouts import umap_layout
-from clusterloom.recipe.neighbours import nearest_neighbours
+from clusterloom.recipe.points.layouts import umap_layout
+from clusterloom.recipe.points.neighbours import nearest_neighbours
 from clusterloom.training.randomness import seed_for
 
 _LANDMARKS = 20_000

@@ -25,7 +25,7 @@ from clusterloom.inference import apply_in_batches
 from clusterloom.model_dir.contents import contents_of, restored
 from clusterloom.model_dir.read import read_model
 from clusterloom.model_dir.write import write_model
-from clusterloom.recipe.places import frame_images
+from clusterloom.recipe.views.places import frame_images
 from clusterloom.settings import CommonSettings
 from clusterloom.training.loop import DivergedError
 from clusterloom.training.plan import TrainingPlan
@@ -85,7 +85,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
             where every channel has its own.
         reading_: What later images have to be read with, see `clusterloom.data.ImageSet`.
         framed_: Whether the network reads images with what they show brought into the middle and nearer to one size;
-            see `clusterloom.recipe.places.framed`. It then decodes such images, too.
+            see `clusterloom.recipe.views.places.framed`. It then decodes such images, too.
         n_features_in_: Numbers per image.
     """
 

@@ -16,11 +16,11 @@ from clusterloom.estimators.validation import images_from
 from clusterloom.estimators.variational import VariationalClusterer
 from clusterloom.networks.backbone import Backbone, check_available
 from clusterloom.networks.vae import ClusterVAE, ConvNetworkSettings
-from clusterloom.recipe.augment import SIGNS, ViewSettings, recolouring
 from clusterloom.recipe.budget import Epochs, automatic_batch_size, automatic_epochs, epoch_images, most_visited
-from clusterloom.recipe.fair_views import choose_views
 from clusterloom.recipe.guided import Colours, Kinds, train_guided
 from clusterloom.recipe.refit import NOBODY, Answers, refit_epochs, train_again
+from clusterloom.recipe.views.augment import SIGNS, ViewSettings, recolouring
+from clusterloom.recipe.views.fair import choose_views
 from clusterloom.settings import CommonSettings, Count, Rate, Weight, parameters_of
 from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.run import Run
@@ -36,7 +36,7 @@ class GuidedSettings(ConvNetworkSettings, CommonSettings):
 
     n_clusters: Count | tuple[Count, Count] | Literal["auto"] = "auto"  # type: ignore[assignment]
     """Number of clusters. auto finds it from the images among 2 to 30, a pair of numbers from the first to the
-    second; see `clusterloom.recipe.cluster_count`."""
+    second; see `clusterloom.recipe.cluster_count.choice`."""
     batch_norm: bool = True
     category_input: Literal["features", "latent"] = "features"
     kl_weight: Weight = 0.1

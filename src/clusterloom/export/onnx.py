@@ -24,7 +24,7 @@ from clusterloom.device import Compute
 from clusterloom.errors import ModelError, SettingsError
 from clusterloom.estimators.validation import images_from
 from clusterloom.networks.vae import ClusterVAE
-from clusterloom.recipe.places import framed
+from clusterloom.recipe.views.places import framed
 
 if TYPE_CHECKING:
     from clusterloom.estimators.base import ImageClusterer

@@ -1,19 +1,20 @@
 """The guided recipe trains a `ClusterVAE` so that it finds the same clusters every time. Its stages, in order:
 
-0. Frozen features (`frozen`), where a pretrained backbone was asked for: they are one more space in stage 2, and
+0. Frozen features (`spaces.frozen`), where a pretrained backbone was asked for: they are one more space in stage 2, and
    the encoders read them from stage 3 on.
-1. Represent (`represent`): conv networks and encoder learn from two views of each image (`augment`).
-2. First pseudo-labels (`pseudo_labels`): groups that `guides` keep together (`consensus`), partitions of `layouts` of
-   spaces that the network has learned and of plain ones (`spaces`), divided into clusters (`division`) by what ties
-   their images (`ties`). Where it is asked for, first their number (`cluster_count`).
-3. First fit (`fit`): the whole model learns from them, with doubt, and goes on where it has not learned them.
-4. Second pseudo-labels: what lies together in the layer that the category encoder has learned, which is better.
+1. Represent (`learning.represent`): conv networks and encoder learn from two views of each image (`views`).
+2. First pseudo-labels (`pseudo_labels.first`): groups that `guides` keep together (`consensus`), partitions of layouts
+   (`points.layouts`) of spaces that the network has learned and of plain ones (`spaces.plain`), divided into clusters
+   (`division`) by what ties their images (`ties`). Where it is asked for, first their number (`cluster_count`).
+3. First fit (`learning.fit`): the whole model learns from them, with doubt, and goes on where it has not learned them.
+4. Second pseudo-labels (`pseudo_labels.second`): what lies together in the layer that the category encoder has learned,
+   which is better.
 5. Second fit: the model goes on with those.
-6. Confidence and classes (`confidence`): clusters that the fits have lost come back (`lost_clusters`), the last layer
-   learns to doubt what guides, ties, other divisions and neighbours by strokes place elsewhere
-   (`support`), probabilities become as sure as they may be, and class means and covariances those of the latents.
-7. Refine (`refine`): a second decoder learns to make sharp images of what the first one decodes, and how far these go
-   beyond what it says (`guidance`).
+6. Confidence and classes (`learning.confidence`): clusters that the fits have lost come back (`lost_clusters`), the
+   last layer learns to doubt what guides, ties, other divisions and neighbours by strokes place elsewhere (`support`),
+   probabilities become as sure as they may be, and class means and covariances those of the latents.
+7. Refine (`learning.refine`): a second decoder learns to make sharp images of what the first one decodes, and how far
+   these go beyond what it says (`guidance`).
 
 What each part is worth is written down in docs/guided.md.
 """
@@ -29,21 +30,22 @@ from torch import Tensor
 from clusterloom.data.images import ImageRows
 from clusterloom.inference import apply_in_batches
 from clusterloom.networks.vae import ClusterVAE
-from clusterloom.recipe.augment import ViewSettings, are_signs, recolouring, two_views, widened
 from clusterloom.recipe.budget import Epochs, sampled_rows
-from clusterloom.recipe.cluster_count import Evidence, advice_on, best_count, best_counts, cluster_count_evidence
-from clusterloom.recipe.confidence import learn_confidence
-from clusterloom.recipe.division import OF_EQUAL_KINDS, RESOLUTION
-from clusterloom.recipe.embeddings import Embeddings
-from clusterloom.recipe.fit import fit
-from clusterloom.recipe.frozen import BACKBONE, frozen_features
-from clusterloom.recipe.layouts import layout_of, layouts_of
-from clusterloom.recipe.lost_clusters import bring_back
-from clusterloom.recipe.pseudo_labels import FirstPseudoLabels, first_pseudo_labels, second_pseudo_labels
-from clusterloom.recipe.refine import refine
-from clusterloom.recipe.represent import CONTRASTIVE, Representation, represent
-from clusterloom.recipe.space_rules import rules_of
-from clusterloom.recipe.spaces import PALETTE, PLAIN_SPACES, STROKES, plain_spaces
+from clusterloom.recipe.cluster_count.choice import Evidence, advice_on, best_count, best_counts, cluster_count_evidence
+from clusterloom.recipe.learning.confidence import learn_confidence
+from clusterloom.recipe.learning.fit import fit
+from clusterloom.recipe.learning.lost_clusters import bring_back
+from clusterloom.recipe.learning.refine import refine
+from clusterloom.recipe.learning.represent import CONTRASTIVE, Representation, represent
+from clusterloom.recipe.points.layouts import layout_of, layouts_of
+from clusterloom.recipe.pseudo_labels.division import OF_EQUAL_KINDS, RESOLUTION
+from clusterloom.recipe.pseudo_labels.first import FirstPseudoLabels, first_pseudo_labels
+from clusterloom.recipe.pseudo_labels.second import second_pseudo_labels
+from clusterloom.recipe.spaces.embeddings import Embeddings
+from clusterloom.recipe.spaces.frozen import BACKBONE, frozen_features
+from clusterloom.recipe.spaces.plain import PALETTE, PLAIN_SPACES, STROKES, plain_spaces
+from clusterloom.recipe.spaces.rules import rules_of
+from clusterloom.recipe.views.augment import ViewSettings, are_signs, recolouring, two_views, widened
 from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.randomness import fresh_weights, numpy_generator, torch_generator
 from clusterloom.training.run import Run

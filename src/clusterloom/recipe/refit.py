@@ -19,13 +19,13 @@ from torch import Tensor
 from clusterloom.data.images import ImageRows
 from clusterloom.inference import apply_in_batches
 from clusterloom.networks.vae import ClusterVAE
-from clusterloom.recipe.augment import ViewSettings
 from clusterloom.recipe.budget import MAX_EMBEDDED, Epochs
-from clusterloom.recipe.confidence import calibrate, temperature_for
-from clusterloom.recipe.fit import fit
 from clusterloom.recipe.guided import refit_classes
-from clusterloom.recipe.neighbours import nearest_neighbours
-from clusterloom.recipe.refine import refine
+from clusterloom.recipe.learning.confidence import calibrate, temperature_for
+from clusterloom.recipe.learning.fit import fit
+from clusterloom.recipe.learning.refine import refine
+from clusterloom.recipe.points.neighbours import nearest_neighbours
+from clusterloom.recipe.views.augment import ViewSettings
 from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.randomness import fresh_weights, numpy_generator
 from clusterloom.training.run import Run

@@ -18,7 +18,7 @@ from clusterloom.estimators.base import ImageClusterer
 from clusterloom.estimators.methods import method_named
 from clusterloom.metrics import sampled_silhouette_score
 from clusterloom.model_dir.format import CONFIG, settings_sha256
-from clusterloom.recipe.neighbours import modularity, neighbour_graph
+from clusterloom.recipe.points.neighbours import modularity, neighbour_graph
 from clusterloom.sweep.results import run_name, shown
 
 _GRAPH_IMAGES = 12_000

@@ -1,0 +1,1 @@
+"""The number of clusters, where none is given."""

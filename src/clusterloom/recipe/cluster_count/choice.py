@@ -1,0 +1,242 @@
+"""The number of clusters: how well the images can be divided, and how far guides keep to that, at each number.
+
+Like the pseudo-labels, it sees spaces and layouts alone.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from clusterloom.console import ProgressReport, no_progress
+from clusterloom.device import side_by_side
+from clusterloom.recipe.cluster_count.shared_guides import SharedGuides
+from clusterloom.recipe.cluster_count.survey import FINENESS_AT_FIRST, first_sights, joined
+from clusterloom.recipe.points.neighbours import modularities, neighbour_graph, shares_between
+from clusterloom.recipe.pseudo_labels.division import are_uneven
+from clusterloom.recipe.pseudo_labels.first import first_pseudo_labels
+from clusterloom.recipe.pseudo_labels.guides import FINENESS, Guide
+from clusterloom.recipe.spaces.embeddings import Embeddings
+from clusterloom.training.randomness import numpy_generator
+
+_POINTS = 2000
+_POINTS_PER_CLUSTER = 8
+_NEIGHBOURS, _IMAGES_PER_NEIGHBOUR = 15, 15  # more of few images would be of other kinds
+_LOOKED_AT, _PROMISED = 8, 2  # numbers, at most: of those that look best at first, and of those that joining promises
+_STABILITY_COUNTS = 0.05
+_COST = 0.6  # of clusters, with all neighbours; with less, kinds of signs came apart
+_CLOSE = 0.005  # scores that differ by less are nearly as good
+_AGREED = 0.6  # share of pairs of spaces with the same clusters, above which these are kinds: of six one may dissent
+_APART = 0.995  # coverage of clusters that lie apart
+_STABLE = 0.65  # guides that keep less to the clusters have found no groups that are there
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What speaks for a number of clusters.
+
+    Attributes:
+        n_clusters: The number, k.
+        modularity: Share of neighbours that are in the same cluster, less the share that would be by chance (Newman and
+            Girvan, 2004), from -1 to 1, in the space whose neighbours the clusters divide best. More clusters leave
+            less to chance, but cut more between neighbours.
+        stability: How far guides in all spaces keep the images of a cluster together: the mean of the largest share in
+            the first pseudo-labels, brought from between 1 / k and 1 to between 0 and 1.
+        agreement: Share of pairs of spaces that find the same k clusters, from 0 to 1. Where kinds lie apart without a
+            bridge nearly all do; parts of a kind no two spaces find alike.
+        coverage: Share of neighbours that are in the same cluster, in the space that counts for modularity: 1 where
+            clusters lie apart without a bridge.
+        cost: What clusters cost, c.
+        concentration: Sum of the squares of the clusters' shares where these are far from equal; 0 stands for about
+            equal ones, and 1 / k is taken. Where two clusters are joined modularity falls by what it rises, less
+            what was cut, and c asks a part of that of each further cluster.
+    """
+
+    n_clusters: int
+    modularity: float
+    stability: float
+    agreement: float = 0.0
+    coverage: float = 0.0
+    cost: float = _COST
+    concentration: float = 0.0
+
+    @property
+    def modularity_and_cost(self) -> float:
+        """Modularity + c times the concentration."""
+        return self.modularity + self.cost * (self.concentration or 1 / self.n_clusters)
+
+    @property
+    def score(self) -> float:
+        """Modularity + 0.05 stability + c times the concentration."""
+        return self.modularity_and_cost + _STABILITY_COUNTS * self.stability
+
+    def record(self) -> dict[str, float]:
+        """All of it, and the score, for a file."""
+        return {**vars(self), "score": round(self.score, 4)}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, float]) -> "Evidence":
+        """What `record` was called on."""
+        values: dict[str, Any] = {name: value for name, value in record.items() if name != "score"}
+        return cls(**values)
+
+
+def cluster_count_evidence(
+    embeddings: Embeddings,
+    fewest: int,
+    most: int,
+    seed: int,
+    progress: ProgressReport = no_progress,
+) -> list[Evidence]:
+    """Evidence for the numbers of clusters that look best at first sight, eight at most, and up to two more.
+
+    The eight are numbers at which most spaces find the same clusters, and then those that divide the images best. Of
+    each of them first pseudo-labels are made as for the model, but of at most 2,000 images, tied in one layout of each
+    space, and of guides that some numbers share. Guides of one layout share its whims, so at the closer look those of
+    another one are heard as well. Where clusters of one number, joined, promise more at a smaller one, that is looked
+    at, too.
+
+    Args:
+        embeddings: Of N images.
+        fewest: The smallest number, at least 2.
+        most: The largest number.
+        seed: Fixes everything.
+        progress: Told how far it is.
+
+    Returns:
+        By ascending number, as far as the points go: none for a handful.
+    """
+    n = len(embeddings)
+    if n < 2 * fewest:
+        return []
+    rows = np.sort(numpy_generator(seed, "sample", "count").permutation(n)[:_POINTS])
+    some = embeddings.some(rows, n_layouts=1)
+    near = min(_NEIGHBOURS, max(1, round(len(rows) / _IMAGES_PER_NEIGHBOUR)))
+    cost = _COST * math.sqrt(near / _NEIGHBOURS)
+    graphs = [neighbour_graph(of_space, near, progress) for of_space in some.points.values()]
+    # Clusters need points to stand on.
+    numbers = range(fewest, max(fewest, min(most, len(rows) // _POINTS_PER_CLUSTER)) + 1)
+    layouts = {space: of_space[:, rows] for space, of_space in embeddings.layouts.items()}
+    finest = min(round(max(FINENESS_AT_FIRST) * numbers[-1]), len(rows) // 2)
+    guides = SharedGuides(layouts, fewest, finest, numpy_generator(seed, "mixtures", "count"))
+    guides.look(0, guides.numbers, progress)
+    sights = first_sights(some, guides, graphs, near, numbers, seed, progress)
+    worth = {k: (sight.agreement > _AGREED, sight.modularity + cost / k) for k, sight in sights.items()}
+    best_at_first = sorted(worth, key=worth.__getitem__, reverse=True)[:_LOOKED_AT]
+
+    def look_at(k: int) -> _Look:
+        return _look(k, some, guides.near(k, FINENESS), graphs, sights[k].agreement, cost, seed)
+
+    def looks(ks: list[int]) -> list[_Look]:
+        guides.look(-1, (number for k in ks for number in guides.numbers_near(k, FINENESS)), progress)
+        return side_by_side(look_at, ks, partial(progress, "a closer look at numbers"))
+
+    looked = looks(sorted(best_at_first))
+    looked += looks(_promised_by_joining(looked, fewest))
+    return sorted((of.evidence for of in looked), key=lambda e: e.n_clusters)
+
+
+class _Look(NamedTuple):
+    """What a closer look at a number has found.
+
+    Args:
+        evidence: For this number.
+        shares: What each two clusters have of the edges, in each space, shape (n, k, k).
+    """
+
+    evidence: Evidence
+    shares: np.ndarray
+
+
+def _look(
+    k: int,
+    embeddings: Embeddings,
+    guides: Sequence[Guide],
+    graphs: Sequence[csr_array],
+    agreement: float,
+    cost: float,
+    seed: int,
+) -> _Look:
+    """What first pseudo-labels of k clusters say of that number."""
+    first = first_pseudo_labels(embeddings, k, seed, guides, doubted=False)
+    shares = np.stack([shares_between(graph, first.labels) for graph in graphs])
+    of_spaces = modularities(shares)
+    space = int(of_spaces.argmax())
+    kept_together = (float(first.q.max(1).mean()) - 1 / k) / (1 - 1 / k)
+    uneven = are_uneven(np.bincount(first.labels))
+    concentration = float(np.square(shares[space].sum(1)).sum()) if uneven else 0.0
+    coverage = float(shares[space].trace())
+    evidence = Evidence(k, float(of_spaces[space]), kept_together, agreement, coverage, cost, concentration)
+    return _Look(evidence, shares)
+
+
+def _promised_by_joining(looked: Sequence[_Look], fewest: int) -> list[int]:
+    """Two numbers at most that were not looked at, and would be better if clusters that were found are joined.
+
+    Kinds that the quick division has missed may be found at a larger number, in parts.
+    """
+    known = {of.evidence.n_clusters for of in looked}
+    to_beat = max(of.evidence.modularity_and_cost for of in looked)
+    promised: dict[int, float] = {}
+    for of in looked:
+        for shares in joined(of.shares, fewest):
+            k = shares.shape[1]
+            value = float(modularities(shares).max()) + of.evidence.cost / k
+            if k not in known and value > to_beat:
+                promised[k] = max(value, promised.get(k, value))
+    return sorted(sorted(promised, key=promised.__getitem__, reverse=True)[:_PROMISED])
+
+
+def _that_lie_apart(evidence: Sequence[Evidence]) -> list[Evidence]:
+    """Numbers at which most spaces find the same clusters and these lie apart.
+
+    Spaces also agree on what several kinds have in common, as shoes have among garments, but that cuts neighbours.
+    """
+    return [e for e in evidence if e.agreement > _AGREED and e.coverage > _APART]
+
+
+def _ranked(evidence: Sequence[Evidence]) -> list[Evidence]:
+    """The best first: numbers whose clusters lie apart, and then all others, both by the score."""
+    apart = _that_lie_apart(evidence)
+    return sorted(evidence, key=lambda e: (e in apart, e.score), reverse=True)
+
+
+def best_counts(evidence: Sequence[Evidence], n: int = 3) -> list[int]:
+    """The n numbers that rank highest, the best first."""
+    return [e.n_clusters for e in _ranked(evidence)[:n]]
+
+
+def best_count(evidence: Sequence[Evidence]) -> int:
+    """The number that ranks highest."""
+    return best_counts(evidence, 1)[0]
+
+
+def doubt_about(evidence: Sequence[Evidence]) -> str:
+    """Why the number may be another one, as half a sentence; empty where there is no reason to doubt it."""
+    best, *others = _ranked(evidence)
+    apart = _that_lie_apart(evidence)
+    alike = [e for e in others[:2] if e in apart or not apart]
+    close = [str(e.n_clusters) for e in alike if e.score > best.score - _CLOSE]
+    reasons = []
+    if best.stability < _STABLE:
+        reasons.append("the images fall into no clear groups")
+    if close:
+        reasons.append(f"{' or '.join(close)} would be nearly as good")
+    return ", and ".join(reasons)
+
+
+def advice_on(evidence: Sequence[Evidence]) -> str:
+    """What a user is told: the number, the next best ones, and where it is in doubt why and how to ask for another."""
+    best, *others = best_counts(evidence)
+    if not others:
+        return f"{best} clusters"
+    next_best = " and ".join(map(str, others))
+    doubt = doubt_about(evidence)
+    if not doubt:
+        return f"{best} clusters; next best: {next_best}"
+    ask = " or ".join(f"-k {k}" for k in others)
+    return f"{best} clusters, but the number is in doubt: {doubt}; next best: {next_best} (ask for one with {ask})"

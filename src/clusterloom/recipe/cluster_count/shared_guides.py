@@ -1,0 +1,73 @@
+"""Guides for the number of clusters: numbers near each other share them, so that not each of 2 to 30 needs its own."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from clusterloom.console import ProgressReport, no_progress
+from clusterloom.device import side_by_side
+from clusterloom.recipe.pseudo_labels.guides import Guide, Search, seeds_from
+
+_STARTS = 2
+
+
+class SharedGuides:
+    """Guides of some numbers of clusters, which serve for all numbers near them.
+
+    Args:
+        layouts: Of N images in each space, shape (n, N, d).
+        fewest: The smallest number of the guides.
+        most: The largest.
+        generator: Draws starts.
+    """
+
+    def __init__(
+        self, layouts: Mapping[str, np.ndarray], fewest: int, most: int, generator: np.random.Generator
+    ) -> None:
+        self.numbers = _ever_larger_steps(fewest, most)
+        self._layouts, self._generator = layouts, generator
+        self._found: dict[tuple[int, int], list[Guide]] = {}  # by layout and number, in the order in which they came
+
+    def look(self, layout: int, numbers: Iterable[int], progress: ProgressReport = no_progress) -> None:
+        """Find guides of some numbers in one layout of each space; those that were found there are kept."""
+        missing = sorted({number for number in numbers if (layout, number) not in self._found})
+        searches = [
+            Search(space, of_space[layout], of_space[layout], k, seeds_from(self._generator, _STARTS), coarse=False)
+            for k in missing
+            for space, of_space in self._layouts.items()
+        ]
+        self._found |= {(layout, number): [] for number in missing}
+        found = side_by_side(Search.guides, searches, partial(progress, "guides for the number of clusters"))
+        for search, of_search in zip(searches, found, strict=True):
+            self._found[layout, search.k] += of_search
+
+    def by_number(self) -> dict[int, list[Guide]]:
+        """All that were found, by their number of clusters; none of them coarse."""
+        guides: dict[int, list[Guide]] = {number: [] for number in self.numbers}
+        for (_, number), found in self._found.items():
+            guides[number] += found
+        return guides
+
+    def numbers_near(self, k: int, fineness: Sequence[float]) -> list[int]:
+        """Those numbers of guides that are nearest to k and to multiples of it, in ascending order."""
+        return sorted({min(self.numbers, key=lambda number: abs(number - times * k)) for times in fineness})
+
+    def near(self, k: int, fineness: Sequence[float]) -> list[Guide]:
+        """Guides whose number is nearest to k and to multiples of it.
+
+        Args:
+            k: Number of clusters; guides of the number nearest to it are coarse, and all others are not.
+            fineness: The multiples, in ascending order from 1 on.
+        """
+        used, guides = self.numbers_near(k, fineness), self.by_number()
+        return [replace(guide, coarse=number == used[0]) for number in used for guide in guides[number]]
+
+
+def _ever_larger_steps(fewest: int, most: int) -> list[int]:
+    """Each number at first, and then ever larger steps: from 2 to 11, 12, 14, 16, 18, 21, 24, 28, ..."""
+    numbers = [fewest]
+    while numbers[-1] < most:
+        numbers.append(min(most, numbers[-1] + max(1, numbers[-1] // 6)))
+    return numbers

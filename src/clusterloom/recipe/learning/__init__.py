@@ -1,0 +1,1 @@
+"""The stages that train the network: represent, fit, confidence and refine."""

@@ -1,0 +1,1 @@
+"""What can be said of points, whatever they are points of: neighbours, layouts, mixtures and partitions."""
