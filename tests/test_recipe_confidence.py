@@ -19,38 +19,39 @@ def network_of(n_clusters=3):
     return ClusterVAE(settings, (8, 8, 1), n_clusters).eval()
 
 
-def test_expected_accuracy_doubles_the_doubt_of_votes_and_stays_between_chance_and_certainty():
-    labels = np.array([0, 1, 2])
-    votes, nothing = np.full((3, 3), 0.05) + 0.85 * np.eye(3)[labels], np.full((3, 3), 1 / 3)
-    none, no = np.zeros((3, 3)), np.zeros(3, bool)
-    assert expected_accuracy(labels, nothing, votes, none, no) == pytest.approx(0.8)
-    assert expected_accuracy(labels, nothing, nothing, none, no) == pytest.approx(1 / 3)
-    assert expected_accuracy(labels, nothing, np.eye(3)[labels], none, no) == pytest.approx(1 - 0.5 / 4)
+def soft(labels, n_clusters, sure):
+    return ((1 - sure) / n_clusters) + sure * np.eye(n_clusters)[labels]
 
 
-def test_votes_that_differ_count_no_more_than_guides_that_agree():
-    labels = np.arange(6) % 3
-    guides, votes = (share * np.eye(3)[labels] for share in (0.9, 0.6))
-    assert expected_accuracy(labels, guides, votes, np.zeros((6, 3)), np.zeros(3, bool)) == pytest.approx(0.9)
+def test_expected_accuracy_goes_by_the_images_of_which_the_model_is_least_sure():
+    """A few of which it is not sure at all say nothing, a sixth says all."""
+    labels, none, no = np.arange(100) % 2, np.zeros((100, 2)), np.zeros(2, bool)
+
+    def expected(unsure):
+        return expected_accuracy(soft(labels, 2, np.where(np.arange(100) < unsure, 0.5, 0.96)[:, None]), none, no)
+
+    assert expected(0) == expected(10) == pytest.approx(1 - 1 / (1 + 0.78 * 49**0.75 * 499**0.5))
+    assert expected(17) == pytest.approx(1 - 1 / (1 + 0.78 * 3**0.75 * 499**0.5))
 
 
-def test_doubt_grows_where_clusters_are_of_odd_sizes_and_certainty_does_not_fall():
-    none, no, yes = np.zeros((40, 2)), np.zeros(2, bool), np.ones(2, bool)
-    even, odd = np.arange(40) % 2, np.repeat([0, 1], [30, 10])
-    sure, doubted = (share * np.eye(2) + (1 - share) / 2 for share in (1.0, 0.9))
-    assert expected_accuracy(even, doubted[even], doubted[even], none, no) == pytest.approx(0.95)
+def test_expected_accuracy_stays_between_chance_and_certainty():
+    labels, none, no = np.array([0, 1, 2]), np.zeros((3, 3)), np.zeros(3, bool)
+    assert expected_accuracy(soft(labels, 3, 1.0), none, no) == 1 - 0.5 / 4
+    assert expected_accuracy(soft(np.zeros(300, int), 3, 0.001), np.zeros((300, 3)), no) == pytest.approx(1 / 3)
+
+
+def test_doubt_grows_where_clusters_are_of_odd_sizes():
+    none, no, yes = np.zeros((400, 2)), np.zeros(2, bool), np.ones(2, bool)
+    even, odd = (soft(labels, 2, 0.8) for labels in (np.arange(400) % 2, np.repeat([0, 1], [300, 100])))
     # Three quarters are in a cluster 1.5 times as large as the mean, the others in one of half its size.
-    assert expected_accuracy(odd, doubted[odd], doubted[odd], none, no) == pytest.approx(1 - 0.05 / 0.625**0.5)
-    assert expected_accuracy(odd, doubted[odd], doubted[odd], none, yes) == pytest.approx(0.95)
-    of_odd, of_even = (expected_accuracy(of, sure[of], sure[of], none, no) for of in (odd, even))
-    assert of_odd == of_even
+    assert expected_accuracy(odd, none, no) == pytest.approx(1 - 1 / (1 + 0.78 * 9**0.75 * (0.625 / 0.375) ** 0.5))
+    assert expected_accuracy(odd, none, yes) == expected_accuracy(even, none, no) > 0.98
 
 
-@pytest.mark.parametrize(("n", "expected"), [(20, 0.53), (200, 0.65), (20_000, 0.796)])
+@pytest.mark.parametrize(("n", "expected"), [(20, 0.583), (200, 0.859), (20_000, 0.979)])
 def test_of_few_images_other_divisions_tell_how_many_are_placed_rightly(n, expected):
     labels = np.arange(n) % 2
-    votes = 0.8 * np.eye(2)[labels] + 0.1
-    found = expected_accuracy(labels, np.full((n, 2), 0.5), votes, np.full((n, 2), 0.5), np.zeros(2, bool))
+    found = expected_accuracy(soft(labels, 2, 0.7), np.full((n, 2), 0.5), np.zeros(2, bool))
     assert found == pytest.approx(expected, abs=0.005)
 
 
@@ -74,9 +75,8 @@ def test_a_group_that_guides_place_elsewhere_is_doubted_and_unseen_images_like_i
     first = FirstPseudoLabels(
         0.8 * np.eye(3)[model], model, {}, {"one": elsewhere[None], "other": model[None]}, heap, ties, NO_OTHERS
     )
-    second = 0.925 * np.eye(3)[model] + 0.025
     seen, unseen = hidden(), hidden()
-    learn_confidence(network, seen, first, second, NOWHERE)
+    learn_confidence(network, seen, first, NOWHERE)
     for points in (seen, unseen):
         with torch.no_grad():
             q = network.category_output(torch.from_numpy(points)).softmax(1).numpy()
@@ -100,7 +100,7 @@ def test_the_model_learns_to_doubt_what_strokes_place_elsewhere():
         0.8 * np.eye(2)[model] + 0.1, model, {}, {"one": model[None]}, model, np.eye(2) / 2, np.empty((0, 2), int)
     )
     strokes = (np.eye(3)[elsewhere] + 0.01 * generator.standard_normal((240, 3))).astype(np.float32)
-    learn_confidence(network, hidden, first, 0.9 * np.eye(2)[model] + 0.05, NOWHERE, strokes)
+    learn_confidence(network, hidden, first, NOWHERE, strokes)
     with torch.no_grad():
         sure = network.category_output(torch.from_numpy(hidden)).softmax(1).numpy()[np.arange(240), model]
     assert sure[heap == 1].mean() < sure[heap == 0].mean() - 0.05
@@ -121,7 +121,7 @@ def test_a_small_cluster_that_density_finds_again_is_not_doubted_for_its_size():
         with torch.no_grad():
             network.category_output.weight.copy_(torch.from_numpy(last))
             network.category_output.bias.zero_()
-        learn_confidence(network, hidden, first, 0.9 * np.eye(3)[model] + 0.1 / 3, layouts)
+        learn_confidence(network, hidden, first, layouts)
         with torch.no_grad():
             return network.category_output(torch.from_numpy(hidden)).softmax(1).numpy()[np.arange(440), model]
 
@@ -136,7 +136,7 @@ def test_a_model_of_one_cluster_stays_as_it_is():
     first = FirstPseudoLabels(
         np.ones((5, 1)), np.zeros(5, int), {}, {}, np.zeros(5, int), np.ones((1, 1)), NO_OTHERS[:, :1]
     )
-    learn_confidence(network, np.ones((5, 16), np.float32), first, np.ones((5, 1)), NOWHERE)
+    learn_confidence(network, np.ones((5, 16), np.float32), first, NOWHERE)
     assert torch.equal(network.category_output.weight, before)
 
 

@@ -167,7 +167,7 @@ def train_guided(
     lost = bring_back(network, hidden, first.labels)
     if lost:
         run.note(f"clusters {', '.join(map(str, lost))} were lost by the fits; what they had at first is learned again")
-    learn_confidence(network, hidden, first, second["q"], embeddings.layouts, spaces.get(STROKES))
+    learn_confidence(network, hidden, first, embeddings.layouts, spaces.get(STROKES))
     described: Any = images if known is images else sample
     latents = refit_classes(network, described, run)
 
