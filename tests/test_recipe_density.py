@@ -104,6 +104,13 @@ def test_clusters_are_found_again_that_lie_apart_in_some_space(times):
         np.testing.assert_array_equal(found_again(layouts, joined, 5), found)
 
 
+def test_a_cluster_twice_as_large_as_all_others_may_be_two_kinds_that_lie_apart_together():
+    layout, kinds = blobs([200, *[100] * 8])
+    assert found_again({"a": layout}, kinds, 9).tolist() == [False] + [True] * 8
+    layout, kinds = blobs([400, 300, 200, *[30] * 4])  # the largest is twice the mean, and no other is near it
+    assert found_again({"a": layout}, kinds, 7).all()
+
+
 def test_no_cluster_of_a_handful_is_found_again():
     layout, kinds = blobs([10] * 6)
     assert not found_again({"a": layout, "b": layout}, kinds, 6).any()

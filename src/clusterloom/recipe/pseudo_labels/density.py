@@ -26,6 +26,7 @@ _WHOLE = 0.95  # share of points in a cluster, from which on kinds lie apart
 _MOST = 1.5  # clusters that lie apart, in numbers of clusters wanted
 _LEAST = 0.4  # effective number of them, in the same: one that has nearly all images tells no kinds apart
 _AGAIN = 0.95  # Jaccard index of a cluster and one by density that are as good as the same
+_EVEN, _TWO = 0.9, 1.5  # of clusters so even, one so many times the mean may be two kinds that lie apart together
 
 
 def clusters_apart(layout: np.ndarray, n_clusters: int) -> np.ndarray | None:
@@ -94,6 +95,8 @@ def agreement_with_density(
 def found_again(layouts: Mapping[str, np.ndarray], labels: np.ndarray, n_clusters: int) -> np.ndarray:
     """Which clusters density finds as well, in some space: they lie apart there, whatever their size.
 
+    But two kinds may lie apart together. So one large cluster among about equal ones is not believed.
+
     Args:
         layouts: Of N images in each space, shape (n, N, d); the first of each is looked at, and of many images some.
         labels: Clusters, shape (N,).
@@ -112,6 +115,8 @@ def found_again(layouts: Mapping[str, np.ndarray], labels: np.ndarray, n_cluster
             both = counts_of(dense[inside], labels[rows][inside], dense.max() + 1, n_clusters)
             either = both.sum(1, keepdims=True) + sizes - both
             again |= (both >= _AGAIN * either).any(0)
+        if effective_number(sizes) > _EVEN * n_clusters:
+            again &= sizes < _TWO * sizes.mean()
     return again
 
 
