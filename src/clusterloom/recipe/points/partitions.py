@@ -14,6 +14,11 @@ def effective_number(sizes: np.ndarray) -> float:
     return float(np.exp(stats.entropy(sizes)))
 
 
+def evenness(sizes: np.ndarray) -> float:
+    """The effective number of parts of sizes (K,) by their number: 1 if they are equal."""
+    return effective_number(sizes) / len(sizes)
+
+
 def counts_of(of: np.ndarray, labels: np.ndarray, n_of: int, n_clusters: int) -> np.ndarray:
     """How many images are in each part of one partition, (N,), and each of another, (N,); shape (n_of, n_clusters)."""
     return np.bincount(of * n_clusters + labels, minlength=n_of * n_clusters).reshape(n_of, n_clusters).astype(float)

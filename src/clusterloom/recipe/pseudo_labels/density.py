@@ -15,7 +15,7 @@ from sklearn.cluster import HDBSCAN
 from sklearn.metrics import adjusted_mutual_info_score
 
 from clusterloom.recipe.points.neighbours import nearest_neighbours
-from clusterloom.recipe.points.partitions import counts_of, effective_number
+from clusterloom.recipe.points.partitions import counts_of, effective_number, evenness
 
 _LOOKED_AT = 2000  # images, at most
 _FEWEST = 100  # of fewer, density says nothing
@@ -115,7 +115,7 @@ def found_again(layouts: Mapping[str, np.ndarray], labels: np.ndarray, n_cluster
             both = counts_of(dense[inside], labels[rows][inside], dense.max() + 1, n_clusters)
             either = both.sum(1, keepdims=True) + sizes - both
             again |= (both >= _AGAIN * either).any(0)
-        if effective_number(sizes) > _EVEN * n_clusters:
+        if evenness(sizes) > _EVEN:
             again &= sizes < _TWO * sizes.mean()
     return again
 

@@ -10,7 +10,7 @@ from functools import cache
 import numpy as np
 
 from clusterloom.recipe.points.neighbours import within_a_cluster
-from clusterloom.recipe.points.partitions import effective_number
+from clusterloom.recipe.points.partitions import evenness
 
 RESOLUTION = 0.9  # with 1 a large kind is rather cut in two
 OF_EQUAL_KINDS = 1.7  # resolution for kinds that are known to be about equally many
@@ -195,15 +195,15 @@ def _unequal_division(
         matrix = modularity_matrix(ties, resolution * _of_many(n_clusters, _LOW_MANY))
         labels = divide(matrix, images, n_clusters, of_resolution, starts)
         sizes = np.bincount(labels, images)
-        evenness = _evenness(sizes)
-        if evenness >= _QUITE_EVEN:
+        how_even = evenness(sizes)
+        if how_even >= _QUITE_EVEN:
             break
         possible = np.clip((sizes - 1) / heard, _LEAST_POSSIBLE, 1)
         scraps = _scraps(ties, matrix, images, labels, possible)
         if scraps > n_clusters // _SPARE_ONE:
             continue
         agreed = agreement(labels)
-        if agreed > agreement(usual) + _BETTER or (scraps <= 1 and evenness < even):
+        if agreed > agreement(usual) + _BETTER or (scraps <= 1 and how_even < even):
             found.append((agreed, matrix, of_resolution))
     if not found:
         return None
@@ -218,12 +218,7 @@ def _of_many(n_clusters: int, fewest: int = _MANY) -> float:
 
 def are_uneven(sizes: np.ndarray) -> bool:
     """Whether clusters of sizes (K,) are far from equal."""
-    return _evenness(sizes) < _EVEN
-
-
-def _evenness(sizes: np.ndarray) -> float:
-    """The effective number of clusters of sizes (K,) by their number: 1 if they are equal."""
-    return effective_number(sizes) / len(sizes)
+    return evenness(sizes) < _EVEN
 
 
 def _scraps(
