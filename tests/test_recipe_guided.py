@@ -329,8 +329,9 @@ def test_colours_are_used_or_ignored_where_that_is_asked_for():
         GuidedClusterer(3, colours="perhaps").fit(images)
 
 
+@pytest.mark.parametrize(("images", "slow"), [(corners(240), True), (quarters(240)[0], False)])
 @pytest.mark.parametrize("learned", [True, False])
-def test_the_first_fit_goes_on_where_its_pseudo_labels_are_not_learned(learned, monkeypatch):
+def test_the_first_fit_goes_on_where_its_pseudo_labels_are_not_learned(images, slow, learned, monkeypatch):
     told, expect = [], Run.expect
 
     def listening(run, epochs):
@@ -338,10 +339,12 @@ def test_the_first_fit_goes_on_where_its_pseudo_labels_are_not_learned(learned, 
         expect(run, epochs)
 
     monkeypatch.setattr(Run, "expect", listening)
-    monkeypatch.setattr(guided, "_GOES_ON", {"fit-1-goes-on": 0.0 if learned else 1.1, "fit-1-still": 0.0})
+    asked, not_asked = (0.0, 1.1) if learned else (1.1, 0.0)
+    monkeypatch.setattr(guided, "_GOES_ON", {"fit-1-goes-on": asked if slow else not_asked})
+    monkeypatch.setattr(guided, "_ENOUGH", not_asked if slow else asked)
     for name, images_seen in (("_LEAST_STEPS", 60), ("_FIRST_FIT_SEES", 2000), ("_LONG_FIRST_FIT_SEES", 4000)):
         monkeypatch.setattr(budgets, name, images_seen)
-    model = GuidedClusterer(3, hidden_dim=32, refine=False, random_state=0).fit(corners(240))
+    model = GuidedClusterer(3, hidden_dim=32, refine=False, random_state=0).fit(images)
     stages = [record["stage"] for record in model.history_]
     assert ("fit-1-goes-on" in stages) != learned
     assert told[-1] == len(stages)
@@ -351,11 +354,11 @@ def test_the_first_fit_goes_on_where_its_pseudo_labels_are_not_learned(learned, 
 @pytest.mark.parametrize(
     ("images", "slow"), [(corners(240), True), (textures(240)[0], True), (quarters(240)[0], False)]
 )
-def test_it_may_go_on_where_images_are_learned_slowly(images, slow, monkeypatch):
+def test_what_looks_different_each_time_is_learned_slowly(images, slow, monkeypatch):
     found = []
 
-    def train(network, run, images, plan, epochs, *_):
-        found.append(epochs.first_fit_goes_on)
+    def train(network, run, images, plan, epochs, views, *_):
+        found.append(views.learned_slowly)
         return {}
 
     monkeypatch.setattr("clusterloom.estimators.guided.train_guided", train)
@@ -365,7 +368,7 @@ def test_it_may_go_on_where_images_are_learned_slowly(images, slow, monkeypatch)
 
     monkeypatch.setattr(GuidedClusterer, "_describe_training", described)
     GuidedClusterer(3, random_state=0).fit(images)
-    assert (found[0] > 0) == slow
+    assert found == [slow]
 
 
 def test_of_textures_places_do_not_count():

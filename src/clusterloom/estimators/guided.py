@@ -235,4 +235,4 @@ def _epochs(settings: GuidedSettings, shape: tuple[int, ...], views: ViewSetting
         epochs = epochs.enough_to_represent(n_images)
     if views.of_textures:
         epochs = epochs.of_textures()
-    return epochs.enough_to_fit(n_images, slow=views.learned_slowly) if automatic else epochs
+    return epochs.enough_to_fit(n_images) if automatic else epochs

@@ -89,21 +89,20 @@ class Epochs:
         enough = min(_REPRESENT_SEES // n_images, _REPRESENT_EPOCHS)
         return replace(self, represent=max(self.represent, enough))
 
-    def enough_to_fit(self, n_images: int, slow: bool = False) -> "Epochs":
+    def enough_to_fit(self, n_images: int) -> "Epochs":
         """More for the first fit, of less than some 1,800 images.
 
-        It starts from a category encoder that knows nothing, and of few images it has few steps. Where what they show
-        may take long to learn it may go on, twice if need be, on less than some 17,000 images.
+        It starts from a category encoder that knows nothing, and of few images it has few steps. Where that has not
+        been enough it may go on, twice if need be, on less than some 17,000 images.
 
         Args:
             n_images: Number of images.
-            slow: Whether that is so.
 
         Example:
             >>> few = {n: Epochs.split(automatic_epochs(n), n) for n in (20, 100, 300, 1_000, 2_000, 70_000)}
             >>> [epochs.enough_to_fit(n).first_fit for n, epochs in few.items()]
             [50, 90, 30, 9, 5, 2]
-            >>> [epochs.enough_to_fit(n, slow=True).first_fit_goes_on for n, epochs in few.items()]
+            >>> [epochs.enough_to_fit(n).first_fit_goes_on for n, epochs in few.items()]
             [0, 60, 120, 51, 25, 0]
         """
 
@@ -113,8 +112,7 @@ class Epochs:
             return round(self.first_fit * longer)
 
         usual = first_fit(_FIRST_FIT_SEES)
-        goes_on = first_fit(_LONG_FIRST_FIT_SEES) - usual if slow else 0
-        return replace(self, first_fit=usual, first_fit_goes_on=goes_on)
+        return replace(self, first_fit=usual, first_fit_goes_on=first_fit(_LONG_FIRST_FIT_SEES) - usual)
 
     def of_textures(self) -> "Epochs":
         """As many in all, but half of those to represent go to the first fit.

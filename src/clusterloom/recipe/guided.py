@@ -53,8 +53,10 @@ from clusterloom.training.run import Run
 _LAYOUTS = 2  # of each space: one alone leaves more to chance
 _COLOURS_COUNT = 0.5  # adjusted Rand index with clusters of colours from which on colours tell the kinds apart
 _OF_COLOURS = ("colours", PALETTE)  # spaces that show next to nothing else
-# The first fit goes on, where it may, as long as it has learned fewer than so many of its pseudo-labels.
+# The first fit goes on, where it may, as long as it has learned fewer than so many of its pseudo-labels, which of what
+# is not learned slowly are so many.
 _GOES_ON = {"fit-1-goes-on": 0.98, "fit-1-still": 0.9}
+_ENOUGH = 2 / 3
 _VIEWED = 5000  # images of which two views are looked at
 
 Colours: TypeAlias = Literal["auto", "use", "ignore"]
@@ -208,7 +210,8 @@ def _first_fit(
         return _of_all(network.assign, images, run)
 
     q, expected = learned(epochs.first_fit, "fit-1"), epochs.total
-    for stage, enough in _GOES_ON.items():
+    for stage, of_slow in _GOES_ON.items():
+        enough = of_slow if views.learned_slowly else _ENOUGH
         if not epochs.first_fit_goes_on or np.mean(q.argmax(1) == targets.argmax(1)) >= enough:
             break
         expected += epochs.first_fit_goes_on

@@ -24,7 +24,7 @@ _SPARE_ONE = 5  # clusters of any size from which on one of them may be a scrap,
 _FINER, _RESOLUTIONS = 1.5, 7  # where there are scraps each resolution is so many times the one before, up to so many
 _EVEN = 0.75  # effective number of clusters of about equal size, in shares of their number
 _LOW = ((0.4, _EVEN), (0.3, 0.7))  # resolutions at which clusters are of any size, and how even equal ones are there
-_QUITE_EVEN = 0.85  # if clusters are so even at one of them, kinds are equal
+_QUITE_EVEN = 0.85  # if clusters are so even at one of them, and agree no better, kinds are equal
 _BETTER = 0.01  # agreement of unequal clusters, by which it has to be higher
 _MANY = 10  # clusters from which on resolutions grow with their number
 _LOW_MANY = 8  # those from which on the low one does
@@ -104,8 +104,8 @@ def divide_ties(
     for than it sees, it cuts off scraps, each of which would rather be joined again. A higher resolution sees parts.
 
     And the larger a kind is, the less it costs to cut it. At a low resolution clusters are of any size. If they are
-    about equal there, kinds are, and to prefer equal clusters is right; if not, it would cut large kinds and join small
-    ones. Kinds of moderately unequal sizes are seen by a judge alone that does not prefer any: `agreement`.
+    about equal there, kinds mostly are, and to prefer equal clusters is right; if not, it would cut large kinds and
+    join small ones. Kinds of moderately unequal sizes are seen by a judge alone that does not prefer any: `agreement`.
 
     Of K clusters of mean size chance would tie any two by 1 / K of the ties of one. So the more clusters, the less it
     matters to modularity how equal they are, unless the resolution grows with their number. The low one does so
@@ -184,26 +184,23 @@ def _unequal_division(
 ) -> np.ndarray | None:
     """Clusters of any size, by a low resolution: the best of four times as many starts as show what they are like.
 
-    They are to be far from equal, or to agree better with what is known than the usual ones (G,). None where they are
-    not, or are scraps. Of several clusters a single scrap costs no more than itself, and some cost less than those gain
-    that agree better. And a kind with fewer images than an image has neighbours is none for having most of its ties
-    elsewhere.
+    They are to be far from equal, or to agree better with what is known than the usual ones (G,), however equal they
+    are. None where they are not, or are scraps. Of several clusters a single scrap costs no more than itself, and some
+    cost less than those gain that agree better. And a kind with fewer images than an image has neighbours is none for
+    having most of its ties elsewhere.
     """
-    heard, found = within_a_cluster(int(images.sum()), n_clusters), []
+    heard, to_beat, found = within_a_cluster(int(images.sum()), n_clusters), agreement(usual) + _BETTER, []
     draws = [generator, *generator.spawn(len(_LOW) - 1)]  # of its own, so that asking the second changes nothing else
     for (resolution, even), of_resolution in zip(_LOW, draws, strict=True):
         matrix = modularity_matrix(ties, resolution * _of_many(n_clusters, _LOW_MANY))
         labels = divide(matrix, images, n_clusters, of_resolution, starts)
         sizes = np.bincount(labels, images)
-        how_even = evenness(sizes)
-        if how_even >= _QUITE_EVEN:
+        how_even, agreed = evenness(sizes), agreement(labels)
+        if how_even >= _QUITE_EVEN and agreed <= to_beat:
             break
         possible = np.clip((sizes - 1) / heard, _LEAST_POSSIBLE, 1)
         scraps = _scraps(ties, matrix, images, labels, possible)
-        if scraps > n_clusters // _SPARE_ONE:
-            continue
-        agreed = agreement(labels)
-        if agreed > agreement(usual) + _BETTER or (scraps <= 1 and how_even < even):
+        if scraps <= n_clusters // _SPARE_ONE and (agreed > to_beat or (scraps <= 1 and how_even < even)):
             found.append((agreed, matrix, of_resolution))
     if not found:
         return None

@@ -18,8 +18,8 @@ def second_pseudo_labels(
 
     What the model and the first pseudo-labels say together is asked of an image's nearest neighbours, and of the other
     images in its component of mixtures with three components for each cluster. The third is the mixture of one
-    component for each cluster that maximising the likelihood from the model's assignments leads to: it alone may move
-    a border for good, and it alone may take a group to the wrong cluster.
+    component for each cluster that maximising the likelihood leads to from there: it alone may move a border for good,
+    and it alone may take a group to the wrong cluster.
 
     Images that the first pseudo-labels are sure of are not voted into another cluster: what guides of all spaces agree
     on, a layer that has not learned it yet cannot know better.
@@ -46,7 +46,7 @@ def second_pseudo_labels(
         starts = mixtures_to_start_from(part, finer, seeds_from(generator, _STARTS))
         votes.append(np.mean([_by_component(mixture, layout, belief) for mixture in fit_mixtures(part, starts)], 0))
     if n >= POINTS_PER_CLUSTER * n_clusters:
-        votes.append(fit_mixtures(layout, [mixture_of(layout, q)])[0].predict_proba(layout))
+        votes.append(fit_mixtures(layout, [mixture_of(layout, belief)])[0].predict_proba(layout))
     voted: np.ndarray = np.mean(votes, 0)
     moved = (first.max(1) >= _SURE) & (voted.argmax(1) != belief.argmax(1))
     voted[moved] = belief[moved]
