@@ -21,10 +21,13 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from string import ascii_lowercase, ascii_uppercase, digits
 
 import numpy as np
 from colours import drawings
+from scipy.ndimage import rotate
 from suite_data.blood import blood
+from suite_data.charts import charts
 from suite_data.drawn import cells, solids
 from suite_data.glyphs import letters, words
 from suite_data.pictures import (
@@ -43,6 +46,7 @@ from suite_data.pictures import (
     textures_grey,
 )
 from suite_data.scenes import parts_anywhere, shapes_anywhere
+from suite_data.sky import OBJECTS, OTHER_OBJECTS, sky
 from suite_data.surface import surface
 
 from clusterloom.data import load_images
@@ -121,6 +125,14 @@ def in_two_colours(make: Callable[[], Arrays]) -> Arrays:
     images, labels = make()
     black, white = np.random.default_rng(0).integers(0, 256, (2, len(images), 1, 1, 3))
     return np.rint(black + (white - black) * (images / 255)).astype(np.uint8), labels
+
+
+def at_any_angle(make: Callable[[], Arrays], n: int | None = None) -> Arrays:
+    """The first n grey images (N, H, W, 1), or all, dark on white, each turned by any angle."""
+    images, labels = (array[:n] for array in make())
+    angles = np.random.default_rng(0).uniform(0, 360, len(images))
+    turned = [rotate(x, angle, reshape=False, order=1, cval=255) for x, angle in zip(images, angles, strict=True)]
+    return np.stack(turned), labels
 
 
 GEOMETRIC = [round(7000 * 0.1 ** (c / 9)) for c in range(10)]
@@ -236,6 +248,59 @@ SETS = {
             "printed capitals K to T in the fonts of letters-26, 300 each of four and 30 of six, 32 x 32 pixels",
             10,
             partial(unequal, partial(letters, "more", "KLMNOPQRST", 308), 4, 300, 30),
+            held_out=True,
+        ),
+        SuiteSet(
+            "characters",
+            "printed capitals, small letters and digits in 50 of the fonts of letters-10, 32 x 32 pixels",
+            62,
+            partial(letters, "letters", ascii_uppercase + ascii_lowercase + digits, 50),
+        ),
+        SuiteSet(
+            "alphabet-52",
+            "printed capitals and small letters in 60 of the fonts of letters-26, 32 x 32 pixels",
+            52,
+            partial(letters, "more", ascii_uppercase + ascii_lowercase, 60),
+            held_out=True,
+        ),
+        SuiteSet(
+            "letters-turned",
+            "2,000 images of letters-10, each turned by any angle",
+            10,
+            partial(at_any_angle, partial(letters, "letters", "ABCDEFGHIJ"), 2_000),
+        ),
+        SuiteSet(
+            "greek-turned",
+            "the images of greek, each turned by any angle",
+            10,
+            partial(at_any_angle, partial(letters, "letters", "ΓΔΘΛΞΠΣΦΨΩ")),
+            held_out=True,
+        ),
+        SuiteSet(
+            "fashion-coloured",
+            "the images of fashion-2000, each in two random colours",
+            10,
+            partial(in_two_colours, partial(builtin, "fashion-mnist", 2_000)),
+            distinct=False,
+        ),
+        SuiteSet(
+            "sky",
+            "drawn cut-outs of the sky, five kinds of objects, 400 to 100 of each, 16 bit, 48 x 48 pixels",
+            5,
+            partial(sky, OBJECTS),
+        ),
+        SuiteSet(
+            "sky-2",
+            "the same of five other kinds of objects, 350 to 100 of each",
+            5,
+            partial(sky, OTHER_OBJECTS),
+            held_out=True,
+        ),
+        SuiteSet(
+            "charts",
+            "five kinds of charts in any two colours, 300 to 100 of each, 48 x 48 pixels",
+            5,
+            charts,
             held_out=True,
         ),
         SuiteSet(
@@ -481,7 +546,7 @@ def pin(name: str) -> None:
 def picture(images: np.ndarray, labels: np.ndarray):
     """One row of examples of each kind, drawn at random; 16 bit is shown by its range."""
     if images.dtype == np.uint16:
-        images = (images / images.max() * 255).astype(np.uint8)
+        images = (np.minimum(images / np.percentile(images, 99.9), 1) * 255).astype(np.uint8)
     rng = np.random.default_rng(0)
     kinds = np.unique(labels)
     rows = [images[rng.permutation(np.flatnonzero(labels == k))[:EXAMPLES]] for k in kinds]

@@ -140,6 +140,19 @@ def test_a_lower_resolution_is_asked_where_one_leaves_open_how_unequal_kinds_are
     assert len(set(zip(found.tolist(), kinds.tolist(), strict=True))) == 10
 
 
+@pytest.mark.parametrize("agrees", [True, False])
+def test_of_about_equal_clusters_those_that_agree_better_are_found(agrees):
+    """A kind of two halves is as large as two others together, which is as even as equal kinds often are."""
+    kinds, part = np.repeat(range(3), [40, 20, 16]), np.repeat(range(4), [20, 20, 20, 16])
+    ties = [np.where(part[:, None] == part, 1.0, np.where((kinds[:, None] > 0) == (kinds > 0), 0.2, 0.01))]
+
+    def agreement(labels):
+        return 0.1 * (agrees and len(set(labels[kinds == 0].tolist())) == 1)
+
+    found = divide_ties(ties, np.full(76, 10), 3, rng(), agreement=agreement)
+    assert sorted(np.bincount(found).tolist()) == ([16, 20, 40] if agrees else [20, 20, 36])
+
+
 @pytest.mark.parametrize(("within", "may_be"), [(12, True), (2, False)])
 def test_tiny_kinds_are_no_scraps_for_ties_that_they_cannot_have_within(within, may_be):
     """Four large kinds of two groups, six of four images, which have nine neighbours and so most of them elsewhere."""

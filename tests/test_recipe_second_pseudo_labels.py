@@ -51,6 +51,15 @@ def test_images_that_guides_are_sure_of_are_not_voted_away():
     assert np.array_equal(second(points, q, soft(other, 4, 0.6)).argmax(1), labels)
 
 
+def test_a_cluster_that_the_model_has_not_learned_keeps_its_images():
+    """Of too few images for finer mixtures: the model puts two blobs into one cluster, the first ones know better."""
+    points, labels = blobs(200)
+    q = soft(np.minimum(labels, 2), 4, 0.5)
+    found = second(points, q, soft(labels, 4, 0.85))
+    assert np.array_equal(found.argmax(1), labels)
+    assert found.max(1)[labels == 3].mean() > 0.8
+
+
 def test_of_few_images_fewer_neighbours_vote():
     """A cluster of three among thirty: fifteen neighbours would give it to another."""
     labels = np.repeat([0, 1, 2], [14, 13, 3])

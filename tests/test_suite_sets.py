@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.append(str(ROOT / "benchmarks"))
 
 import suite_sets  # noqa: E402
-from suite_data import drawn, glyphs, packages, pictures  # noqa: E402
+from suite_data import charts, drawn, glyphs, packages, pictures, sky  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -135,6 +135,36 @@ def test_cells_are_brighter_than_their_corners_and_fit_twelve_bits(kind):
     assert pictures_of_kind.max() < 4096
     brightest = np.sort(pictures_of_kind.reshape(20, -1), 1)[:, -20:].mean(1)
     assert (brightest > 1.3 * pictures_of_kind[:, :4, :4].mean((1, 2, 3))).all()
+
+
+@pytest.mark.parametrize("kind", sky.LIGHT)
+def test_objects_of_the_sky_are_brighter_than_their_surroundings(kind):
+    assert kind in {**sky.OBJECTS, **sky.OTHER_OBJECTS}
+    rng = np.random.default_rng(0)
+    of_kind = np.stack([sky.cut_out(kind, rng) for _ in range(20)])
+    assert of_kind.dtype == np.uint16
+    brightest = np.sort(of_kind.reshape(20, -1), 1)[:, -20:].mean(1)
+    assert (brightest > 1.15 * np.median(of_kind, (1, 2, 3))).all()
+
+
+@pytest.mark.parametrize("kind", charts.CHARTS)
+def test_charts_have_a_margin_of_paper_and_ink_within(kind):
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        picture = charts.chart(kind, rng).astype(int)
+        margin, within = picture[:4], picture[8:-8, 8:-8]
+        assert margin.reshape(-1, 3).std(0).max() < 5
+        assert np.abs(within - margin.mean((0, 1))).max() > 40
+
+
+def test_turned_images_keep_their_paper_and_their_labels():
+    images, labels = np.full((6, 9, 9, 1), 255, np.uint8), np.arange(6)
+    images[:, 4, :] = 0
+    turned, kept = suite_sets.at_any_angle(lambda: (images, labels), 4)
+    assert turned.shape == (4, 9, 9, 1)
+    assert np.array_equal(kept, labels[:4])
+    assert (turned[:, 4, 4] == 0).all()
+    assert len(np.unique(turned.reshape(4, -1), axis=0)) == 4
 
 
 def test_a_package_that_is_not_to_be_had_is_one_line(tmp_path, monkeypatch):
