@@ -153,6 +153,19 @@ def test_of_about_equal_clusters_those_that_agree_better_are_found(agrees):
     assert sorted(np.bincount(found).tolist()) == ([16, 20, 40] if agrees else [20, 20, 36])
 
 
+@pytest.mark.parametrize("agrees", [True, False])
+def test_a_rare_kind_is_found_where_it_agrees_better_though_clusters_were_equal(agrees):
+    """Only the second low resolution does not cut the large kind."""
+    kinds, part = np.repeat([0, 1], [40, 4]), np.repeat(range(3), [20, 20, 4])
+    ties = [np.where(part[:, None] == part, 1.0, np.where(kinds[:, None] == kinds, 0.15, 0.05))]
+
+    def agreement(labels):
+        return 0.1 * (agrees and len(set(labels[kinds == 0].tolist())) == 1)
+
+    found = divide_ties(ties, np.full(44, 10), 2, rng(), agreement=agreement)
+    assert sorted(np.bincount(found).tolist()) == ([4, 40] if agrees else [20, 24])
+
+
 @pytest.mark.parametrize(("within", "may_be"), [(12, True), (2, False)])
 def test_tiny_kinds_are_no_scraps_for_ties_that_they_cannot_have_within(within, may_be):
     """Four large kinds of two groups, six of four images, which have nine neighbours and so most of them elsewhere."""

@@ -24,7 +24,7 @@ _SPARE_ONE = 5  # clusters of any size from which on one of them may be a scrap,
 _FINER, _RESOLUTIONS = 1.5, 7  # where there are scraps each resolution is so many times the one before, up to so many
 _EVEN = 0.75  # effective number of clusters of about equal size, in shares of their number
 _LOW = ((0.4, _EVEN), (0.3, 0.7))  # resolutions at which clusters are of any size, and how even equal ones are there
-_QUITE_EVEN = 0.85  # if clusters are so even at one of them, and agree no better, kinds are equal
+_QUITE_EVEN = 0.85  # if clusters are so even at one of them, kinds are equal, unless some agree better
 _BETTER = 0.01  # agreement of unequal clusters, by which it has to be higher
 _MANY = 10  # clusters from which on resolutions grow with their number
 _LOW_MANY = 8  # those from which on the low one does
@@ -189,18 +189,19 @@ def _unequal_division(
     cost less than those gain that agree better. And a kind with fewer images than an image has neighbours is none for
     having most of its ties elsewhere.
     """
-    heard, to_beat, found = within_a_cluster(int(images.sum()), n_clusters), agreement(usual) + _BETTER, []
+    heard, to_beat = within_a_cluster(int(images.sum()), n_clusters), agreement(usual) + _BETTER
+    found, kinds_are_equal = [], False
     draws = [generator, *generator.spawn(len(_LOW) - 1)]  # of its own, so that asking the second changes nothing else
     for (resolution, even), of_resolution in zip(_LOW, draws, strict=True):
         matrix = modularity_matrix(ties, resolution * _of_many(n_clusters, _LOW_MANY))
         labels = divide(matrix, images, n_clusters, of_resolution, starts)
         sizes = np.bincount(labels, images)
         how_even, agreed = evenness(sizes), agreement(labels)
-        if how_even >= _QUITE_EVEN and agreed <= to_beat:
-            break
+        kinds_are_equal |= how_even >= _QUITE_EVEN
         possible = np.clip((sizes - 1) / heard, _LEAST_POSSIBLE, 1)
         scraps = _scraps(ties, matrix, images, labels, possible)
-        if scraps <= n_clusters // _SPARE_ONE and (agreed > to_beat or (scraps <= 1 and how_even < even)):
+        unequal = how_even < even and scraps <= 1 and not kinds_are_equal
+        if (unequal or agreed > to_beat) and scraps <= n_clusters // _SPARE_ONE:
             found.append((agreed, matrix, of_resolution))
     if not found:
         return None
