@@ -166,6 +166,18 @@ def test_a_rare_kind_is_found_where_it_agrees_better_though_clusters_were_equal(
     assert sorted(np.bincount(found).tolist()) == ([4, 40] if agrees else [20, 24])
 
 
+@pytest.mark.parametrize(("lower", "may_be"), [(0.05, True), (0.08, False)])
+def test_unequal_clusters_that_agree_much_worse_are_not_believed(lower, may_be):
+    kinds, part = np.repeat([0, 1, 2, 3], [40, 40, 4, 4]), np.repeat(range(6), [20, 20, 20, 20, 4, 4])
+    ties = [0.01 + 0.2 * (kinds[:, None] == kinds) + 0.8 * (part[:, None] == part)]
+
+    def agreement(labels):
+        return 0.5 - lower * (len(set(labels[kinds == 0].tolist())) == 1)
+
+    found = divide_ties(ties, np.ones(88, int), 4, rng(), agreement=agreement)
+    assert (sorted(np.bincount(found).tolist()) == [4, 4, 40, 40]) == may_be
+
+
 @pytest.mark.parametrize(("within", "may_be"), [(12, True), (2, False)])
 def test_tiny_kinds_are_no_scraps_for_ties_that_they_cannot_have_within(within, may_be):
     """Four large kinds of two groups, six of four images, which have nine neighbours and so most of them elsewhere."""

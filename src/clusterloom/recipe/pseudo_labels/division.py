@@ -25,7 +25,8 @@ _FINER, _RESOLUTIONS = 1.5, 7  # where there are scraps each resolution is so ma
 _EVEN = 0.75  # effective number of clusters of about equal size, in shares of their number
 _LOW = ((0.4, _EVEN), (0.3, 0.7))  # resolutions at which clusters are of any size, and how even equal ones are there
 _QUITE_EVEN = 0.85  # if clusters are so even at one of them, kinds are equal, unless some agree better
-_BETTER = 0.01  # agreement of unequal clusters, by which it has to be higher
+_BETTER = 0.01  # agreement of unequal clusters, by which it has to be higher where sizes do not speak for them,
+_CONTRADICTED = 0.06  # and by which it may be lower where they do
 _MANY = 10  # clusters from which on resolutions grow with their number
 _LOW_MANY = 8  # those from which on the low one does
 _OTHERS, _STARTS_OF_OTHERS = 20, 4  # divisions where ties count otherwise, and from how many starts each
@@ -184,12 +185,12 @@ def _unequal_division(
 ) -> np.ndarray | None:
     """Clusters of any size, by a low resolution: the best of four times as many starts as show what they are like.
 
-    They are to be far from equal, or to agree better with what is known than the usual ones (G,), however equal they
-    are. None where they are not, or are scraps. Of several clusters a single scrap costs no more than itself, and some
+    They are to be far from equal, and not to agree much worse with what is known than the usual ones (G,), or to agree
+    better, however equal they are. None where they do not, or are scraps. Of several clusters a single scrap costs no more than itself, and some
     cost less than those gain that agree better. And a kind with fewer images than an image has neighbours is none for
     having most of its ties elsewhere.
     """
-    heard, to_beat = within_a_cluster(int(images.sum()), n_clusters), agreement(usual) + _BETTER
+    heard, as_usual = within_a_cluster(int(images.sum()), n_clusters), agreement(usual)
     found, kinds_are_equal = [], False
     draws = [generator, *generator.spawn(len(_LOW) - 1)]  # of its own, so that asking the second changes nothing else
     for (resolution, even), of_resolution in zip(_LOW, draws, strict=True):
@@ -201,7 +202,8 @@ def _unequal_division(
         possible = np.clip((sizes - 1) / heard, _LEAST_POSSIBLE, 1)
         scraps = _scraps(ties, matrix, images, labels, possible)
         unequal = how_even < even and scraps <= 1 and not kinds_are_equal
-        if (unequal or agreed > to_beat) and scraps <= n_clusters // _SPARE_ONE:
+        needed = as_usual - _CONTRADICTED if unequal else as_usual + _BETTER
+        if agreed > needed and scraps <= n_clusters // _SPARE_ONE:
             found.append((agreed, matrix, of_resolution))
     if not found:
         return None
