@@ -186,9 +186,9 @@ def _unequal_division(
     """Clusters of any size, by a low resolution: the best of four times as many starts as show what they are like.
 
     They are to be far from equal, and not to agree much worse with what is known than the usual ones (G,), or to agree
-    better, however equal they are. None where they do not, or are scraps. Of several clusters a single scrap costs no more than itself, and some
-    cost less than those gain that agree better. And a kind with fewer images than an image has neighbours is none for
-    having most of its ties elsewhere.
+    better, however equal they are. None where they do not, or are scraps. Of several clusters a single scrap costs no
+    more than itself, and some cost less than those gain that agree better. And a kind with fewer images than an image
+    has neighbours is none for having most of its ties elsewhere.
     """
     heard, as_usual = within_a_cluster(int(images.sum()), n_clusters), agreement(usual)
     found, kinds_are_equal = [], False
