@@ -23,10 +23,11 @@ _LEAST_POSSIBLE = 0.5  # share of its ties that a tiny kind can have within, who
 _SPARE_ONE = 5  # clusters of any size from which on one of them may be a scrap, and each fifth if they agree better
 _FINER, _RESOLUTIONS = 1.5, 7  # where there are scraps each resolution is so many times the one before, up to so many
 _EVEN = 0.75  # effective number of clusters of about equal size, in shares of their number
-_LOW = ((0.4, _EVEN), (0.3, 0.7))  # resolutions at which clusters are of any size, and how even equal ones are there
+# Resolutions at which clusters are of any size, how even equal ones are there, and by how much the agreement of unequal
+# ones may be lower.
+_LOW = ((0.4, _EVEN, 0.06), (0.3, 0.7, 0.05))
 _QUITE_EVEN = 0.85  # if clusters are so even at one of them, kinds are equal, unless some agree better
-_BETTER = 0.01  # agreement of unequal clusters, by which it has to be higher where sizes do not speak for them,
-_CONTRADICTED = 0.06  # and by which it may be lower where they do
+_BETTER = 0.01  # agreement of clusters of any size, by which it has to be higher where they are not unequal
 _MANY = 10  # clusters from which on resolutions grow with their number
 _LOW_MANY = 8  # those from which on the low one does
 _OTHERS, _STARTS_OF_OTHERS = 20, 4  # divisions where ties count otherwise, and from how many starts each
@@ -193,7 +194,7 @@ def _unequal_division(
     heard, as_usual = within_a_cluster(int(images.sum()), n_clusters), agreement(usual)
     found, kinds_are_equal = [], False
     draws = [generator, *generator.spawn(len(_LOW) - 1)]  # of its own, so that asking the second changes nothing else
-    for (resolution, even), of_resolution in zip(_LOW, draws, strict=True):
+    for (resolution, even, worse), of_resolution in zip(_LOW, draws, strict=True):
         matrix = modularity_matrix(ties, resolution * _of_many(n_clusters, _LOW_MANY))
         labels = divide(matrix, images, n_clusters, of_resolution, starts)
         sizes = np.bincount(labels, images)
@@ -202,7 +203,7 @@ def _unequal_division(
         possible = np.clip((sizes - 1) / heard, _LEAST_POSSIBLE, 1)
         scraps = _scraps(ties, matrix, images, labels, possible)
         unequal = how_even < even and scraps <= 1 and not kinds_are_equal
-        needed = as_usual - _CONTRADICTED if unequal else as_usual + _BETTER
+        needed = as_usual - worse if unequal else as_usual + _BETTER
         if agreed > needed and scraps <= n_clusters // _SPARE_ONE:
             found.append((agreed, matrix, of_resolution))
     if not found:
