@@ -139,6 +139,7 @@ GEOMETRIC = [round(7000 * 0.1 ** (c / 9)) for c in range(10)]
 # Falls faster at first, and the other way round: nine is the largest class, zero the smallest.
 TABULATED = [300, 600, 800, 1000, 1300, 1700, 2100, 2600, 3200, 4000]
 
+CAPITALS, GREEK = "ABCDEFGHIJ", "ΓΔΘΛΞΠΣΦΨΩ"
 WORDS = ["fish", "gold", "hand", "king", "lamp", "moon", "road", "tree"]
 
 SETS = {
@@ -193,7 +194,7 @@ SETS = {
             "letters-10",
             "printed capitals A to J in many fonts of Debian, dark on light, 32 x 32 pixels",
             10,
-            partial(letters, "letters", "ABCDEFGHIJ"),
+            partial(letters, "letters", CAPITALS),
         ),
         SuiteSet(
             "letters-26",
@@ -220,7 +221,7 @@ SETS = {
             "greek",
             "ten Greek capitals in those fonts of letters-10 that have them, dark on light, 32 x 32 pixels",
             10,
-            partial(letters, "letters", "ΓΔΘΛΞΠΣΦΨΩ"),
+            partial(letters, "letters", GREEK),
             held_out=True,
         ),
         SuiteSet(
@@ -267,13 +268,13 @@ SETS = {
             "letters-turned",
             "2,000 images of letters-10, each turned by any angle",
             10,
-            partial(at_any_angle, partial(letters, "letters", "ABCDEFGHIJ"), 2_000),
+            partial(at_any_angle, partial(letters, "letters", CAPITALS), 2_000),
         ),
         SuiteSet(
             "greek-turned",
             "the images of greek, each turned by any angle",
             10,
-            partial(at_any_angle, partial(letters, "letters", "ΓΔΘΛΞΠΣΦΨΩ")),
+            partial(at_any_angle, partial(letters, "letters", GREEK)),
             held_out=True,
         ),
         SuiteSet(

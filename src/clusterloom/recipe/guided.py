@@ -53,8 +53,8 @@ from clusterloom.training.run import Run
 _LAYOUTS = 2  # of each space: one alone leaves more to chance
 _COLOURS_COUNT = 0.5  # adjusted Rand index with clusters of colours from which on colours tell the kinds apart
 _OF_COLOURS = ("colours", PALETTE)  # spaces that show next to nothing else
-# The first fit goes on, where it may, as long as it has learned fewer than so many of its pseudo-labels, which of what
-# is not learned slowly are so many.
+# The first fit goes on, where it may, as long as it has learned less than this share of its pseudo-labels: of what is
+# learned slowly, stage by stage, and of all else.
 _GOES_ON = {"fit-1-goes-on": 0.98, "fit-1-still": 0.9}
 _ENOUGH = 2 / 3
 _VIEWED = 5000  # images of which two views are looked at

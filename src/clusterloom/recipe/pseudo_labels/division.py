@@ -193,7 +193,7 @@ def _unequal_division(
     """
     heard, as_usual = within_a_cluster(int(images.sum()), n_clusters), agreement(usual)
     found, kinds_are_equal = [], False
-    draws = [generator, *generator.spawn(len(_LOW) - 1)]  # of its own, so that asking the second changes nothing else
+    draws = [generator, *generator.spawn(len(_LOW) - 1)]  # the second has its own
     for (resolution, even, worse), of_resolution in zip(_LOW, draws, strict=True):
         matrix = modularity_matrix(ties, resolution * _of_many(n_clusters, _LOW_MANY))
         labels = divide(matrix, images, n_clusters, of_resolution, starts)
