@@ -56,7 +56,7 @@ _OF_COLOURS = ("colours", PALETTE)  # spaces that show next to nothing else
 # The first fit goes on, where it may, as long as it has learned less than this share of its pseudo-labels: of what is
 # learned slowly, stage by stage, and of all else.
 _GOES_ON = {"fit-1-goes-on": 0.98, "fit-1-still": 0.9}
-_ENOUGH = 2 / 3
+_ENOUGH = 3 / 4
 _VIEWED = 5000  # images of which two views are looked at
 
 Colours: TypeAlias = Literal["auto", "use", "ignore"]

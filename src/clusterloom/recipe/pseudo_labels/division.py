@@ -24,8 +24,9 @@ _SPARE_ONE = 5  # clusters of any size from which on one of them may be a scrap,
 _FINER, _RESOLUTIONS = 1.5, 7  # where there are scraps each resolution is so many times the one before, up to so many
 _EVEN = 0.75  # effective number of clusters of about equal size, in shares of their number
 # Resolutions at which clusters are of any size, how even equal ones are there, and by how much the agreement of unequal
-# ones may be lower.
+# ones may be lower: of those more even than so by less, so many times as they are.
 _LOW = ((0.4, _EVEN, 0.06), (0.3, 0.7, 0.05))
+_LESS_FROM, _LESS = 0.7, 0.6
 _QUITE_EVEN = 0.85  # if clusters are so even at one of them, kinds are equal, unless some agree better
 _BETTER = 0.01  # agreement of clusters of any size, by which it has to be higher where they are not unequal
 _MANY = 10  # clusters from which on resolutions grow with their number
@@ -203,7 +204,8 @@ def _unequal_division(
         possible = np.clip((sizes - 1) / heard, _LEAST_POSSIBLE, 1)
         scraps = _scraps(ties, matrix, images, labels, possible)
         unequal = how_even < even and scraps <= 1 and not kinds_are_equal
-        needed = as_usual - worse if unequal else as_usual + _BETTER
+        may_be_worse = worse - _LESS * max(how_even - _LESS_FROM, 0)
+        needed = as_usual - may_be_worse if unequal else as_usual + _BETTER
         if agreed > needed and scraps <= n_clusters // _SPARE_ONE:
             found.append((agreed, matrix, of_resolution))
     if not found:

@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clusterloom.networks.strokes import SIDE, pretrained_strokes
+from clusterloom.networks.strokes import SIDE, as_drawn, pretrained_strokes
 from clusterloom.recipe.points.components import principal_components
 from clusterloom.recipe.spaces.blocks import of_all
 from clusterloom.recipe.spaces.contours import DIRECTIONS, oriented_gradients
 from clusterloom.recipe.spaces.patches import patch_counts
-from clusterloom.recipe.views.angles import waves_around
+from clusterloom.recipe.views.angles import seen_around, waves_around
 from clusterloom.recipe.views.augment import SIGNS, ViewSettings, are_signs
 from clusterloom.recipe.views.brightness import share_on_a_line
 
@@ -50,8 +50,8 @@ def plain_spaces(
     Returns:
         Points of shape (N, D), float32: "brightness", where colours may tell "colours", "palette" and "pixels",
         "texture" where all places show the same, elsewhere "contours", of at most 4,000 images "appearance", "waves"
-        where angles do not count, and "strokes" of fewer than 10,000 signs of one ink each, where angles do. In any
-        order: that of `PLAIN_SPACES` is the one in which guides draw.
+        where angles do not count, and "strokes" of fewer than 10,000 signs of one ink each. In any order: that of
+        `PLAIN_SPACES` is the one in which guides draw.
     """
     spaces = {"brightness": _components(of_all(images, lambda x: _small(views.shown(x)[:, :1])))}
     if images.shape[3] > 1 and colours:
@@ -65,8 +65,8 @@ def plain_spaces(
         if views.any_angle:
             waves = of_all(images, lambda x: waves_around(_reduced(views.shown(x)[:, :1], _CONTOURED_SIDE)))
             spaces[WAVES] = _components(waves, _OF_CONTOURS)
-        elif strokes and are_signs(views) and len(images) < _STROKES_BELOW and _in_one_ink(images):
-            spaces[STROKES] = stroke_space(images, views.shown)
+        if strokes and are_signs(views) and len(images) < _STROKES_BELOW and _in_one_ink(images):
+            spaces[STROKES] = stroke_space(images, views)
         if len(images) <= _APPEARANCE_OF:
             spaces[APPEARANCE] = appearance_space(spaces)
     return spaces
@@ -79,14 +79,23 @@ def contour_space(images: np.ndarray, brightness: Callable[[Tensor], Tensor]) ->
     return _components(points, _OF_CONTOURS)
 
 
-def stroke_space(images: np.ndarray, brightness: Callable[[Tensor], Tensor]) -> np.ndarray:
+def stroke_space(images: np.ndarray, views: ViewSettings) -> np.ndarray:
     """What a small network says of the brightness that has learned what drawings of one sign share, shape (N, 50).
 
-    Of its features, which a ReLU gives, the square roots, so that few strong ones do not decide alone.
+    Of its features, which a ReLU gives, the square roots, so that few strong ones do not decide alone. Where angles do
+    not count, it sees drawings from all sides; see `seen_around`.
     """
     network = pretrained_strokes()
+
+    def look(drawn: Tensor) -> Tensor:
+        return network(drawn).sqrt()
+
+    def seen(x: Tensor) -> Tensor:
+        drawn = as_drawn(views.shown(x)[:, :1])
+        return seen_around(look, drawn) if views.any_angle else look(drawn)
+
     with torch.inference_mode():
-        return _components(of_all(images, lambda x: network(brightness(x)[:, :1]).sqrt(), _OF_STROKES))
+        return _components(of_all(images, seen, _OF_STROKES))
 
 
 def appearance_space(spaces: Mapping[str, np.ndarray]) -> np.ndarray:

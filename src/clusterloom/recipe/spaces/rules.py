@@ -11,7 +11,8 @@ _YIELDING = ("brightness", CONTOURS)  # spaces that yield to learned ones where 
 # How many spaces one is worth. Of the learned ones, which confirm each other, those that the contrastive loss made tell
 # kinds apart best. Brightness alone outvoted them: two forms of a letter differ there as much as two letters.
 _COUNTS = {"projection": 2.0, "hidden": 2.0, "brightness": 0.5, TEXTURE: 3.0, WAVES: 2.0}
-_BESIDE_WAVES = {"projection": 1.0}  # of things at any angle, of which waves know more
+# At any angle, of which waves and strokes know more than learned spaces, and strokes less than at a fixed one.
+_PROJECTION_BESIDE_WAVES, _STROKES_BESIDE_WAVES = 1.0, 0.6
 # Of few images a network learns little, so spaces of which nothing is learned from them count for more: as often as the
 # number of images goes into so many, but at least so often and at most so often.
 _COUNTS_OF_FEW = {
@@ -38,7 +39,11 @@ def rules_of(n_images: int, spaces: Collection[str], learned: Collection[str], o
         (2.0, 10.0)
     """
     of_few = {name: min(max(many / n_images, least), most) for name, (many, least, most) in _COUNTS_OF_FEW.items()}
-    counts = _COUNTS | of_few | (_BESIDE_WAVES if WAVES in spaces else {})
+    counts = _COUNTS | of_few
+    if WAVES in spaces:
+        counts["projection"] = _PROJECTION_BESIDE_WAVES
+        counts[STROKES] *= _STROKES_BESIDE_WAVES
     if not of_signs:
         counts[BACKBONE] = max(counts[BACKBONE], _BACKBONE_OF_THINGS)
-    return SpaceRules(tuple(learned), _ALONE, _YIELDING, counts)
+    alone = (*_ALONE, STROKES) if WAVES in spaces else _ALONE
+    return SpaceRules(tuple(learned), alone, _YIELDING, counts)

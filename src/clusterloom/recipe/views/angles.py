@@ -1,6 +1,7 @@
 """Images that show the same things at any angle, as cells and galaxies: how such a set is told, and what it shows."""
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ _SIDE = 16  # pixels of images that are compared: what turning smoothes, their m
 _RADII, _AROUND = 16, 32  # places from the middle outwards, and around it
 _REACH = 0.8  # of half of an image's side
 _WAVES = 9  # around the middle, the mean among them
+_TURNS, _WAVES_OF_TURNS = 12, 3  # of an image that is seen from all sides
 
 
 def any_angle(x: Tensor) -> bool:
@@ -31,8 +33,8 @@ def any_angle(x: Tensor) -> bool:
     within = (torch.arange(_SIDE) + 0.5) / _SIDE * 2 - 1
     disc = within[:, None] ** 2 + within**2 <= 1
     as_they_are = F.adaptive_avg_pool2d(square, _SIDE)[:, 0, disc]  # (N, D)
-    turned = (F.adaptive_avg_pool2d(_turned(square, degrees), _SIDE)[:, 0, disc] for degrees in _ANGLES)
-    return all(distributed_alike(as_they_are, x) for x in turned)
+    others = (F.adaptive_avg_pool2d(turned(square, degrees), _SIDE)[:, 0, disc] for degrees in _ANGLES)
+    return all(distributed_alike(as_they_are, x) for x in others)
 
 
 def waves_around(x: Tensor) -> Tensor:
@@ -57,7 +59,24 @@ def waves_around(x: Tensor) -> Tensor:
     return torch.fft.rfft(read, dim=2).abs()[:, :, :_WAVES].log1p().flatten(1)
 
 
-def _turned(x: Tensor, degrees: float) -> Tensor:
+def seen_around(look: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """What features say of images as they are turned once around their middle, whatever the angle they start from.
+
+    Features turn with the image: another angle shifts what they say along the turn, and leaves the amplitudes of its
+    waves as they are.
+
+    Args:
+        look: Features, shape (B, F), of images.
+        x: Shape (B, 1, H, H).
+
+    Returns:
+        Amplitudes of the first waves of each feature, the mean among them, shape (B, F * waves).
+    """
+    around = torch.stack([look(turned(x, turn * 360 / _TURNS)) for turn in range(_TURNS)], 2)  # (B, F, turns)
+    return torch.fft.rfft(around, dim=2).abs()[:, :, :_WAVES_OF_TURNS].flatten(1)
+
+
+def turned(x: Tensor, degrees: float) -> Tensor:
     """Images (B, 1, H, H) turned around their middle; beyond its edge an image goes on as its edge."""
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     turn = torch.tensor([[cos, -sin, 0.0], [sin, cos, 0.0]]).expand(len(x), 2, 3)
