@@ -8,7 +8,8 @@ import torch
 from sklearn.datasets import load_digits
 
 from clusterloom.networks.strokes import pretrained_strokes
-from clusterloom.recipe.spaces.plain import STROKES, WAVES, plain_spaces
+from clusterloom.recipe.spaces.contours import oriented_gradients
+from clusterloom.recipe.spaces.plain import APPEARANCE, CONTOURS, STROKES, WAVES, plain_spaces
 from clusterloom.recipe.spaces.rules import rules_of
 from clusterloom.recipe.views.angles import any_angle, seen_around, waves_around
 from clusterloom.recipe.views.augment import SIGNS, THINGS, widened
@@ -69,30 +70,32 @@ def test_waves_are_the_same_at_any_angle_and_place(height, width, dark):
     assert float(torch.cdist(bars, others).min()) > 1.5 * within
 
 
-def test_a_network_that_sees_all_sides_says_the_same_at_any_angle():
+@pytest.mark.parametrize("look", [pretrained_strokes(), oriented_gradients])
+@pytest.mark.parametrize("width", [SIDE, 48])
+def test_what_is_seen_around_is_the_same_at_any_angle(look, width):
+    middle = (SIDE - 1) / 2, (width - 1) / 2
     angles = [0.0, 0.3, 1.7, 4.0]
-    bars, others = (shuffled([drawn(kind, angle) for angle in angles]) for kind in (0, 1))
+    bars, others = (shuffled([drawn(kind, angle, middle, SIDE, width) for angle in angles]) for kind in (0, 1))
 
-    def farthest_and_nearest(look):
-        of_bars, of_others = (look(x) for x in (bars, others))
+    def farthest_and_nearest(see):
+        of_bars, of_others = (see(x) for x in (bars, others))
         within = max(float(torch.pdist(of).max()) for of in (of_bars, of_others))
         return within, float(torch.cdist(of_bars, of_others).min())
 
-    network = pretrained_strokes()
-    within, between = farthest_and_nearest(lambda x: seen_around(network, x))
-    assert between > 2 * within
-    within, between = farthest_and_nearest(network)
+    within, between = farthest_and_nearest(lambda x: seen_around(look, x))
+    assert between > 1.5 * within
+    within, between = farthest_and_nearest(look)
     assert between < within
 
 
-def test_strokes_are_seen_from_all_sides_where_angles_do_not_count(turned):
+def test_kinds_lie_apart_where_angles_do_not_count(turned):
     images = (255 * turned[..., None]).astype(np.uint8)
     spaces = plain_spaces(images, 0, choose_views(images))
-    nearest = np.square(spaces[STROKES][:, None] - spaces[STROKES]).sum(2).argsort(1)[:, 1]
-    assert np.mean(nearest % 2 == np.arange(len(images)) % 2) > 0.98
+    for name in (STROKES, CONTOURS, APPEARANCE):
+        nearest = np.square(spaces[name][:, None] - spaces[name]).sum(2).argsort(1)[:, 1]
+        assert np.mean(nearest % 2 == np.arange(len(images)) % 2) > 0.98, name
     assert STROKES in rules_of(len(images), spaces, [], of_signs=True).alone
     assert STROKES not in rules_of(len(images), plain_spaces(images, 0), [], of_signs=True).alone
-    assert STROKES not in plain_spaces(images, 0, choose_views(images), strokes=False)
 
 
 @pytest.mark.parametrize("colour", [(1.0,), (0.9, 0.5, 0.7)])

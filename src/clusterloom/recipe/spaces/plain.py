@@ -61,7 +61,7 @@ def plain_spaces(
     if views.of_textures:
         spaces[TEXTURE] = texture_space(images, seed)
     else:
-        spaces[CONTOURS] = contour_space(images, views.shown)
+        spaces[CONTOURS] = contour_space(images, views)
         if views.any_angle:
             waves = of_all(images, lambda x: waves_around(_reduced(views.shown(x)[:, :1], _CONTOURED_SIDE)))
             spaces[WAVES] = _components(waves, _OF_CONTOURS)
@@ -72,43 +72,52 @@ def plain_spaces(
     return spaces
 
 
-def contour_space(images: np.ndarray, brightness: Callable[[Tensor], Tensor]) -> np.ndarray:
-    """The first 30 principal components of `oriented_gradients` of the brightness, shape (N, D)."""
-    numbers = 2 * DIRECTIONS * math.prod(min(side, _CONTOURED_SIDE) for side in images.shape[1:3])
-    points = of_all(images, lambda x: oriented_gradients(_reduced(brightness(x)[:, :1], _CONTOURED_SIDE)), numbers)
-    return _components(points, _OF_CONTOURS)
+def contour_space(images: np.ndarray, views: ViewSettings) -> np.ndarray:
+    """The first 30 principal components of `oriented_gradients` of the brightness, shape (N, D).
+
+    Where angles do not count, they are `seen_around`.
+    """
+    most = _SIDE if views.any_angle else _CONTOURED_SIDE
+    numbers = 2 * DIRECTIONS * math.prod(min(side, most) for side in images.shape[1:3])
+
+    def seen(x: Tensor) -> Tensor:
+        return _from_sides(oriented_gradients, _reduced(views.shown(x)[:, :1], most), views)
+
+    return _components(of_all(images, seen, numbers), _OF_CONTOURS)
 
 
 def stroke_space(images: np.ndarray, views: ViewSettings) -> np.ndarray:
     """What a small network says of the brightness that has learned what drawings of one sign share, shape (N, 50).
 
     Of its features, which a ReLU gives, the square roots, so that few strong ones do not decide alone. Where angles do
-    not count, it sees drawings from all sides; see `seen_around`.
+    not count, they are `seen_around`.
     """
     network = pretrained_strokes()
 
-    def look(drawn: Tensor) -> Tensor:
-        return network(drawn).sqrt()
-
     def seen(x: Tensor) -> Tensor:
-        drawn = as_drawn(views.shown(x)[:, :1])
-        return seen_around(look, drawn) if views.any_angle else look(drawn)
+        return _from_sides(lambda drawn: network(drawn).sqrt(), as_drawn(views.shown(x)[:, :1]), views)
 
     with torch.inference_mode():
         return _components(of_all(images, seen, _OF_STROKES))
+
+
+def _from_sides(look: Callable[[Tensor], Tensor], x: Tensor, views: ViewSettings) -> Tensor:
+    """Features (B, F) of images (B, 1, H, W), or where angles do not count what they say all around (B, D)."""
+    return seen_around(look, x) if views.any_angle else look(x)
 
 
 def appearance_space(spaces: Mapping[str, np.ndarray]) -> np.ndarray:
     """Contours, and what is where: what none of them tells alone they may tell together.
 
     Args:
-        spaces: Points of shape (N, D) each: "contours", "brightness" and, of images of several channels, "pixels".
+        spaces: Points of shape (N, D) each: "contours" and what is where, which is "waves" if they are given, and
+            otherwise "brightness" and, of images of several channels, "pixels".
 
     Returns:
         The first 30 principal components of all of them side by side, contours with two thirds of the variance, shape
         (N, D).
     """
-    places = [spaces[name] for name in ("brightness", "pixels") if name in spaces]
+    places = [spaces[name] for name in ((WAVES,) if WAVES in spaces else ("brightness", "pixels")) if name in spaces]
     shares = [_CONTOURS_SHARE, *(len(places) * [(1 - _CONTOURS_SHARE) / len(places)])]
     parts = [points - points.mean(0) for points in (spaces[CONTOURS], *places)]
     lengths = [max(float(np.sqrt(np.square(part).sum(1).mean())), _SHORTEST) for part in parts]

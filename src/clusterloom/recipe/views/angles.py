@@ -16,7 +16,7 @@ _SIDE = 16  # pixels of images that are compared: what turning smoothes, their m
 _RADII, _AROUND = 16, 32  # places from the middle outwards, and around it
 _REACH = 0.8  # of half of an image's side
 _WAVES = 9  # around the middle, the mean among them
-_TURNS, _WAVES_OF_TURNS = 12, 3  # of an image that is seen from all sides
+_TURNS, _WAVES_OF_TURNS = 12, 5  # of an image that is seen from all sides
 
 
 def any_angle(x: Tensor) -> bool:
@@ -27,9 +27,7 @@ def any_angle(x: Tensor) -> bool:
     Args:
         x: Brightness, shape (N, 1, H, W), in random order. The central square of images that are not square counts.
     """
-    side = min(x.shape[2:])
-    top, left = ((length - side) // 2 for length in x.shape[2:])
-    square = x[:, :, top : top + side, left : left + side]
+    square = _central_square(x)
     within = (torch.arange(_SIDE) + 0.5) / _SIDE * 2 - 1
     disc = within[:, None] ** 2 + within**2 <= 1
     as_they_are = F.adaptive_avg_pool2d(square, _SIDE)[:, 0, disc]  # (N, D)
@@ -67,12 +65,13 @@ def seen_around(look: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
     Args:
         look: Features, shape (B, F), of images.
-        x: Shape (B, 1, H, H).
+        x: Shape (B, 1, H, W). The central square of images that are not square counts.
 
     Returns:
         Amplitudes of the first waves of each feature, the mean among them, shape (B, F * waves).
     """
-    around = torch.stack([look(turned(x, turn * 360 / _TURNS)) for turn in range(_TURNS)], 2)  # (B, F, turns)
+    square = _central_square(x)
+    around = torch.stack([look(turned(square, turn * 360 / _TURNS)) for turn in range(_TURNS)], 2)  # (B, F, turns)
     return torch.fft.rfft(around, dim=2).abs()[:, :, :_WAVES_OF_TURNS].flatten(1)
 
 
@@ -82,3 +81,10 @@ def turned(x: Tensor, degrees: float) -> Tensor:
     turn = torch.tensor([[cos, -sin, 0.0], [sin, cos, 0.0]]).expand(len(x), 2, 3)
     places = F.affine_grid(turn, list(x.shape), align_corners=False)
     return F.grid_sample(x, places, padding_mode="border", align_corners=False)
+
+
+def _central_square(x: Tensor) -> Tensor:
+    """The middle (B, 1, S, S) of images (B, 1, H, W) along their longer side."""
+    side = min(x.shape[2:])
+    top, left = ((length - side) // 2 for length in x.shape[2:])
+    return x[:, :, top : top + side, left : left + side]
