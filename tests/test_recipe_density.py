@@ -57,20 +57,37 @@ def test_the_kinds_agree_better_than_equal_clusters():
     halves = 2 * kinds + np.arange(len(kinds)) % 2
     agreed = agreement({"a": layout}, {"a": 1.0}, halves, 6)
     right, equal = np.arange(12) // 2, np.array([0, 1, 2, 2, 3, 3, 4, 4, 4, 4, 5, 5])
-    assert agreed(right) > 0.95
-    assert agreed(equal) < agreed(right) - 0.05
+    for entropy in ("mean", "lower"):
+        assert agreed(right, entropy) > 0.95
+        assert agreed(equal, entropy) < agreed(right, entropy) - 0.05
+
+
+def test_kinds_that_density_joins_are_no_better_joined():
+    """The last two of six kinds lie together; a division that joins them cuts a little off the first instead."""
+    kinds = np.repeat(np.arange(6), 60)
+    layout = np.random.default_rng(0).normal(size=(2, len(kinds), 3))
+    layout[:, :, 0] += 12 * np.minimum(kinds, 4)
+    groups = np.arange(len(kinds)) // 6  # ten of each kind
+    agreed = agreement({"a": layout}, {"a": 1.0}, groups, 6)
+    right = np.arange(60) // 10
+    joined = np.where(right == 5, 4, right)
+    joined[0] = 5
+    assert agreed(joined, "mean") > agreed(right, "mean") + 0.01
+    assert agreed(joined, "lower") == pytest.approx(agreed(right, "lower"), abs=0.005)
 
 
 def test_spaces_are_heard_as_much_as_they_count():
     layout, kinds = blobs(SIZES)
     noise = np.random.default_rng(1).uniform(size=layout.shape)
-    heard = [agreement({"a": layout, "b": noise}, {"a": a, "b": 1.0}, kinds, 6)(np.arange(6)) for a in (1.0, 9.0)]
+    heard = [
+        agreement({"a": layout, "b": noise}, {"a": a, "b": 1.0}, kinds, 6)(np.arange(6), "mean") for a in (1.0, 9.0)
+    ]
     assert heard[1] > heard[0] + 0.2
 
 
 def test_of_a_handful_of_images_density_says_nothing():
     layout, kinds = blobs([10] * 6)
-    assert agreement({"a": layout}, {"a": 1.0}, kinds, 6)(np.arange(6)) == 0
+    assert agreement({"a": layout}, {"a": 1.0}, kinds, 6)(np.arange(6), "mean") == 0
 
 
 def test_it_is_looked_for_when_it_is_first_asked_for(monkeypatch):
@@ -90,8 +107,11 @@ def test_moderately_unequal_kinds_are_found_if_the_judge_sees_them(knows):
     def are_kinds(labels):
         return len(set(zip(labels.tolist(), kinds.tolist(), strict=True))) == 5
 
-    judge = are_kinds if knows else nothing_known
-    found = divide_ties(ties, np.full(110, 5), 5, np.random.default_rng(0), agreement=judge)
+    def judge(labels, entropy):
+        return float(are_kinds(labels))
+
+    judged_by = judge if knows else nothing_known
+    found = divide_ties(ties, np.full(110, 5), 5, np.random.default_rng(0), agreement=judged_by)
     assert are_kinds(found) == knows
 
 

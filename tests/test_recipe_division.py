@@ -146,11 +146,22 @@ def test_of_about_equal_clusters_those_that_agree_better_are_found(agrees):
     kinds, part = np.repeat(range(3), [40, 20, 16]), np.repeat(range(4), [20, 20, 20, 16])
     ties = [np.where(part[:, None] == part, 1.0, np.where((kinds[:, None] > 0) == (kinds > 0), 0.2, 0.01))]
 
-    def agreement(labels):
+    def agreement(labels, entropy):
         return 0.1 * (agrees and len(set(labels[kinds == 0].tolist())) == 1)
 
     found = divide_ties(ties, np.full(76, 10), 3, rng(), agreement=agreement)
     assert sorted(np.bincount(found).tolist()) == ([16, 20, 40] if agrees else [20, 20, 36])
+
+
+def test_clusters_that_agree_better_by_one_entropy_alone_are_not_believed():
+    kinds, part = np.repeat(range(3), [40, 20, 16]), np.repeat(range(4), [20, 20, 20, 16])
+    ties = [np.where(part[:, None] == part, 1.0, np.where((kinds[:, None] > 0) == (kinds > 0), 0.2, 0.01))]
+
+    def agreement(labels, entropy):
+        return 0.1 * (entropy == "mean" and len(set(labels[kinds == 0].tolist())) == 1)
+
+    found = divide_ties(ties, np.full(76, 10), 3, rng(), agreement=agreement)
+    assert sorted(np.bincount(found).tolist()) == [20, 20, 36]
 
 
 @pytest.mark.parametrize("agrees", [True, False])
@@ -159,7 +170,7 @@ def test_a_rare_kind_is_found_where_it_agrees_better_though_clusters_were_equal(
     kinds, part = np.repeat([0, 1], [40, 4]), np.repeat(range(3), [20, 20, 4])
     ties = [np.where(part[:, None] == part, 1.0, np.where(kinds[:, None] == kinds, 0.15, 0.05))]
 
-    def agreement(labels):
+    def agreement(labels, entropy):
         return 0.1 * (agrees and len(set(labels[kinds == 0].tolist())) == 1)
 
     found = divide_ties(ties, np.full(44, 10), 2, rng(), agreement=agreement)
@@ -171,7 +182,7 @@ def test_unequal_clusters_that_agree_much_worse_are_not_believed(lower, may_be):
     kinds, part = np.repeat([0, 1, 2, 3], [40, 40, 4, 4]), np.repeat(range(6), [20, 20, 20, 20, 4, 4])
     ties = [0.01 + 0.2 * (kinds[:, None] == kinds) + 0.8 * (part[:, None] == part)]
 
-    def agreement(labels):
+    def agreement(labels, entropy):
         return 0.5 - lower * (len(set(labels[kinds == 0].tolist())) == 1)
 
     found = divide_ties(ties, np.ones(88, int), 4, rng(), agreement=agreement)
@@ -206,7 +217,7 @@ def test_few_scraps_do_not_keep_unequal_kinds_from_being_found(small, scraps, ag
     images = np.full(len(kinds), 10)
     usual = divide(modularity_matrix([ties]), images, n_clusters, rng())
 
-    def agreement(labels):
+    def agreement(labels, entropy):
         return 0.1 * (agrees and not np.array_equal(labels, usual))
 
     found = divide_ties([ties], images, n_clusters, rng(), agreement=agreement)

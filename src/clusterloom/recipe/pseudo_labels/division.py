@@ -6,6 +6,7 @@ It asks for nothing but ties: clusters may have any form, and where sizes differ
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -35,10 +36,12 @@ _OTHERS, _STARTS_OF_OTHERS = 20, 4  # divisions where ties count otherwise, and 
 _UNSTEADY = 0.5  # shape of the gamma distribution of how much they count: a few kinds of ties decide each time
 _NO_GAIN = 1e-9
 
-Agreement = Callable[[np.ndarray], float]  # of clusters of groups, shape (G,)
+# What two partitions say of each other, in shares of the mean of their entropies, or of the lower one.
+Entropy: TypeAlias = Literal["mean", "lower"]
+Agreement: TypeAlias = Callable[[np.ndarray, Entropy], float]  # of clusters of groups, shape (G,)
 
 
-def nothing_known(labels: np.ndarray) -> float:
+def nothing_known(labels: np.ndarray, entropy: Entropy) -> float:
     """The agreement of any clusters of groups (G,) with nothing."""
     return 0.0
 
@@ -188,25 +191,27 @@ def _unequal_division(
     """Clusters of any size, by a low resolution: the best of four times as many starts as show what they are like.
 
     They are to be far from equal, and not to agree much worse with what is known than the usual ones (G,), or to agree
-    better, however equal they are. None where they do not, or are scraps. Of several clusters a single scrap costs no
-    more than itself, and some cost less than those gain that agree better. And a kind with fewer images than an image
-    has neighbours is none for having most of its ties elsewhere.
+    better in shares of either entropy, however equal they are. None where they do not, or are scraps. Of several
+    clusters a single scrap costs no more than itself, and some cost less than those gain that agree better. And a kind
+    with fewer images than an image has neighbours is none for having most of its ties elsewhere.
     """
-    heard, as_usual = within_a_cluster(int(images.sum()), n_clusters), agreement(usual)
+    heard, as_usual = within_a_cluster(int(images.sum()), n_clusters), agreement(usual, "mean")
     found, kinds_are_equal = [], False
     draws = [generator, *generator.spawn(len(_LOW) - 1)]  # the second has its own
     for (resolution, even, worse), of_resolution in zip(_LOW, draws, strict=True):
         matrix = modularity_matrix(ties, resolution * _of_many(n_clusters, _LOW_MANY))
         labels = divide(matrix, images, n_clusters, of_resolution, starts)
         sizes = np.bincount(labels, images)
-        how_even, agreed = evenness(sizes), agreement(labels)
+        how_even, agreed = evenness(sizes), agreement(labels, "mean")
         kinds_are_equal |= how_even >= _QUITE_EVEN
         possible = np.clip((sizes - 1) / heard, _LEAST_POSSIBLE, 1)
         scraps = _scraps(ties, matrix, images, labels, possible)
         unequal = how_even < even and scraps <= 1 and not kinds_are_equal
-        may_be_worse = worse - _LESS * max(how_even - _LESS_FROM, 0)
-        needed = as_usual - may_be_worse if unequal else as_usual + _BETTER
-        if agreed > needed and scraps <= n_clusters // _SPARE_ONE:
+        if unequal:
+            agrees = agreed > as_usual - (worse - _LESS * max(how_even - _LESS_FROM, 0))
+        else:
+            agrees = agreed > as_usual + _BETTER and agreement(labels, "lower") > agreement(usual, "lower") + _BETTER
+        if agrees and scraps <= n_clusters // _SPARE_ONE:
             found.append((agreed, matrix, of_resolution))
     if not found:
         return None
