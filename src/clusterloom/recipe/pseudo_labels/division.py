@@ -25,9 +25,9 @@ _SPARE_ONE = 5  # clusters of any size from which on one of them may be a scrap,
 _FINER, _RESOLUTIONS = 1.5, 7  # where there are scraps each resolution is so many times the one before, up to so many
 _EVEN = 0.75  # effective number of clusters of about equal size, in shares of their number
 # Resolutions at which clusters are of any size, how even equal ones are there, and by how much the agreement of unequal
-# ones may be lower: of those more even than so by less, so many times as they are.
+# ones may be lower. Of those that are hardly uneven it may be lower by less: by so much of what they are more even.
 _LOW = ((0.4, _EVEN, 0.06), (0.3, 0.7, 0.05))
-_LESS_FROM, _LESS = 0.7, 0.6
+_HARDLY_UNEVEN, _LESS = 0.7, 0.6
 _QUITE_EVEN = 0.85  # if clusters are so even at one of them, kinds are equal, unless some agree better
 _BETTER = 0.01  # agreement of clusters of any size, by which it has to be higher where they are not unequal
 _MANY = 10  # clusters from which on resolutions grow with their number
@@ -208,7 +208,7 @@ def _unequal_division(
         scraps = _scraps(ties, matrix, images, labels, possible)
         unequal = how_even < even and scraps <= 1 and not kinds_are_equal
         if unequal:
-            agrees = agreed > as_usual - (worse - _LESS * max(how_even - _LESS_FROM, 0))
+            agrees = agreed > as_usual - (worse - _LESS * max(how_even - _HARDLY_UNEVEN, 0))
         else:
             agrees = agreed > as_usual + _BETTER and agreement(labels, "lower") > agreement(usual, "lower") + _BETTER
         if agrees and scraps <= n_clusters // _SPARE_ONE:
