@@ -2,7 +2,7 @@
 
 import torch
 
-from clusterloom.recipe.views.brightness import shaded_share, stretched
+from clusterloom.recipe.views.brightness import shaded_shares, stretched
 
 
 def test_stretched_brightness_is_the_largest_channel_from_dark_to_bright():
@@ -37,4 +37,4 @@ def test_what_is_small_stays_brighter_than_the_noise_around_it():
 
 
 def test_ink_on_paper_has_no_shades():
-    assert shaded_share(torch.tensor([[0.0, 1.0], [0.05, 0.5]])) == 0.25
+    assert shaded_shares(torch.tensor([[[0.0, 1.0], [0.05, 0.5]]])).tolist() == [0.25]

@@ -15,7 +15,7 @@ from clusterloom.recipe.spaces.contours import DIRECTIONS, oriented_gradients
 from clusterloom.recipe.spaces.patches import patch_counts
 from clusterloom.recipe.views.angles import seen_around, waves_around
 from clusterloom.recipe.views.augment import SIGNS, ViewSettings, are_signs
-from clusterloom.recipe.views.brightness import share_on_a_line
+from clusterloom.recipe.views.brightness import SHADED, shaded_shares, share_on_a_line
 
 APPEARANCE, CONTOURS, PALETTE, STROKES = "appearance", "contours", "palette", "strokes"
 TEXTURE, WAVES = "texture", "waves"
@@ -65,7 +65,7 @@ def plain_spaces(
         if views.any_angle:
             waves = of_all(images, lambda x: waves_around(_reduced(views.shown(x)[:, :1], _CONTOURED_SIDE)))
             spaces[WAVES] = _components(waves, _OF_CONTOURS)
-        if strokes and are_signs(views) and len(images) < _STROKES_BELOW and _in_one_ink(images):
+        if strokes and are_signs(views) and len(images) < _STROKES_BELOW and _in_one_ink(images, views):
             spaces[STROKES] = stroke_space(images, views)
         if len(images) <= _APPEARANCE_OF:
             spaces[APPEARANCE] = appearance_space(spaces)
@@ -149,8 +149,14 @@ def texture_space(images: np.ndarray, seed: int) -> np.ndarray:
     return patch_counts(images, (3, 5), lit_alike, seed, "textons", centred=True)
 
 
-def _in_one_ink(images: np.ndarray) -> bool:
-    """Whether most images (N, H, W, C) have one ink on one paper, of whatever colours."""
+def _in_one_ink(images: np.ndarray, views: ViewSettings) -> bool:
+    """Whether most images (N, H, W, C) have one ink on one paper, of whatever colours.
+
+    Where angles do not count, there may be no shades between the two: cells and galaxies pass for signs there, and
+    strokes are believed without another space.
+    """
+    if views.any_angle and of_all(images, lambda x: shaded_shares(views.shown(x)[:, 0])[:, None]).mean() >= SHADED:
+        return False
     return images.shape[3] == 1 or bool(np.median(of_all(images, share_on_a_line)) >= _ONE_INK)
 
 

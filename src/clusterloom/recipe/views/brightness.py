@@ -8,6 +8,7 @@ _DARK = 0.02  # of the pixels are black, and as many white, when brightness is s
 SMALL = 0.002  # of the pixels may be all that a small thing has
 LEAST_RANGE = 0.03  # of brightness; less is noise
 _SHADES = (0.2, 0.8)  # of brightness, between dark and bright
+SHADED = 0.12  # mean share of shaded pixels from which on images have shades
 
 
 def unit(images: np.ndarray) -> Tensor:
@@ -32,17 +33,17 @@ def stretched(x: Tensor) -> Tensor:
     return ((brightness - low) / (high - low).clamp(min=LEAST_RANGE)).clamp(0, 1).expand_as(x)
 
 
-def shaded_share(x: Tensor) -> float:
+def shaded_shares(x: Tensor) -> Tensor:
     """How many pixels are neither dark nor bright, of which few are where ink is on paper.
 
     Args:
-        x: Brightness from 0 to 1, any shape.
+        x: Brightness from 0 to 1, shape (B, H, W).
 
     Returns:
-        Share of the pixels, from 0 to 1.
+        Shares of the pixels of each image, shape (B,). Images of a mean from `SHADED` on have shades, as lit things do.
     """
     darkest, brightest = _SHADES
-    return float(((x > darkest) & (x < brightest)).float().mean())
+    return ((x > darkest) & (x < brightest)).float().mean((1, 2))
 
 
 def share_on_a_line(x: Tensor) -> Tensor:

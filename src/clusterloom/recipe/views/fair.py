@@ -12,7 +12,7 @@ from torch import Tensor
 from clusterloom.recipe.views.angles import any_angle
 from clusterloom.recipe.views.augment import SIGNS, TEXTURES, THINGS, ViewSettings, turned_by_any_angle
 from clusterloom.recipe.views.backgrounds import any_background, have_backgrounds
-from clusterloom.recipe.views.brightness import shaded_share, unit
+from clusterloom.recipe.views.brightness import SHADED, shaded_shares, unit
 from clusterloom.recipe.views.places import any_place, framed
 from clusterloom.training.randomness import numpy_generator
 
@@ -27,7 +27,6 @@ _LEAST_SIDE = 10  # pixels that a texture takes: a patch would be more than half
 _PLACES = 8  # along each side, which are compared
 _LEAST_VARIANCE = 1e-6  # of brightness from 0 to 1; less is rounding
 _EVEN_BRIGHTNESS, _EVEN_EDGES = 0.5, 0.3  # of the least place over the most; above both, all places are alike
-_SHADED_SHARE = 0.12  # of the pixels, from which on images have shades, as lit things have
 
 
 def symmetric_shares(x: Tensor) -> dict[str, float]:
@@ -88,8 +87,8 @@ def filled_evenly(x: Tensor) -> bool:
 def choose_views(images: np.ndarray, seed: int = 0) -> ViewSettings:
     """Which views are fair for a set of images, decided from the images alone.
 
-    Where mirroring left and right leaves at least a third of the images among their like (`symmetric_shares`), and the
-    images have shades (`shaded_share`), they are pictures of things: `THINGS`, with every symmetry that passes the same
+    Where mirroring left and right leaves at least a third of the images among their like (`symmetric_shares`), and they
+    have shades (`shaded_shares`), they are pictures of things: `THINGS`, with every symmetry that passes the same
     test. Otherwise they are `SIGNS`, whose handedness and every stroke count; of an alphabet half may be symmetric.
     Images that are filled evenly (`filled_evenly`) are `TEXTURES`, with the same symmetries, but not where something is
     in front of a background (`have_backgrounds`). Where that may be anywhere (`any_place`), it is framed first, and
@@ -119,7 +118,7 @@ def choose_views(images: np.ndarray, seed: int = 0) -> ViewSettings:
     if not in_front and filled_evenly(x):
         return replace(TEXTURES, **fair)
     views = SIGNS
-    if fair["mirror_horizontally"] and shaded_share(brightness) >= _SHADED_SHARE:
+    if fair["mirror_horizontally"] and shaded_shares(brightness).mean() >= SHADED:
         views = replace(THINGS, **fair)
     views = replace(views, any_background=seen.any_background, any_place=seen.any_place)
     if any_angle(brightness[mixed, None]):
