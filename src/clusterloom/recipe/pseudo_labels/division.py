@@ -6,7 +6,7 @@ It asks for nothing but ties: clusters may have any form, and where sizes differ
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -24,10 +24,7 @@ _LEAST_POSSIBLE = 0.5  # share of its ties that a tiny kind can have within, who
 _SPARE_ONE = 5  # clusters of any size from which on one of them may be a scrap, and each fifth if they agree better
 _FINER, _RESOLUTIONS = 1.5, 7  # where there are scraps each resolution is so many times the one before, up to so many
 _EVEN = 0.75  # effective number of clusters of about equal size, in shares of their number
-# Resolutions at which clusters are of any size, how even equal ones are there, and by how much the agreement of unequal
-# ones may be lower. Of those that are hardly uneven it may be lower by less: by so much of what they are more even.
-_LOW = ((0.4, _EVEN, 0.06), (0.3, 0.7, 0.05))
-_HARDLY_UNEVEN, _LESS = 0.7, 0.6
+_LOW = ((0.4, _EVEN), (0.3, 0.7))  # resolutions at which clusters are of any size, and how even equal ones are there
 _QUITE_EVEN = 0.85  # if clusters are so even at one of them, kinds are equal, unless some agree better
 _BETTER = 0.01  # agreement of clusters of any size, by which it has to be higher where they are not unequal
 _MANY = 10  # clusters from which on resolutions grow with their number
@@ -190,29 +187,27 @@ def _unequal_division(
 ) -> np.ndarray | None:
     """Clusters of any size, by a low resolution: the best of four times as many starts as show what they are like.
 
-    They are to be far from equal, and not to agree much worse with what is known than the usual ones (G,), or to agree
-    better in shares of either entropy, however equal they are. None where they do not, or are scraps. Of several
-    clusters a single scrap costs no more than itself, and some cost less than those gain that agree better. And a kind
-    with fewer images than an image has neighbours is none for having most of its ties elsewhere.
+    They are to be far from equal and not to agree worse with what is known than the usual ones (G,), in shares of the
+    lower entropy, or to agree better in shares of either, however equal they are. None where they do not, or are
+    scraps. Of several clusters a single scrap costs no more than itself, and some cost less than those gain that agree
+    better. And a kind with fewer images than an image has neighbours is none for having most of its ties elsewhere.
     """
-    heard, as_usual = within_a_cluster(int(images.sum()), n_clusters), agreement(usual, "mean")
-    found, kinds_are_equal = [], False
+    heard, found, kinds_are_equal = within_a_cluster(int(images.sum()), n_clusters), [], False
     draws = [generator, *generator.spawn(len(_LOW) - 1)]  # the second has its own
-    for (resolution, even, worse), of_resolution in zip(_LOW, draws, strict=True):
+    for (resolution, even), of_resolution in zip(_LOW, draws, strict=True):
         matrix = modularity_matrix(ties, resolution * _of_many(n_clusters, _LOW_MANY))
         labels = divide(matrix, images, n_clusters, of_resolution, starts)
         sizes = np.bincount(labels, images)
-        how_even, agreed = evenness(sizes), agreement(labels, "mean")
+        how_even = evenness(sizes)
         kinds_are_equal |= how_even >= _QUITE_EVEN
         possible = np.clip((sizes - 1) / heard, _LEAST_POSSIBLE, 1)
         scraps = _scraps(ties, matrix, images, labels, possible)
-        unequal = how_even < even and scraps <= 1 and not kinds_are_equal
-        if unequal:
-            agrees = agreed > as_usual - (worse - _LESS * max(how_even - _HARDLY_UNEVEN, 0))
+        if how_even < even and scraps <= 1 and not kinds_are_equal:
+            agrees = agreement(labels, "lower") >= agreement(usual, "lower")
         else:
-            agrees = agreed > as_usual + _BETTER and agreement(labels, "lower") > agreement(usual, "lower") + _BETTER
+            agrees = all(agreement(labels, of) > agreement(usual, of) + _BETTER for of in get_args(Entropy))
         if agrees and scraps <= n_clusters // _SPARE_ONE:
-            found.append((agreed, matrix, of_resolution))
+            found.append((agreement(labels, "mean"), matrix, of_resolution))
     if not found:
         return None
     _, matrix, of_resolution = max(found, key=lambda each: each[0])  # the first one of several as good
