@@ -188,11 +188,12 @@ def _unequal_division(
     """Clusters of any size, by a low resolution: the best of four times as many starts as show what they are like.
 
     They are to be far from equal and not to agree worse with what is known than the usual ones (G,), in shares of the
-    lower entropy, or to agree better in shares of either, however equal they are. None where they do not, or are
+    lower entropy, or to agree better in shares of both, however equal they are. None where they do not, or are
     scraps. Of several clusters a single scrap costs no more than itself, and some cost less than those gain that agree
     better. And a kind with fewer images than an image has neighbours is none for having most of its ties elsewhere.
     """
     heard, found, kinds_are_equal = within_a_cluster(int(images.sum()), n_clusters), [], False
+    as_usual = {of: agreement(usual, of) for of in get_args(Entropy)}
     draws = [generator, *generator.spawn(len(_LOW) - 1)]  # the second has its own
     for (resolution, even), of_resolution in zip(_LOW, draws, strict=True):
         matrix = modularity_matrix(ties, resolution * _of_many(n_clusters, _LOW_MANY))
@@ -202,12 +203,13 @@ def _unequal_division(
         kinds_are_equal |= how_even >= _QUITE_EVEN
         possible = np.clip((sizes - 1) / heard, _LEAST_POSSIBLE, 1)
         scraps = _scraps(ties, matrix, images, labels, possible)
+        agreed = {of: agreement(labels, of) for of in as_usual}
         if how_even < even and scraps <= 1 and not kinds_are_equal:
-            agrees = agreement(labels, "lower") >= agreement(usual, "lower")
+            agrees = agreed["lower"] >= as_usual["lower"]
         else:
-            agrees = all(agreement(labels, of) > agreement(usual, of) + _BETTER for of in get_args(Entropy))
+            agrees = all(agreed[of] > as_usual[of] + _BETTER for of in as_usual)
         if agrees and scraps <= n_clusters // _SPARE_ONE:
-            found.append((agreement(labels, "mean"), matrix, of_resolution))
+            found.append((agreed["mean"], matrix, of_resolution))
     if not found:
         return None
     _, matrix, of_resolution = max(found, key=lambda each: each[0])  # the first one of several as good

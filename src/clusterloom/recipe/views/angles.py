@@ -31,8 +31,8 @@ def any_angle(x: Tensor) -> bool:
     within = (torch.arange(_SIDE) + 0.5) / _SIDE * 2 - 1
     disc = within[:, None] ** 2 + within**2 <= 1
     as_they_are = F.adaptive_avg_pool2d(square, _SIDE)[:, 0, disc]  # (N, D)
-    others = (F.adaptive_avg_pool2d(turned(square, degrees), _SIDE)[:, 0, disc] for degrees in _ANGLES)
-    return all(distributed_alike(as_they_are, x) for x in others)
+    turned = (F.adaptive_avg_pool2d(_turned(square, degrees), _SIDE)[:, 0, disc] for degrees in _ANGLES)
+    return all(distributed_alike(as_they_are, x) for x in turned)
 
 
 def waves_around(x: Tensor) -> Tensor:
@@ -71,11 +71,11 @@ def seen_around(look: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         Amplitudes of the first waves of each feature, the mean among them, shape (B, F * waves).
     """
     square = _central_square(x)
-    around = torch.stack([look(turned(square, turn * 360 / _TURNS)) for turn in range(_TURNS)], 2)  # (B, F, turns)
+    around = torch.stack([look(_turned(square, turn * 360 / _TURNS)) for turn in range(_TURNS)], 2)  # (B, F, turns)
     return torch.fft.rfft(around, dim=2).abs()[:, :, :_WAVES_OF_TURNS].flatten(1)
 
 
-def turned(x: Tensor, degrees: float) -> Tensor:
+def _turned(x: Tensor, degrees: float) -> Tensor:
     """Images (B, 1, H, H) turned around their middle; beyond its edge an image goes on as its edge."""
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     turn = torch.tensor([[cos, -sin, 0.0], [sin, cos, 0.0]]).expand(len(x), 2, 3)
