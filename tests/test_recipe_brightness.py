@@ -2,7 +2,7 @@
 
 import torch
 
-from clusterloom.recipe.views.brightness import shaded_shares, stretched
+from clusterloom.recipe.views.brightness import evenly_lit, shaded_shares, stretched
 
 
 def test_stretched_brightness_is_the_largest_channel_from_dark_to_bright():
@@ -38,3 +38,18 @@ def test_what_is_small_stays_brighter_than_the_noise_around_it():
 
 def test_ink_on_paper_has_no_shades():
     assert shaded_shares(torch.tensor([[[0.0, 1.0], [0.05, 0.5]]])).tolist() == [0.25]
+
+
+def test_light_that_changes_slowly_is_no_part_of_what_is_lit():
+    pattern = 0.8 + 0.2 * torch.rand(2, 3, 24, 30, generator=torch.Generator().manual_seed(0))
+    down, across = torch.linspace(-1, 1, 24)[:, None], torch.linspace(-1, 1, 30)
+    light = torch.stack([0.7 + 0.2 * down - 0.1 * across**2, 0.3 + 0.1 * down * across])[:, None]
+    lit = evenly_lit(pattern * light)
+    assert lit.shape == pattern.shape
+    torch.testing.assert_close(lit.mean((2, 3)), torch.full((2, 3), 0.9), atol=0.08, rtol=0)
+    shown = [images.flatten(2).flatten(0, 1) for images in (pattern, pattern * light, lit)]
+    for own, in_light, without in zip(*shown, strict=True):
+        _, unlit, again = torch.corrcoef(torch.stack([own, in_light, without]))[0]
+        assert again > 0.9
+        assert unlit < 0.75
+    assert not evenly_lit(torch.zeros(1, 1, 5, 5)).any()

@@ -28,7 +28,7 @@ def test_every_kind_of_images_has_its_spaces(channels, size):
     for points in spaces.values():
         assert points.dtype == np.float32
         assert len(points) == 30
-        assert points.shape[1] <= 400
+        assert points.shape[1] <= 600
         assert np.isfinite(points).all()
 
 
@@ -150,7 +150,25 @@ def test_textons_tell_textures_apart_and_pixels_do_not():
     spaces = plain_spaces(images, 0, TEXTURES)
     assert clustering_accuracy_score(labels, clusters_of(spaces["texture"], 3)) > 0.95
     assert clustering_accuracy_score(labels, clusters_of(spaces["brightness"], 3)) < 0.7
-    np.testing.assert_allclose((spaces["texture"] ** 2).sum(1), 2, rtol=1e-5)  # roots of shares, of two sizes
+    np.testing.assert_allclose((spaces["texture"] ** 2).sum(1), 3, rtol=1e-5)  # roots of shares, of three sorts
+
+
+def test_textons_are_the_same_in_any_light():
+    images, labels = textures()
+    rng, across = np.random.default_rng(1), np.linspace(-1, 1, images.shape[2])
+    light = 0.75 + rng.uniform(-0.25, 0.25, (len(images), 1, 1, 1)) * across[:, None]
+    points = texture_space(np.rint((images // 2 + 60) * light).astype(np.uint8), 0)
+    assert clustering_accuracy_score(labels, clusters_of(points, 3)) > 0.95
+
+
+def test_textons_know_colours_unless_these_may_not_tell():
+    # Spots that are brighter than what is around them in the first channel, or in the last one; all means are alike.
+    rng, labels = np.random.default_rng(0), np.arange(60) % 2
+    spots = rng.uniform(0.2, 1, (60, 8, 8)).repeat(3, 1).repeat(3, 2)
+    images = np.full((60, 24, 24, 3), 0.6, np.float32)
+    images[np.arange(60), :, :, 2 * labels] = spots
+    assert clustering_accuracy_score(labels, clusters_of(texture_space(images, 0), 2)) > 0.95
+    assert clustering_accuracy_score(labels, clusters_of(texture_space(images, 0, colours=False), 2)) < 0.8
 
 
 def figures_in_any_pose(n, seed=0):

@@ -15,7 +15,7 @@ from clusterloom.recipe.spaces.contours import DIRECTIONS, oriented_gradients
 from clusterloom.recipe.spaces.patches import patch_counts
 from clusterloom.recipe.views.angles import seen_around, waves_around
 from clusterloom.recipe.views.augment import SIGNS, ViewSettings, are_signs
-from clusterloom.recipe.views.brightness import SHADED, shaded_shares, share_on_a_line
+from clusterloom.recipe.views.brightness import SHADED, evenly_lit, shaded_shares, share_on_a_line
 
 APPEARANCE, CONTOURS, PALETTE, STROKES = "appearance", "contours", "palette", "strokes"
 TEXTURE, WAVES = "texture", "waves"
@@ -31,7 +31,6 @@ _STROKES_BELOW = 10_000  # images; of so many a network learns strokes by itself
 _ONE_INK = 0.99  # of the variance of an image's colours lies along one line; less is several colours
 _OF_STROKES = 16 * SIDE**2  # numbers in memory for each image, of which the first conv network makes half
 _BLUR = 0.02  # of the palette, for channels from 0 to 1
-_DARK = 0.05  # beside the mean of brightness, which light multiplies
 _SHORTEST = 1e-6  # distance from the mean; less is rounding
 
 
@@ -59,7 +58,7 @@ def plain_spaces(
         spaces[PALETTE] = palette_space(images, seed)
         spaces["pixels"] = _components(of_all(images, lambda x: F.adaptive_avg_pool2d(x, 8).flatten(1)))
     if views.of_textures:
-        spaces[TEXTURE] = texture_space(images, seed)
+        spaces[TEXTURE] = texture_space(images, seed, colours)
     else:
         spaces[CONTOURS] = contour_space(images, views)
         if views.any_angle:
@@ -135,18 +134,19 @@ def palette_space(images: np.ndarray, seed: int) -> np.ndarray:
     return patch_counts(images, (1, 3), lambda x: x, seed, PALETTE, blur=_BLUR)
 
 
-def texture_space(images: np.ndarray, seed: int) -> np.ndarray:
-    """How often each of 200 kinds of small patches of two sizes occurs in an image, as square roots, shape (N, 400).
+def texture_space(images: np.ndarray, seed: int, colours: bool = True) -> np.ndarray:
+    """How often each of 200 kinds of small patches occurs in an image, for three sorts of patches, shape (N, 600).
 
-    Textons after Varma and Zisserman (2003): all patches of 3 x 3 and of 5 x 5 pixels, less their mean, on their
-    principal components. Light multiplies: images are divided by their mean first.
+    Square roots. Textons after Varma and Zisserman (2003): all patches of 3 x 3 and of 5 x 5 pixels of brightness, less
+    their mean, on their principal components; and of 3 x 3 pixels in colour, or of brightness where colours may not
+    tell, with their mean: how far and how often what is dark is darker. Whatever the light, which is divided out first.
     """
 
-    def lit_alike(x: Tensor) -> Tensor:
-        grey = x.mean(1, keepdim=True)
-        return grey / (grey.mean((2, 3), keepdim=True) + _DARK)
+    def grey(x: Tensor) -> Tensor:
+        return evenly_lit(x.mean(1, keepdim=True))
 
-    return patch_counts(images, (3, 5), lit_alike, seed, "textons", centred=True)
+    grain = patch_counts(images, (3, 5), grey, seed, "textons", centred=True)
+    return np.hstack([grain, patch_counts(images, (3,), evenly_lit if colours else grey, seed, "tints")])
 
 
 def _in_one_ink(images: np.ndarray, views: ViewSettings) -> bool:

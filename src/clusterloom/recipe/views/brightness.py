@@ -9,6 +9,7 @@ SMALL = 0.002  # of the pixels may be all that a small thing has
 LEAST_RANGE = 0.03  # of brightness; less is noise
 _SHADES = (0.2, 0.8)  # of brightness, between dark and bright
 SHADED = 0.12  # mean share of shaded pixels from which on images have shades
+_UNLIT = 0.05  # beside the light of an image that light is divided out of
 
 
 def unit(images: np.ndarray) -> Tensor:
@@ -31,6 +32,23 @@ def stretched(x: Tensor) -> Tensor:
     least, low, high, most = percentiles(brightness, SMALL, _DARK, 1 - _DARK, 1 - SMALL)
     low, high = torch.minimum(low, (least + high) / 2), torch.maximum(high, (low + most) / 2)
     return ((brightness - low) / (high - low).clamp(min=LEAST_RANGE)).clamp(0, 1).expand_as(x)
+
+
+def evenly_lit(x: Tensor) -> Tensor:
+    """Images without the light that falls on them, which multiplies what they show and changes slowly across them.
+
+    Args:
+        x: Shape (B, C, H, W), values in [0, 1].
+
+    Returns:
+        Each channel divided by the quadratic surface that fits it best, so that it is about 1. The same shape.
+    """
+    height, width = x.shape[2:]
+    down, across = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
+    terms = [torch.ones_like(down), down, across, down * down, down * across, across * across]
+    surfaces = torch.linalg.qr(torch.stack(terms, 2).flatten(0, 1))[0]  # orthonormal, (H * W, 6)
+    light = (x.flatten(2) @ surfaces @ surfaces.mT).view_as(x)
+    return x / (light.clamp(min=0) + _UNLIT)
 
 
 def shaded_shares(x: Tensor) -> Tensor:
