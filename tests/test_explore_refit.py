@@ -12,11 +12,13 @@ from explore_helpers import guided_session, served, wait_until
 from clusterloom import load_model
 from clusterloom.cli.explore import _refit_command
 from clusterloom.cli.options import Reading
+from clusterloom.explore import refitting
 from clusterloom.explore.refitting import Refitting, free_name
 
 pytest_plugins = ("explore_browser",)
 
 SLOW = "import sys, time; print('refit, epoch 1/4, loss 2 (25%)', file=sys.stderr, flush=True); time.sleep(100)"
+DEAF = f"import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); {SLOW}"
 FAILS = "import sys; print('clusterloom: error: the disk is full', file=sys.stderr); sys.exit(1)"
 
 
@@ -42,6 +44,17 @@ def test_a_refit_tells_how_far_it_is_and_ends_when_it_is_told_to(tmp_path):
     assert running.cancelled
     assert not running.succeeded
     assert not (tmp_path / "new.partial").exists()  # it would keep its name for ever
+
+
+def test_a_refit_that_does_not_hear_the_interrupt_is_killed(tmp_path, monkeypatch):
+    """As one does whose interrupt came while Python was ending an import."""
+    monkeypatch.setattr(refitting, "_PATIENCE", 0.5)
+    deaf = Refitting(command(DEAF)(None, None), tmp_path / "new")
+    wait_until(lambda: deaf.share is not None)
+    deaf.cancel()
+    assert deaf.running
+    deaf.wait()
+    assert not deaf.succeeded
 
 
 def test_a_refit_that_fails_says_why(tmp_path):

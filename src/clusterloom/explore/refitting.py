@@ -16,6 +16,7 @@ from clusterloom.errors import printable
 
 _EPOCH, _SHARE = re.compile(r"\w+, epoch "), re.compile(r"\((\d{1,3})%\)")
 _ERROR = "clusterloom: error: "
+_PATIENCE = 5.0  # seconds between asking a process to end and ending it
 
 
 class Refitting:
@@ -76,10 +77,21 @@ class Refitting:
         self._opens, self.text = False, printable(str(error))
 
     def cancel(self) -> None:
-        """End it; no model is written."""
+        """End it; no model is written.
+
+        It is asked first, so that it can put away what it was writing. Python loses an interrupt that comes during a
+        callback of its own (one that ends an import, say), so what goes on for five more seconds is killed.
+        """
         if self.running:
             self.cancelled = True
             self._process.send_signal(signal.SIGTERM if sys.platform == "win32" else signal.SIGINT)
+            killing = threading.Timer(_PATIENCE, self._process.kill)  # does nothing to one that has ended
+            killing.daemon = True
+            killing.start()
+
+    def wait(self) -> None:
+        """Until it has ended: soon, after `cancel`."""
+        self._listener.join()
 
     def _listen(self) -> None:
         assert self._process.stderr is not None

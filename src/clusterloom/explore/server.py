@@ -81,6 +81,7 @@ def explore(
         raise session.error
     if session.latest.refitting is not None:
         session.latest.refitting.cancel()
+        session.latest.refitting.wait()  # for nobody would take away what it leaves
     if session.latest.at_work:
         # Python would wait for what PyTorch and OpenMP do in the background, or crash into it.
         sys.stdout.flush()
