@@ -1,11 +1,12 @@
 """Brightness: what images show whatever their light and colour."""
 
+import pytest
 import torch
 
 from clusterloom.recipe.views.brightness import evenly_lit, shaded_shares, stretched
 
 
-def test_stretched_brightness_is_the_largest_channel_from_dark_to_bright():
+def test_stretched_brightness_goes_from_dark_to_bright():
     ramp = torch.linspace(0.3, 0.5, 100).view(1, 1, 10, 10)
     x = torch.cat([0.2 * ramp, ramp, 0.7 * ramp], 1)
     seen = stretched(x)
@@ -15,6 +16,26 @@ def test_stretched_brightness_is_the_largest_channel_from_dark_to_bright():
     assert order[:3].tolist() == [0, 0, 0]  # the second percentile is the third pixel
     assert order[-3:].tolist() == [1, 1, 1]
     torch.testing.assert_close(order[2:98], torch.linspace(0, 1, 96), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("ink", [(1, 0, 0), (1, 0.9, 0), (0, 0.2, 0.9), (0, 0, 0)])
+@pytest.mark.parametrize("paper", [(1, 1, 1), (0.9, 0.3, 0.6)])
+def test_ink_of_any_colour_stands_out_from_its_paper(ink, paper):
+    x = torch.tensor(paper, dtype=torch.float32)[:, None, None].repeat(2, 1, 9, 8)
+    x[:, :, :, 5:] = torch.tensor(ink, dtype=torch.float32)[:, None, None]
+    seen = stretched(x)
+    is_paper = torch.arange(8) < 5
+    expected = is_paper if sum(paper) > sum(ink) else ~is_paper
+    torch.testing.assert_close(seen, expected.float().expand_as(x), atol=1e-4, rtol=0)
+
+
+def test_brightness_is_read_along_the_direction_in_which_colours_vary_most():
+    x = torch.rand(1, 3, 20, 20, generator=torch.Generator().manual_seed(0))
+    x = x * torch.tensor([0.2, 1.0, 0.5])[:, None, None]
+    colours = x[0].flatten(1) - x[0].flatten(1).mean(1, keepdim=True)
+    direction = torch.linalg.eigh(colours @ colours.T)[1][:, -1]
+    along = (direction * direction.sum().sign()) @ colours
+    assert torch.corrcoef(torch.stack([along, stretched(x)[0, 0].flatten()]))[0, 1] > 0.99
 
 
 def test_stretched_brightness_knows_no_light_and_keeps_noise_small():

@@ -42,13 +42,22 @@ def test_neighbours_outvote_a_model_that_is_wrong_in_places():
     assert np.array_equal(second(points, q, np.full_like(q, 0.25)).argmax(1), labels)
 
 
-def test_images_that_guides_are_sure_of_are_not_voted_away():
+@pytest.mark.parametrize(("learned", "moves"), [(400, True), (390, True), (320, False), (200, False)])
+def test_a_layer_moves_images_as_far_as_it_has_learned_the_first_ones(learned, moves):
+    """Its neighbours say that forty images belong elsewhere."""
     points, labels = blobs(400)
-    other = labels.copy()
-    other[:20] = (labels[:20] + 1) % 4  # their layer says otherwise
-    q = soft(other, 4, 0.6)
-    assert np.array_equal(second(points, q, soft(other, 4, 0.97)).argmax(1), other)
-    assert np.array_equal(second(points, q, soft(other, 4, 0.6)).argmax(1), labels)
+    first, q = labels.copy(), labels.copy()
+    first[:40] = q[:40] = (labels[:40] + 1) % 4
+    q[learned:] = (labels[learned:] + 1) % 4  # which the first ones, surer, set right
+    found = second(points, soft(q, 4, 0.5), soft(first, 4, 0.7))
+    assert np.array_equal(found.argmax(1), labels if moves else first)
+
+
+def test_images_that_keep_their_first_pseudo_label_are_as_sure_of_it():
+    points, labels = blobs(400)
+    first = soft(np.where(np.arange(400) < 40, (labels + 1) % 4, labels), 4, 0.7)
+    q = soft(np.where(np.arange(400) < 320, first.argmax(1), (labels + 1) % 4), 4, 0.5)
+    np.testing.assert_array_equal(second(points, q, first)[:40], first[:40])
 
 
 def test_a_cluster_that_the_model_has_not_learned_keeps_its_images():

@@ -8,7 +8,7 @@ from clusterloom.recipe.pseudo_labels.guides import FITTED_POINTS, POINTS_PER_CL
 
 _FINER = 3  # components for each cluster
 _STARTS = 2
-_SURE = 0.9  # share that guides give an image in its cluster, from which on it is not voted into another
+_LEARNED_COUNTS = 5  # power of the share of first pseudo-labels that were learned
 
 
 def second_pseudo_labels(
@@ -21,8 +21,9 @@ def second_pseudo_labels(
     component for each cluster that maximising the likelihood leads to from there: it alone may move a border for good,
     and it alone may take a group to the wrong cluster.
 
-    Images that the first pseudo-labels are sure of are not voted into another cluster: what guides of all spaces agree
-    on, a layer that has not learned it yet cannot know better.
+    A layer that has not learned the first pseudo-labels yet cannot know better. So the votes count by how many of them
+    it has learned, and the first pseudo-labels by the rest; where these two together speak for another cluster than the
+    votes alone, an image keeps its first pseudo-label.
 
     Args:
         layout: Shape (N, d).
@@ -48,8 +49,10 @@ def second_pseudo_labels(
     if n >= POINTS_PER_CLUSTER * n_clusters:
         votes.append(fit_mixtures(layout, [mixture_of(layout, belief)])[0].predict_proba(layout))
     voted: np.ndarray = np.mean(votes, 0)
-    moved = (first.max(1) >= _SURE) & (voted.argmax(1) != belief.argmax(1))
-    voted[moved] = belief[moved]
+    learned = np.mean(q.argmax(1) == first.argmax(1)) ** _LEARNED_COUNTS
+    together = learned * voted + (1 - learned) * first
+    kept = together.argmax(1) != voted.argmax(1)
+    voted[kept] = first[kept]
     return voted.astype(np.float32)
 
 
