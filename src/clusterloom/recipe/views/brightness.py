@@ -7,8 +7,6 @@ from torch import Tensor
 _DARK = 0.02  # of the pixels are black, and as many white, when brightness is stretched
 SMALL = 0.002  # of the pixels may be all that a small thing has
 LEAST_RANGE = 0.03  # of brightness; less is noise
-_DOUBLINGS = 6  # of the power of a covariance, so that its 64th is left
-_TINY = 1e-12
 _SHADES = (0.2, 0.8)  # of brightness, between dark and bright
 SHADED = 0.12  # mean share of shaded pixels from which on images have shades
 _UNLIT = 0.05  # beside the light of an image that light is divided out of
@@ -21,7 +19,9 @@ def unit(images: np.ndarray) -> Tensor:
 
 
 def stretched(x: Tensor) -> Tensor:
-    """Brightness along an image's main colours, from its darkest to its brightest pixels.
+    """The mean of the channels, from its darkest to its brightest pixels.
+
+    The largest one would make red and yellow as white as paper.
 
     Args:
         x: Shape (B, C, H, W), values in [0, 1].
@@ -30,32 +30,10 @@ def stretched(x: Tensor) -> Tensor:
         The same shape, all channels alike: 0 is the second percentile of an image, 1 the 98th. What is small may be
         beyond them: where .2 % of the pixels are twice as far from the other one, half as far as those.
     """
-    brightness = _along_main_colours(x)
+    brightness = x.mean(1, keepdim=True)
     least, low, high, most = percentiles(brightness, SMALL, _DARK, 1 - _DARK, 1 - SMALL)
     low, high = torch.minimum(low, (least + high) / 2), torch.maximum(high, (low + most) / 2)
     return ((brightness - low) / (high - low).clamp(min=LEAST_RANGE)).clamp(0, 1).expand_as(x)
-
-
-def _along_main_colours(x: Tensor) -> Tensor:
-    """Channels (B, C, H, W) along the direction in which the colours of an image vary most, (B, 1, H, W).
-
-    So ink of any colour stands out from paper of any other, where one channel or the mean may be the same for both;
-    what has the higher mean is brighter. The direction is that of a power of the covariance, for which no device needs
-    a decomposition.
-    """
-    n_channels = x.shape[1]
-    if n_channels == 1:
-        return x
-    colours = x.flatten(2)
-    centred = colours - colours.mean(2, keepdim=True)
-    power = centred @ centred.mT
-    for _ in range(_DOUBLINGS):
-        power = power / power.diagonal(dim1=1, dim2=2).sum(1)[:, None, None].clamp(min=_TINY)
-        power = power @ power
-    direction = power.sum(2, keepdim=True)  # of the vector v it is v times the sum of v, so that its own is positive
-    length = direction.abs().sum(1, keepdim=True)
-    direction = torch.where(length > _TINY, direction / length.clamp(min=_TINY), 1 / n_channels)
-    return (direction.mT @ colours).view(-1, 1, *x.shape[2:])
 
 
 def evenly_lit(x: Tensor) -> Tensor:
