@@ -19,6 +19,7 @@ from clusterloom.recipe.views.augment import (
     recolouring,
     two_views,
     widened,
+    without_colour,
 )
 from clusterloom.recipe.views.backgrounds import from_background
 from clusterloom.recipe.views.brightness import stretched
@@ -158,6 +159,27 @@ def test_colourless_views_are_views_of_stretched_brightness():
     assert torch.equal(seen[:, 0], seen[:, 2])
     seen = random_views(x, drawn, replace(SIGNS, colourless=True, any_background=True))
     torch.testing.assert_close(seen, random_views(from_background(x), drawn, SIGNS))
+
+
+def test_each_colourless_view_of_colours_sees_other_channels():
+    views = without_colour(SIGNS, 3)
+    assert views.numbers == SIGNS.numbers + 3
+    assert without_colour(SIGNS, 1) == replace(SIGNS, colourless=True)
+    assert not without_colour(replace(SIGNS, any_background=True), 3).any_channels
+    drawn = numbers(60, each=views.numbers)
+    red_on_white = torch.ones(60, 3, 12, 12)
+    red_on_white[:, 1:, 4:8] = 0
+    still = replace(ViewSettings(), colourless=True, any_channels=True)
+    seen = random_views(red_on_white, drawn[:, -still.numbers :], still)
+    torch.testing.assert_close(seen, stretched(red_on_white))  # whatever channels count, it is darker than its paper
+    red_on_green = torch.zeros(60, 3, 12, 12)
+    red_on_green[:, 1], red_on_green[:, :, 4:8] = 0.5, torch.tensor([0.5, 0.0, 0.0])[:, None, None]
+    seen = random_views(red_on_green, drawn[:, -still.numbers :], still)
+    brighter = seen[:, 0, 5, 5] > seen[:, 0, 0, 0]
+    assert 0.3 < brighter.float().mean() < 0.7
+    grey = torch.rand(60, 1, 12, 12).expand(-1, 3, -1, -1)
+    as_signs = random_views(grey, drawn[:, : SIGNS.numbers], replace(SIGNS, colourless=True))
+    torch.testing.assert_close(random_views(grey, drawn, views), as_signs, atol=1e-4, rtol=0)
 
 
 def test_places_beyond_the_edge_are_moved_onto_it_where_borders_are_unknown():

@@ -45,7 +45,7 @@ from clusterloom.recipe.spaces.embeddings import Embeddings
 from clusterloom.recipe.spaces.frozen import BACKBONE, frozen_features
 from clusterloom.recipe.spaces.plain import PALETTE, PLAIN_SPACES, STROKES, plain_spaces
 from clusterloom.recipe.spaces.rules import rules_of
-from clusterloom.recipe.views.augment import ViewSettings, are_signs, recolouring, two_views, widened
+from clusterloom.recipe.views.augment import ViewSettings, are_signs, recolouring, two_views, widened, without_colour
 from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.randomness import fresh_weights, numpy_generator, torch_generator
 from clusterloom.training.run import Run
@@ -117,7 +117,7 @@ def train_guided(
 
     # 1. Represent.
     plain = run.cached("spaces", lambda: plain_spaces(sample, seed, views, kinds.colours != "ignore", kinds.strokes))
-    of_light = replace(views, colourless=kinds.colours != "use")
+    of_light = views if kinds.colours == "use" else without_colour(views, images.shape[3])
     of_stage = replace(plan, epochs=epochs.represent)
     representation = represent(network, run, images, of_stage, of_light)
 

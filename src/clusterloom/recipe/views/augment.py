@@ -42,6 +42,8 @@ class ViewSettings:
         hue_degrees: Largest turn of the colours around the grey axis (of YIQ), for images of three channels.
         saturation: Largest relative change of the colours' distance from grey.
         colourless: Views show the brightness alone.
+        any_channels: Brightness is a mean of the channels in which some count more, in each view others: what is bright
+            in one channel may be dark in another. For images of three channels.
         any_background: Brightness is how far colours are from the background's (`from_background`), not how bright they
             are (`stretched`).
         any_place: Where what images show lies, and how large it is, does not count: these are views of images that
@@ -64,6 +66,7 @@ class ViewSettings:
     hue_degrees: float = 0.0
     saturation: float = 0.0
     colourless: bool = False
+    any_channels: bool = False
     any_background: bool = False
     any_place: bool = False
 
@@ -79,8 +82,14 @@ class ViewSettings:
 
     @property
     def parts(self) -> list[int]:
-        """How many of them are for places and light, for bends, for growth and for colours."""
-        return [11, 2 * _BENDS**2 if self.bend else 0, int(self.growth > 0), 2 if self.changes_colour else 0]
+        """How many of them are for places and light, for bends, for growth, for colours and for channels."""
+        return [
+            11,
+            2 * _BENDS**2 if self.bend else 0,
+            int(self.growth > 0),
+            2 if self.changes_colour else 0,
+            3 if self.any_channels else 0,
+        ]
 
     @property
     def any_angle(self) -> bool:
@@ -115,6 +124,7 @@ _ANY_DEGREES = 180.0
 _WIDER = 1.6  # how much farther views of the first fit stray
 # Where colours do not tell the kinds apart, a model that has learned the kinds is shown them in all colours.
 _HUE_DEGREES, _SATURATION = 180.0, 1.0
+_CHANNELS_COUNT = 2  # standard deviation of the logarithms of how much channels count
 
 
 def turned_by_any_angle(views: ViewSettings) -> ViewSettings:
@@ -123,6 +133,11 @@ def turned_by_any_angle(views: ViewSettings) -> ViewSettings:
     Such pictures are of cells or of the sky: how bright and noisy one is would tell its two views from all others.
     """
     return replace(views, rotation_degrees=_ANY_DEGREES, brightness=THINGS.brightness, gamma=THINGS.gamma)
+
+
+def without_colour(views: ViewSettings, n_channels: int) -> ViewSettings:
+    """The same views, of the brightness alone."""
+    return replace(views, colourless=True, any_channels=n_channels == 3 and not views.any_background)
 
 
 def recolouring(views: ViewSettings) -> ViewSettings:
@@ -174,10 +189,14 @@ def random_views(x: Tensor, numbers: Tensor, settings: ViewSettings) -> Tensor:
 
 
 def _views(x: Tensor, numbers: Tensor, settings: ViewSettings) -> Tensor:
+    *choices, channels = torch.split(numbers, settings.parts, 1)
+    if settings.any_channels:
+        shares = (_CHANNELS_COUNT * channels).softmax(1)
+        x = (x * shares[:, :, None, None]).sum(1, keepdim=True).expand_as(x)
     if settings.colourless:
         x = settings.shown(x)
     # Uniform on (-1, 1), one column per choice.
-    always, bends, growth, colours = torch.split(torch.erf(numbers / math.sqrt(2)), settings.parts, 1)
+    always, bends, growth, colours = (torch.erf(part / math.sqrt(2)) for part in choices)
     turn, shear, aspect, area, across, down, left_right, up_down, quarter, light, curve = always.unbind(1)
     smallest, largest = (math.log(a) / 2 for a in settings.window_area)
     side = torch.exp((smallest + largest) / 2 + area * (largest - smallest) / 2)
