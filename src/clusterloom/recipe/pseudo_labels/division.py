@@ -190,9 +190,9 @@ def _unequal_division(
 
     They are to be far from equal and not to agree worse with what is known than the usual ones (G,), in shares of the
     lower entropy, and by that a quarter better than they are worse in shares of the mean one, or to agree better in
-    shares of both, however equal they are. None where they do not, or are scraps. Of several clusters a single scrap costs no more than itself, and some
-    cost less than those gain that agree better. And a kind with fewer images than an image has neighbours is none for
-    having most of its ties elsewhere.
+    shares of both, however equal they are. None where they do not, or are scraps. Of several clusters a single scrap
+    costs no more than itself, and some cost less than those gain that agree better. And a kind with fewer images than
+    an image has neighbours is none for having most of its ties elsewhere.
     """
     heard, found, kinds_are_equal = within_a_cluster(int(images.sum()), n_clusters), [], False
     as_usual = {of: agreement(usual, of) for of in get_args(Entropy)}
