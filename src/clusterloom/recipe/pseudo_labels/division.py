@@ -27,7 +27,7 @@ _EVEN = 0.75  # effective number of clusters of about equal size, in shares of t
 _LOW = ((0.4, _EVEN), (0.3, 0.7))  # resolutions at which clusters are of any size, and how even equal ones are there
 _QUITE_EVEN = 0.85  # if clusters are so even at one of them, kinds are equal, unless some agree better
 _BETTER = 0.01  # agreement of clusters of any size, by which it has to be higher where they are not unequal
-_MAKES_UP_FOR = 0.25  # of what they lose by the mean entropy unequal ones have to gain by the lower one
+_MUCH_WORSE = 0.08  # what it may be lower by, in shares of the mean entropy, where they are
 _MANY = 10  # clusters from which on resolutions grow with their number
 _LOW_MANY = 8  # those from which on the low one does
 _OTHERS, _STARTS_OF_OTHERS = 20, 4  # divisions where ties count otherwise, and from how many starts each
@@ -189,10 +189,10 @@ def _unequal_division(
     """Clusters of any size, by a low resolution: the best of four times as many starts as show what they are like.
 
     They are to be far from equal and not to agree worse with what is known than the usual ones (G,), in shares of the
-    lower entropy, and by that a quarter better than they are worse in shares of the mean one, or to agree better in
-    shares of both, however equal they are. None where they do not, or are scraps. Of several clusters a single scrap
-    costs no more than itself, and some cost less than those gain that agree better. And a kind with fewer images than
-    an image has neighbours is none for having most of its ties elsewhere.
+    lower entropy, nor much worse in shares of the mean one, or to agree better in shares of both, however equal they
+    are. None where they do not, or are scraps. Of several clusters a single scrap costs no more than itself, and some
+    cost less than those gain that agree better. And a kind with fewer images than an image has neighbours is none for
+    having most of its ties elsewhere.
     """
     heard, found, kinds_are_equal = within_a_cluster(int(images.sum()), n_clusters), [], False
     as_usual = {of: agreement(usual, of) for of in get_args(Entropy)}
@@ -207,8 +207,8 @@ def _unequal_division(
         scraps = _scraps(ties, matrix, images, labels, possible)
         agreed = {of: agreement(labels, of) for of in as_usual}
         if how_even < even and scraps <= 1 and not kinds_are_equal:
-            gained, lost = agreed["lower"] - as_usual["lower"], as_usual["mean"] - agreed["mean"]
-            agrees = gained >= max(0, _MAKES_UP_FOR * lost)
+            much_worse = agreed["mean"] < as_usual["mean"] - _MUCH_WORSE
+            agrees = agreed["lower"] >= as_usual["lower"] and not much_worse
         else:
             agrees = all(agreed[of] > as_usual[of] + _BETTER for of in as_usual)
         if agrees and scraps <= n_clusters // _SPARE_ONE:
