@@ -108,6 +108,19 @@ def test_eight_bits_are_what_a_png_of_them_is(tmp_path):
         np.testing.assert_array_equal(read_picture(data, target).pixels, read_picture(buffer.getvalue(), target).pixels)
 
 
+def test_colours_that_alpha_was_multiplied_into_are_composited_as_any_others():
+    clear = random_pixels(20, 16, 4)
+    clear[..., 3] = np.maximum(clear[..., 3], 64)  # of what is nearly transparent, 8 bits lose the colour
+    alpha = clear[..., 3:].astype(np.float64) / 255
+    dimmed = np.concatenate([np.rint(clear[..., :3] * alpha).astype(np.uint8), clear[..., 3:]], 2)
+    target = Target(20, 16, 3)
+    found, expected = (
+        read_picture(encoded(values, photometric="rgb", extrasamples=[kind]), target).pixels.astype(int)
+        for values, kind in ((dimmed, "assocalpha"), (clear, "unassalpha"))
+    )
+    assert np.abs(found - expected).max() <= 1
+
+
 def test_white_as_zero_palettes_single_bits_and_orientation_mean_what_they_say():
     values = random_pixels(6, 8)
     np.testing.assert_array_equal(read_values(encoded(values, photometric="miniswhite"), None)[..., 0], 255 - values)

@@ -27,7 +27,8 @@ _CHANNEL_AXES = "CS"
 _UNNAMED_AXES = "IQ"  # what tifffile calls pages of which the file does not say what they are
 _MINISWHITE, _MINISBLACK, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
 _JPEGS = (6, 7, 33007, 34892)  # codes of compressions
-_ALPHAS = (1, 2)  # associated and unassociated
+_ASSOCIATED = 1  # colours are multiplied by their alpha already
+_ALPHAS = (_ASSOCIATED, 2)  # and unassociated
 _AS_PAGES: dict[str, Any] = {"is_ome": False, "is_imagej": False, "is_shaped": False}  # whatever its description says
 _PAGE_BYTES, _FILE_BYTES = 1024, 16384  # that a page's tags take, and what else there is in a file
 _GDAL_NODATA = 42113  # code of a tag
@@ -187,11 +188,20 @@ def _planes(tiff: Any, series: Any, is_stack: bool, said: Sequence[str]) -> Plan
         if alpha and not keep_alpha and not is_plain:
             values = values[..., :-1]
             steps.append("transparency left out")
+        elif alpha and is_plain and whole(page.extrasamples[-1]) == _ASSOCIATED:
+            values = _unassociated(values)
         values = checked_values(values, height, width)
         _complaints.check()
         return values
 
     return Planes(height, width, shown, is_plain, frames, read)
+
+
+def _unassociated(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """8-bit channels, alpha last, with the colours that were there before alpha was multiplied into them."""
+    alpha = np.maximum(values[..., -1:], 1).astype(np.uint16)
+    colours = np.minimum((values[..., :-1] * np.uint16(255) + alpha // 2) // alpha, 255)
+    return np.concatenate([colours.astype(np.uint8), values[..., -1:]], 2)
 
 
 def _orientation(page: Any) -> int:
