@@ -82,12 +82,30 @@ def test_numbers_share_guides_and_only_those_of_the_nearest_number_are_coarse():
     layouts = {"one": blobs(200, 4)[0][None], "other": blobs(200, 5)[0][None]}
     guides = SharedGuides(layouts, 2, 24, np.random.default_rng(0))
     guides.look(0, guides.numbers)
-    assert guides.numbers == list(guides.by_number()) == [*range(2, 13), 14, 16, 18, 21, 24]
+    assert guides.numbers == [*range(2, 13), 14, 16, 18, 21, 24]
     near = guides.near(13, (1.0, 1.5, 2.0))
     assert [(g.space, int(g.labels.max()) + 1, g.coarse) for g in near] == [
         (space, k, k == 12) for k in (12, 18, 24) for space in ("one", "one", "other", "other")
     ]
-    assert not any(guide.coarse for guide in guides.by_number()[24])
+    assert guides.agreement(13) == 0
+    guides.look(0, [13])
+    assert [int(g.labels.max()) + 1 for g in guides.near(13, (1.0,))] == [13] * 4
+    assert guides.numbers == [*range(2, 15), 16, 18, 21, 24]
+
+
+def test_kinds_that_lie_apart_are_counted_between_the_steps_too():
+    """Spaces also agree on 24 of 25 kinds, nearly: which two are joined changes little of the index."""
+    generator = np.random.default_rng(0)
+    kinds = np.repeat(np.arange(25), 25)
+    spaces = {
+        name: (5 * generator.standard_normal((25, 12))[kinds] + generator.standard_normal((len(kinds), 12))).astype(
+            "f4"
+        )
+        for name in "abc"
+    }
+    evidence = cluster_count_evidence(Embeddings(spaces, layouts_of(spaces, 0, 1)), 24, 26, 0)
+    assert [e.agreement > 0.6 for e in evidence] == [True, True, True]
+    assert best_count(evidence) == 25
 
 
 def test_at_the_closer_look_guides_of_another_layout_are_heard_too(monkeypatch):

@@ -129,9 +129,12 @@ def cluster_count_evidence(
     best_at_first = sorted(worth, key=worth.__getitem__, reverse=True)[:_LOOKED_AT]
 
     def look_at(k: int) -> _Look:
-        return _look(k, some, guides.near(k, FINENESS), graphs, sights[k].agreement, cost, seed)
+        return _look(k, some, guides.near(k, FINENESS), graphs, guides.agreement(k), cost, seed)
 
     def looks(ks: list[int]) -> list[_Look]:
+        guides.look(
+            0, ks, progress
+        )  # each its own: guides of another number do not say whether spaces agree on this one
         guides.look(-1, (number for k in ks for number in guides.numbers_near(k, FINENESS)), progress)
         return side_by_side(look_at, ks, partial(progress, "a closer look at numbers"))
 

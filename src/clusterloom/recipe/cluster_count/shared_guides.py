@@ -8,6 +8,7 @@ import numpy as np
 
 from clusterloom.console import ProgressReport, no_progress
 from clusterloom.device import side_by_side
+from clusterloom.recipe.pseudo_labels.confirmation import agreement
 from clusterloom.recipe.pseudo_labels.guides import Guide, Search, seeds_from
 
 _STARTS = 2
@@ -26,9 +27,14 @@ class SharedGuides:
     def __init__(
         self, layouts: Mapping[str, np.ndarray], fewest: int, most: int, generator: np.random.Generator
     ) -> None:
-        self.numbers = _ever_larger_steps(fewest, most)
+        self._steps = _ever_larger_steps(fewest, most)
         self._layouts, self._generator = layouts, generator
         self._found: dict[tuple[int, int], list[Guide]] = {}  # by layout and number, in the order in which they came
+
+    @property
+    def numbers(self) -> list[int]:
+        """Those that there are guides of, or will be, in ascending order."""
+        return sorted({*self._steps, *(number for _, number in self._found)})
 
     def look(self, layout: int, numbers: Iterable[int], progress: ProgressReport = no_progress) -> None:
         """Find guides of some numbers in one layout of each space; those that were found there are kept."""
@@ -43,12 +49,15 @@ class SharedGuides:
         for search, of_search in zip(searches, found, strict=True):
             self._found[layout, search.k] += of_search
 
-    def by_number(self) -> dict[int, list[Guide]]:
-        """All that were found, by their number of clusters; none of them coarse."""
-        guides: dict[int, list[Guide]] = {number: [] for number in self.numbers}
-        for (_, number), found in self._found.items():
-            guides[number] += found
-        return guides
+    def agreement(self, k: int) -> float:
+        """The share of pairs of spaces that find the same k clusters in their first layouts; 0 where k has no guides.
+
+        See `clusterloom.recipe.pseudo_labels.confirmation.agreement`.
+        """
+        if (0, k) not in self._found:
+            return 0.0
+        found = self._found[0, k]
+        return agreement({space: [g.labels for g in found if g.space == space] for space in self._layouts})
 
     def numbers_near(self, k: int, fineness: Sequence[float]) -> list[int]:
         """Those numbers of guides that are nearest to k and to multiples of it, in ascending order."""
@@ -61,8 +70,14 @@ class SharedGuides:
             k: Number of clusters; guides of the number nearest to it are coarse, and all others are not.
             fineness: The multiples, in ascending order from 1 on.
         """
-        used, guides = self.numbers_near(k, fineness), self.by_number()
-        return [replace(guide, coarse=number == used[0]) for number in used for guide in guides[number]]
+        used = self.numbers_near(k, fineness)
+        return [
+            replace(guide, coarse=number == used[0])
+            for number in used
+            for (_, own), found in self._found.items()
+            if own == number
+            for guide in found
+        ]
 
 
 def _ever_larger_steps(fewest: int, most: int) -> list[int]:

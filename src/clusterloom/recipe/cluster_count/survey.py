@@ -17,7 +17,7 @@ from clusterloom.console import ProgressReport, no_progress
 from clusterloom.device import side_by_side
 from clusterloom.recipe.cluster_count.shared_guides import SharedGuides
 from clusterloom.recipe.points.neighbours import modularities, neighbour_graph, shares_between
-from clusterloom.recipe.pseudo_labels.confirmation import agreement, confirmations, weights_of
+from clusterloom.recipe.pseudo_labels.confirmation import confirmations, weights_of
 from clusterloom.recipe.pseudo_labels.consensus import GROUPS, groups_of
 from clusterloom.recipe.pseudo_labels.division import divide, modularity_matrix
 from clusterloom.recipe.pseudo_labels.ties import Ties, between_groups
@@ -34,7 +34,7 @@ class FirstSight(NamedTuple):
 
     Args:
         modularity: Of a quick division, in the space that it suits best.
-        agreement: Of guides with that number, see `agreement`; 0 where there are none.
+        agreement: Of guides of that number, see `SharedGuides.agreement`; 0 where there are none.
     """
 
     modularity: float
@@ -69,10 +69,6 @@ def first_sights(
     rules = replace(embeddings.rules, learned=())
     each = np.arange(len(embeddings))
     ties = [Ties(space, [(each, neighbour_graph(layout, neighbours))]) for space, layout in layouts.items()]
-    agreed = {
-        k: agreement({space: [g.labels for g in found if g.space == space] for space in layouts})
-        for k, found in guides.by_number().items()
-    }
 
     def divided(k: int) -> np.ndarray:
         """Clusters of a quick division into k, shape (N,)."""
@@ -91,7 +87,7 @@ def first_sights(
         own = np.stack([shares_between(graph, labels) for graph in graphs])
         rivals = [own, _two_joined(shares)] if shares.shape[1] > 2 else [own]
         shares = max(rivals, key=lambda of_space: modularities(of_space).max())
-        found_at[k] = FirstSight(float(modularities(shares).max()), agreed.get(k, 0.0))
+        found_at[k] = FirstSight(float(modularities(shares).max()), guides.agreement(k))
     return found_at
 
 
