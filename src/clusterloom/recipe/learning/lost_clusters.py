@@ -23,12 +23,12 @@ def bring_back(network: ClusterVAE, hidden: np.ndarray, first: np.ndarray) -> li
         first: Where these images were put at first, shape (N,).
 
     Returns:
-        The clusters that were lost, with less than a tenth of the images of a cluster of mean size.
+        The clusters that were lost: they had images at first, and have less than a tenth of the mean now.
     """
     logits = logits_of(network, hidden)
     n, n_clusters = logits.shape
     sizes = np.bincount(logits.argmax(1), minlength=n_clusters)
-    lost = np.flatnonzero(sizes < LEAST_SHARE * n / n_clusters)
+    lost = np.intersect1d(np.flatnonzero(sizes < LEAST_SHARE * n / n_clusters), first)
     theirs = np.isin(first, lost)
     if theirs.any():
         targets = softmax(logits, axis=1)
