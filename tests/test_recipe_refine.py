@@ -219,6 +219,14 @@ def test_where_it_would_leave_grain_the_decoder_is_left_alone(tmp_path):
     assert grain > 2
 
 
+def test_a_decoder_that_has_learned_nothing_is_not_asked():
+    """Of a training that broke off, say; with weights of zero it would hand on the noise that it is given."""
+    network = GuidedClusterer(3).new_network((8, 8, 1), 3)
+    network.refiner = Refiner((8, 8, 1), network.latent_dim, 3)
+    z, noise = torch.zeros(2, network.latent_dim), torch.ones(2, 1, 8, 8)
+    assert network.refined(z, noise).equal(network.decode(z))
+
+
 def network_that_decodes(decode):
     """As far as the measures look: 8 x 8 pixels, one channel, latents of two dimensions."""
     return SimpleNamespace(image_shape=(8, 8, 1), latent_dim=2, decode=decode)

@@ -100,11 +100,11 @@ class Refiner(nn.Module):
         self.up = nn.Conv2d(wider, 4 * wide, 1)
         self.after = _Block(wide)
         self.last = nn.Conv2d(wide, numbers, 3, padding=1)
-        # At the beginning it gives back what was decoded.
+        # At the beginning it gives back what it is given.
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
         self.latents = LatentMixtures(n_clusters, latent_dim)
-        self.register_buffer("helps", torch.tensor(True))
+        self.register_buffer("helps", torch.tensor(False))
         self.register_buffer("guidance", torch.tensor(1.0))
         self.register_buffer("deviations", torch.ones(channels, height, width))
         if self.crowded:
