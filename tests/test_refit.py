@@ -213,6 +213,26 @@ def test_an_interrupted_refit_goes_on_to_the_same_bits(halves, tmp_path, monkeyp
     np.testing.assert_array_equal(again.predict_proba(images), whole.predict_proba(images))
 
 
+def test_a_refit_of_a_model_without_a_seed_of_its_own_is_taken_up(halves, tmp_path):
+    images, kinds, model = halves
+    unseeded = copy.deepcopy(model).set_params(random_state=None)  # `fit` drew one and keeps it
+    of_run = {"run_dir": str(tmp_path), "resume": True}
+    new = unseeded.refit(images, truth(kinds, model, np.arange(20)), **of_run)
+    assert new.about_["seed"] == new.random_state == model.about_["seed"]
+
+
+def test_views_are_those_of_the_fit_however_few_images_there_are(halves):
+    images, kinds, model = halves
+    model = copy.deepcopy(model)
+    model.about_["recipe"]["views"] |= {"rotation_degrees": 180.0, "mirror_vertically": True}  # as of cells
+    answers = truth(kinds, model, np.arange(20))
+    few = Answers(answers.q[:40], answers.confirmed[:40], answers.outlier[:40])
+    views = model.refit(images[:40], few).about_["recipe"]["views"]
+    assert views == json.loads(json.dumps(model.about_["recipe"]["views"]))
+    model.about_["recipe"]["views"] = {"of": "another release"}
+    assert model.refit(images[:40], few).about_["recipe"]["views"].keys() == views.keys()
+
+
 def test_a_refit_leaves_the_run_of_the_fit_alone(halves, tmp_path):
     images, kinds, _ = halves
     model = GuidedClusterer(2, **QUICK, run_dir=str(tmp_path), resume=True).fit(images)

@@ -19,7 +19,7 @@ from clusterloom.networks.vae import ClusterVAE, ConvNetworkSettings
 from clusterloom.recipe.budget import Epochs, automatic_batch_size, automatic_epochs, epoch_images, most_visited
 from clusterloom.recipe.guided import Colours, Kinds, train_guided
 from clusterloom.recipe.refit import NOBODY, Answers, refit_epochs, train_again
-from clusterloom.recipe.views.augment import SIGNS, ViewSettings, recolouring
+from clusterloom.recipe.views.augment import SIGNS, ViewSettings, views_from
 from clusterloom.recipe.views.fair import choose_views
 from clusterloom.settings import CommonSettings, Count, Rate, Weight, parameters_of
 from clusterloom.training.plan import TrainingPlan
@@ -198,18 +198,18 @@ class GuidedClusterer(VariationalClusterer):
         n_clusters = answers.q.shape[1]
         if names and len(names) != n_clusters:
             raise SettingsError(f"expected no names or {n_clusters}, one for each cluster; got {len(names)}")
-        of_run = {"n_clusters": n_clusters, "run_dir": run_dir, "resume": resume}
+        seed = int(self.about_["seed"])  # the one that was drawn, where none was given
+        of_run = {"n_clusters": n_clusters, "random_state": seed, "run_dir": run_dir, "resume": resume}
         new = type(self)(**{**self.get_params(deep=False), **of_run})
         for name in ("image_shape_", "n_features_in_", "pixel_range_", "reading_", "framed_"):
             setattr(new, name, getattr(self, name))
         settings, compute = new.settings, self.compute()
         epochs = refit_epochs(_epochs(settings, images.shape))
-        plan = self._plan(settings, images.shape, int(self.about_["seed"]))
+        plan = self._plan(settings, images.shape, seed)
         plan = replace(plan, epochs=epochs.total, epoch_images=None)
         network = copy.deepcopy(self.network_).to(compute.device)
-        views = choose_views(images, plan.seed)
-        if self.about_.get("recipe", {}).get("views", {}).get("hue_degrees"):  # colours do not tell the kinds apart
-            views = recolouring(views)
+        # Of other images, fewer perhaps, other views may look fair.
+        views = views_from(self.about_.get("recipe", {}).get("views", {})) or choose_views(images, seed)
 
         def stages(run: Run, images: np.ndarray, plan: TrainingPlan) -> dict[str, Any]:
             recipe = train_again(network, run, self.as_read(images), plan, epochs, views, answers)

@@ -261,8 +261,12 @@ class ClusterVAE(nn.Module):
 
     def category_logits(self, features: Tensor, z: Tensor) -> Tensor:
         """Logits of q(y|x) or q(y|z), shape (B, K), from features (B, F) and latents (B, D)."""
-        read = features if self.settings.category_input == "features" else z
-        return in_float32(self.category_output, self.category_encoder[:-1](read))
+        return in_float32(self.category_output, self.category_hidden_of(features, z))
+
+    def category_hidden_of(self, features: Tensor, z: Tensor) -> Tensor:
+        """The category encoder's hidden layer, shape (B, hidden_dim), from features (B, F) and latents (B, D)."""
+        hidden: Tensor = self.category_encoder[:-1](features if self.settings.category_input == "features" else z)
+        return hidden
 
     def decode(self, z: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1] from latents (B, D)."""
@@ -293,10 +297,10 @@ class ClusterVAE(nn.Module):
         return in_float32(self.category_output, self.category_hidden(x))
 
     def category_hidden(self, x: Tensor) -> Tensor:
-        """The category encoder's hidden layer, shape (B, hidden_dim), of images (B, C, H, W)."""
+        """`category_hidden_of` images (B, C, H, W); where it reads features no latents are computed."""
         features = self.features(x)
         reads_latent = self.settings.category_input == "latent"
-        return self.category_encoder[:-1](self.encode(features).mu if reads_latent else features)
+        return self.category_hidden_of(features, self.encode(features).mu if reads_latent else features)
 
     def refit_classes(self, q: Tensor, mu: Tensor, log_var: Tensor) -> None:
         """Set class means and covariances to those of the latents of all images, for sampling.

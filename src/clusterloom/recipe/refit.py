@@ -25,6 +25,7 @@ from clusterloom.recipe.learning.confidence import calibrate, temperature_for
 from clusterloom.recipe.learning.fit import fit
 from clusterloom.recipe.learning.refine import refine
 from clusterloom.recipe.points.neighbours import nearest_neighbours
+from clusterloom.recipe.spaces.frozen import remember
 from clusterloom.recipe.views.augment import ViewSettings
 from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.randomness import fresh_weights, numpy_generator
@@ -252,9 +253,12 @@ def _spaces(network: ClusterVAE, images: Any, run: Run) -> tuple[list[np.ndarray
         frozen = x.new_zeros(len(x), 0) if backbone is None else backbone(x)
         features = network.features(x, frozen)
         hidden = network.hidden(features)
-        return hidden, network.category_hidden(x), network.posterior_of(hidden).mu, frozen
+        mu = network.posterior_of(hidden).mu
+        return hidden, network.category_hidden_of(features, mu), mu, frozen
 
     *spaces, frozen = apply_in_batches(layers, images, run.compute, run.progress)
+    if backbone is not None:
+        remember(backbone, images, frozen, run)
     return spaces, frozen
 
 

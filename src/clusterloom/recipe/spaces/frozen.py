@@ -37,7 +37,7 @@ def frozen_features(backbone: Backbone | None, run: Run, images: np.ndarray, see
         if len(images) <= _FITTED:
             of_all = torch.from_numpy(features(images))
             backbone.fit(of_all)
-            frozen = backbone.cpu().reduced(of_all).numpy()
+            frozen = backbone.reduced(of_all.to(run.compute.device)).cpu().numpy()
         else:
             rows = np.sort(numpy_generator(seed, "sample", "backbone").permutation(len(images))[:_FITTED])
             backbone.fit(torch.from_numpy(features(images[rows])))
@@ -49,9 +49,13 @@ def frozen_features(backbone: Backbone | None, run: Run, images: np.ndarray, see
     arrays = run.cached("backbone", compute, everywhere=True)
     for name in _FITTED_TENSORS:
         getattr(backbone, name).copy_(torch.from_numpy(arrays[name]))
-    frozen = arrays["frozen"]
-    if run.compute.device.type == "cpu":  # others are quick enough to compute them again
+    remember(backbone, images, arrays["frozen"], run)
+    return arrays["frozen"]
+
+
+def remember(backbone: Backbone, images: np.ndarray, frozen: np.ndarray, run: Run) -> None:
+    """Let a backbone remember what it says (N, FROZEN_DIM) of images (N, H, W, C), where that saves time."""
+    if run.compute.device.type == "cpu":  # others are quick enough to compute it again
         for start in range(0, len(images), BATCH_SIZE):
             x = run.compute.batch(images[start : start + BATCH_SIZE])
             backbone.remember(x, torch.from_numpy(frozen[start : start + BATCH_SIZE]))
-    return frozen

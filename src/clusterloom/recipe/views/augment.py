@@ -5,7 +5,9 @@ whoever draws the numbers decides what is random.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -143,6 +145,13 @@ def without_colour(views: ViewSettings, n_channels: int) -> ViewSettings:
 def recolouring(views: ViewSettings) -> ViewSettings:
     """The same views, in any colour."""
     return replace(views, hue_degrees=_HUE_DEGREES, saturation=_SATURATION)
+
+
+def views_from(record: Mapping[str, Any]) -> ViewSettings | None:
+    """Views as a model directory has them; None where it has others than these."""
+    if record.keys() != vars(SIGNS).keys():
+        return None
+    return ViewSettings(**{**record, "window_area": tuple(record["window_area"])})
 
 
 def are_signs(views: ViewSettings) -> bool:
