@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from sklearn.cluster import KMeans
 
+from clusterloom.data.images import limited_rows
 from clusterloom.device import threads_kept
 from clusterloom.estimators.base import ImageClusterer
 from clusterloom.inference import apply_in_batches
@@ -66,7 +67,7 @@ class AutoencoderBase(ImageClusterer):
         images: np.ndarray,
         plan: TrainingPlan,
     ) -> dict[str, Any]:
-        sample = images[:: -(-len(images) // _SCALE_IMAGES)]
+        sample = images[limited_rows(len(images), _SCALE_IMAGES)]
         network.scale_to(float(np.square(sample / (255 if sample.dtype == np.uint8 else 1)).mean()))
         pretraining = replace(plan, epochs=settings.pretrain_epochs)
         for index in range(len(network.encoder)):

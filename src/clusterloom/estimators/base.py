@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from clusterloom.console import ProgressReport, no_progress
-from clusterloom.data.images import ImageRows, PixelRange
+from clusterloom.data.images import ImageRows, PixelRange, limited_rows
 from clusterloom.device import Compute, memory_errors_named
 from clusterloom.errors import DataError, SettingsError
 from clusterloom.estimators.outliers import fit_pixel_variances, outlier_threshold
@@ -422,7 +422,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         (q,) = apply_in_batches(lambda x: (self.network_.assign(x),), images, compute, progress=progress)
         self.labels_, self.confidences_ = q.argmax(1), q.max(1)
         self.cluster_sizes_ = np.bincount(self.labels_, minlength=self.n_clusters_)
-        sample = images[:: -(-len(images) // _SAMPLE)]
+        sample = images[limited_rows(len(images), _SAMPLE)]
         fit_pixel_variances(self.network_, sample, compute)
         (scores,) = apply_in_batches(lambda x: self.network_.predictions(x)[2:], sample, compute)
         self.outlier_threshold_ = outlier_threshold(scores)

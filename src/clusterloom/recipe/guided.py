@@ -117,7 +117,7 @@ def train_guided(
 
     # 1. Represent.
     plain = run.cached("spaces", lambda: plain_spaces(sample, seed, views, kinds.colours != "ignore", kinds.strokes))
-    of_light = views if kinds.colours == "use" else without_colour(views, images.shape[3])
+    of_light = views if kinds.colours == "use" and images.shape[3] > 1 else without_colour(views, images.shape[3])
     of_stage = replace(plan, epochs=epochs.represent)
     representation = represent(network, run, images, of_stage, of_light)
 

@@ -9,6 +9,7 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import wasserstein_distance
 from torch import Tensor
 
+from clusterloom.data.images import limited_rows
 from clusterloom.inference import apply_in_batches
 from clusterloom.networks.refiner import Refiner
 from clusterloom.networks.vae import ClusterVAE, Posterior
@@ -69,7 +70,7 @@ def patch_distance(
         the same whatever is measured.
     """
     one_of, least, most = _COMPARED
-    rows = np.arange(len(images))[:: -(-len(images) // min(max(least, len(images) // one_of), most))]
+    rows = limited_rows(len(images), min(max(least, len(images) // one_of), most))
     height, width, channels = network.image_shape
     noise = numpy_generator(seed, "noise", "compare").standard_normal(
         (len(rows), network.latent_dim + channels * height * width), dtype=np.float32

@@ -1,12 +1,11 @@
 """The last layer of the category encoder learns on its own, when all else is settled."""
 
-import math
-
 import numpy as np
 import torch
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
+from clusterloom.data.images import limited_rows
 from clusterloom.networks.vae import ClusterVAE
 
 _LEARNED_FROM = 20_000  # images at most
@@ -23,7 +22,7 @@ def learn_last_layer(network: ClusterVAE, hidden: np.ndarray, targets: np.ndarra
         stay: What a change of weights costs, beside the cross-entropy.
     """
     last = network.category_output
-    some = slice(None, None, math.ceil(len(hidden) / _LEARNED_FROM))
+    some = limited_rows(len(hidden), _LEARNED_FROM)
     points, wanted = hidden[some].astype(float), targets[some]
     before = torch.cat([last.weight, last.bias[:, None]], 1).detach().cpu().double().numpy()  # (K, H + 1)
     cost = stay * np.mean(points**2)

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from clusterloom.data.images import limited_rows
 from clusterloom.inference import apply_in_batches
 from clusterloom.networks.refiner import COMPONENTS, LatentMixtures, Refiner
 from clusterloom.networks.step import StepOutput
@@ -153,7 +154,7 @@ def _measure(
 ) -> None:
     """Set how decoded images differ from real ones, and how far latents reach."""
     most = min(_SAMPLE, max(_LEAST_SAMPLE, _SAMPLE_NUMBERS // refiner.deviations.numel()))
-    rows = np.arange(len(images))[:: -(-len(images) // most)]
+    rows = limited_rows(len(images), most)
     noise = numpy_generator(seed, "noise", "refine").standard_normal((len(rows), network.latent_dim), dtype=np.float32)
     latents = Posterior(*torch.from_numpy(posteriors[rows]).chunk(2, 1)).sample(torch.from_numpy(noise)).numpy()
     found = apply_in_batches(lambda x, z: (x - network.decode(z),), images[rows], run.compute, beside=latents)
