@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
+from clusterloom.recipe.points.partitions import Agreement
+from clusterloom.recipe.pseudo_labels import density
 from clusterloom.recipe.pseudo_labels.density import agreement_with_density, clusters_apart, found_again
 from clusterloom.recipe.pseudo_labels.division import divide_ties, nothing_known
 
@@ -57,9 +59,9 @@ def test_the_kinds_agree_better_than_equal_clusters():
     halves = 2 * kinds + np.arange(len(kinds)) % 2
     agreed = agreement({"a": layout}, {"a": 1.0}, halves, 6)
     right, equal = np.arange(12) // 2, np.array([0, 1, 2, 2, 3, 3, 4, 4, 4, 4, 5, 5])
-    for entropy in ("mean", "lower"):
-        assert agreed(right, entropy) > 0.95
-        assert agreed(equal, entropy) < agreed(right, entropy) - 0.05
+    for of_right, of_equal in zip(agreed(right), agreed(equal), strict=True):
+        assert of_right > 0.95
+        assert of_equal < of_right - 0.05
 
 
 def test_kinds_that_density_joins_are_no_better_joined():
@@ -72,22 +74,35 @@ def test_kinds_that_density_joins_are_no_better_joined():
     right = np.arange(60) // 10
     joined = np.where(right == 5, 4, right)
     joined[0] = 5
-    assert agreed(joined, "mean") > agreed(right, "mean") + 0.01
-    assert agreed(joined, "lower") == pytest.approx(agreed(right, "lower"), abs=0.005)
+    assert agreed(joined).mean > agreed(right).mean + 0.01
+    assert agreed(joined).lower == pytest.approx(agreed(right).lower, abs=0.005)
 
 
 def test_spaces_are_heard_as_much_as_they_count():
     layout, kinds = blobs(SIZES)
     noise = np.random.default_rng(1).uniform(size=layout.shape)
-    heard = [
-        agreement({"a": layout, "b": noise}, {"a": a, "b": 1.0}, kinds, 6)(np.arange(6), "mean") for a in (1.0, 9.0)
-    ]
+    heard = [agreement({"a": layout, "b": noise}, {"a": a, "b": 1.0}, kinds, 6)(np.arange(6)).mean for a in (1.0, 9.0)]
     assert heard[1] > heard[0] + 0.2
 
 
 def test_of_a_handful_of_images_density_says_nothing():
     layout, kinds = blobs([10] * 6)
-    assert agreement({"a": layout}, {"a": 1.0}, kinds, 6)(np.arange(6), "mean") == 0
+    assert agreement({"a": layout}, {"a": 1.0}, kinds, 6)(np.arange(6)) == (0, 0)
+
+
+def test_a_space_in_which_all_are_left_out_says_nothing(monkeypatch):
+    layout, kinds = blobs(SIZES)
+    usual = density._by_density
+
+    def by_density(points, n_clusters):
+        return usual(points, n_clusters) if points.any() else np.full(len(points), -1)
+
+    monkeypatch.setattr(density, "_by_density", by_density)
+    joined = np.arange(6) // 2
+    alone = agreement({"a": layout}, {"a": 1.0}, kinds, 6)(joined)
+    assert alone.mean < 0.9
+    assert agreement({"a": layout, "b": 0 * layout}, {"a": 1.0, "b": 5.0}, kinds, 6)(joined) == alone
+    assert agreement({"b": 0 * layout}, {"b": 5.0}, kinds, 6)(joined) == (0, 0)
 
 
 def test_it_is_looked_for_when_it_is_first_asked_for(monkeypatch):
@@ -107,11 +122,11 @@ def test_moderately_unequal_kinds_are_found_if_the_judge_sees_them(knows):
     def are_kinds(labels):
         return len(set(zip(labels.tolist(), kinds.tolist(), strict=True))) == 5
 
-    def judge(labels, entropy):
-        return float(are_kinds(labels))
+    def judge(labels):
+        return Agreement(*[float(are_kinds(labels))] * 2)
 
     judged_by = judge if knows else nothing_known
-    found = divide_ties(ties, np.full(110, 5), 5, np.random.default_rng(0), agreement=judged_by)
+    found = divide_ties(ties, np.full(110, 5), 5, np.random.default_rng(0), judge=judged_by)
     assert are_kinds(found) == knows
 
 

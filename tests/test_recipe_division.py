@@ -8,6 +8,7 @@ import pytest
 from recipe_helpers import rng
 from scipy.sparse import csr_array
 
+from clusterloom.recipe.points.partitions import Agreement
 from clusterloom.recipe.pseudo_labels import division as module
 from clusterloom.recipe.pseudo_labels.division import divide, divide_ties, modularity_matrix, other_divisions, quality
 from clusterloom.recipe.pseudo_labels.ties import Ties, between_groups
@@ -146,10 +147,10 @@ def test_of_about_equal_clusters_those_that_agree_better_are_found(agrees):
     kinds, part = np.repeat(range(3), [40, 20, 16]), np.repeat(range(4), [20, 20, 20, 16])
     ties = [np.where(part[:, None] == part, 1.0, np.where((kinds[:, None] > 0) == (kinds > 0), 0.2, 0.01))]
 
-    def agreement(labels, entropy):
-        return 0.1 * (agrees and len(set(labels[kinds == 0].tolist())) == 1)
+    def judge(labels):
+        return Agreement(*[0.1 * (agrees and len(set(labels[kinds == 0].tolist())) == 1)] * 2)
 
-    found = divide_ties(ties, np.full(76, 10), 3, rng(), agreement=agreement)
+    found = divide_ties(ties, np.full(76, 10), 3, rng(), judge=judge)
     assert sorted(np.bincount(found).tolist()) == ([16, 20, 40] if agrees else [20, 20, 36])
 
 
@@ -157,10 +158,10 @@ def test_clusters_that_agree_better_by_one_entropy_alone_are_not_believed():
     kinds, part = np.repeat(range(3), [40, 20, 16]), np.repeat(range(4), [20, 20, 20, 16])
     ties = [np.where(part[:, None] == part, 1.0, np.where((kinds[:, None] > 0) == (kinds > 0), 0.2, 0.01))]
 
-    def agreement(labels, entropy):
-        return 0.1 * (entropy == "mean" and len(set(labels[kinds == 0].tolist())) == 1)
+    def judge(labels):
+        return Agreement(0.1 * (len(set(labels[kinds == 0].tolist())) == 1), 0.0)
 
-    found = divide_ties(ties, np.full(76, 10), 3, rng(), agreement=agreement)
+    found = divide_ties(ties, np.full(76, 10), 3, rng(), judge=judge)
     assert sorted(np.bincount(found).tolist()) == [20, 20, 36]
 
 
@@ -170,10 +171,10 @@ def test_a_rare_kind_is_found_where_it_agrees_better_though_clusters_were_equal(
     kinds, part = np.repeat([0, 1], [40, 4]), np.repeat(range(3), [20, 20, 4])
     ties = [np.where(part[:, None] == part, 1.0, np.where(kinds[:, None] == kinds, 0.15, 0.05))]
 
-    def agreement(labels, entropy):
-        return 0.1 * (agrees and len(set(labels[kinds == 0].tolist())) == 1)
+    def judge(labels):
+        return Agreement(*[0.1 * (agrees and len(set(labels[kinds == 0].tolist())) == 1)] * 2)
 
-    found = divide_ties(ties, np.full(44, 10), 2, rng(), agreement=agreement)
+    found = divide_ties(ties, np.full(44, 10), 2, rng(), judge=judge)
     assert sorted(np.bincount(found).tolist()) == ([4, 40] if agrees else [20, 24])
 
 
@@ -185,10 +186,11 @@ def test_unequal_clusters_that_agree_worse_are_not_believed(by, worse, may_be):
     kinds, part = np.repeat([0, 1, 2, 3], [40, 40, 4, 4]), np.repeat(range(6), [20, 20, 20, 20, 4, 4])
     ties = [0.01 + 0.2 * (kinds[:, None] == kinds) + 0.8 * (part[:, None] == part)]
 
-    def agreement(labels, entropy):
-        return 0.5 - worse * (entropy == by and len(set(labels[kinds == 0].tolist())) == 1)
+    def judge(labels):
+        less = worse * (len(set(labels[kinds == 0].tolist())) == 1)
+        return Agreement(0.5, 0.5)._replace(**{by: 0.5 - less})
 
-    found = divide_ties(ties, np.ones(88, int), 4, rng(), agreement=agreement)
+    found = divide_ties(ties, np.ones(88, int), 4, rng(), judge=judge)
     assert (sorted(np.bincount(found).tolist()) == [4, 4, 40, 40]) == may_be
 
 
@@ -220,10 +222,10 @@ def test_few_scraps_do_not_keep_unequal_kinds_from_being_found(small, scraps, ag
     images = np.full(len(kinds), 10)
     usual = divide(modularity_matrix([ties]), images, n_clusters, rng())
 
-    def agreement(labels, entropy):
-        return 0.1 * (agrees and not np.array_equal(labels, usual))
+    def judge(labels):
+        return Agreement(*[0.1 * (agrees and not np.array_equal(labels, usual))] * 2)
 
-    found = divide_ties([ties], images, n_clusters, rng(), agreement=agreement)
+    found = divide_ties([ties], images, n_clusters, rng(), judge=judge)
     whole = [len(set(found[kinds == kind].tolist())) == 1 for kind in range(3)]
     assert all(whole) == may_be
 

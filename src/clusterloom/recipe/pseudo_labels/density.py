@@ -7,16 +7,15 @@ mixtures, which cut large kinds. Elsewhere it finds parts of kinds, which are no
 one that agrees with them better has the sizes of the kinds, and a single cluster that it finds as well lies apart.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 
 import numpy as np
 from sklearn.cluster import HDBSCAN
-from sklearn.metrics import adjusted_mutual_info_score
 
 from clusterloom.recipe.points.neighbours import nearest_neighbours
-from clusterloom.recipe.points.partitions import counts_of, effective_number, evenness
-from clusterloom.recipe.pseudo_labels.division import Entropy
+from clusterloom.recipe.points.partitions import Agreement, agreement_of, counts_of, effective_number, evenness
+from clusterloom.recipe.pseudo_labels.division import Judge, nothing_known
 
 _LOOKED_AT = 2000  # images, at most
 _FEWEST = 100  # of fewer, density says nothing
@@ -28,7 +27,6 @@ _MOST = 1.5  # clusters that lie apart, in numbers of clusters wanted
 _LEAST = 0.4  # effective number of them, in the same: one that has nearly all images tells no kinds apart
 _AGAIN = 0.95  # Jaccard index of a cluster and one by density that are as good as the same
 _EVEN, _TWO = 0.9, 1.5  # of clusters so even, one so many times the mean may be two kinds that lie apart together
-_AVERAGES: dict[Entropy, str] = {"mean": "arithmetic", "lower": "min"}
 
 
 def clusters_apart(layout: np.ndarray, n_clusters: int) -> np.ndarray | None:
@@ -62,7 +60,7 @@ def agreement_with_density(
     groups: np.ndarray,
     n_clusters: int,
     generator: np.random.Generator,
-) -> Callable[[np.ndarray, Entropy], float]:
+) -> Judge:
     """A measure of how far a division of groups agrees with the clusters by density of all spaces.
 
     Two kinds may lie apart together, and are one cluster by density. A division that joins them as well, and cuts a
@@ -77,27 +75,25 @@ def agreement_with_density(
         generator: Draws the images that are looked at.
 
     Returns:
-        The weighted mean over spaces of the adjusted mutual information (Vinh, Epps and Bailey, 2010), from about 0 to
-        1, of clusters of groups, shape (G,), and clusters by density, among images that are in one, in shares of the
-        mean or of the lower entropy. Those are found when it is first asked for. Of too few images it is always 0.
+        The weighted mean over spaces of the agreement of clusters of groups, shape (G,), and clusters by density, among
+        images that are in one. Those are found when it is first asked for; a space without any says nothing. Of too few
+        images it is always 0.
     """
     rows = generator.permutation(len(groups))[:_LOOKED_AT]
 
     @cache
     def by_density() -> list[tuple[float, np.ndarray, np.ndarray]]:
         found = {space: _by_density(of_space[0][rows], n_clusters) for space, of_space in layouts.items()}
-        return [(weights[space], labels, labels >= 0) for space, labels in found.items()]
+        return [(weights[space], labels, labels >= 0) for space, labels in found.items() if labels.max() >= 0]
 
-    def agreement(labels: np.ndarray, entropy: Entropy) -> float:
-        if len(rows) < _FEWEST:
-            return 0.0
-        of_rows, spaces, of = labels[groups[rows]], by_density(), _AVERAGES[entropy]
-        agreed = [
-            adjusted_mutual_info_score(dense[some], of_rows[some], average_method=of) for _, dense, some in spaces
-        ]
-        return float(np.average(agreed, weights=[weight for weight, _, _ in spaces]))
+    def judge(labels: np.ndarray) -> Agreement:
+        if len(rows) < _FEWEST or not by_density():
+            return nothing_known(labels)
+        of_rows = labels[groups[rows]]
+        agreed = [agreement_of(dense[some], of_rows[some]) for _, dense, some in by_density()]
+        return Agreement(*np.average(agreed, 0, weights=[weight for weight, _, _ in by_density()]).tolist())
 
-    return agreement
+    return judge
 
 
 def found_again(layouts: Mapping[str, np.ndarray], labels: np.ndarray, n_clusters: int) -> np.ndarray:

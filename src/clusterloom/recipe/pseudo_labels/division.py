@@ -6,12 +6,12 @@ It asks for nothing but ties: clusters may have any form, and where sizes differ
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Literal, TypeAlias, get_args
+from typing import TypeAlias
 
 import numpy as np
 
 from clusterloom.recipe.points.neighbours import within_a_cluster
-from clusterloom.recipe.points.partitions import evenness
+from clusterloom.recipe.points.partitions import Agreement, evenness
 
 RESOLUTION = 0.9  # with 1 a large kind is rather cut in two
 OF_EQUAL_KINDS = 1.7  # resolution for kinds that are known to be about equally many
@@ -34,14 +34,12 @@ _OTHERS, _STARTS_OF_OTHERS = 20, 4  # divisions where ties count otherwise, and 
 _UNSTEADY = 0.5  # shape of the gamma distribution of how much they count: a few kinds of ties decide each time
 _NO_GAIN = 1e-9
 
-# What two partitions say of each other, in shares of the mean of their entropies, or of the lower one.
-Entropy: TypeAlias = Literal["mean", "lower"]
-Agreement: TypeAlias = Callable[[np.ndarray, Entropy], float]  # of clusters of groups, shape (G,)
+Judge: TypeAlias = Callable[[np.ndarray], Agreement]  # of clusters of groups, shape (G,)
 
 
-def nothing_known(labels: np.ndarray, entropy: Entropy) -> float:
+def nothing_known(labels: np.ndarray) -> Agreement:
     """The agreement of any clusters of groups (G,) with nothing."""
-    return 0.0
+    return Agreement(0.0, 0.0)
 
 
 def modularity_matrix(ties: Sequence[np.ndarray], resolution: float = RESOLUTION) -> np.ndarray:
@@ -100,7 +98,7 @@ def divide_ties(
     generator: np.random.Generator,
     resolution: float = RESOLUTION,
     starts: int = _STARTS,
-    agreement: Agreement = nothing_known,
+    judge: Judge = nothing_known,
 ) -> np.ndarray:
     """`divide`, at the resolution that these images ask for.
 
@@ -109,7 +107,7 @@ def divide_ties(
 
     And the larger a kind is, the less it costs to cut it. At a low resolution clusters are of any size. If they are
     about equal there, kinds mostly are, and to prefer equal clusters is right; if not, it would cut large kinds and
-    join small ones. Kinds of moderately unequal sizes are seen by a judge alone that does not prefer any: `agreement`.
+    join small ones. Kinds of moderately unequal sizes are seen by a judge alone that does not prefer any: `judge`.
 
     Of K clusters of mean size chance would tie any two by 1 / K of the ties of one. So the more clusters, the less it
     matters to modularity how equal they are, unless the resolution grows with their number. The low one does so
@@ -122,7 +120,7 @@ def divide_ties(
         generator: Draws the starts.
         resolution: What is tried first, for up to ten clusters.
         starts: How many at each resolution.
-        agreement: How far clusters of groups (G,) agree with what is known of such as may have any size; see
+        judge: How far clusters of groups (G,) agree with what is known of such as may have any size; see
             `clusterloom.recipe.pseudo_labels.density.agreement_with_density`.
 
     Returns:
@@ -133,7 +131,7 @@ def divide_ties(
     matrix = modularity_matrix(ties, resolution)
     labels = divide(matrix, images, n_clusters, generator, starts)
     if not equal_wanted:
-        unequal = _unequal_division(ties, images, n_clusters, generator, starts, agreement, labels)
+        unequal = _unequal_division(ties, images, n_clusters, generator, starts, judge, labels)
         if unequal is not None:
             return unequal
     for _ in range(1, _RESOLUTIONS):
@@ -151,7 +149,7 @@ def other_divisions(
     n_clusters: int,
     generator: np.random.Generator,
     resolution: float = RESOLUTION,
-    agreement: Agreement = nothing_known,
+    judge: Judge = nothing_known,
 ) -> np.ndarray:
     """What `divide_ties` finds where each kind of ties counts more or less, by chance.
 
@@ -163,7 +161,7 @@ def other_divisions(
         n_clusters: K, at most G.
         generator: Draws how much ties count, and the starts.
         resolution: See `divide_ties`.
-        agreement: See `divide_ties`.
+        judge: See `divide_ties`.
 
     Returns:
         The cluster of each group in each of 20 divisions, shape (20, G).
@@ -173,7 +171,7 @@ def other_divisions(
     counts /= np.maximum(counts @ of_kind, np.finfo(float).tiny)[:, None]
     weighed = ([count * between for count, between in zip(of, ties, strict=True)] for of in counts)
     return np.stack(
-        [divide_ties(each, images, n_clusters, generator, resolution, _STARTS_OF_OTHERS, agreement) for each in weighed]
+        [divide_ties(each, images, n_clusters, generator, resolution, _STARTS_OF_OTHERS, judge) for each in weighed]
     )
 
 
@@ -183,7 +181,7 @@ def _unequal_division(
     n_clusters: int,
     generator: np.random.Generator,
     starts: int,
-    agreement: Agreement,
+    judge: Judge,
     usual: np.ndarray,
 ) -> np.ndarray | None:
     """Clusters of any size, by a low resolution: the best of four times as many starts as show what they are like.
@@ -195,7 +193,7 @@ def _unequal_division(
     having most of its ties elsewhere.
     """
     heard, found, kinds_are_equal = within_a_cluster(int(images.sum()), n_clusters), [], False
-    as_usual = {of: agreement(usual, of) for of in get_args(Entropy)}
+    as_usual = judge(usual)
     draws = [generator, *generator.spawn(len(_LOW) - 1)]  # the second has its own
     for (resolution, even), of_resolution in zip(_LOW, draws, strict=True):
         matrix = modularity_matrix(ties, resolution * _of_many(n_clusters, _LOW_MANY))
@@ -205,14 +203,14 @@ def _unequal_division(
         kinds_are_equal |= how_even >= _QUITE_EVEN
         possible = np.clip((sizes - 1) / heard, _LEAST_POSSIBLE, 1)
         scraps = _scraps(ties, matrix, images, labels, possible)
-        agreed = {of: agreement(labels, of) for of in as_usual}
+        agreed = judge(labels)
         if how_even < even and scraps <= 1 and not kinds_are_equal:
-            much_worse = agreed["mean"] < as_usual["mean"] - _MUCH_WORSE
-            agrees = agreed["lower"] >= as_usual["lower"] and not much_worse
+            much_worse = agreed.mean < as_usual.mean - _MUCH_WORSE
+            agrees = agreed.lower >= as_usual.lower and not much_worse
         else:
-            agrees = all(agreed[of] > as_usual[of] + _BETTER for of in as_usual)
+            agrees = min(agreed.mean - as_usual.mean, agreed.lower - as_usual.lower) > _BETTER
         if agrees and scraps <= n_clusters // _SPARE_ONE:
-            found.append((agreed["mean"], matrix, of_resolution))
+            found.append((agreed.mean, matrix, of_resolution))
     if not found:
         return None
     _, matrix, of_resolution = max(found, key=lambda each: each[0])  # the first one of several as good

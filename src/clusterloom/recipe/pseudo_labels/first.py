@@ -166,13 +166,13 @@ def _division(
     images = np.bincount(groups)
     k = min(n_clusters, len(images))
     looked_at = numpy_generator(seed, "sample", "density")
-    agreement = agreement_with_density(of_guides.layouts, weights, groups, k, looked_at)
-    labels = divide_ties(ties, images, k, generator, resolution, agreement=agreement)[groups]
+    judge = agreement_with_density(of_guides.layouts, weights, groups, k, looked_at)
+    labels = divide_ties(ties, images, k, generator, resolution, judge=judge)[groups]
     labels = np.argsort(np.argsort(-np.bincount(labels, minlength=n_clusters), kind="stable"))[labels]
     others = np.empty((0, len(images)), int)
     if doubted:
         counts = numpy_generator(seed, "sample", "other divisions")
-        others = other_divisions(ties, images, k, counts, resolution, agreement)
+        others = other_divisions(ties, images, k, counts, resolution, judge)
     return _Division(weights, labels, groups, np.sum(ties, axis=0), others)
 
 
