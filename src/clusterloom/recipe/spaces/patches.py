@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor
 
+from clusterloom.inference import BATCH_SIZE
 from clusterloom.recipe.spaces.blocks import of_all
 from clusterloom.recipe.views.brightness import unit
 from clusterloom.training.randomness import numpy_generator, seed_for
@@ -66,8 +67,13 @@ def _counts_of(
     n_images = min(_IMAGES, len(images))
     of_each = min(places, math.ceil(_PATCHES / n_images))
     some = np.sort(generator.permutation(len(images))[:n_images])
+    blocks = (images[some[start : start + BATCH_SIZE]] for start in range(0, n_images, BATCH_SIZE))  # as quick as one
     sample = torch.cat(
-        [patches(unit(images[[row]]))[0, torch.from_numpy(generator.permutation(places)[:of_each])] for row in some]
+        [
+            patches(unit(image[None]))[0, torch.from_numpy(generator.permutation(places)[:of_each])]
+            for block in blocks
+            for image in block
+        ]
     )
     dimensions = min(_DIMENSIONS, sample.shape[1] - centred)  # less their mean, patches have one fewer
     directions = torch.linalg.svd(sample - sample.mean(0), full_matrices=False)[2][:dimensions].T
