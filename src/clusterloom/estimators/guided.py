@@ -53,7 +53,7 @@ class GuidedSettings(ConvNetworkSettings, CommonSettings):
     time. These numbers leave out what auto adds for few images: the first stage sees 20,000, each at most 64 times, and
     of some tens to 1,800 images the first fit is up to 2.4 times as long. Of up to 17,000 textures, things at any angle
     or place, or signs in any ink on any paper the first fit goes on while it has not learned its clusters, until it has
-    seen 110,000 images at most; of all others where it has learned fewer than three quarters of them."""
+    seen 110,000 images at most, and of other images while it has learned fewer than three quarters of them."""
     batch_size: Count | Literal["auto"] = "auto"
     """Images per step; auto is 512 from some 60,000 images on, and less for fewer."""
     learning_rate: Rate = 3e-3

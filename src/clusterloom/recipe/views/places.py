@@ -88,8 +88,8 @@ def framed(x: Tensor) -> Tensor:
 def frames(thing: Tensor) -> tuple[Tensor, Tensor]:
     """Where the windows of images are that frame what they show.
 
-    A window's side is the geometric mean of four times the thing's spread and of .8 of the image's: of a thing four times as
-    large as another one it makes one twice as large, as how large things are may tell them apart.
+    A window's side is the geometric mean of four times the thing's spread and of .8 of the image's: of a thing four
+    times as large as another one it makes one twice as large, as how large things are may tell them apart.
 
     Args:
         thing: How much there is at each pixel, in any unit, shape (B, C, H, W), all channels alike.
