@@ -1,5 +1,6 @@
 """Seven channels of 16 bits end to end: fit, predict, report and page take them as they are."""
 
+import base64
 import io
 import json
 
@@ -9,7 +10,9 @@ from explore_helpers import served
 from PIL import Image
 
 from clusterloom.cli.program import run
-from clusterloom.data import load_images
+from clusterloom.data import ImageSet, load_images
+from clusterloom.data.ids import RowIds
+from clusterloom.errors import DataError
 from clusterloom.estimators.methods import load_model
 from clusterloom.explore.session import Session
 from clusterloom.predictions import predict_images
@@ -154,3 +157,33 @@ def test_a_range_for_other_channels_is_refused_before_anything_is_read(seven, ca
 def test_predictions_are_kept_by_model_and_pixels(seven):
     model, images = load_model(seven / "all"), load_images(seven / "cells")
     np.testing.assert_array_equal(predict_images(model, images).labels, model.labels_)
+
+
+@pytest.mark.parametrize("kind", ["floats in [0, 1]", "masks of 16 bits"])
+def test_a_range_of_0_to_1_is_a_range_and_not_pixels_of_8_bits(tmp_path, kind):
+    def write_some(folder, n, high):
+        folder.mkdir()
+        for i in range(n):
+            values = np.zeros((16, 16))
+            values[3 : 8 + i % 2 * 5, 3:12] = high
+            as_floats = kind == "floats in [0, 1]"
+            tifffile.imwrite(folder / f"{i}.tif", values.astype(np.float32) if as_floats else values.astype(np.uint16))
+
+    write_some(tmp_path / "first", 12, 1)
+    write_some(tmp_path / "later", 4, 0.5 if kind == "floats in [0, 1]" else 1)
+    model, first, later = (str(tmp_path / name) for name in ("model", "first", "later"))
+    assert run(["fit", first, "-o", model, "--method", "vae", "-k", "2", "--set", "epochs=1", "-q"]) == 0
+    fitted = load_model(model)
+    assert fitted.pixel_range_ == (0, 1)
+    assert run(["predict", model, first, "-o", str(tmp_path / "table.csv"), "-q"]) == 0
+    assert run(["evaluate", model, later, "-q"]) == 0
+    session = Session(fitted, tmp_path / "model", lambda model, progress: load_images(first), source=tmp_path / "first")
+    session.start(lambda _: None)
+    assert session.wait(120)
+    with served(session) as client:
+        said = json.loads(client.request("POST", "/api/drop", (tmp_path / "first" / "1.tif").read_bytes())[2])
+        seen = np.asarray(Image.open(io.BytesIO(base64.b64decode(said["seen"]))))
+        np.testing.assert_array_equal(seen, session.collection.images.images[1, ..., 0])
+        assert seen.max() == 255
+    with pytest.raises(DataError, match="trained on values from 0 to 1, and b holds pixels of 8 bits"):
+        fitted.predict(ImageSet(np.zeros((2, 16, 16, 1), np.uint8), RowIds(range(2)), None, (), "b", ()))

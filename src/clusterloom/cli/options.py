@@ -141,7 +141,7 @@ class Reading:
         show = self._shown()
         if like is not None:
             height, width, own_channels = like.image_shape_
-            pixel_range = None if like.pixel_range_ == (0.0, 1.0) else like.pixel_range_
+            pixel_range = like.pixel_range_
             channels = like.reading_.get("channels") if channels is None else channels
             show = show or like.reading_.get("shown")
             if holds_pictures(source):

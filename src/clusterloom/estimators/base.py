@@ -81,8 +81,8 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         outlier_threshold_: Scores below it are flagged by `predictions`, in nats.
         network_: The trained `ClusterNetwork`.
         image_shape_: Height, width, channels.
-        pixel_range_: Values that were scaled to 0 and 1; (0, 1) for uint8 and for numbers in that range. Two tuples
-            where every channel has its own.
+        pixel_range_: Values that were scaled to 0 and 1; two tuples where every channel has its own. None for uint8 and
+            for numbers in [0, 1], which mean themselves; images that the model makes then are in [0, 1].
         reading_: What later images have to be read with, see `clusterloom.data.ImageSet`.
         framed_: Whether the network reads images with what they show brought into the middle and nearer to one size;
             see `clusterloom.recipe.views.places.framed`. It then decodes such images, too.
@@ -106,7 +106,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
     about_: dict[str, Any]
     outlier_threshold_: float
     image_shape_: tuple[int, int, int]
-    pixel_range_: PixelRange
+    pixel_range_: PixelRange | None
     reading_: dict[str, Any]
     framed_: bool
     n_features_in_: int
@@ -359,7 +359,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
 
     def to_unit(self, images: np.ndarray) -> np.ndarray:
         """Images in `pixel_range_`, as `decode` and `reconstruct` give them, brought to [0, 1] to be shown."""
-        if self.pixel_range_ == (0.0, 1.0):
+        if self.pixel_range_ is None:
             return images
         low, high = (np.asarray(bound, np.float32) for bound in self.pixel_range_)
         return (images - low) / np.where(high > low, high - low, 1)
@@ -412,7 +412,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         return compute if processes.num_processes == 1 else Compute(processes.device, compute.precision)
 
     def _in_training_range(self, images: np.ndarray) -> np.ndarray:
-        if self.pixel_range_ == (0.0, 1.0):
+        if self.pixel_range_ is None:
             return images
         low, high = (np.asarray(bound, np.float32) for bound in self.pixel_range_)
         return low + images * (high - low)

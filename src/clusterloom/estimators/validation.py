@@ -51,13 +51,13 @@ def images_from(estimator: Any, X: Any, reset: bool) -> np.ndarray:
 def _of_set(estimator: Any, X: ImageSet, reset: bool) -> np.ndarray:
     """Images of a set, whose 8 bits stand for the range of values that reading has scaled to them."""
     images = _from_images(estimator, X.images, reset)
-    own = X.pixel_range or (0.0, 1.0)
+    own = X.pixel_range
     if reset:
         estimator.pixel_range_ = own
         estimator.reading_ = dict(X.reading)
     if own == estimator.pixel_range_:
         return images
-    if (0.0, 1.0) in (own, estimator.pixel_range_):
+    if own is None or estimator.pixel_range_ is None:
         raise DataError(
             f"the model was trained on {_range_text(estimator.pixel_range_)}, and {X.name} holds {_range_text(own)}; "
             "convert them the same way"
@@ -66,8 +66,8 @@ def _of_set(estimator: Any, X: ImageSet, reset: bool) -> np.ndarray:
     return _scaled(estimator, low + images * ((high - low) / 255), reset)
 
 
-def _range_text(pixel_range: PixelRange) -> str:
-    return "pixels of 8 bits" if pixel_range == (0.0, 1.0) else f"values from {range_text(pixel_range)}"
+def _range_text(pixel_range: PixelRange | None) -> str:
+    return "pixels of 8 bits" if pixel_range is None else f"values from {range_text(pixel_range)}"
 
 
 def _from_images(estimator: Any, X: Any, reset: bool) -> np.ndarray:
@@ -138,7 +138,7 @@ def _scaled(estimator: Any, images: np.ndarray, reset: bool) -> np.ndarray:
         images = images.astype(np.uint8) * np.uint8(255)
     if reset:
         estimator.pixel_range_ = _pixel_range(images)
-    if estimator.pixel_range_ == (0.0, 1.0):
+    if estimator.pixel_range_ is None:
         if images.dtype == np.uint8:
             if reset and (note := contrast_note(images)):
                 warnings.warn(note, DataWarning, stacklevel=4)
@@ -160,10 +160,10 @@ def _scaled(estimator: Any, images: np.ndarray, reset: bool) -> np.ndarray:
     return scaled
 
 
-def _pixel_range(images: np.ndarray) -> PixelRange:
-    """(0, 1) for uint8 and for numbers that lie there; otherwise what files are scaled by too, `percentile_range`."""
+def _pixel_range(images: np.ndarray) -> PixelRange | None:
+    """None for uint8 and for numbers in [0, 1]; otherwise what files are scaled by too, `percentile_range`."""
     if images.dtype == np.uint8 or (images.min() >= 0 and images.max() <= 1):
-        return 0.0, 1.0
+        return None
     return array_range(images)
 
 

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from clusterloom.corrections.journal import Journal
 from clusterloom.corrections.read import journal_path, weights_sha256
+from clusterloom.data.convert import SIXTEEN_BITS
 from clusterloom.data.images import ImageSet, limited_rows
+from clusterloom.data.one_picture import Target
 from clusterloom.errors import ClusterloomError, DataError
 from clusterloom.estimators.methods import load_model
 from clusterloom.explore.collection import Collection
@@ -139,6 +141,12 @@ class Session:
         if self.model.method != "dec":
             return ""
         return "DEC moves its encoder away from its decoder, so that what it decodes is no image any more."
+
+    def target(self, height: int, width: int, channels: int) -> Target:
+        """What a picture becomes that is read as the model's images were, in any size and with so many channels."""
+        picks = self.model.reading_.get("channels")
+        pixel_range = self.model.pixel_range_ or SIXTEEN_BITS
+        return Target(height, width, channels, pixel_range, None if picks is None else tuple(picks))
 
     @property
     def refits(self) -> bool:

@@ -230,8 +230,8 @@ def _made_images(network: Any, image_shape: tuple[int, int, int]) -> Tensor:
 
 def _pixel_scaling(model: ImageClusterer) -> dict[str, Any]:
     """How the pixels of images become the numbers that the networks read: (pixel - subtract) / divide."""
-    low, high = (np.asarray(bound) for bound in model.pixel_range_)
+    low, high = (np.asarray(bound) for bound in model.pixel_range_ or (0.0, 1.0))
     divide = np.where(high > low, high - low, 1)
     numbers = {"subtract": low.tolist(), "divide": divide.tolist()}  # lists where every channel has its own
-    is_plain = model.pixel_range_ == (0.0, 1.0)
-    return {"from_bytes": {"subtract": 0.0, "divide": 255.0} if is_plain else numbers, "from_numbers": numbers}
+    plain = {"subtract": 0.0, "divide": 255.0}
+    return {"from_bytes": plain if model.pixel_range_ is None else numbers, "from_numbers": numbers}

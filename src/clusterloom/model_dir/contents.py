@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from clusterloom.data.images import as_range
+from clusterloom.data.images import PixelRange, as_range
 from clusterloom.data.options import ReadOptions, check_shown
 from clusterloom.errors import ClusterloomError, ModelError, printable
 
@@ -88,9 +88,7 @@ def restored(cls: type[Estimator], contents: ModelContents, path: Path) -> Estim
         estimator = cls(**vars(cls.Settings.of(settings["parameters"])))
         estimator.image_shape_ = height, width, channels = _whole_numbers(settings["image_shape"])
         estimator.n_features_in_ = int(settings["n_features_in"])
-        estimator.pixel_range_ = as_range(settings["pixel_range"])
-        if np.size(estimator.pixel_range_[0]) not in (1, channels):
-            raise ValueError("pixel_range is for another number of channels")
+        estimator.pixel_range_ = _pixel_range(settings["pixel_range"], channels)
         estimator.reading_ = _reading(settings.get("reading", {}), channels)
         estimator.framed_ = settings.get("framed", False) is True
         fewest, most = estimator.cluster_range()
@@ -112,6 +110,15 @@ def restored(cls: type[Estimator], contents: ModelContents, path: Path) -> Estim
         why = " ".join(str(error).split())
         raise ModelError(f"{path}: the model's settings cannot be used ({why})") from error
     return estimator
+
+
+def _pixel_range(known: Any, n_channels: int) -> PixelRange | None:
+    if known is None:
+        return None
+    pixel_range = as_range(known)
+    if np.size(pixel_range[0]) not in (1, n_channels):
+        raise ValueError("pixel_range is for another number of channels")
+    return pixel_range
 
 
 def _reading(known: Any, n_channels: int) -> dict[str, Any]:

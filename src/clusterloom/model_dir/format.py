@@ -13,7 +13,7 @@ import hashlib
 import json
 from typing import Any
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 CONFIG, CARD = "config.json", "README.md"
 READ_BACK = ("model.safetensors", "metrics.jsonl")
 LEFT_BY_VIEWERS = (".DS_Store", "Thumbs.db", "desktop.ini")  # by whatever shows a folder on macOS and Windows

@@ -7,8 +7,7 @@ from starlette.responses import JSONResponse, Response
 
 from clusterloom.corrections.forms import ClusterNumber, Row, Rows
 from clusterloom.data.boundary import reason
-from clusterloom.data.convert import SIXTEEN_BITS
-from clusterloom.data.one_picture import Target, read_header, read_picture
+from clusterloom.data.one_picture import read_header, read_picture
 from clusterloom.errors import DataError
 from clusterloom.explore.collection import NotFoundError
 from clusterloom.explore.requests import Count, FewRows, RowText, SearchText
@@ -43,17 +42,15 @@ def original(session: Session, row: Row, v: str = "") -> Response:
     path = None if session.source is None else session.source / collection.images.ids[row]
     if path is None or not path.is_file():  # an id is what the reader found in the folder; a page sends its number
         raise NotFoundError(f"image {row} has no file of its own")
-    own_range, picks, channels = model.pixel_range_, model.reading_.get("channels"), model.image_shape_[2]
+    picks, channels = model.reading_.get("channels"), model.image_shape_[2]
     try:
         with _ONE_FILE:
             header = read_header(str(path))
             scale = min(1.0, _ORIGINAL_PIXELS / max(header.height, header.width))
-            target = Target(
+            target = session.target(
                 max(1, round(scale * header.height)),
                 max(1, round(scale * header.width)),
                 3 if picks is None and channels in (1, 3) else channels,
-                SIXTEEN_BITS if own_range == (0.0, 1.0) else own_range,
-                None if picks is None else tuple(picks),
             )
             pixels = read_picture(str(path), target).pixels[0, 0]
     except Exception as error:  # decoders raise nearly anything on a file that has been damaged since

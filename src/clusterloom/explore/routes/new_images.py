@@ -9,8 +9,7 @@ from starlette.responses import JSONResponse, Response
 
 from clusterloom.corrections.forms import ClusterNumber
 from clusterloom.data.boundary import reason
-from clusterloom.data.convert import SIXTEEN_BITS
-from clusterloom.data.one_picture import Target, read_picture
+from clusterloom.data.one_picture import read_picture
 from clusterloom.errors import DataError
 from clusterloom.explore.latent_space import decode, deviations, new_images, place, predictions, walked
 from clusterloom.explore.requests import From, NewCount, Offsets, Seed, Spread, Steps, To
@@ -64,20 +63,11 @@ def latent_strips(session: Session, start: From) -> Response:
 
 def drop(session: Session, body: bytes) -> Response:
     """What the model says of a picture that the user brought."""
-    height, width, channels = session.model.image_shape_
     if not body:
         raise DataError("the picture is empty")
-    own_range, picks = session.model.pixel_range_, session.model.reading_.get("channels")
-    target = Target(
-        height,
-        width,
-        channels,
-        SIXTEEN_BITS if own_range == (0.0, 1.0) else own_range,
-        None if picks is None else tuple(picks),
-    )
     try:
         with _ONE_PICTURE:
-            read = read_picture(body, target)
+            read = read_picture(body, session.target(*session.model.image_shape_))
     except Exception as error:  # decoders raise nearly anything on damaged bytes
         raise DataError(f"this picture cannot be read: {reason(error)}") from error
     pixels = read.pixels[0, 0]
