@@ -326,6 +326,26 @@ def test_what_stands_for_no_data_does_not_decide_on_the_range(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("dtype", "text", "found"),
+    [
+        ("uint8", "-9999", [0, 7, 241, 255]),
+        ("uint8", "256", [0, 7, 241, 255]),
+        ("uint8", "1e38", [0, 7, 241, 255]),
+        ("int16", "240.5", [0, 7, 241, 255]),
+        ("uint8", "nan", [0, 7, 241, 255]),
+        ("uint8", "241.0", [0, 7, 0, 255]),
+        ("float32", "241", [0, 7, 0, 255]),
+        ("float32", "-1.7976931348623157e+308", [0, 7, 241, 255]),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_no_data_is_a_number_that_pixels_can_be(dtype, text, found):
+    values = np.tile(np.array([0, 7, 241, 255], dtype), (4, 1))
+    data = encoded(values, metadata=None, extratags=[(42113, 2, 0, text, True)])
+    assert read_values(data, None)[0, :, 0].tolist() == found
+
+
+@pytest.mark.parametrize(
     "options",
     [
         {"photometric": "minisblack"},

@@ -167,7 +167,7 @@ def _planes(tiff: Any, series: Any, is_stack: bool, said: Sequence[str]) -> Plan
     shown = channels - alpha
     is_plain = shown in (1, 3) and (np.dtype(series.dtype) in (np.uint8, np.bool_) or is_palette)
 
-    frame_values, nodata = _reader(series, channel_axes), _nodata(page)
+    frame_values, nodata = _reader(series, channel_axes), _nodata(page, np.dtype(series.dtype))
 
     def read(frame: int, steps: list[str], keep_alpha: bool) -> NDArray[Any]:
         _complaints.begin()  # a stack is read in other threads than it was opened in
@@ -209,13 +209,17 @@ def _orientation(page: Any) -> int:
     return int(tag.value) if tag is not None and isinstance(tag.value, int) else 1
 
 
-def _nodata(page: Any) -> float | None:
-    """The number that stands for no data, as GDAL writes it; None where there is none."""
+def _nodata(page: Any, dtype: np.dtype[Any]) -> float | None:
+    """The number that stands for no data, as GDAL writes it; None where there is none, or no pixel can be it."""
     tag = page.tags.get(_GDAL_NODATA)
     try:
-        return float(str(tag.value).strip(" \x00")) if tag is not None else None
+        number = float(str(tag.value).strip(" \x00")) if tag is not None else None
     except ValueError:
         return None
+    if number is None or dtype.kind == "f":
+        return number
+    low, high = (0, 1) if dtype == np.bool_ else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    return number if number.is_integer() and low <= number <= high else None
 
 
 def _filled(values: NDArray[Any], nodata: float, steps: list[str]) -> NDArray[Any]:
@@ -224,7 +228,8 @@ def _filled(values: NDArray[Any], nodata: float, steps: list[str]) -> NDArray[An
     Raises:
         DataError: there are no others.
     """
-    missing = np.isnan(values) if math.isnan(nodata) else values == np.float64(nodata).astype(values.dtype)
+    with np.errstate(over="ignore"):  # of a double in a file of single precision
+        missing = np.isnan(values) if math.isnan(nodata) else values == np.float64(nodata).astype(values.dtype)
     if not missing.any():
         return values
     if missing.all():
