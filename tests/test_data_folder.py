@@ -179,7 +179,7 @@ def test_palette_becomes_its_colours(tmp_path):
     assert images[1].reshape(4, 3).tolist() == [[255, 255, 255], [0, 255, 0], [0, 255, 0], [0, 0, 255]]
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("orientation", [*range(1, 9), 99])
 @pytest.mark.parametrize("kind", ["png", "webp"])
 def test_exif_orientation(tmp_path, orientation, kind):
     upright = random_pixels(6, 9, 3)
@@ -193,13 +193,28 @@ def test_exif_orientation(tmp_path, orientation, kind):
         6: lambda x: x.swapaxes(0, 1)[::-1],
         7: lambda x: x[::-1, ::-1].swapaxes(0, 1),
         8: lambda x: x.swapaxes(0, 1)[:, ::-1],
+        99: lambda x: x,
     }[orientation](upright)
     exif = Image.Exif()
     exif[0x0112] = orientation
     save(tmp_path, f"a.{kind}", np.ascontiguousarray(stored), exif=exif, lossless=True)
     images = load_images(tmp_path)
     np.testing.assert_array_equal(images.images[0], upright)
-    assert any("EXIF" in note for note in images.notes) == (orientation != 1)
+    assert any("EXIF" in note for note in images.notes) == (orientation not in (1, 99))
+
+
+def test_tiles_are_cut_from_the_upright_picture_wherever_a_png_says_how_it_stands(tmp_path):
+    upright = random_pixels(8, 16, 3)
+    save(tmp_path, "a.png", np.ascontiguousarray(upright.swapaxes(0, 1)[::-1]))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content, data = (tmp_path / "a.png").read_bytes(), exif.tobytes()[6:]
+    end = content.rindex(b"IEND") - 4
+    chunk = struct.pack(">I", len(data)) + b"eXIf" + data + struct.pack(">I", zlib.crc32(b"eXIf" + data))
+    (tmp_path / "a.png").write_bytes(content[:end] + chunk + content[end:])
+    images = load_images(tmp_path, tile=8)
+    assert images.ids == ["a.png#0,0", "a.png#0,1"]
+    np.testing.assert_array_equal(np.concatenate(images.images, axis=1), upright)
 
 
 def test_damaged_exif_does_not_spoil_a_picture(tmp_path):

@@ -134,6 +134,34 @@ def test_white_as_zero_palettes_single_bits_and_orientation_mean_what_they_say()
     turned = encoded(values, photometric="minisblack", extratags=[(274, "H", 1, 6, True)])
     np.testing.assert_array_equal(read_values(turned, None)[..., 0], np.rot90(values, -1))
     assert read_header(turned)[:2] == (6, 8)
+    unknown = encoded(values, photometric="minisblack", extratags=[(274, "H", 1, 9, True)])
+    np.testing.assert_array_equal(read_values(unknown, None)[..., 0], values)
+
+
+def test_alpha_of_white_as_zero_is_not_turned_round():
+    grey, opaque = random_pixels(6, 8), np.full((6, 8), 255, np.uint8)
+    target = Target(6, 8, 1)
+    for alpha, expected in ((opaque, 255 - grey), (opaque * 0, opaque)):
+        values = np.stack([grey, alpha], 2)
+        data = encoded(values, photometric="miniswhite", planarconfig="contig", extrasamples=["unassalpha"])
+        np.testing.assert_array_equal(read_picture(data, target).pixels[0, 0, ..., 0], expected)
+
+
+@pytest.mark.parametrize(("kinds", "alpha"), [((2, 0), 3), ((0, 2), 4), ((2, 2), 3), ((0, 0), None)])
+def test_alpha_is_left_out_wherever_it_stands(kinds, alpha):
+    values = np.moveaxis(planes(5), 0, 2)
+    data = encoded(values, photometric="rgb", planarconfig="contig", extrasamples=kinds)
+    kept = [channel for channel in range(5) if channel != alpha]
+    assert read_header(data).channels == len(kept)
+    np.testing.assert_array_equal(read_values(data, None), values[..., kept])
+    np.testing.assert_array_equal(read_values(data, (3, 4)), values[..., 3:])
+
+
+def test_every_page_that_is_a_channel_leaves_its_alpha_out():
+    pages = random_pixels(3, 6, 8, 2)
+    layout = {"planarconfig": "contig", "extrasamples": [2], "metadata": {"axes": "CYXS"}}
+    data = encoded(pages, photometric="minisblack", **layout)
+    np.testing.assert_array_equal(read_values(data, None), np.moveaxis(pages[..., 0], 0, 2))
 
 
 @pytest.mark.parametrize(("mode", "name"), [("YCbCr", "YCBCR"), ("CMYK", "SEPARATED"), ("LAB", "CIELAB")])

@@ -20,6 +20,8 @@ FLOATING = "floating-point pixels, which are read of TIFF and FITS alone"
 
 _ORIENTATION_TAG = 0x0112
 
+LYING = (5, 6, 7, 8)  # orientations in which rows are columns
+
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -76,7 +78,7 @@ def convert(
 
 
 def orientation(image: Image.Image) -> int:
-    """The number that EXIF data give, from 1 (upright) to 8."""
+    """The number that EXIF data give: 1 (upright) to 8, or any other, which says nothing."""
     try:
         return int(image.getexif().get(_ORIENTATION_TAG, 1))
     except Exception:  # damaged EXIF data are common in pictures that are otherwise sound

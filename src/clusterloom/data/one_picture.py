@@ -25,7 +25,16 @@ from PIL import (
 
 from clusterloom.data import fits, tiff
 from clusterloom.data.addresses import Address, read_address
-from clusterloom.data.convert import FLOATING, GREY_MODES, SIXTEEN_BITS, convert, orientation, recolour, upright
+from clusterloom.data.convert import (
+    FLOATING,
+    GREY_MODES,
+    LYING,
+    SIXTEEN_BITS,
+    convert,
+    orientation,
+    recolour,
+    upright,
+)
 from clusterloom.data.images import PixelRange, range_text
 from clusterloom.data.planes import MAX_PIXELS, Planes, picked, scale_planes
 from clusterloom.errors import DataError
@@ -226,7 +235,7 @@ def _header(image: "Image.Image | Planes") -> Header:
         return Header(image.width, image.height, image.channels, not image.is_plain)
     width, height = image.size
     # Pillow decodes a whole PNG to look for EXIF data behind the pixels: too slow for a header.
-    if (image.format != "PNG" or "exif" in image.info) and orientation(image) >= 5:
+    if (image.format != "PNG" or "exif" in image.info) and orientation(image) in LYING:
         width, height = height, width
     is_ours = image.info.get("Software") == PNG_SOFTWARE
     return Header(width, height, 1 if image.mode in GREY_MODES else 3, image.mode.startswith("I"), is_ours)
@@ -256,6 +265,9 @@ def read_picture(source: Source, target: Target, tile: int | None = None, skip_o
         if tile is None:
             pixels, steps = _pixels(picture, source, target)
             return Read(header, pixels[np.newaxis, np.newaxis], steps)
+        if not isinstance(picture, Planes):
+            picture.load()
+            header = _header(picture)  # the sides as they are upright, also by EXIF data behind the pixels of a PNG
         check_tile(header, tile)
         whole, steps = _pixels(picture, source, target._replace(height=header.height, width=header.width))
     rows, columns = header.height // tile, header.width // tile

@@ -16,6 +16,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clusterloom.data.convert import LYING
 from clusterloom.data.planes import Planes, check_claims, checked_values, whole
 from clusterloom.errors import DataError, MissingPackageError
 
@@ -158,14 +159,15 @@ def _planes(tiff: Any, series: Any, is_stack: bool, said: Sequence[str]) -> Plan
         raise DataError(f"holds {others + 1} pictures or stacks, each by itself; save one file for each")
     check_claims(height, width, channels, np.dtype(series.dtype))
     _check_extent(tiff, series)
-    alpha = channels > 1 and any(whole(kind) in _ALPHAS for kind in page.extrasamples)
+    alphas = _alphas(page, channels)
     is_palette = whole(page.photometric) == _PALETTE
     if is_palette and channels == 1:
-        channels, alpha = 3, False
-    if _orientation(page) >= 5:
+        channels = 3
+    if _orientation(page) in LYING:
         height, width = width, height
-    shown = channels - alpha
-    is_plain = shown in (1, 3) and (np.dtype(series.dtype) in (np.uint8, np.bool_) or is_palette)
+    shown = channels - len(alphas)
+    has_eight_bits = np.dtype(series.dtype) in (np.uint8, np.bool_) or is_palette
+    is_plain = has_eight_bits and shown in (1, 3) and alphas in ([], [shown])
 
     frame_values, nodata = _reader(series, channel_axes), _nodata(page, np.dtype(series.dtype))
 
@@ -180,21 +182,28 @@ def _planes(tiff: Any, series: Any, is_stack: bool, said: Sequence[str]) -> Plan
             steps.append("first of several pictures in a file taken")
         if any(axis in channel_axes and axis in _UNNAMED_AXES and n > 1 for axis, n in lengths.items()):
             steps.append("pages of a file taken as its channels")
-        values = _meant(page, values)
+        values = _meant(page, values, alphas)
         turn = _TURNS.get(_orientation(page))
         if turn is not None:
             values = turn(values)
             steps.append("rotated or mirrored as its orientation says")
-        if alpha and not keep_alpha and not is_plain:
-            values = values[..., :-1]
+        if alphas and not keep_alpha and not is_plain:
+            values = np.delete(values, alphas, 2)
             steps.append("transparency left out")
-        elif alpha and is_plain and whole(page.extrasamples[-1]) == _ASSOCIATED:
+        elif alphas and is_plain and whole(page.extrasamples[-1]) == _ASSOCIATED:
             values = _unassociated(values)
         values = checked_values(values, height, width)
         _complaints.check()
         return values
 
     return Planes(height, width, shown, is_plain, frames, read)
+
+
+def _alphas(page: Any, channels: int) -> list[int]:
+    """The channels that are alpha: of each page's samples the first one that is said to be, wherever it stands."""
+    kinds, samples = [whole(kind) for kind in page.extrasamples], whole(page.samplesperpixel)
+    first = next((samples - len(kinds) + i for i, kind in enumerate(kinds) if kind in _ALPHAS), 0)
+    return list(range(first, channels, samples)) if 0 < first < samples else []
 
 
 def _unassociated(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -290,8 +299,11 @@ def _last(values: NDArray[Any], axes: str, frame: int, channel_axes: str) -> NDA
     return one.reshape(*one.shape[:2], math.prod(one.shape[2:]))
 
 
-def _meant(page: Any, values: NDArray[Any]) -> NDArray[Any]:
-    """What the stored numbers stand for: palettes looked up, white as 0 turned round, greys below 8 bits stretched."""
+def _meant(page: Any, values: NDArray[Any], alphas: list[int]) -> NDArray[Any]:
+    """What the stored numbers stand for: palettes looked up, white as 0 turned round, greys below 8 bits stretched.
+
+    Of alpha, 0 is transparent whatever is white.
+    """
     photometric, bits = whole(page.photometric), whole(page.bitspersample)
     # Of YCbCr, the JPEG decoder makes RGB and no other does.
     is_read = photometric in (_MINISWHITE, _MINISBLACK, _RGB, _PALETTE)
@@ -302,7 +314,9 @@ def _meant(page: Any, values: NDArray[Any]) -> NDArray[Any]:
         colours: NDArray[Any] = (page.colormap >> 8).astype(np.uint8).T[values[..., 0]]
         return colours
     if photometric == _MINISWHITE and values.dtype.kind in "bu":
-        values = (1 << bits) - 1 - values if values.dtype.kind == "u" else ~values
+        turned = (1 << bits) - 1 - values if values.dtype.kind == "u" else ~values
+        turned[..., alphas] = values[..., alphas]
+        values = turned
     if values.dtype == np.bool_ or (values.dtype == np.uint8 and bits < 8):
         return (values.astype(np.uint16) * 255 // ((1 << bits) - 1)).astype(np.uint8)
     return values
