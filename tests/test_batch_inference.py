@@ -188,6 +188,22 @@ def test_tables_at_an_address(model, shards):
 def test_tables_are_no_data(model, shards, tmp_path):
     assert predict(model, shards, shards / "tables") == 0
     assert len(load_images(shards)) == 5 * EACH
+    table = shards / "clusters.parquet"
+    assert run(["predict", str(model), str(shards), "-o", str(table), "-q"]) == 0
+    assert len(ids_in(table.parent)) == 5 * EACH
+    images = load_images(shards)
+    assert len(images) == 5 * EACH
+    assert "1 parquet files that clusterloom itself wrote left out" in images.notes
+    assert run(["predict", str(model), str(shards), "-o", str(table), "-q", "--overwrite"]) == 0
+    assert run(["export", str(model), str(shards), "--to", "atlas", "-o", str(shards / "atlas.parquet"), "-q"]) == 0
+    assert len(load_images(shards)) == 5 * EACH
+    assert len(load_images(shards / "atlas.parquet")) == 5 * EACH  # whoever names it means it
+    assert predict(model, shards, tmp_path / "out") == 0
+    assert len(list((tmp_path / "out").rglob("*.parquet"))) == 5
+    for shard in shards.rglob("*.tar"):
+        shard.unlink()
+    with pytest.raises(DataError, match="no shards but 2 parquet files that clusterloom itself wrote"):
+        load_images(shards)
 
 
 def test_what_goes_without_each_other(model, shards, tmp_path, capsys, monkeypatch):

@@ -6,6 +6,8 @@ from pathlib import Path
 # A PNG file with the text `Software: clusterloom` is a picture that clusterloom made: never data.
 PNG_SOFTWARE = "clusterloom"
 _PNG_START = 4096  # bytes
+# A parquet file whose metadata have this name is a table or an export of ours; the value says which.
+PARQUET_MARK = b"clusterloom"
 # Folders that clusterloom made: the file that tells, and names in the JSON object that it holds.
 _FOLDER_MARKS = {
     "model": ("config.json", {"format_version", "settings"}),

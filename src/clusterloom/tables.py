@@ -17,6 +17,7 @@ from clusterloom.data.ids import decode_id, encode_id
 from clusterloom.data.images import ImageSet, encode_labels
 from clusterloom.errors import DataError, printable
 from clusterloom.files import new_file
+from clusterloom.marks import PARQUET_MARK
 
 _ROWS_PER_WRITE = 10_000
 _MISSING_PARQUET = "parquet needs pyarrow: pip install 'clusterloom[parquet]', or write a .csv"
@@ -202,6 +203,7 @@ def _parquet_writer(file: IO[bytes]) -> Iterator[Callable[[Mapping[str, Any]], N
         nonlocal writer
         if waiting:
             table = pyarrow.concat_tables(waiting).combine_chunks()
+            table = table.replace_schema_metadata({PARQUET_MARK: b"table"})
             writer = writer or pyarrow.parquet.ParquetWriter(file, table.schema)
             writer.write_table(table)
             waiting.clear()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clusterloom.data import webdataset
+from clusterloom.data import parquet, webdataset
 from clusterloom.data.addresses import Address, fetched, is_address, list_address, shown_address
 from clusterloom.data.boundary import only_data_errors
 from clusterloom.data.builtin import BUILTIN
@@ -22,9 +22,21 @@ _MAX_LINE = 4096
 
 
 def shards_in_folder(folder: Path, shards: Sequence[str], name: str) -> Parts:
-    """Shards that lie in a folder of this machine, by their paths inside it."""
-    found = [Part(path, str(folder / path), True) for path in sorted(shards)]
-    return Parts(name, lambda: iter(found), [], len(found))
+    """Shards that lie in a folder of this machine, by their paths inside it; what clusterloom wrote is none.
+
+    Raises:
+        DataError: there are no others.
+    """
+    with only_data_errors(name):
+        ours = {path for path in shards if has_suffix(path, (".parquet",)) and parquet.is_ours(folder / path)}
+    found = [Part(path, str(folder / path), True) for path in sorted(set(shards) - ours)]
+    if not found:
+        raise DataError(
+            f"{name} holds no pictures and no shards but {len(ours)} parquet files that clusterloom itself wrote, "
+            "which are not read as data"
+        )
+    notes = (f"{len(ours)} parquet files that clusterloom itself wrote left out",) if ours else ()
+    return Parts(name, lambda: iter(found), [], len(found), notes)
 
 
 def single_tar(path: Path, name: str) -> Parts:

@@ -8,7 +8,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clusterloom.data.boundary import only_data_errors
+from clusterloom.data.boundary import is_our_defect, only_data_errors
 from clusterloom.data.cache import entry_folder, file_stamp
 from clusterloom.data.decoding import Picture
 from clusterloom.data.ids import RowIds, parse_tile
@@ -17,6 +17,7 @@ from clusterloom.data.one_picture import Source
 from clusterloom.data.options import ReadOptions
 from clusterloom.data.pictures import read_pictures
 from clusterloom.errors import DataError, MissingPackageError, printable
+from clusterloom.marks import PARQUET_MARK
 
 LABEL_NAMES = ("label", "labels")
 _PLAIN_NAMES = ("image", "bytes", "jpg", "png", "webp", "url", "path")
@@ -102,6 +103,17 @@ def n_rows(file: IO[bytes], name: str) -> int:
     """How many rows a parquet file has."""
     with _import_parquet(name).ParquetFile(file) as opened:
         return int(opened.metadata.num_rows)
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a parquet file is a table or an export that clusterloom wrote; of a damaged one reading says more."""
+    parquet = _import_parquet(path.name)
+    try:
+        return PARQUET_MARK in (parquet.read_schema(path).metadata or {})
+    except Exception as error:
+        if is_our_defect(error):
+            raise
+        return False
 
 
 def _source_of(value: Any, place: Callable[[str], Source]) -> Source:

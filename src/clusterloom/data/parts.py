@@ -69,12 +69,14 @@ class Parts:
         stamp: What changes when the parts are others, JSON values; files of this machine need none. What an address in
             a list or on a web server holds counts as unchanging.
         n_parts: How many parts there are.
+        notes: Sentences on what was left out.
     """
 
     name: str
     parts: Callable[[], Iterator["Part | Problem"]]
     stamp: list[object]
     n_parts: int
+    notes: tuple[str, ...] = ()
     _n_pictures: int | None = field(default=None, init=False)
 
     def pictures(self, rows: "NDArray[np.int64] | None" = None) -> Iterator[Picture | Problem]:
@@ -134,7 +136,7 @@ def read_parts(parts: Parts, options: ReadOptions) -> ImageSet:
         )
     labels, class_names, notes = _labels(entry.facts["labels"])
     limited = [limit_note(len(rows), n_pictures)] if rows is not None and len(rows) < n_pictures else []
-    notes = [*entry.facts["notes"], *notes, *limited]
+    notes = [*entry.facts["notes"], *parts.notes, *notes, *limited]
     return ImageSet(entry.images, entry.facts["ids"], labels, class_names, name, tuple(notes), entry.pixel_range)
 
 
@@ -171,7 +173,7 @@ def some_shards(parts: Parts, most: int) -> Parts:
             n_pictures += _count([every[row]])
     some = [every[row] for row in sorted(chosen)]
     name = f"{parts.name}: {len(some)} of its {len(every)} shards, chosen at random"
-    return Parts(name, lambda: iter(some), [*parts.stamp, "some", most], len(some))
+    return Parts(name, lambda: iter(some), [*parts.stamp, "some", most], len(some), parts.notes)
 
 
 def _pictures_of(part: "Part | Problem") -> Iterator[Picture | Problem]:

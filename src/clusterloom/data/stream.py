@@ -42,6 +42,7 @@ class ImageStream:
         options: How they are read.
         problems: Gets what the source could not read while it was looking for pictures.
         skip_ours: Leave out pictures that clusterloom made.
+        left_out: Sentences on what the source left out.
     """
 
     name: str
@@ -50,6 +51,7 @@ class ImageStream:
     options: ReadOptions
     problems: list[Problem] = field(default_factory=list)
     skip_ours: bool = False
+    left_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self._tally = Tally([], [], self.problems, tiled=self.options.tile is not None, skip_ours=self.skip_ours)
@@ -62,7 +64,7 @@ class ImageStream:
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences on what was converted or left out so far."""
-        return tuple(notes_on(self._tally, self.target, self.options))
+        return (*notes_on(self._tally, self.target, self.options), *self.left_out)
 
     def blocks(self, size: int) -> Iterator[ImageSet]:
         """The images in blocks of a size; the last one may be smaller.
@@ -136,7 +138,7 @@ def stream_pictures(
     check_shown(options.show, channels)
     target = Target(*size, channels, options.pixel_range or SIXTEEN_BITS, options.picks)
     if isinstance(source, Parts):
-        return ImageStream(name, source.pictures(), target, options, [], True)
+        return ImageStream(name, source.pictures(), target, options, [], True, source.notes)
     path = Path(source)
     if not is_address(source) and path.is_dir() and str(source):
         name, problems = f"folder {printable(path.resolve().name)}", list[Problem]()
@@ -148,7 +150,7 @@ def stream_pictures(
             parts: Parts | None = shards_in_folder(path, error.shards, name)
     else:
         parts = None if is_array_address(source) else parts_of(source, name)
-    return None if parts is None else ImageStream(name, parts.pictures(), target, options, [], True)
+    return None if parts is None else ImageStream(name, parts.pictures(), target, options, [], True, parts.notes)
 
 
 def blocks_ahead(images: ImageSet, size: int) -> Iterator[ImageSet]:

@@ -8,11 +8,12 @@ from clusterloom.corrections.assignment import Assignment
 from clusterloom.data.ids import encode_id
 from clusterloom.data.images import ImageSet
 from clusterloom.export.columns import image_columns
+from clusterloom.marks import PARQUET_MARK
 from clusterloom.pictures import png_bytes, to_picture
 from clusterloom.predictions import Predictions
 from clusterloom.tables import require_pyarrow
 
-_MARK = b"clusterloom.export"
+_KIND = b"atlas"
 _ROWS_PER_GROUP = 10_000
 
 
@@ -20,7 +21,7 @@ def is_atlas(path: Path) -> bool:
     """Whether a file is one that `write_atlas` made."""
     pyarrow = require_pyarrow()
     try:
-        return _MARK in (pyarrow.parquet.read_schema(path).metadata or {})
+        return bool((pyarrow.parquet.read_schema(path).metadata or {}).get(PARQUET_MARK) == _KIND)
     except (OSError, pyarrow.ArrowException):
         return False
 
@@ -48,7 +49,7 @@ def write_atlas(
     columns = image_columns(images, predictions, corrections)
     types = {"image": pyarrow.struct({"bytes": pyarrow.binary(), "path": pyarrow.string()}), "id": pyarrow.string()}
     types |= {name: pyarrow.array(values[:1]).type for name, values in columns.items() if name != "id"}
-    schema = pyarrow.schema(types, metadata={_MARK: b"atlas"})
+    schema = pyarrow.schema(types, metadata={PARQUET_MARK: _KIND})
     with pyarrow.parquet.ParquetWriter(file, schema) as writer:
         for start in range(0, len(images), _ROWS_PER_GROUP):
             progress("writing images", start, len(images))
