@@ -147,6 +147,24 @@ def test_an_empty_shard_has_an_empty_table(model, shards, tmp_path):
     assert len(ids_in(tmp_path / "out")) == 4 * EACH
 
 
+def test_a_shard_of_8_bits_in_a_set_that_has_others_too(tmp_path):
+    folder, model = tmp_path / "shards", tmp_path / "m"
+    folder.mkdir()
+    for name, gain in (("8.tar", 1), ("16.tar", 100)):
+        with tarfile.open(folder / name, "w") as tar:
+            for i in range(EACH):
+                pixels, buffer = random_pixels(8, 8, seed=i), io.BytesIO()
+                Image.fromarray(pixels if gain == 1 else pixels.astype("uint16") * gain).save(buffer, "PNG")
+                info = tarfile.TarInfo(f"{i}.png")
+                info.size = len(buffer.getvalue())
+                tar.addfile(info, io.BytesIO(buffer.getvalue()))
+    arguments = ["--method", "vae", "-k", "2", "--set", "epochs=1", "-q"]
+    assert run(["fit", str(folder), "-o", str(model), *arguments]) == 0
+    assert run(["predict", str(model), str(folder), "-o", str(tmp_path / "all.csv"), "-q"]) == 0
+    assert predict(model, folder, tmp_path / "out") == 0
+    assert len(ids_in(tmp_path / "out")) == 2 * EACH
+
+
 def test_pictures_of_a_list_are_taken_together(model, tmp_path, monkeypatch):
     monkeypatch.setattr("clusterloom.batch_inference.units._PICTURES", 4)
     for i in range(10):

@@ -43,6 +43,7 @@ class ImageStream:
         problems: Gets what the source could not read while it was looking for pictures.
         skip_ours: Leave out pictures that clusterloom made.
         left_out: Sentences on what the source left out.
+        is_part: Whether there is more of the source, which others read.
     """
 
     name: str
@@ -52,6 +53,7 @@ class ImageStream:
     problems: list[Problem] = field(default_factory=list)
     skip_ours: bool = False
     left_out: tuple[str, ...] = ()
+    is_part: bool = False
 
     def __post_init__(self) -> None:
         self._tally = Tally([], [], self.problems, tiled=self.options.tile is not None, skip_ours=self.skip_ours)
@@ -70,8 +72,8 @@ class ImageStream:
         """The images in blocks of a size; the last one may be smaller.
 
         Raises:
-            DataError: a picture cannot be read and `skip_bad` is off, all are of 8 bits where the range is for others,
-                or there are none.
+            DataError: a picture cannot be read and `skip_bad` is off, all of a source are of 8 bits where the range is
+                for others, or there are none.
         """
         return ahead(self._blocks(size), _BLOCKS_AHEAD)
 
@@ -98,8 +100,10 @@ class ImageStream:
         tally = self._tally
         if (tally.problems and not self.options.skip_bad) or at_end:
             check_found(tally, tally.images, self.options, self.name)
-        # Eight bits have no values of their own; a set may mix them with others, so one of these is enough.
-        if at_end and tally.images and not tally.deep and self.options.pixel_range is not None:
+        # Eight bits have no values of their own; a set may mix them with others, so one of these is enough. Of a part
+        # of a set nobody knows whether the rest has one.
+        is_plain = at_end and tally.images and not tally.deep and not self.is_part
+        if is_plain and self.options.pixel_range is not None:
             raise DataError(
                 f"{printable(self.name)} holds pixels of 8 bits, and the range given is for others; convert them the "
                 f"same way"
@@ -138,7 +142,7 @@ def stream_pictures(
     check_shown(options.show, channels)
     target = Target(*size, channels, options.pixel_range or SIXTEEN_BITS, options.picks)
     if isinstance(source, Parts):
-        return ImageStream(name, source.pictures(), target, options, [], True, source.notes)
+        return ImageStream(name, source.pictures(), target, options, [], True, source.notes, is_part=True)
     path = Path(source)
     if not is_address(source) and path.is_dir() and str(source):
         name, problems = f"folder {printable(path.resolve().name)}", list[Problem]()
