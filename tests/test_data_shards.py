@@ -6,6 +6,7 @@ import os
 import sys
 import tarfile
 import threading
+import zipfile
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -326,9 +327,19 @@ def test_parquet_on_a_web_server_with_pictures_elsewhere(web, tmp_path):
     assert list(images.ids) == ["rows.parquet#0", "rows.parquet#1"]
     np.testing.assert_array_equal(images.images, pixels(range(2)))
     (tmp_path / "secret.png").write_bytes(png(9))
-    write_parquet(tmp_path / "evil.parquet", {"url": [f"file://{tmp_path}/secret.png"]})
-    with pytest.raises(DataError, match=r"evil\.parquet#0: not one of the formats"):
-        load_images(f"http://{web}/evil.parquet")
+    with zipfile.ZipFile(tmp_path / "private.zip", "w") as archive:
+        archive.writestr("a.png", png(9))
+    secrets = [f"file://{tmp_path}/secret.png", f"local://{tmp_path}/secret.png", f"{tmp_path}/secret.png"]
+    secrets += [f"zip://a.png::{tmp_path}/private.zip", f"ZIP://a.png::file://{tmp_path}/private.zip"]
+    secrets += [f"simplecache::file://{tmp_path}/secret.png", f"photos/0.png::file://{tmp_path}/secret.png"]
+    for secret in secrets:
+        write_parquet(tmp_path / "evil.parquet", {"url": [secret]})
+        with pytest.raises(DataError, match=r"evil\.parquet#0: not one of the formats"):
+            load_images(f"http://{web}/evil.parquet")
+        (tmp_path / "local").mkdir(exist_ok=True)
+        (tmp_path / "evil.parquet").rename(tmp_path / "local" / "evil.parquet")
+        with pytest.raises(DataError, match=r"evil\.parquet#0: "):
+            load_images(tmp_path / "local")
 
 
 def test_a_list_of_addresses_here_and_there(web, tmp_path):

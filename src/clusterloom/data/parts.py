@@ -24,7 +24,7 @@ from clusterloom.data.options import ReadOptions
 from clusterloom.data.pictures import read_pictures
 from clusterloom.errors import MissingPackageError
 
-_LOCAL = ("file:", "local:")
+_REMOTE = ("s3://", "gs://", "http://", "https://")
 
 
 class Part(NamedTuple):
@@ -206,11 +206,17 @@ def _beside(place: "str | Address") -> Callable[[str], Source]:
     folder = text.rpartition("/")[0]
 
     def source(picture: str) -> Source:
-        # A shard may come from anyone; what it names on this machine are files beside it, by plain paths.
+        # A shard may come from anyone. What it names on this machine are files beside it, by plain paths: of protocols,
+        # others than these open files of this machine too, and so may any that comes behind a ::.
         path = PurePosixPath(picture)
-        if picture.lower().startswith(_LOCAL) or path.is_absolute() or ".." in path.parts:
+        if (
+            path.is_absolute()
+            or ".." in path.parts
+            or (is_address(picture) and not picture.lower().startswith(_REMOTE))
+        ):
             return b""
-        return Part.from_line(picture, folder or ".").place
+        part = Part.from_line(picture, folder or ".")
+        return b"" if isinstance(part.place, Address) and "::" in picture else part.place
 
     return source
 
