@@ -17,6 +17,7 @@ from data_helpers import random_pixels
 from PIL import Image
 
 from clusterloom.cli.program import run
+from clusterloom.data import cache as cache_module
 from clusterloom.data import decoding, load_images, parts_in, some_shards, source_folder, stream_images
 from clusterloom.data.boundary import reason, without_secrets
 from clusterloom.data.options import ReadOptions
@@ -319,6 +320,22 @@ def test_pictures_shards_and_arrays_on_a_web_server(web, tars, tmp_path):
     np.testing.assert_array_equal(load_images(f"http://{web}/array.npy").images, pixels(range(4)))
     streamed = next(stream_images(f"http://{web}/tars/", SHAPE).blocks(100))
     np.testing.assert_array_equal(streamed.images, pixels(range(N)))
+
+
+def test_copies_of_files_at_addresses_do_not_pile_up(web, tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("CLUSTERLOOM_CACHE_GB", "0.000003")  # 3 kB: three of the copies
+    monkeypatch.setattr("clusterloom.data.cache._in_use", set())
+    for i in range(4):
+        np.save(tmp_path / "array.npy", pixels([i, i + 1]))
+        os.utime(tmp_path / "array.npy", (i, i))  # another version to a web server
+        assert len(load_images(f"http://{web}/array.npy", cache_dir=cache)) == 2
+        cache_module._in_use.clear()  # as if each had been read by a process of its own
+    copies = list((cache / "fetched").iterdir())
+    assert len(copies) == 3
+    (tmp_path / "list.txt").write_text("photos/0.png\n")
+    load_images(f"http://{web}/list.txt", cache_dir=cache)
+    assert not os.path.exists(os.path.join(os.environ["CLUSTERLOOM_CACHE"], "fetched"))
 
 
 def test_parquet_on_a_web_server_with_pictures_elsewhere(web, tmp_path):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from clusterloom.data.boundary import reason, without_secrets
-from clusterloom.data.cache import cache_root
+from clusterloom.data.cache import cache_root, make_room, use_entry
 from clusterloom.errors import DataError, MissingPackageError, printable
 from clusterloom.files import new_file
 
@@ -185,16 +185,25 @@ def remove_address(address: Address) -> None:
         raise DataError(f"{address} cannot be removed: {reason(error)}") from None
 
 
-def fetched(address: Address, stamp: list[str]) -> Path:
+def fetched(address: Address, stamp: list[str], cache_dir: Path | None = None) -> Path:
     """A copy of a file at an address in the cache, made where there is none of that version.
+
+    Copies that were not used for the longest time go when there are too many, as converted images do.
+
+    Args:
+        address: Of the file.
+        stamp: What tells its versions apart, see `list_address`.
+        cache_dir: See `clusterloom.data.cache.cache_root`.
 
     Raises:
         DataError: as `open_address`, or the connection broke off.
+        SettingsError: $CLUSTERLOOM_CACHE_GB is no number.
     """
     key = hashlib.sha256(repr([address.url, *stamp]).encode("utf-8", "surrogatepass")).hexdigest()
     name = str(address).rpartition("/")[2][-100:]
-    target = cache_root() / "fetched" / key / re.sub(r"[^\w.-]", "_", name)
+    target = cache_root(cache_dir) / "fetched" / key / re.sub(r"[^\w.-]", "_", name)
     if target.exists():
+        use_entry(target.parent)
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     with open_address(address) as source, new_file(target) as file:
@@ -204,6 +213,8 @@ def fetched(address: Address, stamp: list[str]) -> Path:
             raise
         except Exception as error:
             raise DataError(_refusal(address, error)) from None
+    use_entry(target.parent)
+    make_room(target.parent.parent)
     return target
 
 

@@ -32,7 +32,7 @@ _IMAGES, _FACTS, _CHECK = "images.npy", "facts.json", "check.txt"
 _RULE_VERSION = 3
 _ENDS_BYTES = 1 << 24
 _MOST_GB = 20
-# Entries whose images this process has mapped: never removed to make room.
+# Entries that this process has mapped or may read again: never removed to make room.
 _in_use: set[Path] = set()
 
 
@@ -108,13 +108,13 @@ def load_or_make(folder: Path, make: Callable[[Path], dict[str, Any]]) -> Entry:
     """
     if (entry := load_entry(folder)) is not None:
         return entry
-    most_bytes = _most_bytes()
+    _most_bytes()  # refused before any work is done
     with new_entry(folder) as scratch:
         finish_entry(scratch, make(scratch))
     entry = load_entry(folder)
     if entry is None:
         raise DataError(f"{folder} was removed or damaged while it was written; run the command again")
-    keep_recent(folder.parent, most_bytes, _in_use)
+    make_room(folder.parent)
     return entry
 
 
@@ -190,8 +190,7 @@ def load_entry(folder: Path) -> Entry | None:
         images = np.load(folder / _IMAGES, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError):
         return None
-    _in_use.add(folder)
-    mark_used(folder)
+    use_entry(folder)
     return Entry(images, facts)
 
 
@@ -215,6 +214,21 @@ def mark_used(path: Path) -> None:
     """Note that a kept file or folder is used now, by its modification time; `keep_recent` goes by that."""
     with contextlib.suppress(OSError):  # a cache that can only be read
         os.utime(path)
+
+
+def use_entry(folder: Path) -> None:
+    """Note that an entry is used: it stays while this process runs, and is among the last to go afterwards."""
+    _in_use.add(folder)
+    mark_used(folder)
+
+
+def make_room(folder: Path) -> None:
+    """`keep_recent` of what $CLUSTERLOOM_CACHE_GB allows, and of the entries that this process uses.
+
+    Raises:
+        SettingsError: $CLUSTERLOOM_CACHE_GB is no number.
+    """
+    keep_recent(folder, _most_bytes(), _in_use)
 
 
 def keep_recent(folder: Path, most_bytes: float, spared: Collection[Path] = ()) -> None:

@@ -91,12 +91,13 @@ def parts_at(address: Address) -> Parts:
     return Parts(name, lambda: iter(parts), [[file.address.url, *file.stamp] for file in chosen], len(parts))
 
 
-def parts_of(source: "str | Path", name: str) -> "Parts | None":
+def parts_of(source: "str | Path", name: str, cache_dir: Path | None = None) -> "Parts | None":
     """The pictures of a source that is an address, a tar file or a list of addresses; None for all others.
 
     Args:
         source: What the user named.
         name: The same, for messages.
+        cache_dir: See `clusterloom.data.cache.cache_root`.
 
     Raises:
         DataError: there is nothing at the address, or the list cannot be read.
@@ -108,7 +109,7 @@ def parts_of(source: "str | Path", name: str) -> "Parts | None":
             if len(found) != 1:
                 raise DataError(f"{printable(name)} is a folder; expected a text file with one address per line")
             base = address.url.partition("?")[0].rpartition("/")[0]
-            return listed_addresses(fetched(address, found[0].stamp), name, base)
+            return listed_addresses(fetched(address, found[0].stamp, cache_dir), name, base)
         return parts_at(address)
     path = Path(source)
     if not path.is_file():

@@ -134,13 +134,13 @@ def _read(source: str | Path | Parts, options: ReadOptions) -> ImageSet:
             raise DataError(f"the images of {source} are grey; no channels can be picked from them")
         return _limited(load_builtin(source, options.cache_dir), options)
     if is_array_address(source):
-        return _read_file(_fetched(str(source)), shown_address(str(source)), options)
+        return _read_file(_fetched(str(source), options.cache_dir), shown_address(str(source)), options)
     path = Path(source)
     name = shown_address(str(source))
     with only_data_errors(name):
         if not is_address(source) and path.is_dir() and name:
             return _read_folder(path, f"folder {printable(path.resolve().name)}", options)
-        if parts := parts_of(source, name):
+        if parts := parts_of(source, name, options.cache_dir):
             return read_parts(parts, options)
         if not path.is_file():
             raise DataError(_unknown(source))
@@ -156,13 +156,13 @@ def _read_folder(path: Path, name: str, options: ReadOptions) -> ImageSet:
         return read_parts(shards_in_folder(path, error.shards, name), options)
 
 
-def _fetched(url: str) -> Path:
+def _fetched(url: str, cache_dir: Path | None) -> Path:
     """A copy of the one file at an address."""
     address = Address(url)
     files = list_address(address)
     if len(files) != 1:
         raise DataError(f"{address} holds {len(files)} files; name one of them, or the folder by a slash at its end")
-    return fetched(address, files[0].stamp)
+    return fetched(address, files[0].stamp, cache_dir)
 
 
 def source_folder(source: str | Path) -> Path | None:

@@ -153,7 +153,7 @@ def stream_pictures(
                 raise
             parts: Parts | None = shards_in_folder(path, error.shards, name)
     else:
-        parts = None if is_array_address(source) else parts_of(source, name)
+        parts = None if is_array_address(source) else parts_of(source, name, options.cache_dir)
     return None if parts is None else ImageStream(name, parts.pictures(), target, options, [], True, parts.notes)
 
 
