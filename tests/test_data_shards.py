@@ -370,6 +370,23 @@ def test_a_list_of_addresses_here_and_there(web, tmp_path):
     assert list(there.ids) == list(images.ids)
 
 
+def test_addresses_that_differ_in_their_query_alone(web, tmp_path):
+    listing, base = tmp_path / "list.txt", f"http://{web}"
+    lines = [f"{base}/photos/0.png?key={i}" for i in range(2)] + [f"{base}/photos/1.png?key=2"]
+    lines += [f"{base}/tars/a.tar?part={i}" for i in range(2)]
+    listing.write_text("\n".join(lines))
+    ids = list(load_images(listing).ids)
+    shown = [f"{base}/photos/0.png~"] * 2 + [f"{base}/photos/1.png"] + [f"{base}/tars/a.tar~"] * 10
+    assert all(id_.startswith(start) for id_, start in zip(ids, shown, strict=True))
+    assert len(set(ids)) == 13
+    assert not any("key" in id_ or "part" in id_ for id_ in ids)
+    listing.write_text("\n".join(reversed(lines)))
+    assert set(load_images(listing).ids) == set(ids)
+    listing.write_text("\n".join([*lines, lines[1]]))
+    with pytest.raises(DataError, match=r"photos/0\.png is listed twice; remove one"):
+        load_images(listing)
+
+
 def test_what_is_not_there_is_one_line_without_secrets(web, tmp_path, capsys):
     secret = f"http://me:hunter2@{web}"
     for address, text in (

@@ -1,6 +1,7 @@
 """Which parts a source has: shards in folders, tar files, lists of addresses, and what lies at an address."""
 
 from collections.abc import Iterator, Sequence
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from clusterloom.errors import DataError, printable
 LIST_SUFFIXES = (".txt", ".list")
 _ARRAY_SUFFIXES = (".npy", ".npz", ".gz", ".idx", "-ubyte")
 _MAX_LINE = 4096
+_ID_DIGITS = 16  # fewer would come twice among millions
 
 
 def shards_in_folder(folder: Path, shards: Sequence[str], name: str) -> Parts:
@@ -47,6 +49,8 @@ def single_tar(path: Path, name: str) -> Parts:
 def listed_addresses(path: Path, name: str, base: "str | None" = None) -> Parts:
     """A text file with one address or path per line, of a picture or of a shard.
 
+    Addresses that differ in their query alone would be shown alike. Their ids end in a hash of the whole line.
+
     Args:
         path: The file, UTF-8. Empty lines are passed over.
         name: What the user named.
@@ -57,16 +61,22 @@ def listed_addresses(path: Path, name: str, base: "str | None" = None) -> Parts:
     """
     parent = str(path.resolve().parent)
     with only_data_errors(name):
-        # Eight bytes for each: the lines of ten million pictures would take a gigabyte.
-        digests = np.fromiter((hash(shown_address(line)) for line in _lines(path, name)), np.int64)
+        # Sixteen bytes for each: the lines of ten million pictures would take a gigabyte.
+        hashes = (number for line in _lines(path, name) for number in (hash(line), hash(shown_address(line))))
+        digests = np.fromiter(hashes, np.int64).reshape(-1, 2)
         if not len(digests):
             raise DataError(f"{printable(name)} holds no addresses; expected one per line")
-        if len(np.unique(digests)) < len(digests):
+        if len(np.unique(digests[:, 0])) < len(digests):
             raise DataError(f"{printable(name)}: {_repeated(path, name)}")
+        shown, counts = np.unique(digests[:, 1], return_counts=True)
+        shared = set(shown[counts > 1].tolist())
 
     def parts() -> Iterator[Part | Problem]:
         for line in _lines(path, name):
-            yield Part.from_line(line, base or parent)
+            part = Part.from_line(line, base or parent)
+            if hash(part.id) in shared:
+                part = part._replace(id=f"{part.id}~{sha256(line.encode()).hexdigest()[:_ID_DIGITS]}")
+            yield part
 
     return Parts(name, parts, [*file_stamp(path), base], len(digests))
 
@@ -162,8 +172,7 @@ def _lines(path: Path, name: str) -> Iterator[str]:
 def _repeated(path: Path, name: str) -> str:
     seen: set[str] = set()
     for line in _lines(path, name):
-        shown = shown_address(line)
-        if shown in seen:
-            return f"{shown} is listed twice; remove one"
-        seen.add(shown)
+        if line in seen:
+            return f"{shown_address(line)} is listed twice; remove one"
+        seen.add(line)
     return "a line is listed twice"

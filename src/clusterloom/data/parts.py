@@ -40,6 +40,11 @@ class Part(NamedTuple):
     place: str | Address
     is_shard: bool
 
+    @property
+    def is_tar(self) -> bool:
+        """Whether it is a tar file, by its name."""
+        return has_suffix(str(self.place), webdataset.SUFFIXES)
+
     @classmethod
     def from_line(cls, line: str, base: str) -> "Part":
         """What a line of a list means: an address or a path, of a picture or of a shard.
@@ -194,7 +199,7 @@ def _pictures_of(part: "Part | Problem") -> Iterator[Picture | Problem]:
 
 def _shard(part: Part) -> Iterator[Picture | Problem]:
     with _open(part.place) as file:
-        if has_suffix(part.id, webdataset.SUFFIXES):
+        if part.is_tar:
             yield from webdataset.tar_pictures(file, part.id)
         else:
             yield from parquet.shard_pictures(file, part.id, _beside(part.place))
@@ -237,12 +242,11 @@ def _count(parts: "Iterable[Part | Problem]") -> int:
         if isinstance(part, Problem) or not part.is_shard:
             total += 1
             continue
-        is_tar = has_suffix(part.id, webdataset.SUFFIXES)
-        if is_tar and isinstance(part.place, Address):
+        if part.is_tar and isinstance(part.place, Address):
             return 0
         try:
             with _open(part.place) as file:
-                total += webdataset.n_pictures(file) if is_tar else parquet.n_rows(file, part.id)
+                total += webdataset.n_pictures(file) if part.is_tar else parquet.n_rows(file, part.id)
         except MissingPackageError:
             raise
         except Exception as error:  # it is said when the shard is read
