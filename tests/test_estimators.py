@@ -1,6 +1,8 @@
 """Estimators: scikit-learn's conventions, what they promise of themselves, and what they save."""
 
+import tracemalloc
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,6 +26,7 @@ from clusterloom import (
 )
 from clusterloom.data.ids import RowIds
 from clusterloom.errors import CollapseWarning
+from clusterloom.estimators.validation import images_from
 from clusterloom.metrics import clustering_accuracy_score
 from clusterloom.training.loop import DivergedError
 
@@ -469,6 +472,18 @@ def test_a_set_is_brought_to_the_range_that_training_saw(make):
     )
     with pytest.raises(DataError, match="trained on values from 0 to 4080, and c holds pixels of 8 bits"):
         model.predict(ImageSet(images, RowIds(range(150)), None, (), "c", ()))
+
+
+def test_a_set_with_another_range_is_brought_to_it_in_little_memory():
+    pixels = np.random.default_rng(0).integers(0, 256, (4096, 64, 64, 1)).astype(np.uint8)
+    images = ImageSet(pixels, RowIds(range(len(pixels))), None, (), "a", (), (100.0, 610.0))
+    estimator = SimpleNamespace(image_shape_=(64, 64, 1), pixel_range_=(0.0, 1000.0))
+    tracemalloc.start()
+    found = images_from(estimator, images, reset=False)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_allclose(found, (100 + 2.0 * pixels) / 1000, atol=1e-6)
+    assert peak < 12 * pixels.nbytes
 
 
 def test_dark_images_are_taken_with_a_warning():

@@ -9,9 +9,10 @@ import numpy as np
 from sklearn.utils.validation import check_array, validate_data
 
 from clusterloom.data.arrays import array_range, is_channels_first
-from clusterloom.data.images import ImageSet, PixelRange, contrast_note, range_text
+from clusterloom.data.images import ImageSet, PixelRange, chunks, contrast_note, range_text
 from clusterloom.errors import DataError, DataWarning, SettingsError
 
+_CHUNK_BYTES = 1 << 22
 _CHUNK_IMAGES = 8192  # looked at in one go, so that memory stays flat
 _DUPLICATE_SAMPLE = 100_000
 
@@ -63,7 +64,11 @@ def _of_set(estimator: Any, X: ImageSet, reset: bool) -> np.ndarray:
             "convert them the same way"
         )
     low, high = (np.asarray(bound, np.float64) for bound in own)
-    return _scaled(estimator, low + images * ((high - low) / 255), reset)
+    scaled, start = np.empty(images.shape, np.float32), 0
+    for some in chunks(images, _CHUNK_BYTES):  # in double precision the whole would take eight times its size, twice
+        scaled[start : start + len(some)] = _scaled(estimator, low + some * ((high - low) / 255), reset=False)
+        start += len(some)
+    return scaled
 
 
 def _range_text(pixel_range: PixelRange | None) -> str:
