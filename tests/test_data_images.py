@@ -1,9 +1,11 @@
 """ImageSet: what it refuses, what `head` keeps, what `fingerprint` depends on; and the dispatch of load_images."""
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from data_helpers import random_pixels
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -100,6 +102,17 @@ def test_fingerprint_sees_every_pixel_and_the_shape():
     reshaped = images.images.reshape(3, 6, 8, 1)
     prints = [ImageSet(array, images.ids, None, (), "x", ()).fingerprint() for array in (changed, reshaped)]
     assert len({images.fingerprint(), *prints}) == 3
+
+
+def test_fingerprint_is_computed_once_where_pixels_stay_what_they_are():
+    pixels, asked = random_pixels(4, 8, 8, 1), []
+    for writeable in (True, False):
+        pixels.flags.writeable = writeable
+        images = ImageSet(pixels, list("abcd"), None, (), "x", ())
+        prints = {images.fingerprint(lambda *told: asked.append(told)) for _ in range(3)}
+        assert len(prints) == 1
+        assert len(asked) == (3 if writeable else 4)
+    assert replace(images, images=pixels[:2], ids=["a", "b"]).fingerprint() not in prints
 
 
 def test_fingerprint_over_many_chunks(monkeypatch):

@@ -57,6 +57,7 @@ class ImageSet:
     notes: tuple[str, ...]
     pixel_range: "PixelRange | None" = None
     reading: Mapping[str, Any] = field(default_factory=dict)
+    _fingerprint: str | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         _check_images(self.images, self.name)
@@ -129,6 +130,8 @@ class ImageSet:
     def fingerprint(self, progress: ProgressReport = no_progress) -> str:
         """SHA-256 over the shape and all pixels, read in chunks so that memory stays flat.
 
+        It is computed once where the pixels cannot be written to, as those of the cache.
+
         Args:
             progress: Told how far it has come.
 
@@ -139,12 +142,16 @@ class ImageSet:
             >>> ImageSet(np.zeros((1, 8, 8, 1), np.uint8), ["0"], None, (), "one", ()).fingerprint()[:12]
             '230918acc12a'
         """
+        if self._fingerprint is not None:
+            return self._fingerprint
         digest = hashlib.sha256(repr(tuple(int(side) for side in self.images.shape)).encode("ascii"))
         done = 0
         for chunk in chunks(self.images):
             digest.update(np.ascontiguousarray(chunk).data)
             done += len(chunk)
             progress("hashing images", done, len(self))
+        if not self.images.flags.writeable:
+            object.__setattr__(self, "_fingerprint", digest.hexdigest())
         return digest.hexdigest()
 
 
