@@ -100,6 +100,18 @@ def test_fit_leaves_a_model_with_pictures_and_nothing_else(model):
     assert len((model / "metrics.jsonl").read_text().splitlines()) == 2
 
 
+def test_names_that_are_not_utf_8_cost_no_model(tmp_path, monkeypatch):
+    """Neither of the data, nor of the model: both are part of the command that the model remembers."""
+    monkeypatch.chdir(tmp_path)
+    data, out = (os.fsdecode(name) for name in (b"caf\xe9.npy", b"mod\xe8le"))
+    np.save(data, np.random.default_rng(0).integers(0, 256, (24, 16, 16)).astype(np.uint8))
+    assert run(["fit", data, "--out", out, *FIT]) == 0
+    about = load_model(out).about_
+    assert about["command"].startswith(r"clusterloom fit 'caf\udce9.npy' --out 'mod\udce8le'")
+    assert about["data"].endswith(r"caf\udce9.npy")
+    assert r"caf\udce9.npy" in (tmp_path / out / "README.md").read_text(encoding="utf-8")
+
+
 def test_predict_writes_a_row_per_image(model, pictures, tmp_path):
     """Names with markup, newlines and bytes that are not UTF-8 stay on one line each."""
     assert run(["predict", str(model), str(pictures), "--out", str(tmp_path / "labels.csv")]) == 0

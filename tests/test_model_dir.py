@@ -67,6 +67,15 @@ def test_the_card_says_which_spaces_the_clusters_follow(model_path):
     assert load_model(model_path).about_["recipe"] == recipe
 
 
+def test_text_that_is_not_utf_8_is_read_back_as_it_was(model_path):
+    old = read_model(model_path)
+    old.about["data"] = "photos/caf\udce9"
+    shutil.rmtree(model_path)
+    write_model(model_path, old)
+    assert load_model(model_path).about_["data"] == "photos/caf\udce9"
+    assert r"photos/caf\udce9" in (model_path / "README.md").read_text(encoding="utf-8")
+
+
 def test_read_gives_back_what_was_written(tmp_path):
     tensors = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "labels": np.array([0, 1, 1], np.int32)}
     tensors["confidences"] = np.array([0.5, 1, 0.8], np.float32)

@@ -35,8 +35,8 @@ def origin(images: "ImageSet", command: str) -> dict[str, str]:
     from clusterloom.data.boundary import without_secrets
     from clusterloom.errors import printable
 
-    command = without_secrets(command)
-    return {"data": printable(images.name), "data_sha256": images.fingerprint(), "command": command}
+    said = {"data": printable(images.name), "command": printable(without_secrets(command))}
+    return said | {"data_sha256": images.fingerprint()}
 
 
 def remove_run(place: str) -> None:

@@ -52,8 +52,9 @@ def write_model(
         "about": contents.about,
         "sha256": {name: sha256(data) for name, data in files.items()},
     }
-    files[CONFIG] = json.dumps(config, indent=2, ensure_ascii=False).encode()
-    files[CARD] = model_card(contents, sorted(pictures or ())).encode()
+    # JSON's escape of a byte that is not UTF-8, which a path may hold, is Python's.
+    files[CONFIG] = json.dumps(config, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace")
+    files[CARD] = model_card(contents, sorted(pictures or ())).encode("utf-8", "backslashreplace")
     with new_directory(path) as scratch:
         for name, data in {**files, **(pictures or {})}.items():
             write_atomically(scratch / name, data)

@@ -128,7 +128,7 @@ class Results:
         writer = csv.DictWriter(text, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        return text.getvalue().encode()
+        return text.getvalue().encode("utf-8", "backslashreplace")
 
     def plot(self) -> bytes:
         """A PNG file with one panel for each knob: the score of every setting over the knob's value.

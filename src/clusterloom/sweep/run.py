@@ -14,6 +14,7 @@ from scipy.sparse import csr_array
 
 from clusterloom.console import ProgressReport
 from clusterloom.data.images import ImageSet, limited_rows
+from clusterloom.errors import printable
 from clusterloom.estimators.base import ImageClusterer
 from clusterloom.estimators.methods import method_named
 from clusterloom.metrics import sampled_silhouette_score
@@ -72,7 +73,7 @@ class Runner:
         model.check_parameters(self.images.image_shape)
         model.fit(self.images)
         scores = self._scores(model)
-        model.about_ |= {"data": self.images.name, "data_sha256": self.images.fingerprint()}
+        model.about_ |= {"data": printable(self.images.name), "data_sha256": self.images.fingerprint()}
         model.about_["sweep"] = settings_sha256(dict(self.plan))
         model.save(self.folder / name, overwrite=True)
         shutil.rmtree(scratch, ignore_errors=True)
