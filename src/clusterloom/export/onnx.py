@@ -120,7 +120,7 @@ def largest_difference(path: Path, batch: Tensor, expected: tuple[Tensor, ...]) 
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     parts = [session.run(None, {name: rows.numpy()}) for rows in (batch[:1], batch[1:])]
     differences = []
