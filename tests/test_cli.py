@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -534,7 +535,7 @@ LONG = [*knobs(**SMALL), "--limit", "200"]
 def test_interrupted_fit_resumes_to_the_same_bits(tmp_path, signal_number, capsys):
     """A kill, or Ctrl-C, which says how to go on."""
     process = start(["fit", "digits", "--out", tmp_path / "m", *LONG, "--set", "epochs=4000"])
-    checkpoint = tmp_path / "m.partial" / "checkpoint.safetensors"
+    checkpoint = tmp_path / "m.partial" / "clusterloom-checkpoint.safetensors"
     wait_for(checkpoint, process)
     process.send_signal(signal_number)
     _, err = process.communicate(timeout=60)
@@ -553,7 +554,7 @@ def test_interrupted_fit_resumes_to_the_same_bits(tmp_path, signal_number, capsy
     fails(["fit", "digits", "--out", tmp_path / "m", *epochs], "--resume goes on with it", capsys)
     other = ["--out", tmp_path / "m", "--resume", *epochs, "--set", "kl_weight=2"]
     fails(["fit", "digits", *other], "use the same ones, or begin again with --overwrite in place of --resume", capsys)
-    (checkpoint.parent / ".checkpoint.safetensors.0123abcd").write_bytes(b"killed while it was written")
+    (checkpoint.parent / f".{checkpoint.name}.0123abcd").write_bytes(b"killed while it was written")
     assert run(["fit", "digits", "--out", str(tmp_path / "m"), "--resume", *epochs]) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
     assert run(["fit", "digits", "--out", str(tmp_path / "whole"), *epochs]) == 0
@@ -561,6 +562,24 @@ def test_interrupted_fit_resumes_to_the_same_bits(tmp_path, signal_number, capsy
     assert len(resumed.history_) == done + 3
     for name, tensor in whole.network_.state_dict().items():
         assert tensor.equal(resumed.network_.state_dict()[name]), name
+
+
+def test_a_place_for_checkpoints_keeps_the_files_of_others(model, tmp_path, capsys):
+    """Those of a model that is there, and whatever else a user has in a folder."""
+    place = shutil.copytree(model, tmp_path / "place")
+    (place / "mine.safetensors").write_bytes(b"mine")
+    before = {path.name: path.read_bytes() for path in place.iterdir()}
+    kept = ["--checkpoints", str(place), "--out", str(tmp_path / "m"), *LONG, "--set", "epochs=2"]
+    for flags in ([], ["--overwrite"], ["--overwrite", "--resume"]):
+        assert run(["fit", "digits", *kept, *flags]) == 0
+        assert {path.name: path.read_bytes() for path in place.iterdir()} == before
+    shutil.rmtree(tmp_path / "m")
+    with owned(place):
+        fails(["fit", "digits", *kept], "place is being written by process", capsys)
+    (tmp_path / "file").write_bytes(b"")
+    for bad, why in (("file", "is not a folder"), ("file/run", "is not a folder"), ("m/run", "--out holds a model")):
+        kept[1] = str(tmp_path / bad)
+        fails(["fit", "none.npy", *kept], why, capsys)
 
 
 def test_closed_pipe_is_quiet(model, tmp_path):

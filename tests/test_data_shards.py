@@ -495,11 +495,11 @@ def test_tables_and_checkpoints_in_a_bucket(bucket, tars, tmp_path):
     with stop.context():
         assert run([*fit, "--set", "epochs=4"]) == 130
     stop.undo()
-    assert bucket.ls("cats/run", refresh=True) == ["cats/run/checkpoint.safetensors"]
+    assert bucket.ls("cats/run", refresh=True) == ["cats/run/clusterloom-checkpoint.safetensors"]
     assert run([*fit, "--set", "epochs=4"]) == 2  # an unfinished run is there
     assert run([*fit, "--set", "epochs=4", "--resume"]) == 0
     bucket.invalidate_cache()
-    assert not bucket.exists("cats/run/checkpoint.safetensors")
+    assert not bucket.exists("cats/run/clusterloom-checkpoint.safetensors")
     for _ in range(2):
         assert run(["predict", str(tmp_path / "model"), "s3://cats/all", "s3://cats/tables", "-q"]) == 0
     found = sorted(bucket.find("cats/tables", refresh=True))

@@ -76,7 +76,7 @@ def test_a_run_whose_process_was_killed_ends_with_a_line_and_goes_on_to_the_same
     epochs = ["--set", "epochs=120"]
     assert statuses(launched(machines, "--out", "whole", *epochs)) == [0, 0]
     launchers = launched(machines, "--out", "killed", *epochs)
-    checkpoint = machines[0] / "killed.partial" / "checkpoint.safetensors"
+    checkpoint = machines[0] / "killed.partial" / "clusterloom-checkpoint.safetensors"
     end = time.monotonic() + PATIENCE_SECONDS
     while not checkpoint.exists():
         assert time.monotonic() < end

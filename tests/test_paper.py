@@ -90,7 +90,7 @@ def test_an_interrupted_run_goes_on(small_sets, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         run(cut)
     assert not cut.path.exists()
-    assert any((tmp_path / "cut.partial").rglob("checkpoint.safetensors"))
+    assert any((tmp_path / "cut.partial").rglob("clusterloom-checkpoint.safetensors"))
     monkeypatch.setattr(runs, "scores", scores)
     # Another precision cannot go on with what is there, and leaves it alone; the same stem is the same scratch folder.
     other = Records(tmp_path / "cut.other")

@@ -100,7 +100,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path, monkeypatch, fitt
     assert interruptions >= 2
     assert np.array_equal(model.predict_proba(digits()), fitted.predict_proba(digits()))
     assert [r["loss"] for r in model.history_] == [r["loss"] for r in fitted.history_]
-    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 9
+    assert len((tmp_path / "clusterloom-metrics.jsonl").read_text().splitlines()) == 9
 
 
 STAGES = {  # what is killed, and what is on file by then and must not be made again
@@ -245,14 +245,17 @@ def test_a_run_is_kept_at_an_address_and_taken_up_from_there(monkeypatch):
             with pytest.raises(KeyboardInterrupt):
                 GuidedClusterer(**settings).fit(digits())
         kept = {path.rpartition("/")[2] for path in memory.find("/bucket/run")}
-        assert {"checkpoint-represent.safetensors", "checkpoint-fit-1.safetensors", "layouts.safetensors"} <= kept
+        names = ("checkpoint-represent", "checkpoint-fit-1", "layouts")
+        assert {f"clusterloom-{name}.safetensors" for name in names} <= kept
         with monkeypatch.context() as patch:
             patch.setattr(guided, "layouts_of", None)  # what is kept is not made again
             resumed = GuidedClusterer(**settings, resume=True).fit(digits())
         for name, tensor in whole.network_.state_dict().items():
             assert torch.equal(tensor, resumed.network_.state_dict()[name]), name
         GuidedClusterer(**{**settings, "epochs": 4}).fit(digits())  # a new run forgets the one before
-        assert "checkpoint-fit-2.safetensors" in {path.rpartition("/")[2] for path in memory.find("/bucket/run")}
+        assert "clusterloom-checkpoint-fit-2.safetensors" in {
+            path.rpartition("/")[2] for path in memory.find("/bucket/run")
+        }
         with pytest.raises(SettingsError, match="run_dir is an address"):
             GuidedClusterer(**settings, tracker="tensorboard").fit(digits())
     finally:

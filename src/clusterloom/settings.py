@@ -139,7 +139,7 @@ class CommonSettings(Settings):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto takes bf16 where the hardware makes it faster."""
     run_dir: str | None = None
-    """Folder for metrics.jsonl and the checkpoint of the run; None keeps neither. An address, such as
+    """Folder for clusterloom-metrics.jsonl and the checkpoint of the run; None keeps neither. An address, such as
     s3://bucket/run, keeps the checkpoint alone."""
     resume: bool = False
     """Go on from the checkpoint in run_dir, if there is one."""

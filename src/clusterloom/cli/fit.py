@@ -24,7 +24,7 @@ from clusterloom.cli.options import (
     owning,
     tell_of,
 )
-from clusterloom.cli.runs import check_run_dir, found, origin, remove_run, tell
+from clusterloom.cli.runs import check_checkpoints, check_run_dir, found, origin, remove_run, tell
 
 if TYPE_CHECKING:
     from clusterloom.console import Output
@@ -53,7 +53,7 @@ def fit(
     knobs: Knobs = None,
     checkpoints: Annotated[
         str | None,
-        typer.Option(metavar="ADDRESS", help="Keep the unfinished run there, for --resume on any machine."),
+        typer.Option(metavar="PLACE", help="Folder or address for the unfinished run, for --resume on any machine."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run of the same --out.")] = False,
     overwrite: Overwrite = False,
@@ -74,6 +74,7 @@ def fit(
     check_target(out, overwrite)
     target = out.resolve()  # a link to a folder means that folder
     run_dir = checkpoints or str(target.with_name(target.name + ".partial"))
+    kept_in = check_checkpoints(run_dir, target)
     estimator = estimator_class(
         **parameters,
         random_state=seed,
@@ -83,7 +84,7 @@ def fit(
         verbose=0 if talk.quiet else 2 if talk.verbose else 1,
     )
     estimator.check_parameters()  # reading images may take hours
-    with talk.output() as output, owning(target), ExitStack() as stack:
+    with talk.output() as output, owning(target, kept_in), ExitStack() as stack:
         check_run_dir(run_dir, out, resume, overwrite)
         images = stack.enter_context(_images(reading, data, estimator, output))
         diverged: DivergedError | None = None

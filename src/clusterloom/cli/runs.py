@@ -13,6 +13,33 @@ _SURE = 0.8  # a probability below it is counted as doubtful
 _FEW, _UNSURE = 0.1, 0.5  # images of a cluster that is none, in shares of the mean, and their mean probability: at most
 
 
+def check_checkpoints(place: str, target: Path) -> Path | None:
+    """Refuse a place where no unfinished run can be kept, before any work is done.
+
+    Args:
+        place: A folder or an address.
+        target: Where the model goes.
+
+    Returns:
+        The folder; None of an address.
+
+    Raises:
+        SettingsError: a file is in the way, or the place lies in the model directory, which holds nothing but a model.
+    """
+    from clusterloom.data.addresses import is_address
+    from clusterloom.errors import SettingsError, printable
+
+    if is_address(place):
+        return None
+    folder, refused = Path(place).resolve(), f"no unfinished run can be kept in {printable(place)}"
+    if folder == target or target in folder.parents:
+        raise SettingsError(f"{refused}: --out holds a model and nothing else; choose another place")
+    above = next(path for path in (folder, *folder.parents) if path.exists())
+    if not above.is_dir():
+        raise SettingsError(f"{refused}: {printable(str(above))} is not a folder; choose another place")
+    return folder
+
+
 def check_run_dir(run_dir: str, out: Path, resume: bool, overwrite: bool) -> None:
     """Refuse to begin where an unfinished run would be lost.
 
@@ -42,14 +69,14 @@ def origin(images: "ImageSet", command: str) -> dict[str, str]:
 def remove_run(place: str) -> None:
     """Remove what only an unfinished run needs; a tracker's logs stay."""
     from clusterloom.data.addresses import is_address
-    from clusterloom.training.run_folder import CHECKPOINTS, remove_checkpoints
+    from clusterloom.training.run_folder import CHECKPOINTS, METRICS, remove_checkpoints
 
     if is_address(place):
         remove_checkpoints(place)
         return
     run_dir = Path(place)
     unfinished = run_dir.glob(f".{CHECKPOINTS}.*")  # by a process that was killed a moment ago
-    for path in (*run_dir.glob(CHECKPOINTS), *unfinished, run_dir / "metrics.jsonl"):
+    for path in (*run_dir.glob(CHECKPOINTS), *unfinished, run_dir / METRICS):
         path.unlink(missing_ok=True)
     if run_dir.is_dir() and not any(run_dir.iterdir()):
         shutil.rmtree(run_dir)

@@ -19,7 +19,7 @@ from clusterloom.training.loop import DivergedError, Targets, Trainer
 from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.processes import from_main
 from clusterloom.training.progress import Observer, describe
-from clusterloom.training.run_folder import CHECKPOINTS
+from clusterloom.training.run_folder import CHECKPOINTS, checkpoint_name
 
 _SECONDS = "_seconds"  # beside the arrays of a cached stage: how long they took
 
@@ -188,7 +188,7 @@ class Run:
         self.accelerator.wait_for_everyone()
 
     def _file(self, name: str) -> Path | None:
-        return None if self.folder is None else self.folder / f"{name}.safetensors"
+        return None if self.folder is None else self.folder / checkpoint_name(name)
 
 
 @dataclass(frozen=True)

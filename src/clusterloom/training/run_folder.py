@@ -9,7 +9,9 @@ from pathlib import Path
 from clusterloom.data.addresses import Address, is_address, names_below, read_address, remove_address, write_address
 from clusterloom.files import write_atomically
 
-CHECKPOINTS = "*.safetensors"  # pattern of the names of all files that only an unfinished run needs
+# Names of our own, for a user may keep a run where other files are.
+CHECKPOINTS = "clusterloom-*.safetensors"  # pattern of the names of all files that only an unfinished run needs
+METRICS = "clusterloom-metrics.jsonl"
 
 
 @contextmanager
@@ -44,6 +46,11 @@ def run_folder(place: str, is_main: bool, resume: bool) -> Iterator[tuple[Path, 
             write_address(_inside(place, path.name), io.BytesIO(path.read_bytes()))
 
         yield folder, keep
+
+
+def checkpoint_name(name: str) -> str:
+    """The name of a file that only an unfinished run needs."""
+    return CHECKPOINTS.replace("*", name)
 
 
 def checkpoints_in(place: str) -> list[str]:

@@ -21,7 +21,7 @@ from clusterloom.settings import CommonSettings
 from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.progress import EpochLines, MetricsFile, Observer, TrackerLog, TrainingProgress
 from clusterloom.training.run import Run
-from clusterloom.training.run_folder import CHECKPOINTS, run_folder
+from clusterloom.training.run_folder import CHECKPOINTS, METRICS, run_folder
 
 _PACKAGES = ("clusterloom", "torch", "numpy", "scikit-learn", "fastumap", "umap-learn", "accelerate", "safetensors")
 
@@ -91,7 +91,7 @@ def training_session(
         visits = min(len(images), plan.epoch_images or len(images))
         observers: list[Observer] = [TrainingProgress(output.progress, visits, plan.epochs)]
         if run_dir is not None and accelerator.is_main_process:
-            observers.append(MetricsFile(run_dir / "metrics.jsonl"))
+            observers.append(MetricsFile(run_dir / METRICS))
         if settings.verbose > 1:
             observers.append(EpochLines(output.say))
         if settings.tracker is not None:
