@@ -84,7 +84,7 @@ def test_the_same_command_again_makes_what_is_missing(model, shards, tmp_path, c
     assert predict(model, shards, out, "--shard", "1/2") == 0
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.parquet")}
     assert len(before) == 2
-    (out / ".0.tar.parquet.0123abcd").write_bytes(b"of a process that was killed")
+    (out / ".0.tar.parquet.clusterloom-0123abcd").write_bytes(b"of a process that was killed")
     capsys.readouterr()
     assert predict(model, shards, out, "--json") == 0
     said = json.loads(capsys.readouterr().out)

@@ -460,7 +460,7 @@ def test_one_at_a_time_writes_and_what_a_killed_one_left_goes(command, name, mod
     command = [*(places.get(word, word) for word in command), str(tmp_path / name)]
     with owned(tmp_path / name):
         fails(command, f"{name} is being written by process {os.getpid()}", capsys)
-    left = tmp_path / f".{name}.0123abcd"
+    left = tmp_path / f".{name}.clusterloom-0123abcd"
     left.write_text("half of it")
     os.utime(left, (0, 0))
     (tmp_path / f".{name}.lock").write_text("")
@@ -554,7 +554,7 @@ def test_interrupted_fit_resumes_to_the_same_bits(tmp_path, signal_number, capsy
     fails(["fit", "digits", "--out", tmp_path / "m", *epochs], "--resume goes on with it", capsys)
     other = ["--out", tmp_path / "m", "--resume", *epochs, "--set", "kl_weight=2"]
     fails(["fit", "digits", *other], "use the same ones, or begin again with --overwrite in place of --resume", capsys)
-    (checkpoint.parent / f".{checkpoint.name}.0123abcd").write_bytes(b"killed while it was written")
+    (checkpoint.parent / f".{checkpoint.name}.clusterloom-0123abcd").write_bytes(b"killed while it was written")
     assert run(["fit", "digits", "--out", str(tmp_path / "m"), "--resume", *epochs]) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
     assert run(["fit", "digits", "--out", str(tmp_path / "whole"), *epochs]) == 0

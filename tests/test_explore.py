@@ -783,6 +783,17 @@ def test_selections_as_copies_and_links(client, session):
     assert not [path for path in session.export_dir.iterdir() if path.name.startswith(".")]
 
 
+def test_what_a_killed_page_was_saving_goes_with_the_next_save(client, session):
+    """Names hold the time, so that nobody writes under the same one again; hidden folders of others stay."""
+    left, mine = (session.export_dir / name for name in (".selection-1.clusterloom-0123abcd", ".mine.20261127"))
+    for folder in (left, mine):
+        (folder / "inside").mkdir(parents=True)
+        os.utime(folder, (0, 0))
+    client.post_json("/api/save/labels", {"format": "csv"})
+    assert mine.exists()
+    assert not left.exists()
+
+
 def test_selections_of_arrays_become_pictures(client, session, monkeypatch):
     monkeypatch.setattr(session, "source", None)
     saved = client.post_json("/api/save/images", {"rows": [4, 2], "how": "copies"})

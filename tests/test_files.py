@@ -119,7 +119,7 @@ def test_what_a_killed_writer_leaves_goes_when_the_next_one_starts(tmp_path, wai
     out = tmp_path / "out"
     kill(waiting(f"{begin}(Path({str(out)!r}))"))
     (left,) = names(tmp_path)
-    assert re.fullmatch(r"\.out\.[0-9a-f]{8}", left)
+    assert re.fullmatch(r"\.out\.clusterloom-[0-9a-f]{8}", left)
     make_old(tmp_path)
     with again(out):
         (own,) = names(tmp_path)
@@ -136,22 +136,23 @@ def test_what_a_living_process_writes_is_not_swept(tmp_path, waiting, begin):
 
 
 def test_files_of_others_are_not_swept(tmp_path):
-    for name in (".out.original", ".out.bak", ".other.0123abcd", "out.0123abcd", ".out.0123abcd"):
+    others = [".other.clusterloom-0123abcd", ".out.20261127", ".out.bak", ".out.original", "out.clusterloom-0123abcd"]
+    for name in (*others, ".out.clusterloom-0123abcd"):
         (tmp_path / name).write_bytes(b"x")
     make_old(tmp_path)
-    (tmp_path / ".out.89abcdef").write_bytes(b"of this moment")
+    (tmp_path / ".out.clusterloom-89abcdef").write_bytes(b"of this moment")
     sweep_stale(tmp_path / "out")
-    assert names(tmp_path) == [".other.0123abcd", ".out.89abcdef", ".out.bak", ".out.original", "out.0123abcd"]
+    assert names(tmp_path) == sorted([*others, ".out.clusterloom-89abcdef"])
 
 
 def test_an_old_folder_comes_back_if_the_new_one_never_came(tmp_path):
     """Killed between the two renames that replace a folder."""
-    (tmp_path / ".model.old.0123abcd").mkdir()
-    (tmp_path / ".model.old.0123abcd" / "weights").write_bytes(b"old")
+    (tmp_path / ".model.clusterloom-old-0123abcd").mkdir()
+    (tmp_path / ".model.clusterloom-old-0123abcd" / "weights").write_bytes(b"old")
     make_old(tmp_path)
     sweep_stale(tmp_path / "model")
     assert (tmp_path / "model" / "weights").read_bytes() == b"old"
-    (tmp_path / ".model.old.0123abcd").mkdir()
+    (tmp_path / ".model.clusterloom-old-0123abcd").mkdir()
     make_old(tmp_path)
     sweep_stale(tmp_path / "model")
     assert names(tmp_path) == ["model"]
@@ -177,6 +178,38 @@ def test_failures_leave_the_old_contents_and_nothing_else(tmp_path):
             fail()
     assert (tmp_path / "file").read_bytes() == (tmp_path / "folder" / "a").read_bytes() == b"old"
     assert names(tmp_path) == ["file", "folder"]
+
+
+def test_a_link_stays_and_leads_to_the_new_file(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "file").write_bytes(b"old")
+    for target in ("file", "none"):
+        link = tmp_path / f"link-to-{target}"
+        link.symlink_to(tmp_path / "there" / target)
+        write_atomically(link, b"new")
+        assert link.is_symlink()
+        assert (tmp_path / "there" / target).read_bytes() == b"new"
+    assert names(tmp_path / "there") == ["file", "none"]
+
+
+@pytest.mark.parametrize("length", [221, 249])
+def test_long_names_are_written_swept_and_put_back(tmp_path, waiting, length):
+    path = tmp_path / ("ü" + "n" * (length - 2))
+    write_atomically(path, b"new")
+    path.unlink()
+    for content in ("old", "new"):
+        with owned(path), new_directory(path) as scratch:
+            (scratch / "file").write_text(content)
+    assert (path / "file").read_text() == "new"
+    assert names(tmp_path) == [path.name]
+    kill(waiting(f"new_directory(Path({str(path)!r}))"))
+    (left,) = set(names(tmp_path)) - {path.name}
+    path.rename(tmp_path / left.replace(".clusterloom-", ".clusterloom-old-"))
+    make_old(tmp_path)
+    sweep_stale(path)
+    sweep_stale(path)
+    assert names(tmp_path) == [path.name]
+    assert (path / "file").read_text() == "new"
 
 
 def test_modes_follow_the_mask_which_is_never_set(tmp_path, monkeypatch):

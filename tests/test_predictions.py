@@ -316,7 +316,7 @@ def test_predictions_that_were_not_used_for_long_make_room(tmp_path, monkeypatch
         files.append(new)
         os.utime(new, (1000 + age, 1000 + age))
     predict_images(model, sets[0])  # now the second is the one that was not used for the longest time
-    fresh, stale = folder / ".a.safetensors.0123abcd", folder / ".b.safetensors.4567cdef"
+    fresh, stale = folder / ".a.safetensors.clusterloom-0123abcd", folder / ".b.safetensors.clusterloom-4567cdef"
     for file in (fresh, stale):
         file.write_bytes(b"what a killed process left")
     os.utime(stale, (1000, 1000))

@@ -1,6 +1,7 @@
 """What clusterloom writes: whole or not at all, and cleaned up after a kill."""
 
 import contextlib
+import hashlib
 import os
 import re
 import secrets
@@ -17,14 +18,16 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-_SCRATCH = r"\.(?P<target>{})\.(?P<old>old\.)?[0-9a-f]{{8}}"
+# Our own name is in it, for a user's hidden copy may end in a date, .NAME.20261127, which looks like random digits.
+_SCRATCH = r"\.(?P<target>{})\.clusterloom-(?P<old>old-)?[0-9a-f]{{8}}"
+_LONGEST_NAME = 220  # bytes; file systems take 255, the rest is for what a scratch name adds
 _FRESH_SECONDS = 5  # a scratch file may be there for a moment before its owner has locked it
 _STALE_SECONDS = 86_400  # where no lock can tell whether the owner lives
 _LOCKED_BYTE = 1 << 30  # on Windows what is locked cannot be read: lock what lies behind the end
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that at every moment `path` holds either its old contents or all of `data`.
+    """Write a file so that at every moment `path` holds either its old contents or all of `data`; see `new_file`.
 
     Raises:
         OSError: the disk is full or not writable; the old file is intact and no scratch file is left.
@@ -35,12 +38,12 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 @contextmanager
 def new_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write piece by piece, which takes the place of `path` at the end; see `write_atomically`.
+    """A file to write piece by piece, which takes the place of `path` at the end.
 
     What killed processes have left beside `path` goes first.
 
     Args:
-        path: The file to make or to replace; its folder is there.
+        path: The file to make or to replace, or a link to it; its folder is there.
 
     Yields:
         A scratch file beside it. If anything is raised, it goes and `path` stays as it was.
@@ -48,6 +51,7 @@ def new_file(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         OSError: the disk is full or not writable; it names `path`.
     """
+    path = path.resolve()
     with naming(path):
         sweep_stale(path)
         scratch = _scratch_name(path)
@@ -117,11 +121,11 @@ def sweep_stale(path: Path) -> None:
     Args:
         path: What the processes were writing.
     """
-    _sweep(path.parent, re.escape(path.name))
+    _sweep(path.parent, re.escape(_short_name(path)), path)
 
 
 def sweep_all_stale(folder: Path) -> None:
-    """As `sweep_stale`, for everything in a folder that nobody but clusterloom writes to."""
+    """As `sweep_stale`, for whatever processes were writing in a folder."""
     _sweep(folder, ".+")
 
 
@@ -136,8 +140,14 @@ def fsync_directory(path: Path) -> None:
         os.close(handle)
 
 
-def _scratch_name(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+def _scratch_name(path: Path, kind: str = "") -> Path:
+    return path.with_name(f".{_short_name(path)}.clusterloom-{kind}{secrets.token_hex(4)}")
+
+
+def _short_name(path: Path) -> str:
+    """The name of a file, or what stands for it where nothing can be added to it."""
+    name = os.fsencode(path.name)
+    return path.name if len(name) <= _LONGEST_NAME else hashlib.sha256(name).hexdigest()
 
 
 @contextmanager
@@ -151,7 +161,7 @@ def naming(path: Path, *others: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        scratch = "|".join([_SCRATCH.format(re.escape(path.name)), *map(re.escape, others)])
+        scratch = "|".join([_SCRATCH.format(re.escape(_short_name(path))), *map(re.escape, others)])
         wanted = error.filename2 or error.filename or path  # of a copy and its original, the copy
         error.filename = re.sub(scratch, lambda _: path.name, str(wanted))
         raise
@@ -161,7 +171,7 @@ def _replace_directory(new: Path, path: Path) -> None:
     """Put `new` where `path` is. Directories cannot be exchanged in one call everywhere, so the old one steps aside."""
     aside = None
     if path.exists():
-        aside = path.with_name(f".{path.name}.old.{secrets.token_hex(4)}")
+        aside = _scratch_name(path, "old-")
         path.replace(aside)
     try:
         new.replace(path)
@@ -174,7 +184,7 @@ def _replace_directory(new: Path, path: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _sweep(parent: Path, name: str) -> None:
+def _sweep(parent: Path, name: str, target: Path | None = None) -> None:
     scratch = re.compile(_SCRATCH.format(name), re.DOTALL)
     try:
         paths = list(parent.iterdir())
@@ -184,7 +194,7 @@ def _sweep(parent: Path, name: str) -> None:
         if found := scratch.fullmatch(path.name):
             with contextlib.suppress(OSError):  # another process was faster
                 if _is_abandoned(path):
-                    _remove_or_put_back(path, parent / found["target"] if found["old"] else path)
+                    _remove_or_put_back(path, (target or parent / found["target"]) if found["old"] else path)
 
 
 def _is_abandoned(path: Path) -> bool:

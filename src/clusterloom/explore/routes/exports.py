@@ -19,7 +19,7 @@ from clusterloom.errors import DataError, printable
 from clusterloom.explore.latent_space import new_images
 from clusterloom.explore.requests import NewCount, Seeds, Spread
 from clusterloom.explore.session import Session
-from clusterloom.files import new_directory
+from clusterloom.files import new_directory, sweep_all_stale
 from clusterloom.pictures import png_bytes, to_picture
 from clusterloom.tables import prediction_columns, write_table
 
@@ -108,6 +108,10 @@ def _file_names(ids: list[str], suffix: str | None) -> list[str]:
 
 
 def _new_name(folder: Path, name: str, suffix: str = "") -> Path:
-    """A name that nothing has yet, for it holds the time to the microsecond; its folder is there afterwards."""
+    """A name that nothing has yet, for it holds the time to the microsecond; its folder is there afterwards.
+
+    What killed processes have left in the folder goes: nobody will write under their names again.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    sweep_all_stale(folder)
     return folder / f"{name}-{datetime.now():%Y%m%d-%H%M%S-%f}{suffix}"
