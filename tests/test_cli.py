@@ -212,6 +212,8 @@ def test_generate_and_describe_replace_what_they_wrote_and_nothing_else(model, s
     (new / "cluster-1" / "mine.png").write_bytes(b"the only copy")
     fails(["generate", model, "--out", new, "--overwrite"], "mine.png", capsys)
     assert (new / "cluster-1" / "mine.png").exists()
+    for path in (tmp_path / "notes" / "x", tmp_path / "notes" / "x.png"):  # a file is no folder
+        fails(["generate", model, "--out", path], "notes does not exist", capsys)
 
 
 def test_too_large_numbers_are_one_line(model, tmp_path, capsys, monkeypatch):

@@ -122,13 +122,14 @@ def test_what_is_there_is_replaced_on_request_and_only_if_it_was_sorted(photos, 
     out = tmp_path / "sorted"
     out.mkdir()
     (out / "dear.txt").write_text("dear")
-    with pytest.raises(DataError, match="not an empty folder; choose another, or pass --overwrite"):
-        sort_into(out, images, LABELS, photos)
-    with pytest.raises(DataError, match=r"holds dear\.txt, which was not sorted into it"):
-        sort_into(out, images, LABELS, photos, overwrite=True)
+    for overwrite in (False, True):
+        with pytest.raises(DataError, match=r"holds dear\.txt, which this command has not made"):
+            sort_into(out, images, LABELS, photos, overwrite=overwrite)
     assert (out / "dear.txt").read_text() == "dear"
     (out / "dear.txt").unlink()
     sort_into(out, images, LABELS, photos)
+    with pytest.raises(DataError, match="not an empty folder; choose another, or pass --overwrite"):
+        sort_into(out, images, LABELS, photos)
     (out / "cluster-0" / ".DS_Store").write_bytes(b"")  # a file manager looked at it
     sort_into(out, images, 2 - LABELS, photos, overwrite=True)
     assert set(files_in(out)) == {*(f"cluster-{2 - k}/{n}" for k, n in zip(LABELS, NAMES, strict=True)), "export.json"}
@@ -143,7 +144,7 @@ def test_a_list_of_files_from_elsewhere_allows_nothing(photos, images, tmp_path)
     (tmp_path / "models" / "dear.bin").write_bytes(b"dear")
     for kind, files in (("tensorboard", ["dear.bin"]), ("cluster-folders", 5), ("cluster-folders", [5, None])):
         (tmp_path / "models" / "export.json").write_text(json.dumps({"clusterloom_export": kind, "files": files}))
-        with pytest.raises(DataError, match="was not sorted into it"):
+        with pytest.raises(DataError, match="this command has not made"):
             sort_into(tmp_path / "models", images, LABELS, photos, overwrite=True)
     assert (tmp_path / "models" / "dear.bin").read_bytes() == b"dear"
 

@@ -73,5 +73,5 @@ def test_command_line(tmp_path, capsys):
     with Image.open(tmp_path / "figure.png") as figure:
         assert figure.width > 800
     assert run(["describe", str(model), "--out", str(tmp_path / "figure.txt")]) == 2
-    assert "must end in .png" in capsys.readouterr().err
+    assert "expected a name that ends in .png" in capsys.readouterr().err
     assert run(["describe", str(tmp_path / "none")]) == 2

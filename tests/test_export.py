@@ -23,8 +23,8 @@ from clusterloom.cli.program import run
 from clusterloom.data.ids import RowIds
 from clusterloom.errors import DataError, ModelError, SettingsError
 from clusterloom.export import atlas, image_folder, onnx, projector
-from clusterloom.export.facts import FACTS
 from clusterloom.export.formats import check_export, write_export
+from clusterloom.marks import FACTS
 from clusterloom.predictions import predict_images
 from clusterloom.recipe.views.brightness import unit
 
@@ -323,8 +323,12 @@ def test_what_is_there_is_replaced_on_request_and_only_if_it_is_an_export(model_
     photos.mkdir()
     (photos / "dear.png").write_bytes(b"")
     (tmp_path / "dear.parquet").write_bytes(b"")
-    for to, out in (("tensorboard", photos), ("huggingface-folder", photos), ("atlas", tmp_path / "dear.parquet")):
-        with pytest.raises(DataError, match="not an earlier export"):
+    for to, out, why in (
+        ("tensorboard", photos, r"holds dear\.png, which this command has not made"),
+        ("huggingface-folder", photos, r"holds dear\.png"),
+        ("atlas", tmp_path / "dear.parquet", "not an earlier export"),
+    ):
+        with pytest.raises(DataError, match=why):
             hand_over(model_path, to, out, images, overwrite=True)
     assert (photos / "dear.png").exists()
     for to, name in (("tensorboard", "t"), ("huggingface-folder", "h"), ("atlas", "a.parquet")):
@@ -335,6 +339,25 @@ def test_what_is_there_is_replaced_on_request_and_only_if_it_is_an_export(model_
         hand_over(model_path, to, tmp_path / name, fewer, overwrite=True)
     assert len(list((tmp_path / "h").rglob("*.png"))) == 9
     assert len((tmp_path / "t" / "metadata.tsv").read_text().splitlines()) == 10
+
+
+@pytest.mark.parametrize(("to", "name"), [("tensorboard", "notes.txt"), ("huggingface-folder", "images/0000/mine.png")])
+def test_an_export_with_something_of_a_user_in_it_stays(to, name, model_path, images, tmp_path, monkeypatch):
+    pytest.importorskip("pyarrow.parquet")
+    out = tmp_path / "out"
+    hand_over(model_path, to, out, images)
+    (out / name).write_bytes(b"mine")
+    with pytest.raises(DataError, match=f"holds {name}, which this command has not made"):
+        hand_over(model_path, to, out, images, overwrite=True)
+    assert (out / name).read_bytes() == b"mine"
+    (out / name).unlink()
+    (out / ".DS_Store").write_bytes(b"")  # a file manager looked at it
+    monkeypatch.chdir(out)
+    with pytest.raises(DataError, match="is or holds the current folder"):
+        hand_over(model_path, to, out, images, overwrite=True)
+    monkeypatch.chdir(tmp_path)
+    hand_over(model_path, to, out, images, overwrite=True)
+    assert not (out / ".DS_Store").exists()
 
 
 @pytest.mark.parametrize(("to", "name"), [("tensorboard", "t"), ("huggingface-folder", "h"), ("atlas", "a.parquet")])
@@ -370,7 +393,7 @@ def test_command_line(model_path, tmp_path, capsys):
     assert "24 images" in told
     assert f"open with: tensorboard --logdir {out}" in " ".join(told.split())
     for bad, text in [
-        ([*arguments, str(out)], "exists; choose another, or pass --overwrite"),
+        ([*arguments, str(out)], "not an empty folder; choose another, or pass --overwrite"),
         ([*arguments, str(tmp_path / "no" / "x")], "does not exist"),
         (["export", str(model_path), "--to", "atlas", "--out", str(tmp_path / "x.parquet")], "--to atlas needs images"),
         (["export", str(model_path), "digits", "--to", "atlas", "--out", str(tmp_path / "x")], "ends in .parquet"),

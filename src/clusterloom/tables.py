@@ -18,6 +18,7 @@ from clusterloom.data.images import ImageSet, encode_labels
 from clusterloom.errors import DataError, printable
 from clusterloom.files import new_file
 from clusterloom.marks import PARQUET_MARK
+from clusterloom.targets import check_file
 
 _ROWS_PER_WRITE = 10_000
 _MISSING_PARQUET = "parquet needs pyarrow: pip install 'clusterloom[parquet]', or write a .csv"
@@ -85,15 +86,8 @@ def check_table_target(target: str, overwrite: bool) -> None:
     """
     if target == "-":
         return
-    path, shown = Path(target), printable(target)
-    if path.suffix.lower() not in (".csv", ".parquet"):
-        raise DataError(f"--out {shown}: expected a name that ends in .csv or .parquet, or - for the screen")
-    if not path.parent.is_dir():
-        raise DataError(f"--out {shown}: the folder {printable(str(path.parent))} does not exist")
-    if path.is_dir():
-        raise DataError(f"--out {shown} is a folder; give the name of a file")
-    if path.exists() and not overwrite:
-        raise DataError(f"--out {shown} exists; choose another, or pass --overwrite")
+    path = Path(target)
+    check_file(path, [".csv", ".parquet"], overwrite, ", or - for the screen")
     if path.suffix.lower() == ".parquet":
         require_pyarrow()
 

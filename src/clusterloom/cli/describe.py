@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from clusterloom.cli.options import Json, ModelArgument, Overwrite, Talk, check_picture_target, grouped, owning
+from clusterloom.cli.options import Json, ModelArgument, Overwrite, Talk, grouped, owning
 
 
 @grouped
@@ -31,9 +31,10 @@ def describe(
     from clusterloom.networks.describe import describe as parts_of
     from clusterloom.networks.describe import size
     from clusterloom.networks.vae import ClusterVAE
+    from clusterloom.targets import check_file
 
     if out is not None:
-        check_picture_target(out, overwrite)
+        check_file(out, [".png"], overwrite)
     fitted = load_model(model)
     network = fitted.network_
     if not isinstance(network, ClusterVAE):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clusterloom.cli.options import MAX_SEED, ModelArgument, Overwrite, Talk, check_picture_target, grouped, owning
+from clusterloom.cli.options import MAX_SEED, ModelArgument, Overwrite, Talk, grouped, owning
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,10 +46,11 @@ def generate(
     from clusterloom.device import memory_errors_named
     from clusterloom.errors import SettingsError, TrainingError, printable
     from clusterloom.estimators.methods import load_model
+    from clusterloom.targets import check_file
 
     is_grid = out.suffix.lower() == ".png"
     if is_grid:
-        check_picture_target(out, overwrite)
+        check_file(out, [".png"], overwrite)
     else:
         _check_folder(out, overwrite)
     fitted = load_model(model)
@@ -86,21 +87,21 @@ def generate(
 
 def _check_folder(path: Path, overwrite: bool) -> None:
     from clusterloom.errors import DataError, printable
-    from clusterloom.model_dir.format import LEFT_BY_VIEWERS
+    from clusterloom.targets import check_folder
 
-    out = printable(str(path))
     if path.suffix.lower() in _OTHER_PICTURES and not path.is_dir():
-        raise DataError(f"--out {out}: pictures are written as PNG; give a name that ends in .png, or a folder's")
-    if path.exists() and not path.is_dir():
-        raise DataError(f"--out {out} is a file; give the name of a folder, or of a picture that ends in .png")
-    if path.is_dir() and any(path.iterdir()):
-        if not overwrite:
-            raise DataError(f"--out {out} exists and is not an empty folder; choose another, or pass --overwrite")
-        for inside in path.rglob("*"):
-            if not (_GENERATED.fullmatch(inside.relative_to(path).as_posix()) or inside.name in LEFT_BY_VIEWERS):
-                raise DataError(
-                    f"--out {out} holds {printable(inside.name)}, which generate did not write; move it away"
-                )
+        raise DataError(
+            f"--out {printable(str(path))}: pictures are written as PNG; give a name that ends in .png, or a folder's"
+        )
+    check_folder(path, overwrite, _stranger_in)
+
+
+def _stranger_in(folder: Path) -> str | None:
+    from clusterloom.marks import LEFT_BY_VIEWERS
+
+    found = (path for path in folder.rglob("*") if path.name not in LEFT_BY_VIEWERS)
+    names = (path.relative_to(folder).as_posix() for path in found)
+    return next((name for name in names if not _GENERATED.fullmatch(name)), None)
 
 
 @dataclass(frozen=True)

@@ -276,21 +276,6 @@ def owning(*paths: Path | None) -> Iterator[None]:
         yield
 
 
-def check_picture_target(path: Path, overwrite: bool) -> None:
-    """Refuse a name where no picture can be written, or where something would be lost, before any work is done."""
-    from clusterloom.errors import DataError, printable
-
-    out = printable(str(path))
-    if path.suffix.lower() != ".png":
-        raise DataError(f"--out {out}: the name must end in .png")
-    if not path.parent.is_dir():
-        raise DataError(f"--out {out}: the folder {printable(str(path.parent))} does not exist")
-    if path.is_dir():
-        raise DataError(f"--out {out} is a folder; give the name of a picture")
-    if path.exists() and not overwrite:
-        raise DataError(f"--out {out} exists; choose another, or pass --overwrite")
-
-
 def settable(settings: "type[Settings]") -> "list[Knob]":
     """The knobs that --set takes."""
     return [knob for knob in settings.described() if knob.name not in (*_OPTIONS, *_OF_PYTHON)]

@@ -13,10 +13,10 @@ from clusterloom.console import ProgressReport, no_progress
 from clusterloom.data.ids import encode_id
 from clusterloom.data.images import ImageSet
 from clusterloom.errors import DataError, printable
-from clusterloom.export.facts import FACTS, read_facts, write_facts
 from clusterloom.files import new_directory
-from clusterloom.model_dir.format import LEFT_BY_VIEWERS
+from clusterloom.marks import stranger_in, write_facts
 from clusterloom.pictures import png_bytes, to_picture
+from clusterloom.targets import check_folder
 
 _KIND = "cluster-folders"
 _LONGEST_NAME = 200  # bytes of an id in the name of a PNG file; file systems take 255
@@ -37,20 +37,9 @@ def check_sort_target(folder: Path, source: Path | None, overwrite: bool, link: 
     """
     if link and source is None:
         raise DataError("there are no files to link to, for the images did not come from a folder; sort copies")
-    shown, target, here = f"--sort-into {printable(str(folder))}", folder.resolve(), Path.cwd()
     if source is not None:
         _check_apart(folder, [source.resolve()])
-    if not target.parent.is_dir():
-        raise DataError(f"{shown}: the folder {printable(str(target.parent))} does not exist")
-    if target.exists() and not target.is_dir():
-        raise DataError(f"{shown} is a file; give the name of a folder")
-    if target == here or target in here.parents:
-        raise DataError(f"{shown} is or holds the current folder; choose another")
-    if target.is_dir() and any(target.iterdir()):
-        if not overwrite:
-            raise DataError(f"{shown} exists and is not an empty folder; choose another, or pass --overwrite")
-        if stranger := _stranger(target):
-            raise DataError(f"{shown} holds {printable(stranger)}, which was not sorted into it; move it away")
+    check_folder(folder, overwrite, lambda target: stranger_in(target, [_KIND]), "--sort-into")
 
 
 def sort_into(
@@ -116,7 +105,7 @@ def sorting_into(
     with new_directory(folder) as scratch:
         sort = ClusterFolders(folder, scratch, source and source.resolve(), link)
         yield sort
-        write_facts(scratch, _KIND, {"images": len(sort.names), "files": sort.names})
+        write_facts(scratch, _KIND, {"images": len(sort.names)})
 
 
 @dataclass
@@ -169,16 +158,6 @@ def _check_apart(folder: Path, homes: Iterable[Path]) -> None:
                 f"--sort-into {printable(str(folder))} is, holds or lies in the folder of the images, "
                 f"{printable(str(home))}; choose another"
             )
-
-
-def _stranger(folder: Path) -> str | None:
-    """The name of something that `sort_into` did not write, if there is any."""
-    facts = read_facts(folder)
-    listed = facts.get("files") if facts.get("clusterloom_export") == _KIND else None
-    files = [str(name) for name in listed] if isinstance(listed, list) else []
-    ours = {FACTS, *files, *(parent.as_posix() for name in files for parent in Path(name).parents)}
-    found = (path for path in folder.rglob("*") if path.name not in LEFT_BY_VIEWERS)
-    return next((name for path in found if (name := path.relative_to(folder).as_posix()) not in ours), None)
 
 
 def _free(target: Path, row: int) -> Path:

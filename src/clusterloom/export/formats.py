@@ -14,11 +14,12 @@ from clusterloom.data.images import ImageSet
 from clusterloom.errors import DataError, SettingsError, printable
 from clusterloom.export import onnx, projector
 from clusterloom.export.atlas import is_atlas, write_atlas
-from clusterloom.export.facts import read_facts, write_facts
 from clusterloom.export.image_folder import write_image_folder
 from clusterloom.files import new_directory, new_file
+from clusterloom.marks import stranger_in, write_facts
 from clusterloom.predictions import Predictions, predict_images
 from clusterloom.tables import require_pyarrow
+from clusterloom.targets import check_file, check_folder
 
 if TYPE_CHECKING:
     from clusterloom.estimators.base import ImageClusterer
@@ -90,7 +91,7 @@ def _write(
     progress: ProgressReport,
 ) -> None:
     if to == "atlas":
-        with new_file(out.resolve()) as file:
+        with new_file(out) as file:
             write_atlas(file, images, predictions, corrections, progress)
         return
     with new_directory(out) as folder:
@@ -122,18 +123,9 @@ def check_export(to: str, out: Path, has_images: bool, overwrite: bool) -> None:
         onnx.check_installed()
     elif to != "tensorboard":
         require_pyarrow(f"--to {to} needs pyarrow: pip install 'clusterloom[parquet]'")
-    _check_target(to, out, overwrite)
-
-
-def _check_target(to: str, out: Path, overwrite: bool) -> None:
-    shown, target = printable(str(out)), out.resolve()
-    if to == "atlas" and target.suffix.lower() != ".parquet":
-        raise DataError(f"--out {shown}: expected a name that ends in .parquet")
-    if not target.parent.is_dir():
-        raise DataError(f"--out {shown}: the folder {printable(str(target.parent))} does not exist")
-    if not target.exists() or (to != "atlas" and target.is_dir() and not any(target.iterdir())):
+    if to != "atlas":
+        check_folder(out, overwrite, lambda folder: stranger_in(folder, FORMATS))
         return
-    if not (is_atlas(target) if to == "atlas" else read_facts(target).get("clusterloom_export") in FORMATS):
-        raise DataError(f"--out {shown} exists and is not an earlier export; choose another")
-    if not overwrite:
-        raise DataError(f"--out {shown} exists; choose another, or pass --overwrite")
+    check_file(out, [".parquet"], overwrite)
+    if out.exists() and not is_atlas(out):
+        raise DataError(f"--out {printable(str(out))} exists and is not an earlier export; choose another")

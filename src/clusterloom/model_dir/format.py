@@ -16,7 +16,6 @@ from typing import Any
 FORMAT_VERSION = 2
 CONFIG, CARD = "config.json", "README.md"
 READ_BACK = ("model.safetensors", "metrics.jsonl")
-LEFT_BY_VIEWERS = (".DS_Store", "Thumbs.db", "desktop.ini")  # by whatever shows a folder on macOS and Windows
 
 
 def sha256(data: bytes) -> str:

@@ -9,14 +9,13 @@ import safetensors.numpy
 
 from clusterloom.errors import ModelError, printable
 from clusterloom.files import new_directory, write_atomically
-from clusterloom.marks import folder_kind, is_our_picture
+from clusterloom.marks import LEFT_BY_VIEWERS, folder_kind, is_our_picture
 from clusterloom.model_dir.card import model_card
 from clusterloom.model_dir.contents import ModelContents
 from clusterloom.model_dir.format import (
     CARD,
     CONFIG,
     FORMAT_VERSION,
-    LEFT_BY_VIEWERS,
     READ_BACK,
     settings_sha256,
     sha256,

@@ -23,6 +23,7 @@ from clusterloom.report.clusters import Seen, new_images
 from clusterloom.report.contents import Contents, Subject, contents, render
 from clusterloom.report.map_picture import with_labels
 from clusterloom.tables import Labels, labels_of
+from clusterloom.targets import check_file
 
 if TYPE_CHECKING:
     from clusterloom.estimators.base import ImageClusterer
@@ -80,12 +81,7 @@ def report_target(model_path: Path, out: Path | None, pictures: bool) -> Path:
     if out is None:  # `.` and `..` are followed to their names first
         out = Path(f"{model_path if model_path.name not in ('', '..') else model_path.resolve()}.report.html")
     name, folder = printable(str(out)), _pictures_of(out)
-    if out.is_dir():
-        raise DataError(f"--out {name} is a folder; name the file to write, such as {name}/report.html")
-    if out.suffix.lower() not in _SUFFIXES:
-        raise DataError(f"--out {name}: expected a name that ends in .html")
-    if not out.parent.is_dir():
-        raise DataError(f"--out {name}: the folder {printable(str(out.parent))} does not exist")
+    check_file(out, _SUFFIXES, overwrite=True)
     if out.exists() and _MARK not in out.read_bytes()[:_HEAD_BYTES]:
         raise DataError(f"--out {name} exists and is no report of clusterloom; choose another")
     if pictures and folder.exists() and not folder.is_dir():

@@ -20,6 +20,7 @@ from clusterloom.explore.latent_space import new_images
 from clusterloom.explore.requests import NewCount, Seeds, Spread
 from clusterloom.explore.session import Session
 from clusterloom.files import new_directory, sweep_all_stale
+from clusterloom.marks import write_facts
 from clusterloom.pictures import png_bytes, to_picture
 from clusterloom.tables import prediction_columns, write_table
 
@@ -51,6 +52,7 @@ def save_images(session: Session, rows: Rows, how: Literal["copies", "links"]) -
                 (scratch / name).write_bytes(png_bytes(to_picture(images.shown(row)), made=False))
             else:
                 _place_file(source, identifier, scratch / name, how == "links")
+        write_facts(scratch, "selection", {"images": len(chosen)})
     return _written(target, len(chosen))
 
 
