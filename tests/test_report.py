@@ -18,6 +18,7 @@ from clusterloom.cli.program import run
 from clusterloom.errors import printable
 from clusterloom.metrics import calibration_bins, expected_calibration_error
 from clusterloom.palette import COLOURS, MARKERS, styles
+from clusterloom.pictures import png_bytes
 from clusterloom.predictions import Predictions
 from clusterloom.recipe.cluster_count.choice import Evidence
 from clusterloom.report import charts, map_picture
@@ -268,7 +269,7 @@ def test_an_empty_cluster_is_named_as_such(models, pictures, tmp_path):
 def test_pictures_lie_beside_the_page_and_old_ones_are_gone(models, pictures, tmp_path):
     folder = tmp_path / "report-pictures"
     folder.mkdir()
-    (folder / "cluster-77-new.png").write_bytes(b"old")
+    (folder / "cluster-77-new.png").write_bytes(png_bytes(Image.new("L", (4, 4))))
     (folder / "mine.txt").write_text("mine")
     Image.new("L", (4, 4)).save(folder / "cluster-of-stars.png")
     out = tmp_path / "report.html"
@@ -285,6 +286,17 @@ def test_pictures_lie_beside_the_page_and_old_ones_are_gone(models, pictures, tm
     assert Image.open(folder / "map.png").mode == "RGB"
     made = [Image.open(path) for path in folder.glob("*.png") if path.name != "cluster-of-stars.png"]
     assert {picture.info.get("Software") for picture in made} == {"clusterloom"}, "a reader would take them for data"
+
+
+@pytest.mark.parametrize("name", ["map.png", "cluster-77-new.png"])
+def test_a_picture_of_a_user_s_stays_whatever_its_name(name, models, tmp_path, capsys):
+    folder, out = tmp_path / "report-pictures", tmp_path / "report.html"
+    folder.mkdir()
+    Image.new("L", (4, 4)).save(folder / name)
+    before = (folder / name).read_bytes()
+    fails(["report", models / "vae", "--out", out, "--pictures"], f"{name} would be lost", capsys)
+    assert (folder / name).read_bytes() == before
+    assert not out.exists()
 
 
 def test_the_grid_beside_a_model_shows_the_same_members_as_the_page(models, pictures, monkeypatch):

@@ -17,6 +17,7 @@ from clusterloom.corrections.read import read_assignment
 from clusterloom.data.images import ImageSet, limited_rows
 from clusterloom.errors import DataError, printable
 from clusterloom.files import write_atomically
+from clusterloom.marks import is_our_picture
 from clusterloom.pictures import image_grid, png_bytes
 from clusterloom.predictions import MOST_SHOWN, predict_images, predict_totals
 from clusterloom.report.clusters import Seen, new_images
@@ -86,7 +87,14 @@ def report_target(model_path: Path, out: Path | None, pictures: bool) -> Path:
         raise DataError(f"--out {name} exists and is no report of clusterloom; choose another")
     if pictures and folder.exists() and not folder.is_dir():
         raise DataError(f"--pictures go into a folder {printable(str(folder))}, but a file of that name is there")
+    if pictures and (others := [path for path in _named_as_ours(folder) if not is_our_picture(path)]):
+        raise DataError(f"--pictures: {printable(str(others[0]))} would be lost, and is none of ours; move it away")
     return out
+
+
+def _named_as_ours(folder: Path) -> list[Path]:
+    """What a report with pictures removes or replaces in their folder."""
+    return [path for path in folder.iterdir() if _OURS.fullmatch(path.name)] if folder.is_dir() else []
 
 
 def _pictures_of(out: Path) -> Path:
@@ -131,9 +139,8 @@ def _sample_seen(model: ImageClusterer, images: ImageSet, labels: Labels | None,
 def _write_pictures(folder: Path, subject: Subject, content: Contents) -> None:
     """The page's pictures as PNG files; those of an earlier report are removed, anything else there is kept."""
     folder.mkdir(exist_ok=True)
-    for old in folder.iterdir():
-        if _OURS.fullmatch(old.name):
-            old.unlink()
+    for old in _named_as_ours(folder):
+        old.unlink()
     if content.map is not None:
         write_atomically(folder / "map.png", png_bytes(with_labels(content.map)))
     for name, (title, images) in _grids(subject, content).items():
