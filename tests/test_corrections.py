@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,8 +18,9 @@ from clusterloom.corrections.apply import (
 )
 from clusterloom.corrections.assignment import Assignment
 from clusterloom.corrections.edits import ENTRY
-from clusterloom.corrections.read import read_assignment
+from clusterloom.corrections.read import journal_path, read_assignment
 from clusterloom.errors import DataError, DataWarning
+from clusterloom.explore.session import Session
 from clusterloom.tables import prediction_columns
 
 
@@ -178,6 +180,20 @@ def test_export_hands_corrections_over(corrected, tmp_path):
     table = parquet.read_table(out).to_pydict()
     assert {table["cluster"][row] for row in strays} == {home}
     assert {table["name"][row] for row in strays} == {"blue things"}
+
+
+def test_a_link_to_a_model_has_the_model_s_corrections(corrected, tmp_path, monkeypatch):
+    path = corrected[0].path
+    (tmp_path / "link").symlink_to(path)
+    (path / "below").mkdir()
+    try:
+        monkeypatch.chdir(path / "below")
+        for name in (tmp_path / "link", Path("..")):
+            session = Session(corrected[0].model, name, None)
+            assert session.journal_path == journal_path(name) == corrected[0].journal_path
+            assert session.export_dir == path.with_name(f"{path.name}.exports")
+    finally:
+        (path / "below").rmdir()
 
 
 def test_other_images_have_no_corrections(corrected):

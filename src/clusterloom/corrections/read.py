@@ -16,8 +16,8 @@ from clusterloom.errors import DataError, DataWarning, printable
 
 
 def journal_path(model_path: Path) -> Path:
-    """Where the corrections of a model directory are kept: `MODEL.journal.sqlite` beside it."""
-    path = model_path.absolute()
+    """Where the corrections of a model directory, or one that a link leads to, are kept: `MODEL.journal.sqlite`."""
+    path = model_path.resolve()
     return path.with_name(path.name + ".journal.sqlite")
 
 

@@ -86,7 +86,7 @@ class Session:
         labels_file: Path | None = None,
         refit_command: RefitCommand | None = None,
     ) -> None:
-        self.path = path.absolute()
+        self.path = path.resolve()  # a link, or `..`, means the folder that it leads to
         self.model = model
         self.model_sha256 = weights_sha256(path)
         self.export_dir = (export_dir or self.path.with_name(self.path.name + ".exports")).absolute()
