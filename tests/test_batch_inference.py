@@ -96,6 +96,17 @@ def test_the_same_command_again_makes_what_is_missing(model, shards, tmp_path, c
     assert json.loads(capsys.readouterr().out)["done"] == 0
 
 
+def test_a_file_is_no_folder_for_tables_and_links_are_not_for_them(model, shards, tmp_path, capsys):
+    (tmp_path / "file").write_bytes(b"")
+    for more, why in (
+        ([tmp_path / "file"], "file is not a folder; choose another"),
+        ([tmp_path / "file" / "out"], "file is not a folder; choose another"),
+        ([tmp_path / "out", "--link"], "OUT_FOLDER does without --out, --sort-into, --link,"),
+    ):
+        assert predict(model, shards, *more) == 2
+        assert why in capsys.readouterr().err
+
+
 def test_another_model_is_refused(model, shards, tmp_path, capsys):
     out = tmp_path / "out"
     assert predict(model, shards, out, "--shard", "0/2") == 0

@@ -59,6 +59,13 @@ def check_folder(
         raise DataError(f"{shown} exists and is not an empty folder; choose another, or pass --overwrite")
 
 
+def in_the_way(folder: Path) -> Path | None:
+    """What is there and no folder where a folder is to be made: the path itself, or one above it; None if nothing."""
+    folder = folder.resolve()
+    above = next(path for path in (folder, *folder.parents) if path.exists())
+    return None if above.is_dir() else above
+
+
 def _check_parent(shown: str, path: Path) -> None:
     if not path.parent.is_dir():
         raise DataError(f"{shown}: the folder {printable(str(path.parent))} does not exist")

@@ -13,6 +13,7 @@ from typing import Any
 from clusterloom.data.addresses import Address, is_address, names_below, read_address, write_address
 from clusterloom.errors import DataError, printable
 from clusterloom.files import scratch_directory, write_atomically
+from clusterloom.targets import in_the_way
 
 MANIFEST = "_manifest.json"
 _VERSION = "clusterloom_predictions"
@@ -38,8 +39,10 @@ class TablesFolder:
             facts: Whose predictions these are, JSON values; `model_sha256` among them.
 
         Raises:
-            DataError: it is the folder of other predictions, or holds something else.
+            DataError: it is the folder of other predictions, or holds something else, or is no folder.
         """
+        if not is_address(self.place) and (file := in_the_way(Path(self.place))):
+            raise DataError(f"{self}: {printable(str(file))} is not a folder; choose another")
         manifest = {_VERSION: 1, **facts}
         known = self._manifest()
         if known is None:

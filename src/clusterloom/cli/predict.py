@@ -73,8 +73,10 @@ def predict(
     from clusterloom.tables import check_table_target
 
     if out_folder is not None:
-        if out is not None or sort_into is not None or corrections or overwrite or reading.limit is not None:
-            raise SettingsError("OUT_FOLDER does without --out, --sort-into, --corrections, --overwrite and --limit")
+        if out is not None or sort_into is not None or link or corrections or overwrite or reading.limit is not None:
+            raise SettingsError(
+                "OUT_FOLDER does without --out, --sort-into, --link, --corrections, --overwrite and --limit"
+            )
         _predict_shards(model, data, out_folder, reading, talk, shard, ray, as_json)
         return
     if shard is not None or ray is not None:

@@ -28,15 +28,15 @@ def check_checkpoints(place: str, target: Path) -> Path | None:
     """
     from clusterloom.data.addresses import is_address
     from clusterloom.errors import SettingsError, printable
+    from clusterloom.targets import in_the_way
 
     if is_address(place):
         return None
     folder, refused = Path(place).resolve(), f"no unfinished run can be kept in {printable(place)}"
     if folder == target or target in folder.parents:
         raise SettingsError(f"{refused}: --out holds a model and nothing else; choose another place")
-    above = next(path for path in (folder, *folder.parents) if path.exists())
-    if not above.is_dir():
-        raise SettingsError(f"{refused}: {printable(str(above))} is not a folder; choose another place")
+    if file := in_the_way(folder):
+        raise SettingsError(f"{refused}: {printable(str(file))} is not a folder; choose another place")
     return folder
 
 

@@ -20,6 +20,7 @@ from clusterloom.model_dir.format import (
     settings_sha256,
     sha256,
 )
+from clusterloom.targets import in_the_way
 
 
 def write_model(
@@ -69,9 +70,8 @@ def check_target(path: Path, overwrite: bool) -> None:
     if path.resolve() == Path.cwd():
         raise ModelError(f"{shown} is the current folder, which cannot be replaced; choose another --out")
     if not path.exists():
-        above = next(parent for parent in path.resolve().parents if parent.exists())
-        if not above.is_dir():
-            raise ModelError(f"{shown}: {printable(str(above))} is not a folder; choose another --out")
+        if file := in_the_way(path):
+            raise ModelError(f"{shown}: {printable(str(file))} is not a folder; choose another --out")
         return
     if path.is_dir() and not any(path.iterdir()):
         return
