@@ -643,6 +643,11 @@ def test_help_and_version_load_nothing_heavy():
         assert "clusterloom" in result.stdout
 
 
+def test_only_what_trains_says_more(model, capsys):
+    for command in ("predict", "generate", "evaluate", "report", "explore", "export", "describe"):
+        fails([command, model, "-v"], "No such option: -v", capsys)
+
+
 def test_help_has_whole_sentences(capsys):
     for command in (["--help"], ["data", "--help"]):
         assert run(command) == 0

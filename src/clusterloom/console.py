@@ -47,12 +47,11 @@ class Output:
 
     Args:
         quiet: Say nothing, print results only.
-        verbose: Say more, see `detail`.
         talk: Where to say it, in place of standard error.
     """
 
-    def __init__(self, quiet: bool = False, verbose: bool = False, talk: Console | None = None) -> None:
-        self.quiet, self.verbose = quiet or not is_main_process(), verbose
+    def __init__(self, quiet: bool = False, talk: Console | None = None) -> None:
+        self.quiet = quiet or not is_main_process()
         self._talk = talk or PlainConsole(stderr=True)
         self._bar: Progress | None = None
         self._work = _Work(0, 0)
@@ -67,11 +66,6 @@ class Output:
         """One line on standard error; names in it are text, never markup."""
         if not self.quiet:
             self._talk.print(line, soft_wrap=True, highlight=False, markup=False)
-
-    def detail(self, line: str) -> None:
-        """A line for those who asked for more."""
-        if self.verbose:
-            self.say(line)
 
     def table(self, table: RenderableType) -> None:
         """A table among what is said, on standard error."""

@@ -18,7 +18,7 @@ from clusterloom.cli.options import (
     Method,
     Overwrite,
     Reading,
-    Talk,
+    TrainingTalk,
     grouped,
     knob_values,
     owning,
@@ -37,7 +37,7 @@ def fit(
     data: DataArgument,
     out: Annotated[Path, typer.Option("-o", "--out", help="Model directory to write.")],
     reading: Reading,
-    talk: Talk,
+    talk: TrainingTalk,
     clusters: Clusters = None,
     method: Method = "guided",
     backbone: Annotated[
@@ -81,7 +81,7 @@ def fit(
         device=device,
         run_dir=run_dir,
         resume=resume,
-        verbose=0 if talk.quiet else 2 if talk.verbose else 1,
+        verbose=talk.verbosity,
     )
     estimator.check_parameters()  # reading images may take hours
     with talk.output() as output, owning(target, kept_in), ExitStack() as stack:

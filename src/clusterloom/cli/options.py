@@ -222,13 +222,24 @@ class Talk:
     """How much a command says."""
 
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but results, warnings and errors.")] = False
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say more.")] = False
 
     def output(self) -> "Output":
         """Where the command speaks; a context manager."""
         from clusterloom.console import Output
 
-        return Output(self.quiet, self.verbose)
+        return Output(self.quiet)
+
+
+@dataclass(frozen=True)
+class TrainingTalk(Talk):
+    """How much a command that trains says."""
+
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say a line for every epoch too.")] = False
+
+    @property
+    def verbosity(self) -> int:
+        """The estimators' parameter `verbose`."""
+        return 0 if self.quiet else 2 if self.verbose else 1
 
 
 def grouped(function: Callable[..., None]) -> Callable[..., None]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clusterloom.cli.options import DataArgument, Json, ModelArgument, Overwrite, Reading, Talk, grouped, owning
+from clusterloom.cli.options import DataArgument, Json, ModelArgument, Overwrite, Reading, TrainingTalk, grouped, owning
 from clusterloom.cli.runs import check_run_dir, found, origin, remove_run, tell
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def refit(
     data: DataArgument,
     out: Annotated[Path, typer.Option("-o", "--out", help="Model directory to write.")],
     reading: Reading,
-    talk: Talk,
+    talk: TrainingTalk,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run of the same --out.")] = False,
     overwrite: Overwrite = False,
@@ -49,7 +49,7 @@ def refit(
         raise SettingsError(f"--out {printable(str(out))} is MODEL itself, which stays as it is; choose another")
     check_target(out, overwrite)
     run_dir = str(target.with_name(target.name + ".partial"))
-    fitted.set_params(device=device, verbose=0 if talk.quiet else 2 if talk.verbose else 1)
+    fitted.set_params(device=device, verbose=talk.verbosity)
     with talk.output() as output, owning(target):
         check_run_dir(run_dir, out, resume, overwrite)
         images = reading.load(data, output, like=fitted)

@@ -14,7 +14,7 @@ from clusterloom.cli.options import (
     Knobs,
     Method,
     Reading,
-    Talk,
+    TrainingTalk,
     grouped,
     knob_values,
     seed_numbers,
@@ -64,7 +64,7 @@ def sweep(
     trying: Trying,
     sharing: Sharing,
     reading: Reading,
-    talk: Talk,
+    talk: TrainingTalk,
     knobs: Knobs = None,
     clusters: Clusters = None,
     method: Method = "guided",
@@ -95,7 +95,7 @@ def sweep(
         if show:
             results = found(options, output.say)
         else:
-            worker = {"device": device, "verbose": 0 if talk.quiet else 2 if talk.verbose else 1}
+            worker = {"device": device, "verbose": talk.verbosity}
             results = make_runs(partial(reading.load, data, output), options, output.say, output.progress, worker)
         if as_json:
             output.json(results.summary())
