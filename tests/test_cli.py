@@ -742,7 +742,10 @@ def test_fit_finds_the_number_of_clusters_and_shows_why(pictures, tmp_path, caps
     found = load_model(out).n_clusters_
     assert f"number of clusters: {found}, chosen among 2 to 3" in said
     assert f"next best: {5 - found}" in said.replace("\n", " ")
-    assert f"Found from the images: {found}" in (out / "README.md").read_text()
+    assert run(["report", str(out), "--out", str(tmp_path / "report.html")]) == 0
+    for page in (out / "README.md", tmp_path / "report.html"):  # both give the rule in the same words
+        assert f"Found from the images: {found}" in page.read_text()
+        assert "an agreement above 0.6 and a coverage above 0.995 go first" in page.read_text()
     with Image.open(out / "number-of-clusters.png") as plot:
         assert plot.width > 500
     fails(["fit", str(pictures), "--out", str(tmp_path / "m"), "--clusters", "3-2"], "got 3 to 2", capsys)

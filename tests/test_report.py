@@ -452,12 +452,12 @@ def test_curves_rise_where_values_do_and_break_between_stages():
 
 def test_the_number_of_clusters_that_was_chosen_is_ringed():
     evidence = [Evidence(n_clusters=n, modularity=m, stability=0.5) for n, m in ((2, 0.3), (3, 0.9), (4, 0.5))]
-    score, modularity, stability, agreement = charts.evidence_panels(evidence)
+    score, modularity, stability, agreement, coverage = charts.evidence_panels(evidence)
     assert score.ring == (charts.WIDTH / 2, 0.0)
     assert modularity.ring == (charts.WIDTH / 2, 0.0)
     assert (modularity.x_low, modularity.x_high) == (2, 4)
     assert stability.low == stability.high == 0.5
-    assert agreement.low == agreement.high == 0
+    assert agreement.low == agreement.high == coverage.low == 0
 
 
 def test_calibration_bins_hold_all_images_and_make_up_the_error():

@@ -153,6 +153,24 @@ def _refine_sections(contents: ModelContents) -> list[str]:
     ]
 
 
+def count_text(recipe: Mapping[str, Any]) -> str:
+    """How the number of clusters was found, in words; "" where it was given."""
+    evidence = recipe.get("count_evidence", [])
+    if not evidence:
+        return ""
+    return (
+        f"Found from the images: {recipe.get('count_advice', '')}. "
+        "The numbers that look best at first sight were looked at closely. "
+        "Modularity is the share of neighbours that are in the same cluster, beyond chance. Stability says "
+        "how far all that was asked keeps the images of a cluster together (1: always, 0: no more than by chance). "
+        "Agreement is the share of pairs of spaces that find the same clusters, and coverage the share of neighbours "
+        "that are in the same cluster. Numbers with an agreement above 0.6 and a coverage above 0.995 go first, and of "
+        "these or, where there are none, of all the one with the highest score: modularity, 0.05 of the stability and "
+        f"{evidence[0]['cost']:.2f} times the concentration. That is the sum of the clusters' squared shares of the "
+        "images where these are far from equal, and otherwise 1 over the number, as if all were of one size."
+    )
+
+
 def _count_sections(recipe: Mapping[str, Any], chosen: int) -> list[str]:
     """How the number of clusters was found, where it was."""
     evidence = recipe.get("count_evidence", [])
@@ -170,14 +188,7 @@ def _count_sections(recipe: Mapping[str, Any], chosen: int) -> list[str]:
     ]
     return [
         "## Number of clusters",
-        f"Found from the images: {recipe['count_advice']}. The numbers that look best at first sight were looked at "
-        "closely. Modularity is the share of neighbours that are in the same cluster, beyond chance. Stability says "
-        "how far all that was asked keeps the images of a cluster together (1: always, 0: no more than by chance). "
-        "Agreement is the share of pairs of spaces that find the same clusters, and coverage the share of neighbours "
-        "that are in the same cluster. Numbers with an agreement above 0.6 and a coverage above 0.995 go first, and of "
-        "these or, where there are none, of all the one with the highest score: modularity, 0.05 of the stability and "
-        f"{evidence[0]['cost']:.2f} times the concentration. That is the sum of the clusters' squared shares of the "
-        "images where these are far from equal, and otherwise 1 over the number, as if all were of one size.",
+        count_text(recipe),
         _table(rows, ("clusters", "modularity", "stability", "agreement", "coverage", "concentration", "score")),
     ]
 

@@ -69,7 +69,7 @@ def evidence_panels(evidence: Sequence[Evidence]) -> list[Panel]:
     chosen = numbers.index(best_count(evidence))
     return [
         _panel(name, [(e.n_clusters, getattr(e, name)) for e in evidence], (min(numbers), max(numbers)), ringed=chosen)
-        for name in ("score", "modularity", "stability", "agreement")
+        for name in ("score", "modularity", "stability", "agreement", "coverage")
     ]
 
 

@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from clusterloom.corrections.apply import cluster_places
 from clusterloom.metrics import sampled_silhouette_score
+from clusterloom.model_dir.card import count_text
 from clusterloom.palette import styles
 from clusterloom.report import charts
 from clusterloom.report.clusters import Cluster, Seen, Shown, clusters, outliers, spots
@@ -69,7 +70,7 @@ class Contents:
     panels: list[charts.Panel]
     stages: list[tuple[str, int, float, float]]
     evidence: list[charts.Panel]
-    count_advice: str
+    count_text: str
     command: str
     is_python: bool
     stopped: str
@@ -112,7 +113,7 @@ def contents(subject: Subject) -> Contents:
         panels=charts.loss_panels(model.history_),
         stages=charts.stage_rows(model.history_),
         evidence=charts.evidence_panels(evidence_of(model)),
-        count_advice=str(recipe_of(model).get("count_advice", "")),
+        count_text=count_text(recipe_of(model)),
         command=command or python_call(model),
         is_python=command is None,
         stopped=str(model.about_.get("stopped", "")),
