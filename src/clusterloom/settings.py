@@ -28,6 +28,9 @@ Number = Annotated[int, Ge(0)]
 Weight = Annotated[float, Ge(0), AllowInfNan(False)]
 Rate = Annotated[float, Gt(0), AllowInfNan(False)]
 
+# What users of the command line may call a parameter that has an option of its own.
+OPTION_NAMES = {"k": "n_clusters", "clusters": "n_clusters", "seed": "random_state"}
+
 P = ParamSpec("P")
 
 

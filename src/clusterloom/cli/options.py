@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 MAX_SEED = 2**32 - 1  # scikit-learn's generators take no larger one
 # Parameters that --set does not take: those with an option of their own, and those that make sense in Python alone.
 _OPTIONS = {"n_clusters": "-k", "random_state": "--seed", "device": "--device", "resume": "--resume", "verbose": "-v"}
-_OPTION_NAMES = {"k": "n_clusters", "clusters": "n_clusters", "seed": "random_state"}  # what users may call them
 _OF_PYTHON = ("run_dir", "image_shape")
 
 DataArgument = Annotated[
@@ -295,6 +294,7 @@ def settable(settings: "type[Settings]") -> "list[Knob]":
 def knob_values(settings: "type[Settings]", clusters: str | None, texts: Sequence[str] | None) -> dict[str, Any]:
     """Parameters of an estimator from -k and --set."""
     from clusterloom.errors import SettingsError
+    from clusterloom.settings import OPTION_NAMES
 
     values: dict[str, Any] = {}
     if clusters is not None:
@@ -310,7 +310,7 @@ def knob_values(settings: "type[Settings]", clusters: str | None, texts: Sequenc
         name = name.strip().replace("-", "_")
         if not equals:
             raise SettingsError(f"--set {text}: expected NAME=VALUE")
-        if option := _OPTIONS.get(_OPTION_NAMES.get(name, name)):
+        if option := _OPTIONS.get(OPTION_NAMES.get(name, name)):
             raise SettingsError(f"--set {text}: use {option} for that")
         if name in _OF_PYTHON:
             raise SettingsError(f"--set {text}: {name} is for Python alone")

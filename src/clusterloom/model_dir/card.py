@@ -8,6 +8,7 @@ import numpy as np
 from clusterloom.model_dir.contents import ModelContents
 from clusterloom.training.progress import NOT_TERMS
 
+NOT_SETTINGS = {"run_dir", "resume", "tracker", "verbose"}  # parameters that say nothing of the model
 FOLLOWED = "spaces that the first clusters follow (adjusted Rand index)"
 
 
@@ -66,7 +67,7 @@ def model_card(contents: ModelContents, pictures: Sequence[str]) -> str:
         ),
         "## Settings",
         _table(
-            sorted((k, v) for k, v in settings["parameters"].items() if k not in _NOT_SETTINGS), ("parameter", "value")
+            sorted((k, v) for k, v in settings["parameters"].items() if k not in NOT_SETTINGS), ("parameter", "value")
         ),
         "## Versions",
         _table(list(about["versions"].items()), ("package", "version")),
@@ -191,9 +192,6 @@ def _count_sections(recipe: Mapping[str, Any], chosen: int) -> list[str]:
         count_text(recipe),
         _table(rows, ("clusters", "modularity", "stability", "agreement", "coverage", "concentration", "score")),
     ]
-
-
-_NOT_SETTINGS = {"run_dir", "resume", "tracker", "verbose"}
 
 
 def _table(rows: Sequence[tuple[Any, ...]], header: tuple[str, ...]) -> str:

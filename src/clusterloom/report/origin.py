@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from clusterloom.errors import printable
-from clusterloom.model_dir.card import corrections_text
+from clusterloom.model_dir.card import NOT_SETTINGS, corrections_text
 from clusterloom.networks.backbone import DISCLOSURE
 from clusterloom.recipe.cluster_count.choice import Evidence
 from clusterloom.report.numbers import duration, plain
@@ -23,7 +23,6 @@ METHODS = {
     "DECClusterer": "deep embedded clustering (DEC)",
     "AutoencoderClusterer": "an autoencoder with k-means",
 }
-_NOT_SETTINGS = {"run_dir", "resume", "tracker", "verbose"}
 
 
 def recipe_of(model: ImageClusterer) -> dict[str, Any]:
@@ -43,7 +42,7 @@ def python_call(model: ImageClusterer) -> str:
     if len(model.corrected_):
         return "model.refit(images, answers)"
     defaults = type(model)().get_params()
-    changed = {k: v for k, v in model.get_params().items() if k not in _NOT_SETTINGS and v != defaults[k]}
+    changed = {k: v for k, v in model.get_params().items() if k not in NOT_SETTINGS and v != defaults[k]}
     changed |= {"random_state": model.about_["seed"]}
     arguments = ", ".join(f"{name}={value!r}" for name, value in changed.items())
     return f"{type(model).__name__}({arguments}).fit(images)"
@@ -107,4 +106,4 @@ def _backbone_text(backbone: dict[str, Any] | None) -> str:
 
 def settings_rows(model: ImageClusterer) -> list[tuple[str, str]]:
     """Parameters of the estimator by name."""
-    return [(name, plain(v)) for name, v in sorted(model.get_params().items()) if name not in _NOT_SETTINGS]
+    return [(name, plain(v)) for name, v in sorted(model.get_params().items()) if name not in NOT_SETTINGS]

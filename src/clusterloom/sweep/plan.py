@@ -14,6 +14,7 @@ from scipy.stats import qmc
 
 from clusterloom.errors import SettingsError
 from clusterloom.estimators.methods import method_named
+from clusterloom.settings import OPTION_NAMES
 
 MOST_SETTINGS = 100_000
 
@@ -65,7 +66,7 @@ def parse_varied(method: str, text: str) -> Varied:
     """
     name, _, right = text.partition("=")
     name = name.strip().replace("-", "_")
-    name = {"k": "n_clusters", "clusters": "n_clusters", "seed": "random_state"}.get(name, name)  # as the options are
+    name = OPTION_NAMES.get(name, name)
     if not name.isidentifier() or not right:
         raise SettingsError(f"{text!r}: expected NAME=A,B,C or NAME=LOW..HIGH")
     if ".." not in right:
