@@ -321,6 +321,11 @@ def test_command_line(blobs, tmp_path, capsys):
     assert "holds no sweep" in capsys.readouterr().err
     assert run_cli(["sweep", blobs, "--out", str(tmp_path / "none"), "--show"]) == 2
     assert run_cli([*command, "--name", "../thesis"]) == 2
+    shutil.rmtree(out / "run-002")
+    assert run_cli([*command, "--show"]) == 0
+    assert "without a model in the folder: run-002" in capsys.readouterr().out
+    assert run_cli([*command, "--show", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["gone"] == [2]
     # Another sweep beside it leaves the first one's models alone.
     assert run_cli([*command, "--name", "wider", "--set", "hidden_dim=24", "--seeds", "0"]) == 0
     assert (out / "run-003" / "model.safetensors").stat().st_mtime_ns == before
@@ -362,6 +367,19 @@ def test_a_named_sweep_in_a_database_elsewhere_goes_on(left, tmp_path):
     options.folder.rename(tmp_path / "out" / "photos")
     with pytest.raises(DataError, match="holds no sweep"):
         sweep(load, options, print)
+
+
+def test_places_are_checked_before_images_are_read(tmp_path, capsys):
+    (tmp_path / "file").write_bytes(b"")
+    quick = ["sweep", "none.npy", "--method", "vae", "--vary", "epochs=1,2", "--out"]
+    for more, why in (
+        ([tmp_path / "file" / "x"], "file is not a folder"),
+        ([tmp_path / "s", "--storage", "nothing://here"], "the database of the sweep cannot be used"),
+        ([tmp_path / "s", "--storage", f"sqlite:///{tmp_path}/none/x.db"], "the database of the sweep cannot be used"),
+    ):
+        assert run_cli([*quick, *map(str, more)]) == 2
+        assert why in capsys.readouterr().err
+    assert not (tmp_path / "s").exists()
 
 
 def test_a_setting_that_does_not_fit_is_told_beside_those_that_do(blobs, tmp_path, capsys):

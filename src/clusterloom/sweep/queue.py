@@ -19,6 +19,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -34,6 +35,7 @@ Make: TypeAlias = Callable[[int], dict[str, Any]]  # from a run's number to its 
 Tell: TypeAlias = Callable[[str], None]  # a line of text
 
 _RUN, _ERROR, _WORKER, _RESULT, _PLAN = "run", "error", "worker", "result", "plan"
+_MISSING = "sweeps need Optuna: pip install 'clusterloom[sweep]'"
 _POLL_SECONDS = 2.0
 _ATTEMPTS = 5
 
@@ -158,6 +160,23 @@ class Queue:
         return sorted(((e.user_attrs[_RUN], e) for e in entries if _RUN in e.user_attrs), key=lambda pair: pair[0])
 
 
+def check_database(url: str | None, name: str, grace_seconds: int) -> None:
+    """Refuse a database that cannot be used, before images are read for it.
+
+    Args:
+        url: As for `Queue`; None where an SQLite file is yet to be made.
+        name: As for `Queue`.
+        grace_seconds: As for `Queue`.
+
+    Raises:
+        SettingsError: see above, or Optuna is missing.
+    """
+    if find_spec("optuna") is None:
+        raise SettingsError(_MISSING)
+    if url is not None:
+        _open(url, name, grace_seconds, create=True)
+
+
 def _open(
     url: str | Path, name: str, grace_seconds: int, create: bool
 ) -> "tuple[optuna.Study, optuna.storages.RDBStorage]":
@@ -167,7 +186,7 @@ def _open(
         from sqlalchemy import URL
         from sqlalchemy.exc import IntegrityError, SQLAlchemyError
     except ImportError:
-        raise SettingsError("sweeps need Optuna: pip install 'clusterloom[sweep]'") from None
+        raise SettingsError(_MISSING) from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     if isinstance(url, Path):
         url = URL.create("sqlite", database=str(url)).render_as_string()

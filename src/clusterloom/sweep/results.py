@@ -58,12 +58,14 @@ class Results:
         finished: Results by the number of their run.
         failed: Why a run could not be made, by its number.
         running: Runs that workers are at.
+        gone: Finished runs whose model is not in the sweep's folder.
     """
 
     plan: Mapping[str, Any]
     finished: Mapping[int, Mapping[str, Any]]
     failed: Mapping[int, str] = field(default_factory=dict)
     running: Set[int] = frozenset()
+    gone: Set[int] = frozenset()
 
     @property
     def missing(self) -> list[int]:
@@ -95,8 +97,10 @@ class Results:
         return table
 
     def remarks(self) -> Iterator[str]:
-        """Lines of text on the runs that are not in the table."""
+        """Lines of text on the runs that are not in the table, or whose models are not in the folder."""
         yield from (f"{run_name(run)}: {why}" for run, why in self.failed.items())
+        if self.gone:
+            yield f"without a model in the folder: {', '.join(map(run_name, sorted(self.gone)))}"
         if left := len(self.missing):
             yield f"{left} of {len(self.plan['runs'])} runs are not finished ({len(self.running)} running)"
 
@@ -115,6 +119,7 @@ class Results:
             "settings": settings,
             "failed": dict(self.failed),
             "not_finished": self.missing,
+            "gone": sorted(self.gone),
         }
 
     def csv(self) -> bytes:

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ from clusterloom.data.images import ImageSet
 from clusterloom.errors import DataError, SettingsError, printable
 from clusterloom.files import write_atomically
 from clusterloom.sweep.plan import parse_varied, settings_of
-from clusterloom.sweep.queue import Queue
+from clusterloom.sweep.queue import Queue, check_database
 from clusterloom.sweep.results import SCORES, Results, run_name
 from clusterloom.sweep.run import Runner, is_run_of
+from clusterloom.targets import in_the_way
 
 DEFAULT_NAME = "sweep"
 _RESERVED = {"random_state", "run_dir", "resume", "device", "verbose", "tracker", "image_shape"}
@@ -100,6 +101,7 @@ def sweep(
     """
     runs = options.runs()
     _check(options)
+    options.out.mkdir(parents=True, exist_ok=True)  # before images are read, for where it may not be made
     images = load()
     plan = {
         "data_sha256": images.fingerprint(),
@@ -128,7 +130,10 @@ def found(options: SweepOptions, tell: Callable[[str], None]) -> Results:
     """
     if options.storage is None and not (options.out / "sweep.db").is_file():
         raise SettingsError(f"{printable(str(options.out))} holds no sweep")
-    results = options.queue().results()
+    queue = options.queue()
+    results = queue.results()
+    gone = {run for run in results.finished if not is_run_of(queue.plan, options.folder / run_name(run))}
+    results = replace(results, gone=gone)
     failed = results.failed
     if failed and len(failed) == len(results.plan["runs"]):
         raise SettingsError(f"none of {len(failed)} runs could be made; {run_name(min(failed))}: {failed[min(failed)]}")
@@ -152,3 +157,6 @@ def _check(options: SweepOptions) -> None:
     )
     if options.out.exists() and not sweeps:
         raise DataError(f"--out {printable(str(options.out))} exists and holds no sweep; choose another")
+    if file := in_the_way(options.folder):
+        raise DataError(f"--out {printable(str(options.out))}: {printable(str(file))} is not a folder; choose another")
+    check_database(options.storage, options.name, options.grace_seconds)
