@@ -7,6 +7,7 @@ from recipe_helpers import QUICK, corners, digits, hues, quarters, textures
 from sklearn.datasets import load_digits
 
 from clusterloom import GuidedClusterer, ModelError, SettingsError
+from clusterloom.data.images import ImageRows
 from clusterloom.device import Compute
 from clusterloom.metrics import clustering_accuracy_score
 from clusterloom.recipe import budget as budgets
@@ -265,7 +266,7 @@ def test_a_run_is_kept_at_an_address_and_taken_up_from_there(monkeypatch):
 def test_rows_of_images_are_read_as_an_array_is():
     images = np.arange(60).reshape(10, 2, 3, 1)
     rows = np.array([1, 4, 5, 9])
-    some = guided.ImageRows(images, rows)
+    some = ImageRows(images, rows)
     assert (len(some), some.shape, some.dtype) == (4, (4, 2, 3, 1), images.dtype)
     for at in (slice(1, 3), slice(None, None, 2), np.array([3, 0]), 2):
         assert np.array_equal(some[at], images[rows][at])

@@ -2,10 +2,13 @@
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from clusterloom.data.images import ImageRows
 from clusterloom.networks.refiner import crowded
+from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.randomness import numpy_generator
 
 MAX_VISITED = 1_000_000  # of more images an epoch visits so many, so that the cost grows no further
@@ -176,8 +179,30 @@ def n_sampled(n_images: int) -> int:
     return min(n_images, MAX_EMBEDDED)
 
 
-def sampled_rows(n: int, seed: int) -> np.ndarray:
-    """Rows of those of n images that get pseudo-labels, ascending."""
-    if n_sampled(n) == n:
-        return np.arange(n)
-    return np.sort(numpy_generator(seed, "sample", "embedding").permutation(n)[: n_sampled(n)])
+@dataclass(frozen=True)
+class Visited:
+    """Those of very many images that the recipe looks at one by one; of 100,000 or fewer these are all of them.
+
+    Attributes:
+        known: Those that the last stage visits, and the sample, shape (M, H, W, C).
+        sample: Those that get pseudo-labels, shape (S, H, W, C).
+        sampled: Rows of the sample among those that are known, ascending, shape (S,).
+    """
+
+    known: Any
+    sample: Any
+    sampled: np.ndarray
+
+    @classmethod
+    def of(cls, images: Any, last_plan: TrainingPlan) -> "Visited":
+        """Those of images (N, H, W, C), by the plan of the last stage."""
+        n = len(images)
+        rows = np.arange(n)
+        if n_sampled(n) < n:
+            rows = np.sort(numpy_generator(last_plan.seed, "sample", "embedding").permutation(n)[: n_sampled(n)])
+        known = np.union1d(last_plan.rows_seen(n, "visited"), rows)
+
+        def of_rows(some: np.ndarray) -> Any:
+            return images if len(some) == n else ImageRows(images, some)
+
+        return cls(of_rows(known), of_rows(rows), np.searchsorted(known, rows))

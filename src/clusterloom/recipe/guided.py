@@ -27,10 +27,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clusterloom.data.images import ImageRows
 from clusterloom.inference import apply_in_batches
 from clusterloom.networks.vae import ClusterVAE
-from clusterloom.recipe.budget import Epochs, sampled_rows
+from clusterloom.recipe.budget import Epochs, Visited
 from clusterloom.recipe.cluster_count.choice import Evidence, advice_on, best_count, best_counts, cluster_count_evidence
 from clusterloom.recipe.learning.confidence import learn_confidence
 from clusterloom.recipe.learning.fit import fit
@@ -104,13 +103,9 @@ def train_guided(
     """
     seed = plan.seed
 
-    rows = sampled_rows(len(images), seed)
-    sample: Any = images if len(rows) == len(images) else ImageRows(images, rows)
-    # Of very many images not all are visited: those that the last stage visits, and the sample.
     last_plan = replace(plan, epochs=epochs.second_fit)
-    visited = np.union1d(last_plan.rows_seen(len(images), "visited"), rows)
-    known: Any = images if len(visited) == len(images) else ImageRows(images, visited)
-    sampled = np.searchsorted(visited, rows)
+    visited = Visited.of(images, last_plan)
+    known, sample, sampled = visited.known, visited.sample, visited.sampled
 
     # 0. Frozen features.
     frozen = frozen_features(network.backbone, run, known, seed)  # (M, E), no columns without a backbone
@@ -159,7 +154,7 @@ def train_guided(
 
     # 5. Second fit.
     targets = second["q"]
-    if sample is not images:  # the layout knows the sample alone; of the other images the model must judge
+    if sample is not known:  # the layout knows the sample alone; of the other images the model must judge
         targets = _of_all(network.assign, known, run)
         targets[sampled] = second["q"]
     fit(network, run, known, last_plan, views, "fit-2", targets, frozen, as_it_is=True)
