@@ -36,7 +36,8 @@ import torch
 from provenance import RESULTS, provenance
 from sklearn.metrics import roc_auc_score
 from suite_methods import METHODS, WHEN_NAMED, missing
-from suite_page import drawn, filled, tables
+from suite_page import filled, tables
+from suite_plot import drawn
 from suite_sets import HASHES, SETS, load
 from suite_summary import summaries
 
@@ -221,13 +222,8 @@ def runs_wanted(options, records):
 
 def pages(records, sets, state=None):
     """The pages of the project that show what is on file, as they are to be: text by path."""
-    short = summaries(records, sets, state)
-    made = {
-        ROOT / "docs" / "suite.md": tables(records, sets, state),
-        ROOT / "docs" / "guided.md": {name: short[name] for name in ("suite-aims", "suite-backbone")},
-        ROOT / "README.md": {name: short[name] for name in ("suite-verdict", "suite-summary")},
-    }
-    return {path: filled(path.read_text("utf-8"), of_page) for path, of_page in made.items()}
+    made = {"docs/suite.md": tables(records, sets, state), **summaries(records, sets, state)}
+    return {ROOT / page: filled((ROOT / page).read_text("utf-8"), of_page) for page, of_page in made.items()}
 
 
 def main():

@@ -1,9 +1,7 @@
-"""What the suite's results file says, as tables for docs/suite.md and as a plot. suite.py is the command for it."""
+"""What the suite's results file says, as tables for docs/suite.md. suite.py is the command for it."""
 
 import re
 import statistics
-
-from clusterloom.palette import COLOURS
 
 OURS = ("guided", "guided-backbone", "guided-auto", "guided-as-many")
 WITH_WEIGHTS = ("guided-backbone", "frozen-umap-gmm")  # of a network that has seen labels of other images
@@ -19,6 +17,9 @@ ORDER = (
     "frozen-umap-gmm",
 )
 PARTS = {"developing": False, "held-out": True}
+TITLES = {"developing": "for developing", "held-out": "held out"}
+FEWEST_PEERS = 2  # on a set that counts in the verdict
+ONE_RUN = "Figures without a deviation are of one run."
 
 
 def tables(records, sets, state=None):
@@ -33,7 +34,7 @@ def tables(records, sets, state=None):
         made[f"sets-{part}"] = what_sets_are(members, runs)
         made[f"scores-{part}"] = scores_table(members, runs, [m for m in ORDER if m not in WITH_WEIGHTS], headline)
     everything = list(sets.values())
-    made["verdict"] = verdict(everything, runs)
+    made["verdict"] = f"{verdict(everything, runs)}\n\n{where_run(everything, runs, 'ae-umap-gmm')}. {ONE_RUN}"
     both = [s for s in everything if (s.name, "umap-learn-gmm") in runs]
     made["umap-learn"] = scores_table(both, runs, ("umap-gmm", "umap-learn-gmm"), headline)
     made["weights"] = scores_table(everything, runs, WITH_WEIGHTS, headline)
@@ -46,12 +47,17 @@ def tables(records, sets, state=None):
 
 
 def filled(page, made):
-    """The page with tables, by name, as they are to be: what stands between `<!-- NAME -->` and `<!-- end -->`."""
+    """The page with tables, by name, as they are to be: what stands between `<!-- NAME -->` and `<!-- end -->`.
+
+    Text in the middle of a line stays there. A marker must not begin such a line, which would end the paragraph.
+    """
     for name, text in made.items():
-        place = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
-        page, count = re.subn(
-            place, lambda found, text=text: f"{found[1]}\n{text}\n\n{found[2]}", page, flags=re.DOTALL
-        )
+        place = rf"(<!-- {name} -->)(\n?).*?(<!-- end -->)"
+
+        def as_it_is_to_be(found, text=text):
+            return f"{found[1]}\n\n{text}\n\n{found[3]}" if found[2] else f"{found[1]}{text}{found[3]}"
+
+        page, count = re.subn(place, as_it_is_to_be, page, flags=re.DOTALL)
         if count != 1:
             raise ValueError(f"the page has {count} places for {name}; expected one")
     return page
@@ -129,26 +135,47 @@ def spread(some, best=None):
 
 
 def verdict(members, runs):
-    """On which sets the recipe without weights is below a peer without weights by more than the larger deviation."""
-    lost, first, compared = [], 0, 0
+    """On how many sets the recipe without weights is first, and where it is below a peer by more than the deviation.
+
+    Peers are those without weights. Sets on which fewer than `FEWEST_PEERS` of them were run are not counted.
+    """
+    lost, first, left_out = [], {False: [], True: []}, []
     for member in members:
         ours, others = values(runs, member, "guided", headline(member)), of_peers(runs, member)
         if not ours or not others:
             continue
-        compared += 1
         best = max(others, key=lambda m: statistics.mean(others[m]))
         behind = statistics.mean(others[best]) - statistics.mean(ours)
         deviation = max(statistics.stdev(some) if len(some) > 1 else 0.0 for some in (ours, others[best]))
-        first += behind <= 0
         if behind > deviation:
             of_nmi = of_number(runs, member, best) if member.by_meaning else ""
             lost.append(f"{member.name} ({best}, by {100 * behind:.1f} points{of_nmi})")
-    if not compared:
+        if len(others) < FEWEST_PEERS:
+            left_out.append(member.name)
+        else:
+            first[member.held_out].append(behind <= 0)
+    won = [one for part in first.values() for one in part]
+    if not won and not left_out:
         return "`guided` has not been run yet."
-    text = f"`guided` is first on {first} of {compared} sets."
+    parts = [f"{sum(first[held_out])} of {len(first[held_out])} {TITLES[part]}" for part, held_out in PARTS.items()]
+    said = [f"`guided` is first on {sum(won)} of {len(won)} sets: {' and '.join(parts)}."]
+    if left_out:
+        said.append(f"Not counted, since fewer than two other methods were run there: {', '.join(left_out)}.")
     if lost:
-        return f"{text} It is below a peer by more than the deviation on: {'; '.join(lost)}."
-    return f"{text} It is below no peer by more than the deviation."
+        said.append(f"It is below a peer by more than the deviation on: {'; '.join(lost)}.")
+    else:
+        said.append("It is below no peer by more than the deviation.")
+    return " ".join(said)
+
+
+def where_run(members, runs, method, named=True):
+    """On how many sets a method was run, on how many of them once, and (`named`) which are missing."""
+    found = {s.name: len(values(runs, s, method, headline(s))) for s in members}
+    missing = [name for name, count in found.items() if not count]
+    text = f"`{method}` was run on {len(found) - len(missing)} of {len(found)} sets"
+    if once := sum(count == 1 for count in found.values()):
+        text += f", on {once} of them with one seed"
+    return text + (f", and not on {', '.join(missing)}" if named and missing else "")
 
 
 def of_number(runs, member, method):
@@ -204,10 +231,30 @@ def costs(runs, member, method):
 def auto_table(members, runs):
     rows = [
         (s.name, s.k, ", ".join(map(str, found)), spread(values(runs, s, "guided-auto", "purity")))
-        for s in members
-        if s.distinct and (found := values(runs, s, "guided-auto", "n_clusters"))
+        for s in judged_by_number(members, runs)
+        if (found := values(runs, s, "guided-auto", "n_clusters"))
     ]
-    return markdown(("set", "kinds", "found, by seed", "purity"), rows) if rows else "Not run yet."
+    if not rows:
+        return "Not run yet."
+    return f"It is found {how_often(members, runs)}.\n\n{markdown(('set', 'kinds', 'found, by seed', 'purity'), rows)}"
+
+
+def judged_by_number(members, runs):
+    """Sets of distinct kinds on which the number of clusters was looked for."""
+    return [s for s in members if s.distinct and (s.name, "guided-auto") in runs]
+
+
+def how_often(members, runs):
+    """On how many sets the number of clusters is found, seed by seed."""
+    off = {}
+    for member in judged_by_number(members, runs):
+        for run in runs[member.name, "guided-auto"]:
+            off.setdefault(run["seed"], []).append(abs(run["n_clusters"] - member.k) / member.k)
+    return ", ".join(
+        f"with seed {seed} exactly on {some.count(0)} of {len(some)} sets"
+        f" and within 15 % on {sum(one <= 0.15 for one in some)}"
+        for seed, some in sorted(off.items())
+    )
 
 
 def how_made(runs):
@@ -241,49 +288,3 @@ def markdown(header, rows):
     return "\n".join(
         f"| {' | '.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))} |" for line in lines
     )
-
-
-def drawn(records, sets, state=None):
-    """A dot for the mean of each method, a row per set, with a line from the worst run to the best."""
-    from matplotlib.figure import Figure
-
-    runs = grouped(of_one_state(records, state))
-    methods = [m for m in ORDER if any(m == method for _, method in runs)]
-    parts = {part: [s for s in sets.values() if s.held_out == held_out] for part, held_out in PARTS.items()}
-    figure = Figure(figsize=(8, 1.6 + 0.34 * len(sets)), layout="constrained")
-    axes = figure.subplots(2, sharex=True, height_ratios=[max(1, len(members)) for members in parts.values()])
-    for axis, (part, members) in zip(axes, parts.items(), strict=True):
-        for place, member in enumerate(members):
-            for method in methods:
-                if some := values(runs, member, method, headline(member)):
-                    beside = 0.07 * (methods.index(method) - (len(methods) - 1) / 2)
-                    draw_runs(axis, place + beside, [100 * value for value in some], method)
-        axis.set_yticks(range(len(members)), [s.name + " (NMI)" * s.by_meaning for s in members])
-        axis.set_ylim(len(members) - 0.5, -0.5)
-        axis.set_title({"developing": "for developing", "held-out": "held out"}[part], loc="left", fontsize=10)
-        axis.grid(axis="both", color="#e4e4e4", linewidth=0.6)
-        axis.set_axisbelow(True)
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[-1].set_xlabel("accuracy in %, or NMI where it says so: mean, and from the worst seed to the best")
-    handles = [axes[0].plot([], [], **style(method), linestyle="", label=method)[0] for method in methods]
-    figure.legend(handles=handles, loc="outside upper center", ncols=min(5, max(1, len(methods))), **LEGEND)
-    return figure
-
-
-LEGEND = {"frameon": False, "fontsize": 9, "columnspacing": 1.2, "handletextpad": 0.1}
-
-
-def draw_runs(axis, place, percent, method):
-    colour, above = style(method)["color"], 3 if method in OURS else 2
-    axis.plot([min(percent), max(percent)], [place, place], color=colour, linewidth=1.2, zorder=above)
-    axis.plot(statistics.mean(percent), place, **style(method), zorder=above)
-
-
-def style(method):
-    ours = method in OURS
-    marker = "D" if method in WITH_WEIGHTS else "o"
-    return {"color": COLOURS[COLOUR_OF[method]], "marker": marker, "markersize": 8 if ours else 5}
-
-
-# Ours in the most striking colours of the palette.
-COLOUR_OF = dict(zip(ORDER, (3, 0, 2, 6, 5, 8, 9, 1, 4), strict=True))

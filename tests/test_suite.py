@@ -1,12 +1,14 @@
 """The suite's scores, what it writes of them, and that its page is what the results file makes."""
 
 import os
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import suite
 import suite_page
+import suite_plot
 import suite_summary
 from suite_methods import METHODS, Found, kmeans, mixture, rows, umap, umap_hdbscan
 from suite_sets import SETS
@@ -125,7 +127,6 @@ def test_a_table_has_mean_deviation_and_worst_and_the_best_in_bold():
     assert row(made["scores-developing"], "set").split() == ["|", "set", "|", "guided", "|", "kmeans", "|"]
     assert cells(made["scores-developing"], "hues") == ["**90.0** ± 10.0 (80.0)", "70.0"]
     assert "hues" not in made["scores-held-out"]
-    assert made["verdict"].startswith("`guided` is first on 1 of 1 sets. It is below no peer")
     assert cells(made["costs"], "hues") == ["12 s, 345 MB"] * 2
 
 
@@ -135,14 +136,39 @@ def test_sets_that_are_judged_by_meaning_show_their_nmi():
     assert cells(made["scores-developing"], "hues (NMI)") == ["**31.0**"]
 
 
-def test_the_verdict_names_the_peer_that_is_ahead_by_more_than_the_deviation():
+def said_of_hues(*accuracies, sets=TWO_SETS):
+    """The verdict where `guided` has 60 and 64 % on hues, and its peers these."""
     ours = [record("guided", a, seed=seed) for seed, a in enumerate((0.60, 0.64))]
-    behind = suite_page.tables([*ours, record("umap-gmm", 0.70), record("kmeans", 0.5)], TWO_SETS)["verdict"]
-    assert behind == "`guided` is first on 0 of 1 sets. It is below a peer by more than the deviation on: " + (
-        "hues (umap-gmm, by 8.0 points)."
-    )
-    within = suite_page.tables([*ours, record("umap-gmm", 0.64)], TWO_SETS)["verdict"]
-    assert within.endswith("It is below no peer by more than the deviation.")
+    peers = [record(method, a) for method, a in zip(("umap-gmm", "kmeans"), accuracies, strict=False)]
+    return suite_page.verdict(list(sets.values()), suite_page.grouped([*ours, *peers]))
+
+
+def test_the_verdict_names_the_peer_that_is_ahead_by_more_than_the_deviation():
+    behind = said_of_hues(0.70, 0.5)
+    assert behind.startswith("`guided` is first on 0 of 1 sets: 0 of 1 for developing and 0 of 0 held out. It is below")
+    assert behind.endswith("a peer by more than the deviation on: hues (umap-gmm, by 8.0 points).")
+    assert said_of_hues(0.64, 0.5).endswith("It is below no peer by more than the deviation.")
+
+
+def test_the_verdict_counts_sets_for_developing_and_sets_held_out_apart():
+    held_out = {"hues": replace(SETS["hues"], held_out=True)}
+    assert "first on 1 of 1 sets: 0 of 0 for developing and 1 of 1 held out." in said_of_hues(0.5, 0.5, sets=held_out)
+
+
+def test_sets_with_one_other_method_are_not_counted_but_what_is_lost_on_them_is_named():
+    one = said_of_hues(0.70)
+    assert "`guided` is first on 0 of 0 sets" in one
+    assert "Not counted, since fewer than two other methods were run there: hues." in one
+    assert one.endswith("hues (umap-gmm, by 8.0 points).")
+    assert said_of_hues() == "`guided` has not been run yet."
+
+
+def test_it_is_said_where_a_method_was_not_run_and_where_it_has_one_seed():
+    runs = suite_page.grouped([record("ae-umap-gmm", 0.7)])
+    said = suite_page.where_run(list(TWO_SETS.values()), runs, "ae-umap-gmm")
+    assert said == "`ae-umap-gmm` was run on 1 of 2 sets, on 1 of them with one seed, and not on microscope"
+    made = suite_page.tables([record("guided", 0.9), record("ae-umap-gmm", 0.7)], TWO_SETS)
+    assert said in made["verdict"]
 
 
 def test_weights_that_have_seen_labels_are_not_among_the_peers():
@@ -150,7 +176,7 @@ def test_weights_that_have_seen_labels_are_not_among_the_peers():
     made = suite_page.tables(records, TWO_SETS)
     assert "frozen" not in made["scores-developing"]
     assert cells(made["weights"], "hues") == ["**99.0**"]
-    assert made["verdict"].startswith("`guided` is first on 1 of 1")
+    assert "than two other methods were run there: hues." in made["verdict"]
 
 
 def test_runs_of_other_states_of_the_code_are_left_out():
@@ -174,6 +200,8 @@ def test_probabilities_and_the_number_of_clusters_have_their_tables():
     assert cells(made["probabilities"], "hues")[:2] == ["0.850 ± 0.071", "0.100 ± 0.000"]
     assert cells(made["probabilities"], "mean of the sets")[:2] == ["0.850", "0.100"]
     assert cells(made["auto"], "hues") == ["6", "6, 8", "95.0 ± 0.0 (95.0)"]
+    often = [f"with seed {seed} exactly on {n} of 1 sets and within 15 % on {n}" for seed, n in ((0, 1), (1, 0))]
+    assert made["auto"].startswith(f"It is found {', '.join(often)}.")
 
 
 def test_a_method_that_took_too_long_says_so():
@@ -214,6 +242,19 @@ def test_a_page_without_a_place_for_a_table_is_refused():
         suite_page.filled("# A page\n", suite_page.tables([], TWO_SETS))
 
 
+def test_a_text_in_the_middle_of_a_line_stays_there_and_a_table_has_lines_of_its_own():
+    page = "It finds <!-- few -->3<!-- end --> of them.\n\n<!-- many -->\n\nold\n\n<!-- end -->\n"
+    filled = suite_page.filled(page, {"few": "4", "many": "| a |\n| b |"})
+    new = "It finds <!-- few -->4<!-- end --> of them.\n\n<!-- many -->\n\n| a |\n| b |\n\n<!-- end -->\n"
+    assert filled == new
+    assert suite_page.filled(new, {"few": "4", "many": "| a |\n| b |"}) == new
+
+
+def test_no_marker_begins_a_line_of_text_where_it_would_end_the_paragraph():
+    begun = re.findall(r"^ *<!-- (?!end)\S+ -->.+", (ROOT / "README.md").read_text("utf-8"), flags=re.MULTILINE)
+    assert begun == []
+
+
 def test_the_pages_are_made_from_the_results():
     records = suite.of_these_images(Records(suite.RESULTS / "suite.jsonl"))
     for path, text in suite.pages(records, SETS).items():
@@ -224,29 +265,63 @@ def test_what_is_short_says_who_is_first_and_what_was_to_be_reached():
     records = [
         *(record("guided", value, seed=seed, auroc=0.75, ece=0.05) for seed, value in enumerate([0.9, 0.8])),
         record("kmeans", 0.6),
-        record("umap-gmm", 0.7),
+        *(record("umap-gmm", 0.7, seed=seed) for seed in (0, 1)),
         record("frozen-umap-gmm", 0.95),
-        record("guided-auto", 0.8, n_clusters=7),
+        *(record("guided-auto", 0.8, seed=seed, n_clusters=n) for seed, n in enumerate((7, 6))),
     ]
     made = suite_summary.summaries(records, TWO_SETS)
     shown = suite_summary.summary(list(TWO_SETS.values()), suite_page.grouped(records))
-    assert "| 85.0 ± 7.1 (80.0) | 70.0, umap-gmm" in shown
-    assert "hues, accuracy in % " in made["suite-aims"]
-    assert "0.750, below .80 on 1" in made["suite-aims"]
-    assert "within 15 % on 0" in made["suite-aims"]
-    assert made["suite-verdict"] == suite_page.tables(records, TWO_SETS)["verdict"]
+    assert cells(shown, "hues") == ["1,500", "6", "", "85.0 ± 7.1 (80.0)", "70.0, umap-gmm", "0.75"]
+    assert "hues, accuracy in % " in made["docs/guided.md"]["suite-aims"]
+    assert "0.750, below .80 on 1" in made["docs/guided.md"]["suite-aims"]
+    assert "within 15 % on 0" in made["docs/guided.md"]["suite-aims"]
+    readme = made["README.md"]
+    assert suite_page.tables(records, TWO_SETS)["verdict"].startswith(readme["suite-verdict"])
+    assert readme["suite-peer"] == "`ae-umap-gmm` was run on 0 of 2 sets"
+    assert readme["suite-number"].endswith("with seed 1 exactly on 1 of 1 sets and within 15 % on 1")
+    assert readme["suite-number-worst"] == "hues (7 and 6 for 6 kinds)"
+
+
+def test_figures_in_the_text_of_the_readme_are_those_of_the_runs():
+    sets = {name: SETS[name] for name in ("icons", "mnist-2000", "mnist-unequal", "fashion-2000")}
+    records = [
+        *(record("guided", 0.4, "icons", seed=seed, nmi=nmi) for seed, nmi in enumerate((0.2, 0.3))),
+        *(record("kmeans", 0.9, "icons", seed=seed, nmi=nmi) for seed, nmi in enumerate((0.21, 0.22))),
+        record("guided", 0.98, "mnist-2000", cpu_seconds=24.4),
+        record("guided", 0.94, "mnist-unequal"),
+        *(record("guided", 0.6, "fashion-2000", seed=s, mean_probability=p) for s, p in enumerate((0.7, 0.8))),
+    ]
+    readme = suite_summary.summaries(records, sets)["README.md"]
+    assert readme["suite-folders"] == "icons 25.0 (21.5, kmeans (the only one))"
+    assert readme["suite-seconds"] == "2,000 images of MNIST 24"
+    assert readme["suite-mnist-unequal"] == "94.0"
+    assert readme["suite-too-sure"] == "15"
+
+
+@pytest.mark.parametrize(
+    ("peers", "said"),
+    [
+        ([("kmeans", 0.7), ("umap-gmm", 0.6), ("umap-gmm", 0.9)], "75.0, umap-gmm"),
+        ([("kmeans", 0.7), ("umap-gmm", 0.6), ("umap-gmm", 0.7)], "70.0, kmeans (one run)"),
+        ([("kmeans", 0.7), ("kmeans", 0.6)], "65.0, kmeans (the only one)"),
+        ([("frozen-umap-gmm", 0.7)], ""),
+    ],
+)
+def test_the_best_of_the_others_says_when_it_is_one_run_or_the_only_one(peers, said):
+    records = [record(method, accuracy, seed=seed) for seed, (method, accuracy) in enumerate(peers)]
+    assert suite_summary.best_peer(SETS["hues"], suite_page.grouped(records)) == said
 
 
 def test_the_plot_has_a_row_for_each_set_and_a_colour_for_each_method():
     records = [record("guided", 0.9), record("guided", 0.7, seed=1), record("kmeans", 0.6)]
-    upper, lower = suite_page.drawn(records, TWO_SETS).axes
+    upper, lower = suite_plot.drawn(records, TWO_SETS).axes
     assert [label.get_text() for label in upper.get_yticklabels()] == ["hues"]
     assert [label.get_text() for label in lower.get_yticklabels()] == ["microscope"]
     dots = [line for line in upper.lines if line.get_marker() == "o" and len(line.get_xdata())]
     means = [np.ravel(line.get_xdata()).item() for line in dots]
     assert means == pytest.approx([80, 60])
     assert len({line.get_color() for line in dots}) == 2
-    assert len({suite_page.style(m)["color"] for m in suite_page.ORDER}) == len(suite_page.ORDER)
+    assert len({suite_plot.style(m)["color"] for m in suite_page.ORDER}) == len(suite_page.ORDER)
 
 
 def test_a_method_whose_package_is_missing_is_left_out_with_one_line(tmp_path, monkeypatch, capsys):
