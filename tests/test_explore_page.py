@@ -305,10 +305,9 @@ def test_gallery_scrolls_names_merges_and_splits(open_page, client, session):
     said(page, "has been split; cluster 3 is new")
     assert sorted(session.collection.assignment.names) == sorted({largest, 3, *range(3)} - {other})
     for _ in range(3):
-        revision = page.evaluate("document.getElementById('status').textContent = ''")
+        page.evaluate("document.getElementById('status').textContent = ''")
         page.click("#undo")
         said(page, "Undone")
-    assert revision == ""
     assert labels_of(client) == session.collection.predictions.labels.astype("<u2").tobytes()
 
 
@@ -571,7 +570,7 @@ def test_export_from_the_page(open_page, session):
     page.locator("#gallery .tile .tick").first.click()
     page.get_by_role("button", name="Save links").click()
     said(page, "1 image in")
-    (link,) = Path(page.locator("#status").inner_text().split(" in ", 1)[1]).iterdir()
+    (link,) = Path(page.locator("#status").inner_text().split(" in ", 1)[1]).glob("*.png")
     assert link.is_symlink()
 
 
