@@ -1,6 +1,7 @@
 """How well the map keeps neighbours: the share of each image's 15 nearest images that are among its 15 nearest on it.
 
     python benchmarks/map.py MODEL mnist --limit 10000
+    python benchmarks/map.py --smoke                      # digits and a short fit of its own
 
 MODEL is a model directory. 5,000 images are looked at. CPU seconds are those of the map alone.
 """
@@ -10,7 +11,7 @@ import time
 
 import numpy as np
 
-from clusterloom import load_model
+from clusterloom import GuidedClusterer, load_model
 from clusterloom.data import load_images
 from clusterloom.map_layout import draw_map
 from clusterloom.predictions import joint_features
@@ -25,12 +26,19 @@ def share_kept(features, position, n=15, looked_at=5000):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model")
-    parser.add_argument("data")
+    parser.add_argument("model", nargs="?")
+    parser.add_argument("data", nargs="?")
     parser.add_argument("--limit", type=int)
+    parser.add_argument("--smoke", action="store_true", help="300 digits, few epochs")
     options = parser.parse_args()
-    images = load_images(options.data, limit=options.limit)
-    predicted = load_model(options.model).predictions(images)
+    if not options.data and not options.smoke:
+        parser.error("give MODEL and DATA, or --smoke")
+    if options.smoke:
+        images = load_images("digits", limit=300)
+        model = GuidedClusterer(10, epochs=3, random_state=0).fit(images)
+    else:
+        images, model = load_images(options.data, limit=options.limit), load_model(options.model)
+    predicted = model.predictions(images)
     features = joint_features(predicted["latents"], predicted["proba"])
     started = time.process_time()
     position = draw_map(features, predicted["proba"].argmax(1))
