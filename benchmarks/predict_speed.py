@@ -4,7 +4,8 @@
     python benchmarks/predict_speed.py --smoke
 
 One process, turns: `predict` on the uint8 array as users call it, and the bare network's `assign` on batches that are
-float32 tensors already, of the same size. The result is the median of the ratios of neighbours.
+float32 tensors already, of the same size, in the same precision and with the same matrix products. The result is the
+median of the ratios of neighbours.
 
 Results go to benchmarks/results/predict_speed.jsonl.
 """
@@ -20,6 +21,7 @@ from provenance import RESULTS, provenance
 
 from clusterloom import ConvVAEClusterer
 from clusterloom.data import load_images
+from clusterloom.device import products_by_onednn
 from clusterloom.inference import BATCH_SIZE
 from paper.records import Records
 
@@ -30,10 +32,10 @@ def seconds(function):
     return time.perf_counter() - start
 
 
-def bare_forward(network, batches):
-    with torch.inference_mode():
+def bare_forward(model, batches):
+    with torch.inference_mode(), model.compute().autocast(), products_by_onednn():  # as in apply_in_batches
         for x in batches:
-            network.assign(x)
+            model.network_.assign(x)
 
 
 def main():
@@ -50,10 +52,10 @@ def main():
     x = torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(255)
     full = len(images) // BATCH_SIZE * BATCH_SIZE
     batches = [*x[:full].split(BATCH_SIZE), x[-BATCH_SIZE:]]  # the last one is filled up, as in predict
-    bare_forward(model.network_, batches)
+    bare_forward(model, batches)
     model.predict(images)
     rounds = [
-        (seconds(lambda: bare_forward(model.network_, batches)), seconds(lambda: model.predict(images)))
+        (seconds(lambda: bare_forward(model, batches)), seconds(lambda: model.predict(images)))
         for _ in range(options.pairs)
     ]
     ratios = [b / a for a, b in rounds]
