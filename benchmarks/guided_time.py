@@ -21,6 +21,9 @@ from clusterloom.data import load_images
 from clusterloom.metrics import clustering_accuracy_score
 from clusterloom.training.run import Run
 
+# Of a step for each image: refine trains another network.
+TRAINING = ("represent", "fit-1", "fit-1-goes-on", "fit-1-still", "fit-2")
+
 
 def run(images, seed, precision, epochs):
     seconds, last, finished = {}, time.process_time(), Run._finished
@@ -33,8 +36,9 @@ def run(images, seed, precision, epochs):
     with patch.object(Run, "_finished", timed):
         model = GuidedClusterer(10, epochs=epochs, random_state=seed, precision=precision).fit(images)
     seconds["confidence and classes"] = round(time.process_time() - last, 2)
-    trained = sum(seconds[stage] for stage in ("represent", "fit-1", "fit-2"))
-    return model, seconds, trained / (len(model.history_) * len(images))
+    trained = sum(seconds.get(stage, 0) for stage in TRAINING)
+    epochs = sum(record["stage"] in TRAINING for record in model.history_)
+    return model, seconds, trained / (epochs * len(images))
 
 
 def main():
