@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types layers docs slow network postgres s3 ray page clean
+.PHONY: demo test lint types layers docs slow network postgres s3 ray optional page clean
 
 demo: $(VENV)/.installed
 	$(BIN)/clusterloom fit digits -k 10 --out demo/digits --overwrite
@@ -47,6 +47,11 @@ s3: $(VENV)/.dev
 ray: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[ray]'
 	$(BIN)/python -m pytest -m ray
+
+# Hugging Face datasets, MLflow and timm, which few tests need.
+optional: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group optional
+	$(BIN)/python -m pytest tests/test_export.py tests/test_estimators.py tests/test_backbone.py -k 'datasets or mlflow or timm'
 
 # The page of `clusterloom explore`, bundled from its sources; only who changes them needs it, and Node.js.
 PAGE := src/clusterloom/explore/page

@@ -114,6 +114,27 @@ def test_features_are_those_of_the_network(weights):
         torch.testing.assert_close(backbone.features(x), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(("name", "size"), [("test_resnet", (64, 64)), ("test_vit", (160, 160))])
+def test_networks_of_timm_itself(name, size, tmp_path):
+    """Of random weights in a file: nothing is downloaded."""
+    timm = pytest.importorskip("timm")
+    whole = timm.create_model(name, pretrained=False).eval()  # with a classifier, whose weights are left out
+    weights = tmp_path / "weights.safetensors"
+    save_file(whole.state_dict(), weights)
+    images = digits(60)
+    model = with_backbone(weights, backbone=f"timm:{name}").fit(images)
+    backbone = model.network_.backbone
+    assert backbone.input_size == size
+    x = torch.rand(4, 1, 8, 8)
+    mean, std = (torch.tensor(whole.pretrained_cfg[key])[:, None, None] for key in ("mean", "std"))
+    seen = (nn.functional.interpolate(x, size, mode="bilinear").expand(-1, 3, -1, -1) - mean) / std
+    with torch.no_grad():
+        expected = whole.forward_head(whole.forward_features(seen), pre_logits=True)
+        torch.testing.assert_close(backbone.features(x), expected, rtol=1e-4, atol=1e-5)
+    model.save(tmp_path / "model")
+    np.testing.assert_array_equal(load_model(tmp_path / "model").predict_proba(images), model.predict_proba(images))
+
+
 def test_one_image_has_no_components(weights):
     backbone = Backbone("timm:tiny", (32, 32, 1))
     backbone.fit(torch.rand(1, backbone.feature_dim))

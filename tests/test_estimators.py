@@ -400,6 +400,22 @@ def test_tensorboard_gets_every_epoch(make, tmp_path):
     assert [point.step for point in log.Scalars("loss")] == list(range(1, len(model.history_) + 1))
 
 
+def test_mlflow_gets_every_epoch_and_the_settings(tmp_path, monkeypatch):
+    pytest.importorskip("mlflow")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/runs.db")
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "")  # MLflow sets it
+    import mlflow
+
+    model = ConvVAEClusterer(3, **SMALL, conv_filters=(4, 4), tracker="mlflow", run_dir=str(tmp_path / "run"))
+    model.fit(digits())
+    (run,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    assert (run.info.status, run.data.params["n_clusters"]) == ("FINISHED", "3")
+    logged = mlflow.MlflowClient().get_metric_history(run.info.run_id, "loss")
+    assert [(point.step, point.value) for point in logged] == [(r["epoch"], r["loss"]) for r in model.history_]
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_cuda_model_answers_alike_on_the_cpu(make, precision, tmp_path):

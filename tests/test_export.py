@@ -198,7 +198,7 @@ def test_image_folder_is_read_by_datasets(model_path, images, predictions, tmp_p
     out = tmp_path / "test of it's" / "train"
     out.parent.mkdir()
     hand_over(model_path, "huggingface-folder", out, images)
-    (split,) = datasets.load_dataset("imagefolder", data_dir=str(out)).values()
+    (split,) = datasets.load_dataset("imagefolder", data_dir=str(out), cache_dir=str(tmp_path / "cache")).values()
     assert split.num_rows == N
     agrees({name: split[name] for name in split.column_names if name != "image"}, predictions, images)
     assert split["outlier"][:] == predictions.outlier.tolist()
