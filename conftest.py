@@ -1,8 +1,9 @@
-"""For all tests and doctests: one thread each, Ctrl-C as in a terminal, and a cache of their own."""
+"""For all tests and doctests: one thread each, Ctrl-C as in a terminal, a cache of their own, skips that fail."""
 
 import os
+import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
@@ -22,3 +23,13 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("CLUSTERLOOM_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.delenv("CLUSTERLOOM_CACHE_GB", raising=False)
         yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that is skipped for a reason in which CLUSTERLOOM_NO_SKIPS, a regular expression, is found fails."""
+    report = yield
+    pattern = os.environ.get("CLUSTERLOOM_NO_SKIPS")
+    if pattern and report.skipped and isinstance(report.longrepr, tuple) and re.search(pattern, report.longrepr[2]):
+        report.outcome, report.longrepr = "failed", f"{report.longrepr[2]}, but CLUSTERLOOM_NO_SKIPS={pattern}"
+    return report
