@@ -170,9 +170,7 @@ def test_the_numbers_are_those_of_the_model(models, pictures, tmp_path):
     cells = [words(cell) for cell in section(document, "labels").iter(f"{HTML}td")]
     counts = [cell for cell in cells if cell.isdigit()]
     assert sum(map(int, counts[:4])) == 24
-    assert "clusterloom" in words(section(document, "about")) or "ConvVAEClusterer(" in words(
-        section(document, "about")
-    )
+    assert "AutoencoderClusterer(" in words(section(document, "about"))
 
 
 def test_of_very_many_images_a_sample_is_shown_and_all_are_counted(models, pictures, tmp_path, monkeypatch, capsys):
