@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from recipe_helpers import digits, hues, quarters, textures
 
+from clusterloom.recipe.views import fair
 from clusterloom.recipe.views.augment import SIGNS, TEXTURES, THINGS
 from clusterloom.recipe.views.brightness import shaded_shares, unit
 from clusterloom.recipe.views.fair import choose_views, filled_evenly, symmetric_shares
@@ -75,6 +76,18 @@ def test_symmetric_letters_stay_signs():
     assert choose_views(images) == SIGNS
     lit = images * np.linspace(0.2, 1, 24)[:, None, None]  # from below
     assert choose_views(lit.astype(np.uint8)).mirror_horizontally
+
+
+def test_of_few_images_more_have_to_stay_among_their_like_upside_down(monkeypatch):
+    """As of 150 road signs: the nearest ones are far away, and most signs seem as near when they are upside down."""
+    shares = {"mirror_horizontally": 0.4, "mirror_vertically": 0.6, "quarter_turns": 0.6}
+    monkeypatch.setattr(fair, "symmetric_shares", lambda x: shares)
+    rows, columns = np.mgrid[:16, :16] - 7.5
+    balls = np.stack([255 * (1 - (rows**2 + columns**2) / r**2).clip(0) for r in np.linspace(4, 9, 300)])
+    for n, upside_down in ((100, False), (300, True)):
+        views = choose_views(balls[:n, ..., None].astype(np.uint8))
+        assert views.mirror_horizontally
+        assert views.mirror_vertically == views.quarter_turns == upside_down
 
 
 def test_mirror_images_of_other_kinds_are_no_symmetry():

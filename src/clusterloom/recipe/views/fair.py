@@ -16,8 +16,10 @@ from clusterloom.recipe.views.brightness import SHADED, shaded_shares, unit
 from clusterloom.recipe.views.places import any_place, framed
 from clusterloom.training.randomness import numpy_generator
 
-# Share of images that stay among their like when mirrored (or turned) from which on that is a fair view.
-_SYMMETRIC_SHARE = 1 / 3
+# Share of images that stay among their like when mirrored (or turned) from which on that is a fair view: for so many
+# images, and how much more of a tenth as many. Few are far from each other, and changed ones seem near. What stands on
+# the ground is still mirrored left and right, but not turned over.
+_SYMMETRIC_SHARE, _MANY, _MORE_OF_FEW = 1 / 3, 1000, 1 / 3
 _NEIGHBOURS = 10  # an image's like: itself and so many nearest images
 _NEAR = 1.1  # "among them" is no farther from one of them than so many times the distance to the nearest image
 _SAMPLE, _SAMPLE_NUMBERS = 2000, 2**26  # images that are looked at, and pixels and channels of them
@@ -59,6 +61,13 @@ def symmetric_shares(x: Tensor) -> dict[str, float]:
     return shares
 
 
+def _fair_symmetries(x: Tensor) -> dict[str, Any]:
+    """Which symmetries are fair, by name, for images whose brightness (N, H, W) is given."""
+    of_few = max(0.0, _MORE_OF_FEW * math.log10(_MANY / len(x)))
+    least = {"mirror_horizontally": _SYMMETRIC_SHARE}
+    return {n: share >= least.get(n, _SYMMETRIC_SHARE + of_few) for n, share in symmetric_shares(x).items()}
+
+
 def filled_evenly(x: Tensor) -> bool:
     """Whether all places of the images are alike, as in textures and cut-outs of large pictures.
 
@@ -88,8 +97,9 @@ def choose_views(images: np.ndarray, seed: int = 0) -> ViewSettings:
     """Which views are fair for a set of images, decided from the images alone.
 
     Where mirroring left and right leaves at least a third of the images among their like (`symmetric_shares`), and they
-    have shades (`shaded_shares`), they are pictures of things: `THINGS`, with every symmetry that passes the same
-    test. Otherwise they are `SIGNS`, whose handedness and every stroke count; of an alphabet half may be symmetric.
+    have shades (`shaded_shares`), they are pictures of things: `THINGS`, with every symmetry that passes the same test,
+    which of fewer than 1,000 images asks more of mirroring up and down and of turning. Otherwise they are `SIGNS`,
+    whose handedness and every stroke count; of an alphabet half may be symmetric.
     Images that are filled evenly (`filled_evenly`) are `TEXTURES`, with the same symmetries, but not where something is
     in front of a background (`have_backgrounds`). Where that may be anywhere (`any_place`), it is framed first, and
     its background does not count.
@@ -114,7 +124,7 @@ def choose_views(images: np.ndarray, seed: int = 0) -> ViewSettings:
     if in_front and any_place(brightness[mixed, None]):
         seen = replace(seen, any_place=True, any_background=True)  # light differs from place to place
         brightness = seen.shown(framed(x))[:, 0]
-    fair: dict[str, Any] = {name: share >= _SYMMETRIC_SHARE for name, share in symmetric_shares(brightness).items()}
+    fair = _fair_symmetries(brightness)
     if not in_front and filled_evenly(x):
         return replace(TEXTURES, **fair)
     views = SIGNS
