@@ -70,6 +70,16 @@ def test_a_space_is_confirmed_less_and_not_by_its_own_guides_where_two_others_ag
     assert confirmations(same, SpaceRules(alone=["c"]))["c"] == 1
 
 
+@pytest.mark.parametrize(("each", "contradicted"), [(30, True), (50, False)])
+def test_of_few_images_two_spaces_contradict_others_though_they_agree_less(each, contradicted):
+    labels, other = np.repeat(np.arange(4), each), np.tile(np.arange(4), each)
+    alike = np.where(np.arange(4 * each) < 0.6 * each, 3, labels)
+    assert 0.7 < adjusted_rand_score(labels, alike) < 0.75
+    own = [guide("c", other), guide("c", other)]
+    found = confirmations([guide("a", labels), guide("b", alike), *own], SpaceRules(alone=["c"]))
+    assert (found["c"] < 0.1) == contradicted
+
+
 def test_spaces_of_one_network_do_not_confirm_each_other_without_a_third():
     labels, other = np.repeat(np.arange(4), 50), np.tile(np.arange(4), 50)
     guides = [guide("a", other), guide("b", other), guide("c", labels), guide("d", labels // 2)]

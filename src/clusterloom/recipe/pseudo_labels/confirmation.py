@@ -15,6 +15,7 @@ _SHARPNESS = 4
 _AGREE = 0.9  # adjusted Rand index of clusters of two spaces that find the same kinds
 _ISLANDS, _ISLANDS_COUNT = 0.98, 3  # adjusted Rand index of guides of kinds without a bridge, and what these count
 _SURE, _UNRELATED = 0.75, 0.1  # adjusted Rand index of two spaces that show the same kinds, and of others at most
+_FEW, _SURE_OF_FEW = 150, 0.7  # the same of fewer images, whose clusters are less alike by chance
 _ENOUGH_APART = (0.75, 0.0)  # clusters by density, in numbers of clusters wanted: so many at first, then any number
 _CONTRADICTED = 0.7  # times as far a space is confirmed where two agree on other clusters; it counts a quarter then
 
@@ -80,7 +81,8 @@ def confirmations(guides: Sequence[Guide], rules: SpaceRules = NOTHING_KNOWN) ->
         for space in pair:
             best[space] = max(best[space], value)
     by_others = {space: max(others[space], math.sqrt(others[space] * related[space])) for space in spaces}
-    agreed_on = [space for space in spaces if by_others[space] >= _SURE]
+    sure = _SURE if len(guides[0].labels) >= _FEW else _SURE_OF_FEW
+    agreed_on = [space for space in spaces if by_others[space] >= sure]
 
     def confirmed(space: str) -> float:
         more = [other for other in agreed_on if by_others[other] > by_others[space]]
