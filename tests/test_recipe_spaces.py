@@ -5,8 +5,8 @@ import pytest
 from recipe_helpers import hues, quarters, textures
 from sklearn.cluster import KMeans
 
+from clusterloom.data.images import ImageRows
 from clusterloom.metrics import clustering_accuracy_score
-from clusterloom.recipe.guided import ImageRows
 from clusterloom.recipe.spaces import blocks
 from clusterloom.recipe.spaces.plain import PLAIN_SPACES, appearance_space, plain_spaces, texture_space
 from clusterloom.recipe.views.augment import SIGNS, TEXTURES, THINGS, turned_by_any_angle

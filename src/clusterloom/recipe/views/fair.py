@@ -20,7 +20,7 @@ from clusterloom.training.randomness import numpy_generator
 # images, and how much more of a tenth as many. Few are far from each other, and changed ones seem near. What stands on
 # the ground is still mirrored left and right, but not turned over.
 _SYMMETRIC_SHARE, _MANY, _MORE_OF_FEW = 1 / 3, 1000, 1 / 3
-_NEIGHBOURS = 10  # an image's like: itself and so many nearest images
+_NEIGHBOURS, _LIKE = 10, 10  # an image's like: itself and so many nearest images, at most one of so many
 _NEAR = 1.1  # "among them" is no farther from one of them than so many times the distance to the nearest image
 _SAMPLE, _SAMPLE_NUMBERS = 2000, 2**26  # images that are looked at, and pixels and channels of them
 _LEAST_SAMPLE = 200
@@ -35,8 +35,8 @@ def symmetric_shares(x: Tensor) -> dict[str, float]:
     """How many images stay among their like when mirrored or turned.
 
     An image counts when the changed image is no more than a tenth farther (Euclidean) from the image itself, or from
-    one of its ten nearest images, than the nearest of those is. To be near any image would not do: a mirrored image may
-    well look like another kind of image.
+    one of its ten nearest images, of fewer than 100 of the nearest tenth, than the nearest of those is. To be near any
+    image would not do: a mirrored image may well look like another kind of image.
 
     Args:
         x: Brightness of all images, shape (N, H, W).
@@ -51,7 +51,7 @@ def symmetric_shares(x: Tensor) -> dict[str, float]:
         return dict.fromkeys(changed, 0.0)
     distances = torch.cdist(x.flatten(1), x.flatten(1))
     distances.fill_diagonal_(float("inf"))
-    nearest = distances.topk(min(_NEIGHBOURS, len(x) - 1), largest=False)
+    nearest = distances.topk(min(_NEIGHBOURS, max(len(x) // _LIKE, 1)), largest=False)
     limit = _NEAR * nearest.values[:, 0]
     shares = {}
     for name, y in changed.items():
