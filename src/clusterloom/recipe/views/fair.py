@@ -63,9 +63,11 @@ def symmetric_shares(x: Tensor) -> dict[str, float]:
 
 def _fair_symmetries(x: Tensor) -> dict[str, Any]:
     """Which symmetries are fair, by name, for images whose brightness (N, H, W) is given."""
-    of_few = max(0.0, _MORE_OF_FEW * math.log10(_MANY / len(x)))
-    least = {"mirror_horizontally": _SYMMETRIC_SHARE}
-    return {n: share >= least.get(n, _SYMMETRIC_SHARE + of_few) for n, share in symmetric_shares(x).items()}
+    least = _SYMMETRIC_SHARE + max(0.0, _MORE_OF_FEW * math.log10(_MANY / len(x)))
+    return {
+        name: share >= (_SYMMETRIC_SHARE if name == "mirror_horizontally" else least)
+        for name, share in symmetric_shares(x).items()
+    }
 
 
 def filled_evenly(x: Tensor) -> bool:
