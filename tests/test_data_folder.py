@@ -303,6 +303,26 @@ def test_one_colour_picture_makes_all_rgb_unless_channels_say_otherwise(tmp_path
     np.testing.assert_allclose(one_channel[1, ..., 0], luma, atol=1)
 
 
+def test_grey_that_is_stored_as_colours_is_grey_unless_channels_say_otherwise(tmp_path):
+    grey = random_pixels(3, 8, 8)
+    save(tmp_path, "a.png", grey[0])
+    save(tmp_path, "b.png", np.repeat(grey[1][..., None], 3, 2))
+    transparent = np.zeros((8, 8, 4), np.uint8)
+    transparent[..., 3] = grey[2]
+    save(tmp_path, "c.png", transparent)
+    images = load_images(tmp_path)
+    np.testing.assert_array_equal(images.images[..., 0], [grey[0], grey[1], 255 - grey[2]])
+    assert images.image_shape == (8, 8, 1)
+    assert "2 pictures: stored as colours, all of them grey" in images.notes
+    assert not any("repeated" in note for note in images.notes)
+    assert load_images(tmp_path, channels=3).image_shape == (8, 8, 3)
+    # One pixel of one picture that is nearly grey is enough.
+    nearly = np.repeat(grey[1][..., None], 3, 2)
+    nearly[0, 0, 2] ^= 1
+    save(tmp_path, "b.png", nearly)
+    assert load_images(tmp_path).image_shape == (8, 8, 3)
+
+
 def test_mixed_folder_is_converted_and_reported(tmp_path):
     save(tmp_path, "grey.png", random_pixels(8, 8))
     save(tmp_path, "rgb.jpg", random_pixels(30, 20, 3))

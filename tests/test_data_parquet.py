@@ -107,7 +107,7 @@ def test_the_only_column_of_pictures_is_taken_whatever_its_name(tmp_path):
 def test_same_conversion_as_in_folders(tmp_path):
     clear = np.zeros((8, 8, 4), np.uint8)
     images = load_images(save(tmp_path, [encode(clear), encode(random_pixels(30, 20))]), image_size=10)
-    assert images.image_shape == (10, 10, 3)
+    assert images.image_shape == (10, 10, 1)
     assert images.images[0].min() == 255
     assert any("transparency composited on white" in note for note in images.notes)
 

@@ -29,9 +29,10 @@ from clusterloom.files import scratch_directory, sweep_all_stale
 
 _IMAGES, _FACTS, _CHECK = "images.npy", "facts.json", "check.txt"
 # Part of every key: raise it when a conversion rule changes, so that older entries are no longer found.
-_RULE_VERSION = 3
+_RULE_VERSION = 4
 _ENDS_BYTES = 1 << 24
 _MOST_GB = 20
+_BLOCK = 1024  # images that are compared at once
 # Entries that this process has mapped or may read again: never removed to make room.
 _in_use: set[Path] = set()
 
@@ -168,6 +169,22 @@ def write_images(folder: Path, blocks: Iterable[NDArray[np.uint8]], image_shape:
         # numpy pads the header for a growing first axis, so its length is the same for every number of images.
         _write_header(file, (n_images, *image_shape))
     return n_images
+
+
+def drop_repeated_channels(folder: Path) -> bool:
+    """Of images (N, H, W, C) that `write_images` wrote keep the first channel, if all others repeat it everywhere.
+
+    Returns:
+        Whether they do. The first block in which they do not ends the look.
+    """
+    images = np.load(folder / _IMAGES, mmap_mode="r", allow_pickle=False)
+    blocks = [images[start : start + _BLOCK] for start in range(0, len(images), _BLOCK)]
+    if any((block != block[..., :1]).any() for block in blocks):
+        return False
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        write_images(Path(scratch), (block[..., :1] for block in blocks), (*images.shape[1:3], 1))
+        (Path(scratch) / _IMAGES).replace(folder / _IMAGES)
+    return True
 
 
 def _write_header(file: Any, shape: tuple[int, ...]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clusterloom.data.addresses import Address, read_address
-from clusterloom.data.cache import Entry, load_or_make, write_images
+from clusterloom.data.cache import Entry, drop_repeated_channels, load_or_make, write_images
 from clusterloom.data.convert import SIXTEEN_BITS
 from clusterloom.data.decoding import (
     Picture,
@@ -77,7 +77,8 @@ def read_pictures(
 
     Returns:
         Images of shape (N, H, W, C) with the facts `ids` (N identifiers), `labels` (N texts or None; empty where no
-        picture has one), `ours` (identifiers of pictures left out), `notes` and `pixel_range`.
+        picture has one), `ours` (identifiers of pictures left out), `notes` and `pixel_range`. They have one channel
+        if no picture shows a colour, unless the options name channels.
 
     Raises:
         DataError: a picture cannot be read and `options.skip_bad` is off, none can, or they have different channels.
@@ -96,6 +97,12 @@ def read_pictures(
             blocks = in_threads(read, _chosen(pictures(), look.kept), "reading pictures", len(look.headers), options)
             n_images = write_images(scratch, decoded(blocks, tally), target[:3])
             check_found(tally, n_images, options, name)
+        # Many programs store grey as colours. A range for each channel would be left without its channels.
+        may_be_grey = target.channels == 3 and options.channels is None and np.ndim(target.pixel_range[0]) == 0
+        if may_be_grey and drop_repeated_channels(scratch):
+            target = target._replace(channels=1)
+            tally.steps["stored as colours, all of them grey"] = sum(header.channels == 3 for header in look.headers)
+            del tally.steps["grey repeated in three channels"]
         pixel_range = target.pixel_range if tally.deep else None
         notes = notes_on(tally, target, options)
         facts = {"ids": tally.ids, "ours": tally.ours, "notes": notes, "pixel_range": pixel_range}
