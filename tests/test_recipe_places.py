@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from recipe_helpers import corners
-from sklearn.datasets import load_digits
+from recipe_helpers import corners, digits, rng
 
 from clusterloom import GuidedClusterer
 from clusterloom.recipe.views import places
@@ -22,8 +21,22 @@ def test_places_do_not_count_where_a_set_has_all_of_them():
     assert any_place(shown[:100])
     assert not any_place(shown[:50])  # of few nothing is said
     assert not any_place(from_background(unit(corners(400, anywhere=False))))
-    digits = torch.from_numpy(load_digits().images / 16).float()[:, None]
-    assert not any_place(digits)
+    assert not any_place(unit(digits()[..., None]))
+
+
+@pytest.mark.parametrize(("reach", "anywhere"), [(2, False), (4, True)])
+def test_drawings_need_less_than_all_places(reach, anywhere):
+    """A hand begins somewhere near the middle. What has shades needs all places."""
+    places_of = rng()
+    ink, shades = np.zeros((2, 400, 40, 40, 1), np.float32)
+    for of, drawn, digit in zip(ink, shades, digits(400), strict=True):
+        row, column = 12 + places_of.integers(-reach, reach + 1, 2)
+        place = np.s_[row : row + 16, column : column + 16, 0]
+        of[place] = np.kron(digit > 127, np.ones((2, 2)))
+        around = np.s_[row - 2 : row + 18, column - 2 : column + 18, 0]
+        drawn[around] = np.maximum(of[around], 0.4)
+    assert any_place(unit(ink)) == anywhere
+    assert not any_place(unit(shades))
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.03])

@@ -183,7 +183,7 @@ def shares_between(graph: csr_array, labels: np.ndarray) -> np.ndarray:
     return between / between.sum()
 
 
-def distributed_alike(as_they_are: Tensor, changed: Tensor) -> bool:
+def distributed_alike(as_they_are: Tensor, changed: Tensor, enough: float = _LEAST_CHANGED) -> bool:
     """Whether a change leaves points distributed as they are: half of the nearest ones are then changed ones.
 
     A third of the points looks for its nearest ones among another third as they are, and the last third changed, in
@@ -193,12 +193,13 @@ def distributed_alike(as_they_are: Tensor, changed: Tensor) -> bool:
     Args:
         as_they_are: Points, shape (N, D), in random order.
         changed: The same points, changed.
+        enough: The share that has to be changed ones, of 150 points and more.
     """
     n = len(as_they_are)
     if n < _FEWEST_TO_TELL:
         return False
     if n >= _FEW_TO_TELL:
-        return _share_of_changed(as_they_are, changed) >= _LEAST_CHANGED
+        return _share_of_changed(as_they_are, changed) >= enough
     generator = torch.Generator().manual_seed(0)
     orders = [torch.arange(n), *(torch.randperm(n, generator=generator) for _ in range(_MORE_ORDERS))]
     shares = [_share_of_changed(as_they_are[order], changed[order]) for order in orders]

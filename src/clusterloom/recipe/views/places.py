@@ -12,9 +12,10 @@ from clusterloom.device import products_by_onednn
 from clusterloom.inference import BATCH_SIZE, filled_up
 from clusterloom.recipe.points.neighbours import distributed_alike
 from clusterloom.recipe.views.backgrounds import background
-from clusterloom.recipe.views.brightness import medians, unit
+from clusterloom.recipe.views.brightness import SHADED, medians, shaded_shares, unit
 
 _SHIFT, _WAYS = 0.12, 8  # of an image's side, and in so many ways
+_ENOUGH_OF_DRAWINGS = 0.25  # of the nearest images, moved ones
 _SIDE = 16  # pixels of images that are compared
 _NEARBY = 5  # pixels along each side of which means are taken before one asks where a thing is
 _FRAME = 0.8  # of an image's side
@@ -26,7 +27,8 @@ _LEAST = 1e-6  # of what there is; less is rounding
 def any_place(x: Tensor) -> bool:
     """Whether a set of images is distributed as before where all of them are moved.
 
-    See `distributed_alike`; of letters, digits or garments next to none of the nearest images are moved ones.
+    See `distributed_alike`; of letters, digits or garments next to none of the nearest images are moved ones. Of
+    drawings, which have no shades, a quarter is enough: a hand begins not anywhere but near the middle.
 
     Args:
         x: Brightness, shape (N, 1, H, W), in random order.
@@ -34,7 +36,10 @@ def any_place(x: Tensor) -> bool:
     ways = 2 * math.pi * torch.arange(len(x)) / _WAYS
     moves = 2 * _SHIFT * torch.stack([ways.cos(), ways.sin()], 1)
     moved = _window(x, moves, torch.ones(len(x)))
-    return distributed_alike(*(F.adaptive_avg_pool2d(images, _SIDE).flatten(1) for images in (x, moved)))
+    as_they_are, changed = (F.adaptive_avg_pool2d(images, _SIDE).flatten(1) for images in (x, moved))
+    if shaded_shares(x[:, 0]).mean() < SHADED:
+        return distributed_alike(as_they_are, changed, _ENOUGH_OF_DRAWINGS)
+    return distributed_alike(as_they_are, changed)
 
 
 class FramedImages:
