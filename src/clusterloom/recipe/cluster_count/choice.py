@@ -25,10 +25,12 @@ from clusterloom.training.randomness import numpy_generator
 
 _POINTS = 2000
 _POINTS_PER_CLUSTER = 8
-_NEIGHBOURS, _IMAGES_PER_NEIGHBOUR = 15, 15  # more of few images would be of other kinds
+# One for every so many images, but at least so many and at most so many: more of few images would be of other kinds.
+_IMAGES_PER_NEIGHBOUR, _NEIGHBOURS = 60, (7, 15)
+_IMAGES_PER_NEIGHBOUR_OF_FEW = 15  # at least
 _LOOKED_AT, _PROMISED = 8, 2  # numbers, at most: of those that look best at first, and of those that joining promises
 _STABILITY_COUNTS = 0.05
-_COST = 0.6  # of clusters, with all neighbours; with less, kinds of signs came apart
+_COST, _COST_OF = 0.6, 225  # of clusters, of so many images and more; with less, kinds of signs came apart
 _CLOSE = 0.005  # scores that differ by less are nearly as good
 _AGREED = 0.6  # share of pairs of spaces with the same clusters, above which these are kinds: of six one may dissent
 _APART = 0.995  # coverage of clusters that lie apart
@@ -115,8 +117,8 @@ def cluster_count_evidence(
         return []
     rows = np.sort(numpy_generator(seed, "sample", "count").permutation(n)[:_POINTS])
     some = embeddings.some(rows, n_layouts=1)
-    near = min(_NEIGHBOURS, max(1, round(len(rows) / _IMAGES_PER_NEIGHBOUR)))
-    cost = _COST * math.sqrt(near / _NEIGHBOURS)
+    near = neighbours_of(len(rows))
+    cost = _COST * math.sqrt(min(1, len(rows) / _COST_OF))
     graphs = [neighbour_graph(of_space, near, progress) for of_space in some.points.values()]
     # Clusters need points to stand on.
     numbers = range(fewest, max(fewest, min(most, len(rows) // _POINTS_PER_CLUSTER)) + 1)
@@ -141,6 +143,17 @@ def cluster_count_evidence(
     looked = looks(sorted(best_at_first))
     looked += looks(_promised_by_joining(looked, fewest))
     return sorted((of.evidence for of in looked), key=lambda e: e.n_clusters)
+
+
+def neighbours_of(n: int) -> int:
+    """How many neighbours a point of so many has, by which divisions of them are judged.
+
+    Example:
+        >>> [neighbours_of(n) for n in (30, 100, 300, 600, 2000)]
+        [2, 7, 7, 10, 15]
+    """
+    least, most = _NEIGHBOURS
+    return max(1, round(min(max(n / _IMAGES_PER_NEIGHBOUR, least), most, n / _IMAGES_PER_NEIGHBOUR_OF_FEW)))
 
 
 class _Look(NamedTuple):
