@@ -117,7 +117,7 @@ def cluster_count_evidence(
         return []
     rows = np.sort(numpy_generator(seed, "sample", "count").permutation(n)[:_POINTS])
     some = embeddings.some(rows, n_layouts=1)
-    near = neighbours_of(len(rows))
+    near = _n_neighbours(len(rows))
     cost = _COST * math.sqrt(min(1, len(rows) / _COST_OF))
     graphs = [neighbour_graph(of_space, near, progress) for of_space in some.points.values()]
     # Clusters need points to stand on.
@@ -134,9 +134,8 @@ def cluster_count_evidence(
         return _look(k, some, guides.near(k, FINENESS), graphs, guides.agreement(k), cost, seed)
 
     def looks(ks: list[int]) -> list[_Look]:
-        guides.look(
-            0, ks, progress
-        )  # each its own: guides of another number do not say whether spaces agree on this one
+        # Each its own: guides of another number do not say whether spaces agree on this one.
+        guides.look(0, ks, progress)
         guides.look(-1, (number for k in ks for number in guides.numbers_near(k, FINENESS)), progress)
         return side_by_side(look_at, ks, partial(progress, "a closer look at numbers"))
 
@@ -145,11 +144,11 @@ def cluster_count_evidence(
     return sorted((of.evidence for of in looked), key=lambda e: e.n_clusters)
 
 
-def neighbours_of(n: int) -> int:
-    """How many neighbours a point of so many has, by which divisions of them are judged.
+def _n_neighbours(n: int) -> int:
+    """How many neighbours of each of n points judge a division.
 
     Example:
-        >>> [neighbours_of(n) for n in (30, 100, 300, 600, 2000)]
+        >>> [_n_neighbours(n) for n in (30, 100, 300, 600, 2000)]
         [2, 7, 7, 10, 15]
     """
     least, most = _NEIGHBOURS

@@ -66,6 +66,11 @@ def shaded_shares(x: Tensor) -> Tensor:
     return ((x > darkest) & (x < brightest)).float().mean((1, 2))
 
 
+def have_shades(x: Tensor) -> bool:
+    """Whether images have shades, as lit things do: the mean of `shaded_shares` of brightness (N, H, W)."""
+    return shaded_shares(x).mean().item() >= SHADED
+
+
 def share_on_a_line(x: Tensor) -> Tensor:
     """How much of the variance of an image's colours lies along one line: all of it where one ink is on one paper.
 

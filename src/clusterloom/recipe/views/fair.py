@@ -12,7 +12,7 @@ from torch import Tensor
 from clusterloom.recipe.views.angles import any_angle
 from clusterloom.recipe.views.augment import SIGNS, TEXTURES, THINGS, ViewSettings, turned_by_any_angle
 from clusterloom.recipe.views.backgrounds import any_background, have_backgrounds
-from clusterloom.recipe.views.brightness import SHADED, shaded_shares, unit
+from clusterloom.recipe.views.brightness import have_shades, unit
 from clusterloom.recipe.views.places import any_place, framed
 from clusterloom.training.randomness import numpy_generator
 
@@ -99,7 +99,7 @@ def choose_views(images: np.ndarray, seed: int = 0) -> ViewSettings:
     """Which views are fair for a set of images, decided from the images alone.
 
     Where mirroring left and right leaves at least a third of the images among their like (`symmetric_shares`), and they
-    have shades (`shaded_shares`), they are pictures of things: `THINGS`, with every symmetry that passes the same test,
+    have shades (`have_shades`), they are pictures of things: `THINGS`, with every symmetry that passes the same test,
     which of fewer than 1,000 images asks more of mirroring up and down and of turning. Otherwise they are `SIGNS`,
     whose handedness and every stroke count; of an alphabet half may be symmetric.
     Images that are filled evenly (`filled_evenly`) are `TEXTURES`, with the same symmetries, but not where something is
@@ -130,7 +130,7 @@ def choose_views(images: np.ndarray, seed: int = 0) -> ViewSettings:
     if not in_front and filled_evenly(x):
         return replace(TEXTURES, **fair)
     views = SIGNS
-    if fair["mirror_horizontally"] and shaded_shares(brightness).mean() >= SHADED:
+    if fair["mirror_horizontally"] and have_shades(brightness):
         views = replace(THINGS, **fair)
     views = replace(views, any_background=seen.any_background, any_place=seen.any_place)
     if any_angle(brightness[mixed, None]):

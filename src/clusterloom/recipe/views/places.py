@@ -12,7 +12,7 @@ from clusterloom.device import products_by_onednn
 from clusterloom.inference import BATCH_SIZE, filled_up
 from clusterloom.recipe.points.neighbours import distributed_alike
 from clusterloom.recipe.views.backgrounds import background
-from clusterloom.recipe.views.brightness import SHADED, medians, shaded_shares, unit
+from clusterloom.recipe.views.brightness import have_shades, medians, unit
 
 _SHIFT, _WAYS = 0.12, 8  # of an image's side, and in so many ways
 _ENOUGH_OF_DRAWINGS = 0.25  # of the nearest images, moved ones
@@ -37,9 +37,9 @@ def any_place(x: Tensor) -> bool:
     moves = 2 * _SHIFT * torch.stack([ways.cos(), ways.sin()], 1)
     moved = _window(x, moves, torch.ones(len(x)))
     as_they_are, changed = (F.adaptive_avg_pool2d(images, _SIDE).flatten(1) for images in (x, moved))
-    if shaded_shares(x[:, 0]).mean() < SHADED:
-        return distributed_alike(as_they_are, changed, _ENOUGH_OF_DRAWINGS)
-    return distributed_alike(as_they_are, changed)
+    if have_shades(x[:, 0]):
+        return distributed_alike(as_they_are, changed)
+    return distributed_alike(as_they_are, changed, _ENOUGH_OF_DRAWINGS)
 
 
 class FramedImages:
