@@ -71,8 +71,8 @@ def test_what_the_quick_division_misses_is_found_by_joining():
     graphs = [neighbour_graph(layout) for layout in layouts.values()]
     rules = SpaceRules(alone=["halves"], counts={"halves": 9.0})
     embeddings = Embeddings(layouts, {space: layout[None] for space, layout in layouts.items()}, rules=rules)
-    guides = SharedGuides(embeddings.layouts, 2, 12, np.random.default_rng(0))
-    guides.look(0, guides.numbers)
+    guides = SharedGuides(embeddings.layouts, np.random.default_rng(0))
+    guides.look_on(2, 12)
     found = first_sights(embeddings, guides, graphs, 15, range(2, 9), 0)
     assert max(found, key=lambda k: found[k].modularity + 0.6 / k) == 3
     assert found[3].agreement == pytest.approx(1 / 3)  # of three pairs of spaces one
@@ -80,8 +80,8 @@ def test_what_the_quick_division_misses_is_found_by_joining():
 
 def test_numbers_share_guides_and_only_those_of_the_nearest_number_are_coarse():
     layouts = {"one": blobs(200, 4)[0][None], "other": blobs(200, 5)[0][None]}
-    guides = SharedGuides(layouts, 2, 24, np.random.default_rng(0))
-    guides.look(0, guides.numbers)
+    guides = SharedGuides(layouts, np.random.default_rng(0))
+    guides.look_on(2, 24)
     assert guides.numbers == [*range(2, 13), 14, 16, 18, 21, 24]
     near = guides.near(13, (1.0, 1.5, 2.0))
     assert [(g.space, int(g.labels.max()) + 1, g.coarse) for g in near] == [
@@ -108,6 +108,25 @@ def test_kinds_that_lie_apart_are_counted_between_the_steps_too():
     assert best_count(evidence) == 25
 
 
+def test_many_kinds_are_looked_for_as_long_as_more_look_better(monkeypatch):
+    monkeypatch.setattr(module, "_LOOKED_AT", 2)
+    evidence = cluster_count_evidence(gaussians([16] * 36), 2, 100, 0)
+    assert 34 <= best_count(evidence) <= 38
+    few = cluster_count_evidence(gaussians([144] * 4), 2, 100, 0)
+    assert best_count(few) == 4
+    assert max(e.n_clusters for e in few) <= 30
+
+
+def test_of_many_clusters_of_few_images_coverage_may_fall_by_as_much_whenever_they_double():
+    def worth(k: int, coverage: float) -> float:
+        return Evidence(k, coverage - 1 / k, 1.0, coverage=coverage, many=20).worth
+
+    assert worth(16, 1.0) == pytest.approx(1 - 0.4 / 16)
+    assert worth(20, 1.0) == pytest.approx(1 - 0.4 / 20)
+    for k in (20, 40):
+        assert worth(2 * k, 0.9) == pytest.approx(worth(k, 0.97))
+
+
 def test_at_the_closer_look_guides_of_another_layout_are_heard_too(monkeypatch):
     """What one layout shows and another does not is no kind."""
     heard = []
@@ -126,7 +145,9 @@ def test_at_the_closer_look_guides_of_another_layout_are_heard_too(monkeypatch):
 
 def test_a_number_that_was_missed_at_first_is_looked_at_where_joined_clusters_promise_it(monkeypatch):
     """At first sight the larger numbers look best; three kinds are found there, in parts."""
-    monkeypatch.setattr(module, "first_sights", lambda *args: {k: FirstSight(float(k > 4), 0.0) for k in args[4]})
+    monkeypatch.setattr(
+        module, "first_sights", lambda *args: {k: FirstSight(float(k > 4), 0.0, 1 / k) for k in args[4]}
+    )
     evidence = cluster_count_evidence(embedded_blobs(300, 3), 2, 12, 0)
     numbers = [e.n_clusters for e in evidence]
     assert set(range(5, 13)) < set(numbers)

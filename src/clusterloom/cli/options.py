@@ -42,7 +42,7 @@ Clusters = Annotated[
         "-k",
         "--clusters",
         metavar="K",
-        help="Number of clusters; auto finds it from 2 to 30, FROM-TO in that range. Default: auto, or 10 where a "
+        help="Number of clusters; auto finds it from 2 to 100, FROM-TO in that range. Default: auto, or 10 where a "
         "method cannot find it.",
     ),
 ]

@@ -25,7 +25,7 @@ from clusterloom.settings import CommonSettings, Count, Rate, Weight, parameters
 from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.run import Run
 
-_AUTO = (2, 30)
+_AUTO = (2, 100)
 _WEIGHT_DECAY = 1e-4
 _KERNEL_STEP = 0.4  # with which these few epochs are enough: docs/tried.md, "Fewer epochs with Muon"
 
@@ -35,7 +35,7 @@ class GuidedSettings(ConvNetworkSettings, CommonSettings):
     """Knobs of the guided recipe, `clusterloom.recipe`."""
 
     n_clusters: Count | tuple[Count, Count] | Literal["auto"] = "auto"  # type: ignore[assignment]
-    """Number of clusters. auto finds it from the images among 2 to 30, a pair of numbers from the first to the
+    """Number of clusters. auto finds it from the images among 2 to 100, a pair of numbers from the first to the
     second; see `clusterloom.recipe.cluster_count.choice`."""
     batch_norm: bool = True
     category_input: Literal["features", "latent"] = "features"

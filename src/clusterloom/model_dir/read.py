@@ -36,6 +36,7 @@ class _Evidence(BaseModel):
     agreement: float
     coverage: float
     cost: float
+    many: float
     concentration: float
     score: float
 

@@ -4,7 +4,7 @@ Like the pseudo-labels, it sees spaces and layouts alone.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from scipy.sparse import csr_array
 from clusterloom.console import ProgressReport, no_progress
 from clusterloom.device import side_by_side
 from clusterloom.recipe.cluster_count.shared_guides import SharedGuides
-from clusterloom.recipe.cluster_count.survey import FINENESS_AT_FIRST, first_sights, joined
+from clusterloom.recipe.cluster_count.survey import FINENESS_AT_FIRST, FirstSight, first_sights, joined
 from clusterloom.recipe.points.neighbours import modularities, neighbour_graph, shares_between
 from clusterloom.recipe.pseudo_labels.division import are_uneven
 from clusterloom.recipe.pseudo_labels.first import first_pseudo_labels
@@ -31,10 +31,49 @@ _IMAGES_PER_NEIGHBOUR_OF_FEW = 15  # at least
 _LOOKED_AT, _PROMISED = 8, 2  # numbers, at most: of those that look best at first, and of those that joining promises
 _STABILITY_COUNTS = 0.05
 _COST, _COST_OF = 0.6, 225  # of clusters, of so many images and more; with less, kinds of signs came apart
+_MANY, _OF_FEW_IMAGES = 14, 40  # from so many clusters of at most so many images on
+_DOUBLED = 0.07  # is what coverage may fall by whenever they double
+_AT_FIRST = 29  # numbers, and larger ones as long as one of the upper half looks best
 _CLOSE = 0.005  # scores that differ by less are nearly as good
 _AGREED = 0.6  # share of pairs of spaces with the same clusters, above which these are kinds: of six one may dissent
 _APART = 0.995  # coverage of clusters that lie apart
 _STABLE = 0.65  # guides that keep less to the clusters have found no groups that are there
+
+
+class _Price(NamedTuple):
+    """What clusters cost.
+
+    Where two clusters are joined modularity falls by what the concentration rises, less what was cut, and c asks a part
+    of that of each further cluster. That is next to nothing where there are many, and the fewer images a kind has, the
+    more of their neighbours are of another one: 26 kinds of twenty, some of which are a little alike, would be better
+    as eleven. So from a number on coverage may fall by as much whenever the clusters double.
+
+    Args:
+        cost: c.
+        many: That number: of clusters that have few images.
+    """
+
+    cost: float = _COST
+    many: float = _MANY
+
+    @classmethod
+    def of(cls, n: int) -> "_Price":
+        """What clusters of n images cost."""
+        return cls(_COST * math.sqrt(min(1, n / _COST_OF)), max(_MANY, n / _OF_FEW_IMAGES))
+
+    def allowance(self, concentration: float) -> float:
+        """What is added to the modularity of clusters, so that of all numbers the right one has the highest sum.
+
+        Args:
+            concentration: Sum of the squares of the clusters' shares, 1 / k if they are equal.
+
+        Example:
+            >>> [round(_Price(0.6, 14).allowance(1 / k), 3) for k in (3, 6, 14, 28, 56)]
+            [0.2, 0.1, 0.043, 0.077, 0.129]
+        """
+        if concentration * self.many >= 1:
+            return self.cost * concentration
+        return concentration - (1 - self.cost) / self.many - _DOUBLED * math.log2(concentration * self.many)
 
 
 @dataclass(frozen=True)
@@ -53,9 +92,9 @@ class Evidence:
         coverage: Share of neighbours that are in the same cluster, in the space that counts for modularity: 1 where
             clusters lie apart without a bridge.
         cost: What clusters cost, c.
+        many: From how many clusters on coverage may fall by as much whenever they double.
         concentration: Sum of the squares of the clusters' shares where these are far from equal; 0 stands for about
-            equal ones, and 1 / k is taken. Where two clusters are joined modularity falls by what it rises, less
-            what was cut, and c asks a part of that of each further cluster.
+            equal ones, and 1 / k is taken.
     """
 
     n_clusters: int
@@ -64,17 +103,18 @@ class Evidence:
     agreement: float = 0.0
     coverage: float = 0.0
     cost: float = _COST
+    many: float = _MANY
     concentration: float = 0.0
 
     @property
-    def modularity_and_cost(self) -> float:
-        """Modularity + c times the concentration."""
-        return self.modularity + self.cost * (self.concentration or 1 / self.n_clusters)
+    def worth(self) -> float:
+        """Modularity, less what clusters cost."""
+        return self.modularity + _Price(self.cost, self.many).allowance(self.concentration or 1 / self.n_clusters)
 
     @property
     def score(self) -> float:
-        """Modularity + 0.05 stability + c times the concentration."""
-        return self.modularity_and_cost + _STABILITY_COUNTS * self.stability
+        """Modularity, less what clusters cost, + 0.05 stability."""
+        return self.worth + _STABILITY_COUNTS * self.stability
 
     def record(self) -> dict[str, float]:
         """All of it, and the score, for a file."""
@@ -118,20 +158,18 @@ def cluster_count_evidence(
     rows = np.sort(numpy_generator(seed, "sample", "count").permutation(n)[:_POINTS])
     some = embeddings.some(rows, n_layouts=1)
     near = _n_neighbours(len(rows))
-    cost = _COST * math.sqrt(min(1, len(rows) / _COST_OF))
+    price = _Price.of(len(rows))
     graphs = [neighbour_graph(of_space, near, progress) for of_space in some.points.values()]
-    # Clusters need points to stand on.
-    numbers = range(fewest, max(fewest, min(most, len(rows) // _POINTS_PER_CLUSTER)) + 1)
     layouts = {space: of_space[:, rows] for space, of_space in embeddings.layouts.items()}
-    finest = min(round(max(FINENESS_AT_FIRST) * numbers[-1]), len(rows) // 2)
-    guides = SharedGuides(layouts, fewest, finest, numpy_generator(seed, "mixtures", "count"))
-    guides.look(0, guides.numbers, progress)
-    sights = first_sights(some, guides, graphs, near, numbers, seed, progress)
-    worth = {k: (sight.agreement > _AGREED, sight.modularity + cost / k) for k, sight in sights.items()}
-    best_at_first = sorted(worth, key=worth.__getitem__, reverse=True)[:_LOOKED_AT]
+    guides = SharedGuides(layouts, numpy_generator(seed, "mixtures", "count"))
+
+    def seen(numbers: range) -> dict[int, FirstSight]:
+        finest = round(max(FINENESS_AT_FIRST) * numbers[-1])
+        guides.look_on(numbers[0], min(finest, len(rows) // 2), progress)
+        return first_sights(some, guides, graphs, near, numbers, seed, progress)
 
     def look_at(k: int) -> _Look:
-        return _look(k, some, guides.near(k, FINENESS), graphs, guides.agreement(k), cost, seed)
+        return _look(k, some, guides.near(k, FINENESS), graphs, guides.agreement(k), price, seed)
 
     def looks(ks: list[int]) -> list[_Look]:
         # Each its own: guides of another number do not say whether spaces agree on this one.
@@ -139,9 +177,39 @@ def cluster_count_evidence(
         guides.look(-1, (number for k in ks for number in guides.numbers_near(k, FINENESS)), progress)
         return side_by_side(look_at, ks, partial(progress, "a closer look at numbers"))
 
-    looked = looks(sorted(best_at_first))
-    looked += looks(_promised_by_joining(looked, fewest))
+    # Clusters need points to stand on.
+    looked = looks(_best_at_first(seen, price, fewest, max(fewest, min(most, len(rows) // _POINTS_PER_CLUSTER))))
+    looked += looks(_promised_by_joining(looked, price, fewest))
     return sorted((of.evidence for of in looked), key=lambda e: e.n_clusters)
+
+
+def _best_at_first(
+    seen: Callable[[range], Mapping[int, FirstSight]], price: _Price, fewest: int, most: int
+) -> list[int]:
+    """The numbers that look best at first sight, ascending: those at which most spaces agree, and then all others."""
+    worth: dict[int, tuple[bool, float]] = {}
+    for numbers in _numbers(fewest, most):
+        for k, sight in seen(numbers).items():
+            # Of a quick division into many some clusters are scraps, which are worth no more than they bring.
+            allowance = min(price.allowance(concentration) for concentration in (1 / k, sight.concentration))
+            worth[k] = sight.agreement > _AGREED, sight.modularity + allowance
+        if max(worth, key=worth.__getitem__) <= numbers[-1] / 2:
+            break  # larger ones would be worse still, and guides of them take time
+    return sorted(sorted(worth, key=worth.__getitem__, reverse=True)[:_LOOKED_AT])
+
+
+def _numbers(fewest: int, most: int) -> Iterator[range]:
+    """Numbers of clusters that are looked at together: 29 in a row, and then twice as many in steps twice as large.
+
+    Example:
+        >>> [list(numbers)[::14] for numbers in _numbers(2, 100)]
+        [[2, 16, 30], [31, 59], [61]]
+    """
+    end, step = fewest + _AT_FIRST - 1, 1
+    while fewest <= most:
+        numbers = range(fewest, min(end, most) + 1, step)
+        yield numbers
+        fewest, end, step = numbers[-1] + step, 2 * end, 2 * step
 
 
 def _n_neighbours(n: int) -> int:
@@ -173,7 +241,7 @@ def _look(
     guides: Sequence[Guide],
     graphs: Sequence[csr_array],
     agreement: float,
-    cost: float,
+    price: _Price,
     seed: int,
 ) -> _Look:
     """What first pseudo-labels of k clusters say of that number."""
@@ -185,22 +253,22 @@ def _look(
     uneven = are_uneven(np.bincount(first.labels))
     concentration = float(np.square(shares[space].sum(1)).sum()) if uneven else 0.0
     coverage = float(shares[space].trace())
-    evidence = Evidence(k, float(of_spaces[space]), kept_together, agreement, coverage, cost, concentration)
+    evidence = Evidence(k, float(of_spaces[space]), kept_together, agreement, coverage, *price, concentration)
     return _Look(evidence, shares)
 
 
-def _promised_by_joining(looked: Sequence[_Look], fewest: int) -> list[int]:
+def _promised_by_joining(looked: Sequence[_Look], price: _Price, fewest: int) -> list[int]:
     """Two numbers at most that were not looked at, and would be better if clusters that were found are joined.
 
     Kinds that the quick division has missed may be found at a larger number, in parts.
     """
     known = {of.evidence.n_clusters for of in looked}
-    to_beat = max(of.evidence.modularity_and_cost for of in looked)
+    to_beat = max(of.evidence.worth for of in looked)
     promised: dict[int, float] = {}
     for of in looked:
         for shares in joined(of.shares, fewest):
             k = shares.shape[1]
-            value = float(modularities(shares).max()) + of.evidence.cost / k
+            value = float(modularities(shares).max()) + price.allowance(1 / k)
             if k not in known and value > to_beat:
                 promised[k] = max(value, promised.get(k, value))
     return sorted(sorted(promised, key=promised.__getitem__, reverse=True)[:_PROMISED])

@@ -1,4 +1,4 @@
-"""Guides for the number of clusters: numbers near each other share them, so that not each of 2 to 30 needs its own."""
+"""Guides for the number of clusters: numbers near each other share them, so that not each needs its own."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -19,22 +19,21 @@ class SharedGuides:
 
     Args:
         layouts: Of N images in each space, shape (n, N, d).
-        fewest: The smallest number of the guides.
-        most: The largest.
         generator: Draws starts.
     """
 
-    def __init__(
-        self, layouts: Mapping[str, np.ndarray], fewest: int, most: int, generator: np.random.Generator
-    ) -> None:
-        self._steps = _ever_larger_steps(fewest, most)
+    def __init__(self, layouts: Mapping[str, np.ndarray], generator: np.random.Generator) -> None:
         self._layouts, self._generator = layouts, generator
         self._found: dict[tuple[int, int], list[Guide]] = {}  # by layout and number, in the order in which they came
 
     @property
     def numbers(self) -> list[int]:
-        """Those that there are guides of, or will be, in ascending order."""
-        return sorted({*self._steps, *(number for _, number in self._found)})
+        """Those that there are guides of, in ascending order."""
+        return sorted({number for _, number in self._found})
+
+    def look_on(self, fewest: int, most: int, progress: ProgressReport = no_progress) -> None:
+        """Find guides in the first layouts for all numbers from one to another, in ever larger steps."""
+        self.look(0, _ever_larger_steps(fewest, most), progress)
 
     def look(self, layout: int, numbers: Iterable[int], progress: ProgressReport = no_progress) -> None:
         """Find guides of some numbers in one layout of each space; those that were found there are kept."""

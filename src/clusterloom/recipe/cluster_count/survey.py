@@ -35,10 +35,12 @@ class FirstSight(NamedTuple):
     Args:
         modularity: Of a quick division, in the space that it suits best.
         agreement: Of guides of that number, see `SharedGuides.agreement`; 0 where there are none.
+        concentration: Sum of the squares of the clusters' shares in that space.
     """
 
     modularity: float
     agreement: float
+    concentration: float
 
 
 def first_sights(
@@ -52,15 +54,15 @@ def first_sights(
 ) -> dict[int, FirstSight]:
     """What each number of clusters looks like.
 
-    Guides of one number may all follow what has nothing to do with the kinds, such as size, so the division into one
-    more, two of its clusters joined, is a division as well.
+    Guides of one number may all follow what has nothing to do with the kinds, such as size, so the division into the
+    next larger number, clusters of it joined, is a division as well.
 
     Args:
         embeddings: Of N images, in one layout of each space.
         guides: Of these numbers, in the first layouts.
         graphs: Who is near whom in each space, shape (N, N).
         neighbours: How many are near a point of a layout.
-        numbers: Those in question.
+        numbers: Those in question, ascending.
         seed: Fixes everything.
         progress: Told how far it is.
     """
@@ -85,9 +87,11 @@ def first_sights(
     divisions = side_by_side(divided, falling, partial(progress, "numbers of clusters"))
     for k, labels in zip(falling, divisions, strict=True):
         own = np.stack([shares_between(graph, labels) for graph in graphs])
-        rivals = [own, _two_joined(shares)] if shares.shape[1] > 2 else [own]
+        rivals = [own, *(of_fewer for of_fewer in joined(shares, k) if of_fewer.shape[1] == k)]
         shares = max(rivals, key=lambda of_space: modularities(of_space).max())
-        found_at[k] = FirstSight(float(modularities(shares).max()), guides.agreement(k))
+        of_spaces = modularities(shares)
+        of_clusters = shares[of_spaces.argmax()].sum(1)
+        found_at[k] = FirstSight(float(of_spaces.max()), guides.agreement(k), float(of_clusters @ of_clusters))
     return found_at
 
 
