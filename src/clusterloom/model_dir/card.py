@@ -168,9 +168,9 @@ def count_text(recipe: Mapping[str, Any]) -> str:
         "that are in the same cluster. Numbers with an agreement above 0.6 and a coverage above 0.995 go first, and of "
         "these or, where there are none, of all the one with the highest score: modularity, 0.05 of the stability and "
         f"{evidence[0]['cost']:.2f} times the concentration. That is the sum of the clusters' squared shares of the "
-        "images where these are far from equal, and otherwise 1 over the number, as if all were of one size. Of more "
-        f"than {evidence[0]['many']:.0f} clusters, which have few images here, the share of neighbours in the same cluster "
-        "may be 0.07 lower whenever they double."
+        "images where these are far from equal, and otherwise 1 over the number, as if all were of one size. "
+        f"Of more than {evidence[0]['many']:.0f} clusters, which have few images here, the coverage may be 0.07 lower "
+        "whenever they double."
     )
 
 
