@@ -31,8 +31,8 @@ _IMAGES_PER_NEIGHBOUR_OF_FEW = 15  # at least
 _LOOKED_AT, _PROMISED = 8, 2  # numbers, at most: of those that look best at first, and of those that joining promises
 _STABILITY_COUNTS = 0.05
 _COST, _COST_OF = 0.6, 225  # of clusters, of so many images and more; with less, kinds of signs came apart
-_MANY, _OF_FEW_IMAGES = 14, 40  # from so many clusters of at most so many images on
-_DOUBLED = 0.07  # is what coverage may fall by whenever they double
+_MANY, _OF_FEW_IMAGES = 14, 40  # clusters are many from so many on, if they have fewer images than that
+_DOUBLED = 0.07  # what coverage may fall by whenever many clusters double
 _AT_FIRST = 29  # numbers, and larger ones as long as one of the upper half looks best
 _CLOSE = 0.005  # scores that differ by less are nearly as good
 _AGREED = 0.6  # share of pairs of spaces with the same clusters, above which these are kinds: of six one may dissent
@@ -108,12 +108,12 @@ class Evidence:
 
     @property
     def worth(self) -> float:
-        """Modularity, less what clusters cost."""
+        """Modularity, and what its number of clusters is allowed."""
         return self.modularity + _Price(self.cost, self.many).allowance(self.concentration or 1 / self.n_clusters)
 
     @property
     def score(self) -> float:
-        """Modularity, less what clusters cost, + 0.05 stability."""
+        """Modularity, what its number of clusters is allowed, and 0.05 stability."""
         return self.worth + _STABILITY_COUNTS * self.stability
 
     def record(self) -> dict[str, float]:
