@@ -8,18 +8,16 @@ from clusterloom import ConvVAEClusterer, GuidedClusterer, SettingsError, VAEClu
 from clusterloom.recipe.cluster_count import choice as module
 from clusterloom.recipe.cluster_count.choice import (
     Evidence,
+    _Price,
     advice_on,
     best_count,
     best_counts,
     cluster_count_evidence,
     doubt_about,
 )
+from clusterloom.recipe.cluster_count.neighbourhoods import Division, Neighbourhoods, n_neighbours
 from clusterloom.recipe.cluster_count.shared_guides import SharedGuides
-from clusterloom.recipe.cluster_count.survey import (
-    FirstSight,
-    _two_joined,
-    first_sights,
-)
+from clusterloom.recipe.cluster_count.survey import FirstSight, first_sights
 from clusterloom.recipe.points.layouts import layouts_of
 from clusterloom.recipe.points.neighbours import neighbour_graph, shares_between
 from clusterloom.recipe.pseudo_labels.first import first_pseudo_labels
@@ -56,11 +54,36 @@ def test_as_many_as_there_are_blobs(k):
 
 def test_those_two_clusters_are_joined_that_leave_some_space_divided_best():
     points, labels = blobs(120, 4)
-    graphs = [neighbour_graph(points, 5), neighbour_graph(np.random.default_rng(0).standard_normal((120, 3)), 5)]
-    labels[(labels == 3) & (np.arange(120) % 2 == 0)] = 4  # one kind is cut in two
-    joined = _two_joined(np.stack([shares_between(graph, labels) for graph in graphs]))
-    labels[labels == 4] = 3
-    np.testing.assert_allclose(joined, np.stack([shares_between(graph, labels) for graph in graphs]))
+    neighbourhoods = Neighbourhoods([points, np.random.default_rng(0).standard_normal((120, 3))])
+    parts = np.where((labels == 3) & (np.arange(120) % 2 == 0), 4, labels)  # one kind is cut in two
+    joined = [*neighbourhoods.joined(neighbourhoods.judged(parts), 3)]
+    assert [division.n_clusters for division in joined] == [4, 3]
+    assert joined[0].labels.tolist() == labels.tolist()
+    np.testing.assert_allclose(joined[0].shares, neighbourhoods.judged(labels).shares)
+
+
+def test_many_clusters_of_few_images_are_judged_by_as_many_neighbours_as_they_have_room_for():
+    """Of nine points of a kind each has eight neighbours of it: of twelve a third and more are of another."""
+    points = 100 * np.repeat(np.random.default_rng(0).standard_normal((80, 3)), 9, 0)
+    points += np.random.default_rng(1).standard_normal(points.shape) / 100
+    kinds = np.arange(720) // 9
+    neighbourhoods = Neighbourhoods([points])
+    assert (n_neighbours(720), n_neighbours(720, 80)) == (12, 5)
+    assert neighbourhoods.judged(kinds).coverage == pytest.approx(1)
+    assert shares_between(neighbour_graph(points, 12), kinds).trace() < 0.8
+
+
+def test_of_divisions_into_many_clusters_scraps_are_worth_what_they_bring():
+    price = _Price(0.6, 14)
+
+    def worth(sizes: list[int]) -> float:
+        shares = np.diag(np.array(sizes) / sum(sizes))[None]
+        return price.worth_at_first(Division(np.repeat(np.arange(len(sizes)), sizes), shares))
+
+    even = [10] * 28
+    assert worth(even) == pytest.approx(1 - 1 / 28 + price.allowance(1 / 28))
+    assert worth([10] * 26 + [1] * 20) < worth(even)
+    assert worth([10] * 4 + [30] * 2) == pytest.approx(1 - 0.22 + 0.6 / 6)  # of few they may be kinds of other sizes
 
 
 def test_what_the_quick_division_misses_is_found_by_joining():
@@ -68,13 +91,13 @@ def test_what_the_quick_division_misses_is_found_by_joining():
     points, _ = blobs(600, 3)
     halves = blobs(600, 2)[0][np.random.default_rng(0).permutation(600)]
     layouts = {"kinds": points, "too": (2 * points[:, ::-1]).astype(np.float32), "halves": halves}
-    graphs = [neighbour_graph(layout) for layout in layouts.values()]
     rules = SpaceRules(alone=["halves"], counts={"halves": 9.0})
     embeddings = Embeddings(layouts, {space: layout[None] for space, layout in layouts.items()}, rules=rules)
     guides = SharedGuides(embeddings.layouts, np.random.default_rng(0))
     guides.look_on(2, 12)
-    found = first_sights(embeddings, guides, graphs, 15, range(2, 9), 0)
-    assert max(found, key=lambda k: found[k].modularity + 0.6 / k) == 3
+    near = Neighbourhoods(layouts.values())
+    found = first_sights(embeddings, guides, near, lambda of: of.modularity + 0.6 / of.n_clusters, range(2, 9), 0)
+    assert max(found, key=lambda k: found[k].worth) == 3
     assert found[3].agreement == pytest.approx(1 / 3)  # of three pairs of spaces one
 
 
@@ -145,9 +168,7 @@ def test_at_the_closer_look_guides_of_another_layout_are_heard_too(monkeypatch):
 
 def test_a_number_that_was_missed_at_first_is_looked_at_where_joined_clusters_promise_it(monkeypatch):
     """At first sight the larger numbers look best; three kinds are found there, in parts."""
-    monkeypatch.setattr(
-        module, "first_sights", lambda *args: {k: FirstSight(float(k > 4), 0.0, 1 / k) for k in args[4]}
-    )
+    monkeypatch.setattr(module, "first_sights", lambda *args: {k: FirstSight(float(k > 4), 0.0) for k in args[4]})
     evidence = cluster_count_evidence(embedded_blobs(300, 3), 2, 12, 0)
     numbers = [e.n_clusters for e in evidence]
     assert set(range(5, 13)) < set(numbers)

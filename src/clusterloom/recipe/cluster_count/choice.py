@@ -10,13 +10,12 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.sparse import csr_array
 
 from clusterloom.console import ProgressReport, no_progress
 from clusterloom.device import side_by_side
+from clusterloom.recipe.cluster_count.neighbourhoods import Division, Neighbourhoods
 from clusterloom.recipe.cluster_count.shared_guides import SharedGuides
-from clusterloom.recipe.cluster_count.survey import FINENESS_AT_FIRST, FirstSight, first_sights, joined
-from clusterloom.recipe.points.neighbours import modularities, neighbour_graph, shares_between
+from clusterloom.recipe.cluster_count.survey import FINENESS_AT_FIRST, FirstSight, first_sights
 from clusterloom.recipe.pseudo_labels.division import are_uneven
 from clusterloom.recipe.pseudo_labels.first import first_pseudo_labels
 from clusterloom.recipe.pseudo_labels.guides import FINENESS, Guide
@@ -25,9 +24,6 @@ from clusterloom.training.randomness import numpy_generator
 
 _POINTS = 2000
 _POINTS_PER_CLUSTER = 8
-# One for every so many images, but at least so many and at most so many: more of few images would be of other kinds.
-_IMAGES_PER_NEIGHBOUR, _NEIGHBOURS = 60, (7, 15)
-_IMAGES_PER_NEIGHBOUR_OF_FEW = 15  # at least
 _LOOKED_AT, _PROMISED = 8, 2  # numbers, at most: of those that look best at first, and of those that joining promises
 _STABILITY_COUNTS = 0.05
 _COST, _COST_OF = 0.6, 225  # of clusters, of so many images and more; with less, kinds of signs came apart
@@ -74,6 +70,11 @@ class _Price(NamedTuple):
         if concentration * self.many >= 1:
             return self.cost * concentration
         return concentration - (1 - self.cost) / self.many - _DOUBLED * math.log2(concentration * self.many)
+
+    def worth_at_first(self, division: Division) -> float:
+        """Modularity and what is allowed: some of many clusters may be scraps, which are worth what they bring."""
+        of_equal, as_they_are = 1 / division.n_clusters, division.concentration
+        return division.modularity + min(self.allowance(of_equal), self.allowance(as_they_are))
 
 
 @dataclass(frozen=True)
@@ -157,19 +158,18 @@ def cluster_count_evidence(
         return []
     rows = np.sort(numpy_generator(seed, "sample", "count").permutation(n)[:_POINTS])
     some = embeddings.some(rows, n_layouts=1)
-    near = _n_neighbours(len(rows))
     price = _Price.of(len(rows))
-    graphs = [neighbour_graph(of_space, near, progress) for of_space in some.points.values()]
+    neighbourhoods = Neighbourhoods(some.points.values(), progress)
     layouts = {space: of_space[:, rows] for space, of_space in embeddings.layouts.items()}
     guides = SharedGuides(layouts, numpy_generator(seed, "mixtures", "count"))
 
     def seen(numbers: range) -> dict[int, FirstSight]:
         finest = round(max(FINENESS_AT_FIRST) * numbers[-1])
         guides.look_on(numbers[0], min(finest, len(rows) // 2), progress)
-        return first_sights(some, guides, graphs, near, numbers, seed, progress)
+        return first_sights(some, guides, neighbourhoods, price.worth_at_first, numbers, seed, progress)
 
     def look_at(k: int) -> _Look:
-        return _look(k, some, guides.near(k, FINENESS), graphs, guides.agreement(k), price, seed)
+        return _look(k, some, guides.near(k, FINENESS), neighbourhoods, guides.agreement(k), price, seed)
 
     def looks(ks: list[int]) -> list[_Look]:
         # Each its own: guides of another number do not say whether spaces agree on this one.
@@ -178,24 +178,19 @@ def cluster_count_evidence(
         return side_by_side(look_at, ks, partial(progress, "a closer look at numbers"))
 
     # Clusters need points to stand on.
-    looked = looks(_best_at_first(seen, price, fewest, max(fewest, min(most, len(rows) // _POINTS_PER_CLUSTER))))
-    looked += looks(_promised_by_joining(looked, price, fewest))
+    looked = looks(_best_at_first(seen, fewest, max(fewest, min(most, len(rows) // _POINTS_PER_CLUSTER))))
+    looked += looks(_promised_by_joining(looked, neighbourhoods, price, fewest))
     return sorted((of.evidence for of in looked), key=lambda e: e.n_clusters)
 
 
-def _best_at_first(
-    seen: Callable[[range], Mapping[int, FirstSight]], price: _Price, fewest: int, most: int
-) -> list[int]:
+def _best_at_first(seen: Callable[[range], Mapping[int, FirstSight]], fewest: int, most: int) -> list[int]:
     """The numbers that look best at first sight, ascending: those at which most spaces agree, and then all others."""
-    worth: dict[int, tuple[bool, float]] = {}
+    sights: dict[int, tuple[bool, float]] = {}
     for numbers in _numbers(fewest, most):
-        for k, sight in seen(numbers).items():
-            # Of a quick division into many some clusters are scraps, which are worth no more than they bring.
-            allowance = min(price.allowance(concentration) for concentration in (1 / k, sight.concentration))
-            worth[k] = sight.agreement > _AGREED, sight.modularity + allowance
-        if max(worth, key=worth.__getitem__) <= numbers[-1] / 2:
+        sights |= {k: (sight.agreement > _AGREED, sight.worth) for k, sight in seen(numbers).items()}
+        if max(sights, key=sights.__getitem__) <= numbers[-1] / 2:
             break  # larger ones would be worse still, and guides of them take time
-    return sorted(sorted(worth, key=worth.__getitem__, reverse=True)[:_LOOKED_AT])
+    return sorted(sorted(sights, key=sights.__getitem__, reverse=True)[:_LOOKED_AT])
 
 
 def _numbers(fewest: int, most: int) -> Iterator[range]:
@@ -212,52 +207,39 @@ def _numbers(fewest: int, most: int) -> Iterator[range]:
         fewest, end, step = numbers[-1] + step, 2 * end, 2 * step
 
 
-def _n_neighbours(n: int) -> int:
-    """How many neighbours of each of n points judge a division.
-
-    Example:
-        >>> [_n_neighbours(n) for n in (30, 100, 300, 600, 2000)]
-        [2, 7, 7, 10, 15]
-    """
-    least, most = _NEIGHBOURS
-    return max(1, round(min(max(n / _IMAGES_PER_NEIGHBOUR, least), most, n / _IMAGES_PER_NEIGHBOUR_OF_FEW)))
-
-
 class _Look(NamedTuple):
     """What a closer look at a number has found.
 
     Args:
         evidence: For this number.
-        shares: What each two clusters have of the edges, in each space, shape (n, k, k).
+        division: Into this number of clusters.
     """
 
     evidence: Evidence
-    shares: np.ndarray
+    division: Division
 
 
 def _look(
     k: int,
     embeddings: Embeddings,
     guides: Sequence[Guide],
-    graphs: Sequence[csr_array],
+    neighbourhoods: Neighbourhoods,
     agreement: float,
     price: _Price,
     seed: int,
 ) -> _Look:
     """What first pseudo-labels of k clusters say of that number."""
     first = first_pseudo_labels(embeddings, k, seed, guides, doubted=False)
-    shares = np.stack([shares_between(graph, first.labels) for graph in graphs])
-    of_spaces = modularities(shares)
-    space = int(of_spaces.argmax())
+    division = neighbourhoods.judged(first.labels)
     kept_together = (float(first.q.max(1).mean()) - 1 / k) / (1 - 1 / k)
-    uneven = are_uneven(np.bincount(first.labels))
-    concentration = float(np.square(shares[space].sum(1)).sum()) if uneven else 0.0
-    coverage = float(shares[space].trace())
-    evidence = Evidence(k, float(of_spaces[space]), kept_together, agreement, coverage, *price, concentration)
-    return _Look(evidence, shares)
+    concentration = division.concentration if are_uneven(np.bincount(first.labels)) else 0.0
+    evidence = Evidence(k, division.modularity, kept_together, agreement, division.coverage, *price, concentration)
+    return _Look(evidence, division)
 
 
-def _promised_by_joining(looked: Sequence[_Look], price: _Price, fewest: int) -> list[int]:
+def _promised_by_joining(
+    looked: Sequence[_Look], neighbourhoods: Neighbourhoods, price: _Price, fewest: int
+) -> list[int]:
     """Two numbers at most that were not looked at, and would be better if clusters that were found are joined.
 
     Kinds that the quick division has missed may be found at a larger number, in parts.
@@ -266,9 +248,9 @@ def _promised_by_joining(looked: Sequence[_Look], price: _Price, fewest: int) ->
     to_beat = max(of.evidence.worth for of in looked)
     promised: dict[int, float] = {}
     for of in looked:
-        for shares in joined(of.shares, fewest):
-            k = shares.shape[1]
-            value = float(modularities(shares).max()) + price.allowance(1 / k)
+        for division in neighbourhoods.joined(of.division, fewest):
+            k = division.n_clusters
+            value = division.modularity + price.allowance(1 / k)
             if k not in known and value > to_beat:
                 promised[k] = max(value, promised.get(k, value))
     return sorted(sorted(promised, key=promised.__getitem__, reverse=True)[:_PROMISED])

@@ -121,7 +121,12 @@ def neighbour_graph(
     Returns:
         Ones, shape (N, N), symmetric.
     """
-    near = incidence(nearest_neighbours(points, min(k, len(points) - 1) + 1, progress=progress)[0][:, 1:], len(points))
+    return graph_of(nearest_neighbours(points, min(k, len(points) - 1) + 1, progress=progress)[0][:, 1:])
+
+
+def graph_of(nearest: np.ndarray) -> csr_array:
+    """Who is among the nearest of whom, rows (N, k), in either direction: ones, shape (N, N)."""
+    near = incidence(nearest, len(nearest))
     return csr_array(near.maximum(near.T))
 
 
@@ -178,8 +183,8 @@ def shares_between(graph: csr_array, labels: np.ndarray) -> np.ndarray:
         graph: Symmetric, shape (N, N).
         labels: Clusters, shape (N,).
     """
-    members = np.eye(labels.max() + 1)[labels]
-    between: np.ndarray = members.T @ (graph @ members)
+    k, edges = int(labels.max()) + 1, graph.tocoo()
+    between = np.bincount(k * labels[edges.row] + labels[edges.col], edges.data, k * k).reshape(k, k)
     return between / between.sum()
 
 
