@@ -80,9 +80,9 @@ def test_of_divisions_into_many_clusters_scraps_are_worth_what_they_bring():
         shares = np.diag(np.array(sizes) / sum(sizes))[None]
         return price.worth_at_first(Division(np.repeat(np.arange(len(sizes)), sizes), shares))
 
-    even = [10] * 28
-    assert worth(even) == pytest.approx(1 - 1 / 28 + price.allowance(1 / 28))
-    assert worth([10] * 26 + [1] * 20) < worth(even)
+    assert worth([10] * 28) == pytest.approx(1 - 1 / 28 + price.allowance(1 / 28))
+    concentration = (26 * 10**2 + 20) / 280**2
+    assert worth([10] * 26 + [1] * 20) == pytest.approx(1 - concentration + price.allowance(concentration))
     assert worth([10] * 4 + [30] * 2) == pytest.approx(1 - 0.22 + 0.6 / 6)  # of few they may be kinds of other sizes
 
 
@@ -95,9 +95,8 @@ def test_what_the_quick_division_misses_is_found_by_joining():
     embeddings = Embeddings(layouts, {space: layout[None] for space, layout in layouts.items()}, rules=rules)
     guides = SharedGuides(embeddings.layouts, np.random.default_rng(0))
     guides.look_on(2, 12)
-    near = Neighbourhoods(layouts.values())
-    found = first_sights(embeddings, guides, near, lambda of: of.modularity + 0.6 / of.n_clusters, range(2, 9), 0)
-    assert max(found, key=lambda k: found[k].worth) == 3
+    found = first_sights(embeddings, guides, Neighbourhoods(layouts.values()), range(2, 9), 0)
+    assert max(found, key=lambda k: found[k].division.modularity + 0.6 / k) == 3
     assert found[3].agreement == pytest.approx(1 / 3)  # of three pairs of spaces one
 
 
@@ -168,7 +167,12 @@ def test_at_the_closer_look_guides_of_another_layout_are_heard_too(monkeypatch):
 
 def test_a_number_that_was_missed_at_first_is_looked_at_where_joined_clusters_promise_it(monkeypatch):
     """At first sight the larger numbers look best; three kinds are found there, in parts."""
-    monkeypatch.setattr(module, "first_sights", lambda *args: {k: FirstSight(float(k > 4), 0.0) for k in args[4]})
+
+    def sight(k: int) -> FirstSight:
+        shares = np.eye(k) if k > 4 else np.ones((k, k))
+        return FirstSight(Division(np.arange(k), shares[None] / shares.sum()), 0.0)
+
+    monkeypatch.setattr(module, "first_sights", lambda *args: {k: sight(k) for k in args[3]})
     evidence = cluster_count_evidence(embedded_blobs(300, 3), 2, 12, 0)
     numbers = [e.n_clusters for e in evidence]
     assert set(range(5, 13)) < set(numbers)

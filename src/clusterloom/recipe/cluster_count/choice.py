@@ -13,7 +13,7 @@ import numpy as np
 
 from clusterloom.console import ProgressReport, no_progress
 from clusterloom.device import side_by_side
-from clusterloom.recipe.cluster_count.neighbourhoods import Division, Neighbourhoods
+from clusterloom.recipe.cluster_count.neighbourhoods import MANY_CLUSTERS, Division, Neighbourhoods
 from clusterloom.recipe.cluster_count.shared_guides import SharedGuides
 from clusterloom.recipe.cluster_count.survey import FINENESS_AT_FIRST, FirstSight, first_sights
 from clusterloom.recipe.pseudo_labels.division import are_uneven
@@ -27,7 +27,7 @@ _POINTS_PER_CLUSTER = 8
 _LOOKED_AT, _PROMISED = 8, 2  # numbers, at most: of those that look best at first, and of those that joining promises
 _STABILITY_COUNTS = 0.05
 _COST, _COST_OF = 0.6, 225  # of clusters, of so many images and more; with less, kinds of signs came apart
-_MANY, _OF_FEW_IMAGES = 14, 40  # clusters are many from so many on, if they have fewer images than that
+_OF_FEW_IMAGES = 40  # clusters are many only if they have fewer images than that
 _DOUBLED = 0.07  # what coverage may fall by whenever many clusters double
 _AT_FIRST = 29  # numbers, and larger ones as long as one of the upper half looks best
 _CLOSE = 0.005  # scores that differ by less are nearly as good
@@ -50,12 +50,12 @@ class _Price(NamedTuple):
     """
 
     cost: float = _COST
-    many: float = _MANY
+    many: float = MANY_CLUSTERS
 
     @classmethod
     def of(cls, n: int) -> "_Price":
         """What clusters of n images cost."""
-        return cls(_COST * math.sqrt(min(1, n / _COST_OF)), max(_MANY, n / _OF_FEW_IMAGES))
+        return cls(_COST * math.sqrt(min(1, n / _COST_OF)), max(MANY_CLUSTERS, n / _OF_FEW_IMAGES))
 
     def allowance(self, concentration: float) -> float:
         """What is added to the modularity of clusters, so that of all numbers the right one has the highest sum.
@@ -104,7 +104,7 @@ class Evidence:
     agreement: float = 0.0
     coverage: float = 0.0
     cost: float = _COST
-    many: float = _MANY
+    many: float = MANY_CLUSTERS
     concentration: float = 0.0
 
     @property
@@ -166,7 +166,7 @@ def cluster_count_evidence(
     def seen(numbers: range) -> dict[int, FirstSight]:
         finest = round(max(FINENESS_AT_FIRST) * numbers[-1])
         guides.look_on(numbers[0], min(finest, len(rows) // 2), progress)
-        return first_sights(some, guides, neighbourhoods, price.worth_at_first, numbers, seed, progress)
+        return first_sights(some, guides, neighbourhoods, numbers, seed, progress)
 
     def look_at(k: int) -> _Look:
         return _look(k, some, guides.near(k, FINENESS), neighbourhoods, guides.agreement(k), price, seed)
@@ -178,19 +178,22 @@ def cluster_count_evidence(
         return side_by_side(look_at, ks, partial(progress, "a closer look at numbers"))
 
     # Clusters need points to stand on.
-    looked = looks(_best_at_first(seen, fewest, max(fewest, min(most, len(rows) // _POINTS_PER_CLUSTER))))
+    looked = looks(_best_at_first(seen, price, fewest, max(fewest, min(most, len(rows) // _POINTS_PER_CLUSTER))))
     looked += looks(_promised_by_joining(looked, neighbourhoods, price, fewest))
     return sorted((of.evidence for of in looked), key=lambda e: e.n_clusters)
 
 
-def _best_at_first(seen: Callable[[range], Mapping[int, FirstSight]], fewest: int, most: int) -> list[int]:
+def _best_at_first(
+    seen: Callable[[range], Mapping[int, FirstSight]], price: _Price, fewest: int, most: int
+) -> list[int]:
     """The numbers that look best at first sight, ascending: those at which most spaces agree, and then all others."""
-    sights: dict[int, tuple[bool, float]] = {}
+    worth: dict[int, tuple[bool, float]] = {}
     for numbers in _numbers(fewest, most):
-        sights |= {k: (sight.agreement > _AGREED, sight.worth) for k, sight in seen(numbers).items()}
-        if max(sights, key=sights.__getitem__) <= numbers[-1] / 2:
+        for k, sight in seen(numbers).items():
+            worth[k] = sight.agreement > _AGREED, price.worth_at_first(sight.division)
+        if max(worth, key=worth.__getitem__) <= numbers[-1] / 2:
             break  # larger ones would be worse still, and guides of them take time
-    return sorted(sorted(sights, key=sights.__getitem__, reverse=True)[:_LOOKED_AT])
+    return sorted(sorted(worth, key=worth.__getitem__, reverse=True)[:_LOOKED_AT])
 
 
 def _numbers(fewest: int, most: int) -> Iterator[range]:

@@ -10,10 +10,11 @@ from scipy.sparse import csr_array
 from clusterloom.console import ProgressReport, no_progress
 from clusterloom.recipe.points.neighbours import graph_of, modularities, nearest_neighbours, shares_between
 
+MANY_CLUSTERS = 14  # so many, and more, may have few images each
 # One for every so many images, but at least so many and at most so many: more of few images would be of other kinds.
 _IMAGES_PER_NEIGHBOUR, _NEIGHBOURS = 60, (7, 15)
 _IMAGES_PER_NEIGHBOUR_OF_FEW = 15  # at least
-_PART_OF_A_CLUSTER, _LEAST_OF_MANY = 3, 5  # of clusters of few images neighbours are a third, and at least so many
+_PART_OF_A_CLUSTER, _LEAST_OF_MANY = 3, 5  # of many clusters a third of a mean one, but at least so many
 
 
 def n_neighbours(n: int, n_clusters: int = 1) -> int:
@@ -22,12 +23,14 @@ def n_neighbours(n: int, n_clusters: int = 1) -> int:
     Example:
         >>> [n_neighbours(n) for n in (30, 100, 300, 600, 2000)]
         [2, 7, 7, 10, 15]
-        >>> [n_neighbours(1000, k) for k in (20, 40, 80)]
-        [15, 8, 5]
+        >>> [n_neighbours(1000, k) for k in (14, 28, 56, 112)]
+        [15, 11, 5, 5]
     """
     least, most = _NEIGHBOURS
-    of_any = round(min(max(n / _IMAGES_PER_NEIGHBOUR, least), most, n / _IMAGES_PER_NEIGHBOUR_OF_FEW))
-    return max(1, min(of_any, max(n // (_PART_OF_A_CLUSTER * n_clusters), _LEAST_OF_MANY)))
+    near = round(min(max(n / _IMAGES_PER_NEIGHBOUR, least), most, n / _IMAGES_PER_NEIGHBOUR_OF_FEW))
+    if n_clusters > MANY_CLUSTERS:
+        near = min(near, max(n // (_PART_OF_A_CLUSTER * n_clusters), _LEAST_OF_MANY))
+    return max(1, near)
 
 
 class Division:

@@ -4,7 +4,6 @@ Groups that guides keep together are divided as for the pseudo-labels, but with 
 and starts, and by neighbours alone.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -18,7 +17,7 @@ from clusterloom.recipe.cluster_count.shared_guides import SharedGuides
 from clusterloom.recipe.points.neighbours import neighbour_graph
 from clusterloom.recipe.pseudo_labels.confirmation import confirmations, weights_of
 from clusterloom.recipe.pseudo_labels.consensus import GROUPS, groups_of
-from clusterloom.recipe.pseudo_labels.division import divide, modularity_matrix, resolution_for
+from clusterloom.recipe.pseudo_labels.division import divide, modularity_matrix
 from clusterloom.recipe.pseudo_labels.ties import Ties, between_groups
 from clusterloom.recipe.spaces.embeddings import Embeddings
 from clusterloom.training.randomness import numpy_generator
@@ -32,11 +31,11 @@ class FirstSight(NamedTuple):
     """What a number of clusters looks like at first sight.
 
     Args:
-        worth: Of a quick division.
+        division: A quick one.
         agreement: Of guides of that number, see `SharedGuides.agreement`; 0 where there are none.
     """
 
-    worth: float
+    division: Division
     agreement: float
 
 
@@ -44,7 +43,6 @@ def first_sights(
     embeddings: Embeddings,
     guides: SharedGuides,
     neighbourhoods: Neighbourhoods,
-    worth: Callable[[Division], float],
     numbers: range,
     seed: int,
     progress: ProgressReport = no_progress,
@@ -58,7 +56,6 @@ def first_sights(
         embeddings: Of N images, in one layout of each space.
         guides: Of these numbers, in the first layouts.
         neighbourhoods: Of the images in each space.
-        worth: How good a division is, for its number of clusters.
         numbers: Those in question, ascending.
         seed: Fixes everything.
         progress: Told how far it is.
@@ -75,9 +72,8 @@ def first_sights(
         weights = weights_of(confirmations(heard, rules), rules)
         drawn = numpy_generator(seed, "sample", "count", epoch=k)
         groups = groups_of(heard, weights, GROUPS * k, drawn, _LINKED)
-        matrix = modularity_matrix(between_groups(ties, weights, groups), resolution_for(k))
-        images = np.bincount(groups)
-        return divide(matrix, images, min(k, len(images)), drawn, _DIVISIONS)[groups]
+        between, images = between_groups(ties, weights, groups), np.bincount(groups)
+        return divide(modularity_matrix(between), images, min(k, len(images)), drawn, _DIVISIONS)[groups]
 
     found_at: dict[int, FirstSight] = {}
     best: Division | None = None
@@ -86,6 +82,6 @@ def first_sights(
     for k, labels in zip(falling, divisions, strict=True):
         own = neighbourhoods.judged(labels)
         of_more = neighbourhoods.joined(best, k) if best else ()
-        best = max([own, *(d for d in of_more if d.n_clusters == k)], key=worth)
-        found_at[k] = FirstSight(worth(best), guides.agreement(k))
+        best = max([own, *(d for d in of_more if d.n_clusters == k)], key=lambda d: d.modularity)
+        found_at[k] = FirstSight(best, guides.agreement(k))
     return found_at

@@ -127,7 +127,7 @@ def divide_ties(
         The cluster of each group, shape (G,).
     """
     equal_wanted = resolution > RESOLUTION
-    resolution = resolution_for(n_clusters, resolution)
+    resolution *= _of_many(n_clusters)
     matrix = modularity_matrix(ties, resolution)
     labels = divide(matrix, images, n_clusters, generator, starts)
     if not equal_wanted:
@@ -215,11 +215,6 @@ def _unequal_division(
         return None
     _, matrix, of_resolution = max(found, key=lambda each: each[0])  # the first one of several as good
     return divide(matrix, images, n_clusters, of_resolution, _MORE * starts)
-
-
-def resolution_for(n_clusters: int, resolution: float = RESOLUTION) -> float:
-    """The resolution for so many clusters: the given one is for up to ten, and from there on it grows with them."""
-    return resolution * _of_many(n_clusters)
 
 
 def _of_many(n_clusters: int, fewest: int = _MANY) -> float:
