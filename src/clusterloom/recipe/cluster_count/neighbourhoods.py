@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy.sparse import csr_array
 from clusterloom.console import ProgressReport, no_progress
 from clusterloom.recipe.points.neighbours import graph_of, modularities, nearest_neighbours, shares_between
 
-MANY_CLUSTERS = 14  # so many, and more, may have few images each
+MANY_CLUSTERS = 14  # more than so many may have few images each
 # One for every so many images, but at least so many and at most so many: more of few images would be of other kinds.
 _IMAGES_PER_NEIGHBOUR, _NEIGHBOURS = 60, (7, 15)
 _IMAGES_PER_NEIGHBOUR_OF_FEW = 15  # at least
@@ -33,6 +34,7 @@ def n_neighbours(n: int, n_clusters: int = 1) -> int:
     return max(1, near)
 
 
+@dataclass(frozen=True, eq=False)
 class Division:
     """Clusters, and how far they keep neighbours together in the space where they do so best.
 
@@ -42,8 +44,8 @@ class Division:
             shape (n, k, k), a sum of 1 in each.
     """
 
-    def __init__(self, labels: np.ndarray, shares: np.ndarray) -> None:
-        self.labels, self.shares = labels, shares
+    labels: np.ndarray
+    shares: np.ndarray
 
     @property
     def n_clusters(self) -> int:
