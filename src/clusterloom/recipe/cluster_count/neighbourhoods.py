@@ -54,8 +54,8 @@ class Division:
 
     @property
     def modularity(self) -> float:
-        """Of the best space: Newman and Girvan (2004), formula (5)."""
-        return float(modularities(self.shares).max())
+        """Newman and Girvan (2004), formula (5): coverage, less what it would be by chance."""
+        return self.coverage - self.concentration
 
     @property
     def coverage(self) -> float:
