@@ -9,7 +9,7 @@ import torch
 from threadpoolctl import threadpool_info
 
 from clusterloom import device
-from clusterloom.device import Compute, memory_errors_named, products_by_onednn, side_by_side
+from clusterloom.device import Compute, memory_errors_named, parallel_map, products_by_onednn
 from clusterloom.errors import TrainingError
 
 WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
@@ -110,17 +110,17 @@ def test_many_computations_are_made_side_by_side_and_results_come_in_order(threa
     def compute(item):
         together.wait()  # so many are made at the same time
         of_torch, pools, products = settings_of_process()
-        inner = side_by_side(lambda x: (x, threading.current_thread()), [item, item])
+        inner = parallel_map(lambda x: (x, threading.current_thread()), [item, item])
         assert {thread for _, thread in inner} == {threading.current_thread()}
         return item, of_torch, {n for _, n in pools}, (products == "bf16") == device._onednn_is_exact()
 
-    assert side_by_side(compute, range(6), lambda *report: told.append(report)) == [
+    assert parallel_map(compute, range(6), lambda *report: told.append(report)) == [
         (item, 1, {1}, True) for item in range(6)
     ]
     assert told == [(done, 6) for done in range(7)]
     assert settings_of_process() == before
     with pytest.raises(ZeroDivisionError):
-        side_by_side(lambda item: 1 // item, range(3))
+        parallel_map(lambda item: 1 // item, range(3))
     assert settings_of_process() == before
 
 

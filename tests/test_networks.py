@@ -248,7 +248,7 @@ def test_refitted_classes_are_the_latents_own_moments():
     q = torch.eye(2)[torch.arange(20_000) % 2]
     factor = torch.tensor([[1.0, 0.0], [0.8, 0.6]])
     mu = torch.from_numpy(rng.standard_normal((20_000, 2)).astype(np.float32)) @ factor.T + 5 * q
-    vae.refit_classes(q, mu, torch.full((20_000, 2), math.log(0.25)))
+    vae.fit_classes(q, mu, torch.full((20_000, 2), math.log(0.25)))
     torch.testing.assert_close(vae.class_means.detach(), 5 * torch.eye(2), atol=0.05, rtol=0)
     covariance = vae.scale_tril[0] @ vae.scale_tril[0].T
     torch.testing.assert_close(covariance, factor @ factor.T + 0.25 * torch.eye(2), atol=0.05, rtol=0)
@@ -258,7 +258,7 @@ def test_a_cluster_without_images_keeps_its_mean_and_gets_the_common_covariance(
     vae = vae_of_two_classes()
     q = torch.tensor([[1.0, 0.0]]).repeat(500, 1)
     mu = torch.from_numpy(np.random.default_rng(0).standard_normal((500, 2)).astype(np.float32))
-    vae.refit_classes(q, mu, torch.full((500, 2), -9.0))
+    vae.fit_classes(q, mu, torch.full((500, 2), -9.0))
     assert vae.class_means[1].tolist() == [0, 0]
     assert torch.isfinite(vae.scale_tril).all()
 

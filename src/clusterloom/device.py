@@ -195,7 +195,7 @@ _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 
 
-def side_by_side(
+def parallel_map(
     function: Callable[[_Item], _Result],
     items: Sequence[_Item],
     done: Callable[[int, int], object] = lambda finished, total: None,

@@ -160,7 +160,8 @@ def _restored_network(new_network: Any, tensors: Mapping[str, np.ndarray]) -> nn
         for name, array in tensors.items()
         if name.startswith("network.")
     }
+    # Training may have ended before the stage that makes the second decoder.
     if getattr(network, "refiner", None) is not None and not any(name.startswith("refiner.") for name in state):
-        network.refiner = None  # training ended before the stage that makes it
+        network.refiner = None  # type: ignore[assignment]
     network.load_state_dict(state, assign=True)
     return network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]

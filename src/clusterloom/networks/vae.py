@@ -302,7 +302,7 @@ class ClusterVAE(nn.Module):
         reads_latent = self.settings.category_input == "latent"
         return self.category_hidden_of(features, self.encode(features).mu if reads_latent else features)
 
-    def refit_classes(self, q: Tensor, mu: Tensor, log_var: Tensor) -> None:
+    def fit_classes(self, q: Tensor, mu: Tensor, log_var: Tensor) -> None:
         """Set class means and covariances to those of the latents of all images, for sampling.
 
         A cluster's covariance is that of its posterior means and samples, drawn towards the clusters' common one as far

@@ -31,6 +31,7 @@ from clusterloom.inference import apply_in_batches
 from clusterloom.networks.vae import ClusterVAE
 from clusterloom.recipe.budget import Epochs, Visited
 from clusterloom.recipe.cluster_count.choice import Evidence, advice_on, best_count, best_counts, cluster_count_evidence
+from clusterloom.recipe.learning.classes import fit_classes
 from clusterloom.recipe.learning.confidence import learn_confidence
 from clusterloom.recipe.learning.fit import fit
 from clusterloom.recipe.learning.lost_clusters import bring_back
@@ -102,7 +103,6 @@ def train_guided(
         What was decided and how long it took, for the record: views, spaces, seconds by stage.
     """
     seed = plan.seed
-
     last_plan = replace(plan, epochs=epochs.second_fit)
     visited = Visited.of(images, last_plan)
     known, sample, sampled = visited.known, visited.sample, visited.sampled
@@ -117,22 +117,9 @@ def train_guided(
     representation = represent(network, run, images, of_stage, of_light)
 
     # 2. First pseudo-labels.
-    learned = _learned_spaces(representation, sample, run)
-    spaces = _spaces(learned, frozen[sampled], plain)
-    view_pairs = _learned_views(representation, sample, run, seed)
-    rules = rules_of(len(sample), spaces, learned, of_signs=are_signs(views))
-    embeddings = Embeddings(spaces, _layouts(spaces, run, seed), view_pairs, rules)
+    embeddings = _embeddings(representation, run, sample, frozen[sampled], plain, seed, of_signs=are_signs(views))
     evidence = _choose_count(network, run, embeddings, seed, kinds.fewest)
-    run.note(f"pseudo-labels: {network.n_clusters} clusters of what guides in {len(spaces)} spaces keep together")
-    resolution = OF_EQUAL_KINDS if kinds.equal else RESOLUTION
-    first = FirstPseudoLabels.from_arrays(
-        run.cached(
-            "pseudo-labels-1",
-            lambda: first_pseudo_labels(
-                embeddings, network.n_clusters, seed, progress=run.progress, resolution=resolution
-            ).arrays(),
-        )
-    )
+    first = _first_pseudo_labels(network, run, embeddings, seed, OF_EQUAL_KINDS if kinds.equal else RESOLUTION)
     of_colours = max(first.follows.get(space, 0.0) for space in _OF_COLOURS)
     if images.shape[3] == 3 and kinds.colours != "use" and of_colours < _COLOURS_COUNT:
         views = recolouring(views)
@@ -141,22 +128,13 @@ def train_guided(
     own_q = _first_fit(network, run, sample, plan, epochs, widened(views), first.q, frozen[sampled])
 
     # 4. Second pseudo-labels.
-    hidden = _of_all(network.category_hidden, sample, run)
-    run.note(f"second pseudo-labels: layout of {len(hidden):,} images")
-    second = run.cached(
-        "pseudo-labels-2",
-        lambda: {
-            "q": second_pseudo_labels(
-                layout_of(hidden, seed, run.progress), own_q, first.q, numpy_generator(seed, "mixtures", "second")
-            )
-        },
-    )
+    second_q = _second_pseudo_labels(network, run, sample, own_q, first.q, seed)
 
     # 5. Second fit.
-    targets = second["q"]
+    targets = second_q
     if sample is not known:  # the layout knows the sample alone; of the other images the model must judge
         targets = _of_all(network.assign, known, run)
-        targets[sampled] = second["q"]
+        targets[sampled] = second_q
     fit(network, run, known, last_plan, views, "fit-2", targets, frozen, as_it_is=True)
 
     # 6. Confidence and classes.
@@ -164,9 +142,9 @@ def train_guided(
     lost = bring_back(network, hidden, first.labels)
     if lost:
         run.note(f"clusters {', '.join(map(str, lost))} were lost by the fits; what they had at first is learned again")
-    learn_confidence(network, hidden, first, embeddings.layouts, spaces.get(STROKES))
+    learn_confidence(network, hidden, first, embeddings.layouts, embeddings.points.get(STROKES))
     described: Any = images if known is images else sample
-    latents = refit_classes(network, described, run)
+    latents = fit_classes(network, described, run)
 
     # 7. Refine. A sample says enough of what decoded images lack.
     if epochs.refine:
@@ -179,6 +157,55 @@ def train_guided(
         **({"lost_clusters": lost} if lost else {}),
         "stage_seconds": {stage: round(seconds, 1) for stage, seconds in run.stage_seconds.items()},
     }
+
+
+def _embeddings(
+    representation: Representation,
+    run: Run,
+    images: Any,
+    frozen: np.ndarray,
+    plain: dict[str, np.ndarray],
+    seed: int,
+    of_signs: bool,
+) -> Embeddings:
+    """Where images (N, H, W, C) lie in all spaces in which guides look for clusters; every process calls it.
+
+    Spaces are in the order in which guides draw: learned ones, frozen features (N, E), if there are any, plain ones.
+    """
+    learned = _learned_spaces(representation, images, run)
+    of_backbone = {BACKBONE: frozen} if frozen.shape[1] else {}
+    spaces = learned | of_backbone | {name: plain[name] for name in PLAIN_SPACES if name in plain}
+    view_pairs = _learned_views(representation, images, run, seed)
+    rules = rules_of(len(images), spaces, learned, of_signs=of_signs)
+    return Embeddings(spaces, _layouts(spaces, run, seed), view_pairs, rules)
+
+
+def _first_pseudo_labels(
+    network: ClusterVAE, run: Run, embeddings: Embeddings, seed: int, resolution: float
+) -> FirstPseudoLabels:
+    """First pseudo-labels of as many clusters as the network has."""
+    n_clusters = network.n_clusters
+    run.note(f"pseudo-labels: {n_clusters} clusters of what guides in {len(embeddings.points)} spaces keep together")
+
+    def compute() -> dict[str, np.ndarray]:
+        first = first_pseudo_labels(embeddings, n_clusters, seed, progress=run.progress, resolution=resolution)
+        return first.arrays()
+
+    return FirstPseudoLabels.from_arrays(run.cached("pseudo-labels-1", compute))
+
+
+def _second_pseudo_labels(
+    network: ClusterVAE, run: Run, images: Any, own_q: np.ndarray, first_q: np.ndarray, seed: int
+) -> np.ndarray:
+    """Soft assignments (N, K) of images, from a layout of the layer that the category encoder has learned."""
+    hidden = _of_all(network.category_hidden, images, run)
+    run.note(f"second pseudo-labels: layout of {len(hidden):,} images")
+
+    def compute() -> dict[str, np.ndarray]:
+        layout = layout_of(hidden, seed, run.progress)
+        return {"q": second_pseudo_labels(layout, own_q, first_q, numpy_generator(seed, "mixtures", "second"))}
+
+    return run.cached("pseudo-labels-2", compute)["q"]
 
 
 def _first_fit(
@@ -221,12 +248,6 @@ def _of_all(function: Callable[[Tensor], Tensor], images: Any, run: Run) -> np.n
     return result
 
 
-def _spaces(learned: dict[str, np.ndarray], frozen: np.ndarray, plain: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """All spaces in which guides look for clusters, (N, D) each, in the order in which they draw."""
-    of_backbone = {BACKBONE: frozen} if frozen.shape[1] else {}
-    return learned | of_backbone | {name: plain[name] for name in PLAIN_SPACES if name in plain}
-
-
 def _learned_spaces(representation: Representation, images: Any, run: Run) -> dict[str, np.ndarray]:
     """The spaces of all images that the network has learned, (N, D) each; every process calls it."""
     names: list[str] = []
@@ -254,7 +275,7 @@ def _learned_views(representation: Representation, images: Any, run: Run, seed: 
 
 
 def _layouts(spaces: dict[str, np.ndarray], run: Run, seed: int) -> dict[str, np.ndarray]:
-    """Layouts of each space, shape (2, N, d)."""
+    """Layouts of each space, shape (2, N, d), of few images (1, N, d)."""
     n_images = len(next(iter(spaces.values())))
     run.note(f"layouts of {n_images:,} images in {len(spaces)} spaces")
     found = run.cached("layouts", lambda: layouts_of(spaces, seed, _LAYOUTS, run.progress))
@@ -284,27 +305,3 @@ def _choose_count(network: ClusterVAE, run: Run, embeddings: Embeddings, seed: i
     with fresh_weights(seed, "count"):
         network.set_clusters(count)
     return evidence
-
-
-def refit_classes(network: ClusterVAE, images: Any, run: Run, q: np.ndarray | None = None) -> tuple[np.ndarray, ...]:
-    """Set class means and covariances to those of the latents of images; every process calls it.
-
-    Args:
-        network: The model; changed in place.
-        images: Shape (N, H, W, C).
-        run: Knows the device.
-        q: Soft assignments, shape (N, K); None for the model's own.
-
-    Returns:
-        The model's q (N, K), posterior means and log-variances (N, D) of the images.
-    """
-
-    def latents(x: Tensor) -> tuple[Tensor, ...]:
-        features = network.features(x)
-        posterior = network.encode(features)
-        return network.category_logits(features, posterior.mu).softmax(1), posterior.mu, posterior.log_var
-
-    found = apply_in_batches(latents, images, run.compute)
-    own_q, *posteriors = map(torch.from_numpy, found)
-    network.refit_classes(own_q if q is None else torch.from_numpy(q), *posteriors)
-    return found

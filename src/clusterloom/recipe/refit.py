@@ -20,7 +20,7 @@ from clusterloom.data.images import ImageRows
 from clusterloom.inference import apply_in_batches
 from clusterloom.networks.vae import ClusterVAE
 from clusterloom.recipe.budget import MAX_EMBEDDED, Epochs
-from clusterloom.recipe.guided import refit_classes
+from clusterloom.recipe.learning.classes import fit_classes
 from clusterloom.recipe.learning.confidence import calibrate, temperature_for
 from clusterloom.recipe.learning.fit import fit
 from clusterloom.recipe.learning.refine import refine
@@ -110,7 +110,7 @@ def train_again(
 
     # The fit begins where the clusters are: random weights would cost it half of its epochs.
     _set_clusters(network, spaces[_CATEGORY_HIDDEN], targets, plan.seed)
-    refit_classes(network, sample, run, targets)
+    fit_classes(network, sample, run, targets)
     run.found_clusters()
     shown = _shown(confirmed)
     of_stage = replace(plan, epochs=epochs.second_fit, learning_rate=_SLOWER * plan.learning_rate)
@@ -121,7 +121,7 @@ def train_again(
     others = confirmed == NOBODY
     if others.any():
         calibrate(network, logits[others], heard["confidence"].item())
-    latents = refit_classes(network, sample, run)
+    latents = fit_classes(network, sample, run)
     if epochs.refine:
         refine(network, run, sample, replace(plan, epochs=epochs.refine), *latents)
     else:

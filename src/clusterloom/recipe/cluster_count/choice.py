@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from clusterloom.console import ProgressReport, no_progress
-from clusterloom.device import side_by_side
+from clusterloom.device import parallel_map
 from clusterloom.recipe.cluster_count.neighbourhoods import MANY_CLUSTERS, Division, Neighbourhoods
 from clusterloom.recipe.cluster_count.shared_guides import SharedGuides
 from clusterloom.recipe.cluster_count.survey import FINENESS_AT_FIRST, FirstSight, first_sights
@@ -175,7 +175,7 @@ def cluster_count_evidence(
         # Each its own: guides of another number do not say whether spaces agree on this one.
         guides.look(0, ks, progress)
         guides.look(-1, (number for k in ks for number in guides.numbers_near(k, FINENESS)), progress)
-        return side_by_side(look_at, ks, partial(progress, "a closer look at numbers"))
+        return parallel_map(look_at, ks, partial(progress, "a closer look at numbers"))
 
     # Clusters need points to stand on.
     looked = looks(_best_at_first(seen, price, fewest, max(fewest, min(most, len(rows) // _POINTS_PER_CLUSTER))))

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from clusterloom.console import ProgressReport, no_progress
-from clusterloom.device import side_by_side
+from clusterloom.device import parallel_map
 from clusterloom.recipe.pseudo_labels.confirmation import agreement
 from clusterloom.recipe.pseudo_labels.guides import Guide, Search, seeds_from
 
@@ -44,7 +44,7 @@ class SharedGuides:
             for space, of_space in self._layouts.items()
         ]
         self._found |= {(layout, number): [] for number in missing}
-        found = side_by_side(Search.guides, searches, partial(progress, "guides for the number of clusters"))
+        found = parallel_map(Search.guides, searches, partial(progress, "guides for the number of clusters"))
         for search, of_search in zip(searches, found, strict=True):
             self._found[layout, search.k] += of_search
 

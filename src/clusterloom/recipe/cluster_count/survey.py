@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from clusterloom.console import ProgressReport, no_progress
-from clusterloom.device import side_by_side
+from clusterloom.device import parallel_map
 from clusterloom.recipe.cluster_count.neighbourhoods import Division, Neighbourhoods, n_neighbours
 from clusterloom.recipe.cluster_count.shared_guides import SharedGuides
 from clusterloom.recipe.points.neighbours import neighbour_graph
@@ -78,7 +78,7 @@ def first_sights(
     found_at: dict[int, FirstSight] = {}
     best: Division | None = None
     falling = numbers[::-1]
-    divisions = side_by_side(divided, falling, partial(progress, "numbers of clusters"))
+    divisions = parallel_map(divided, falling, partial(progress, "numbers of clusters"))
     for k, labels in zip(falling, divisions, strict=True):
         own = neighbourhoods.judged(labels)
         of_more = neighbourhoods.joined(best, k) if best else ()

@@ -48,7 +48,7 @@ def layouts_of(
         progress: Told how far the search for neighbours is, and how many layouts are made.
 
     Returns:
-        By the name of the space, shape (n, N, 10), or (1, N, D) for few points of fewer dimensions, float32.
+        By the name of the space, shape (n, N, 10), of fewer than 200 points (1, N, min(10, D)), float32.
     """
     if len(next(iter(spaces.values()))) < _FEWEST:
         return {

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from clusterloom.console import ProgressReport, no_progress
-from clusterloom.device import side_by_side
+from clusterloom.device import parallel_map
 from clusterloom.recipe.points.mixture import fit_mixtures, kmeans_labels, mixtures_to_start_from
 from clusterloom.recipe.pseudo_labels.density import clusters_apart
 
@@ -88,7 +88,7 @@ def guides_in(
         for layout in of_space
         for search in _searches(space, layout, n_clusters, generator)
     ]
-    found = side_by_side(Search.guides, searches, partial(progress, "guides"))
+    found = parallel_map(Search.guides, searches, partial(progress, "guides"))
     return [guide for guides in found for guide in guides]
 
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clusterloom.recipe.points.neighbours import distributed_alike
+from clusterloom.recipe.points.two_sample import distributed_alike
 from clusterloom.recipe.views.backgrounds import from_background
 from clusterloom.recipe.views.places import frames
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from clusterloom.device import products_by_onednn
 from clusterloom.inference import BATCH_SIZE, filled_up
-from clusterloom.recipe.points.neighbours import distributed_alike
+from clusterloom.recipe.points.two_sample import distributed_alike
 from clusterloom.recipe.views.backgrounds import background
 from clusterloom.recipe.views.brightness import have_shades, medians, unit
 
