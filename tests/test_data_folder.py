@@ -21,7 +21,7 @@ from clusterloom.data.one_picture import Target, read_picture
 from clusterloom.errors import DataError, SettingsError
 from clusterloom.figures import cluster_count_plot
 from clusterloom.pictures import png_bytes
-from clusterloom.recipe.cluster_count.choice import Evidence
+from clusterloom.recipe.cluster_count.evidence import Evidence
 
 ODD_NAMES = ["<img src=x onerror=alert(1)>.png", "new\nline.png", os.fsdecode(b"latin-\xe9.png"), "spa ce.png", "ü.png"]
 FIXTURES_ONCE = [HealthCheck.function_scoped_fixture]

@@ -8,7 +8,7 @@ from PIL import Image
 
 from clusterloom.figures import cluster_count_plot
 from clusterloom.pictures import image_grid, png_bytes, to_picture, to_uint8
-from clusterloom.recipe.cluster_count.choice import Evidence
+from clusterloom.recipe.cluster_count.evidence import Evidence
 
 
 def some(n, channels, side=6):

@@ -6,15 +6,9 @@ from recipe_helpers import QUICK, blobs, digits
 
 from clusterloom import ConvVAEClusterer, GuidedClusterer, SettingsError, VAEClusterer, load_model
 from clusterloom.recipe.cluster_count import choice as module
-from clusterloom.recipe.cluster_count.choice import (
-    Evidence,
-    _Price,
-    advice_on,
-    best_count,
-    best_counts,
-    cluster_count_evidence,
-    doubt_about,
-)
+from clusterloom.recipe.cluster_count.advice import advice_on, doubt_about
+from clusterloom.recipe.cluster_count.choice import cluster_count_evidence
+from clusterloom.recipe.cluster_count.evidence import Evidence, Price, best_count, best_counts
 from clusterloom.recipe.cluster_count.neighbourhoods import Division, Neighbourhoods, n_neighbours
 from clusterloom.recipe.cluster_count.shared_guides import SharedGuides
 from clusterloom.recipe.cluster_count.survey import FirstSight, first_sights
@@ -74,7 +68,7 @@ def test_many_clusters_of_few_images_are_judged_by_as_many_neighbours_as_they_ha
 
 
 def test_of_divisions_into_many_clusters_scraps_are_worth_what_they_bring():
-    price = _Price(0.6, 14)
+    price = Price(0.6, 14)
 
     def worth(sizes: list[int]) -> float:
         shares = np.diag(np.array(sizes) / sum(sizes))[None]

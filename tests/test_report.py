@@ -20,7 +20,7 @@ from clusterloom.metrics import calibration_bins, expected_calibration_error
 from clusterloom.palette import COLOURS, MARKERS, styles
 from clusterloom.pictures import png_bytes
 from clusterloom.predictions import Predictions
-from clusterloom.recipe.cluster_count.choice import Evidence
+from clusterloom.recipe.cluster_count.evidence import Evidence
 from clusterloom.report import charts, map_picture
 from clusterloom.report.clusters import new_images
 from clusterloom.report.model_pictures import model_pictures

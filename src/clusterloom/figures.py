@@ -12,7 +12,8 @@ import numpy as np
 
 from clusterloom.marks import PNG_SOFTWARE
 from clusterloom.networks.describe import Part, size
-from clusterloom.recipe.cluster_count.choice import Evidence, best_counts, doubt_about
+from clusterloom.recipe.cluster_count.advice import doubt_about
+from clusterloom.recipe.cluster_count.evidence import AGREED, Evidence, best_counts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,7 +22,7 @@ _EVIDENCE_TITLES = {
     "score": "score: modularity, stability, and what each further cluster must bring",
     "modularity": "modularity: neighbours in the same cluster, beyond chance",
     "stability": "stability: how far all that was asked keeps the images of a cluster together",
-    "agreement": "agreement: pairs of spaces that find the same clusters (above 0.6 and apart: first)",
+    "agreement": f"agreement: pairs of spaces that find the same clusters (above {AGREED} and apart: first)",
 }
 
 

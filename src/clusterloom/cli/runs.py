@@ -86,7 +86,8 @@ def found(estimator: Any, out: Path) -> dict[str, Any]:
     """The clusters that were found, as JSON values."""
     import numpy as np
 
-    from clusterloom.recipe.cluster_count.choice import best_counts, doubt_about
+    from clusterloom.recipe.cluster_count.advice import doubt_about
+    from clusterloom.recipe.cluster_count.evidence import best_counts
     from clusterloom.report.origin import disclosure, evidence_of
 
     rows: list[dict[str, Any]] = []

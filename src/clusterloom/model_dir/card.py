@@ -156,22 +156,9 @@ def _refine_sections(contents: ModelContents) -> list[str]:
 
 def count_text(recipe: Mapping[str, Any]) -> str:
     """How the number of clusters was found, in words; "" where it was given."""
-    evidence = recipe.get("count_evidence", [])
-    if not evidence:
+    if not recipe.get("count_evidence"):
         return ""
-    return (
-        f"Found from the images: {recipe.get('count_advice', '')}. "
-        "The numbers that look best at first sight were looked at closely. "
-        "Modularity is the share of neighbours that are in the same cluster, beyond chance. Stability says "
-        "how far all that was asked keeps the images of a cluster together (1: always, 0: no more than by chance). "
-        "Agreement is the share of pairs of spaces that find the same clusters, and coverage the share of neighbours "
-        "that are in the same cluster. Numbers with an agreement above 0.6 and a coverage above 0.995 go first, and of "
-        "these or, where there are none, of all the one with the highest score: modularity, 0.05 of the stability and "
-        f"{evidence[0]['cost']:.2f} times the concentration. That is the sum of the clusters' squared shares of the "
-        "images where these are far from equal, and otherwise 1 over the number, as if all were of one size. "
-        f"Of more than {evidence[0]['many']:.0f} clusters, which have few images here, the coverage may be 0.07 lower "
-        "whenever they double."
-    )
+    return f"Found from the images: {recipe.get('count_advice', '')}. {recipe.get('count_explained', '')}"
 
 
 def _count_sections(recipe: Mapping[str, Any], chosen: int) -> list[str]:
@@ -179,20 +166,18 @@ def _count_sections(recipe: Mapping[str, Any], chosen: int) -> list[str]:
     evidence = recipe.get("count_evidence", [])
     if not evidence:
         return []
+    columns = ("modularity", "stability", "agreement", "coverage", "concentration", "score")
     rows = [
         (
-            f"**{k}**" if k == chosen else k,
-            *(f"{row[name]:.3f}" for name in ("modularity", "stability", "agreement", "coverage")),
-            f"{concentration:.3f}",
-            f"{row['score']:.3f}",
+            f"**{chosen}**" if row["n_clusters"] == chosen else row["n_clusters"],
+            *(f"{row[name]:.3f}" for name in columns),
         )
         for row in evidence
-        for k, concentration in [(int(row["n_clusters"]), row["concentration"] or 1 / row["n_clusters"])]
     ]
     return [
         "## Number of clusters",
         count_text(recipe),
-        _table(rows, ("clusters", "modularity", "stability", "agreement", "coverage", "concentration", "score")),
+        _table(rows, ("clusters", *columns)),
     ]
 
 

@@ -50,6 +50,7 @@ class _Recipe(BaseModel):
     stage_seconds: dict[str, float] | None = None
     count_evidence: list[_Evidence] | None = None
     count_advice: str | None = None
+    count_explained: str | None = None
     backbone: _Backbone | None = None
     corrections: dict[str, int] | None = None
 

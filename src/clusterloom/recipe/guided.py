@@ -20,7 +20,7 @@ What each part is worth is written down in docs/guided.md.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -30,7 +30,9 @@ from torch import Tensor
 from clusterloom.inference import apply_in_batches
 from clusterloom.networks.vae import ClusterVAE
 from clusterloom.recipe.budget import Epochs, Visited
-from clusterloom.recipe.cluster_count.choice import Evidence, advice_on, best_count, best_counts, cluster_count_evidence
+from clusterloom.recipe.cluster_count.advice import advice_on, explanation_of
+from clusterloom.recipe.cluster_count.choice import cluster_count_evidence
+from clusterloom.recipe.cluster_count.evidence import Evidence, ranked
 from clusterloom.recipe.learning.classes import fit_classes
 from clusterloom.recipe.learning.confidence import learn_confidence
 from clusterloom.recipe.learning.fit import fit
@@ -153,7 +155,7 @@ def train_guided(
     return {
         "views": vars(views),
         "spaces": {name: round(value, 3) for name, value in first.follows.items()},
-        **({"count_evidence": [e.record() for e in evidence], "count_advice": advice_on(evidence)} if evidence else {}),
+        **_of_count(evidence),
         **({"lost_clusters": lost} if lost else {}),
         "stage_seconds": {stage: round(seconds, 1) for stage, seconds in run.stage_seconds.items()},
     }
@@ -293,15 +295,28 @@ def _choose_count(network: ClusterVAE, run: Run, embeddings: Embeddings, seed: i
         return []
 
     def compute() -> dict[str, np.ndarray]:
-        evidence = cluster_count_evidence(embeddings, fewest, most, seed, run.progress)
-        return {"evidence": np.array([list(vars(e).values()) for e in evidence])}
+        found = cluster_count_evidence(embeddings, fewest, most, seed, run.progress)
+        return {field.name: np.array([getattr(e, field.name) for e in found]) for field in fields(Evidence)}
 
-    rows = run.cached("count", compute)["evidence"].tolist()
-    evidence = [Evidence(int(k), *(round(value, 4) for value in values)) for k, *values in rows]
-    count = best_count(evidence) if evidence else fewest
-    for e in (e for k in best_counts(evidence) for e in evidence if e.n_clusters == k):
+    found = run.cached("count", compute)
+    rows = zip(*(of_field.tolist() for of_field in found.values()), strict=True)
+    evidence = [Evidence(**{name: round(v, 4) for name, v in zip(found, row, strict=True)}) for row in rows]
+    best = ranked(evidence)
+    for e in best[:3]:
         run.note(f"{e.n_clusters} clusters: modularity {e.modularity:.4f}, stability {e.stability:.3f}")
+    count = best[0].n_clusters if best else fewest
     run.note(f"number of clusters: {count}, chosen among {fewest} to {most}")
     with fresh_weights(seed, "count"):
         network.set_clusters(count)
     return evidence
+
+
+def _of_count(evidence: list[Evidence]) -> dict[str, Any]:
+    """What the record says of the number of clusters; nothing where it was given."""
+    if not evidence:
+        return {}
+    return {
+        "count_evidence": [e.record() for e in evidence],
+        "count_advice": advice_on(evidence),
+        "count_explained": explanation_of(evidence),
+    }

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import accumulate, groupby
 from typing import Any, NamedTuple
 
-from clusterloom.recipe.cluster_count.choice import Evidence, best_count
+from clusterloom.recipe.cluster_count.evidence import Evidence, best_count
 from clusterloom.training.progress import NOT_TERMS
 
 WIDTH, HEIGHT = 320, 150  # of a panel's plotting area, in SVG units

@@ -9,7 +9,7 @@ import numpy as np
 from clusterloom.errors import printable
 from clusterloom.model_dir.card import NOT_SETTINGS, corrections_text
 from clusterloom.networks.backbone import DISCLOSURE
-from clusterloom.recipe.cluster_count.choice import Evidence
+from clusterloom.recipe.cluster_count.evidence import Evidence
 from clusterloom.report.numbers import duration, plain
 
 if TYPE_CHECKING:

@@ -3,17 +3,16 @@
 Like the pseudo-labels, it sees spaces and layouts alone.
 """
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from clusterloom.console import ProgressReport, no_progress
 from clusterloom.device import parallel_map
-from clusterloom.recipe.cluster_count.neighbourhoods import MANY_CLUSTERS, Division, Neighbourhoods
+from clusterloom.recipe.cluster_count.evidence import AGREED, Evidence, Price
+from clusterloom.recipe.cluster_count.neighbourhoods import Division, Neighbourhoods
 from clusterloom.recipe.cluster_count.shared_guides import SharedGuides
 from clusterloom.recipe.cluster_count.survey import FINENESS_AT_FIRST, FirstSight, first_sights
 from clusterloom.recipe.pseudo_labels.division import are_uneven
@@ -25,107 +24,7 @@ from clusterloom.training.randomness import numpy_generator
 _POINTS = 2000
 _POINTS_PER_CLUSTER = 8
 _LOOKED_AT, _PROMISED = 8, 2  # numbers, at most: of those that look best at first, and of those that joining promises
-_STABILITY_COUNTS = 0.05
-_COST, _COST_OF = 0.6, 225  # of clusters, of so many images and more; with less, kinds of signs came apart
-_OF_FEW_IMAGES = 40  # clusters are many only if they have fewer images than that
-_DOUBLED = 0.07  # what coverage may fall by whenever many clusters double
 _AT_FIRST = 29  # numbers, and larger ones as long as one of the upper half looks best
-_CLOSE = 0.005  # scores that differ by less are nearly as good
-_AGREED = 0.6  # share of pairs of spaces with the same clusters, above which these are kinds: of six one may dissent
-_APART = 0.995  # coverage of clusters that lie apart
-_STABLE = 0.65  # guides that keep less to the clusters have found no groups that are there
-
-
-class _Price(NamedTuple):
-    """What clusters cost.
-
-    Where two clusters are joined modularity falls by what the concentration rises, less what was cut, and c asks a part
-    of that of each further cluster. That is next to nothing where there are many, and the fewer images a kind has, the
-    more of their neighbours are of another one: 26 kinds of twenty, some of which are a little alike, would be better
-    as eleven. So from a number on coverage may fall by as much whenever the clusters double.
-
-    Args:
-        cost: c.
-        many: That number: of clusters that have few images.
-    """
-
-    cost: float = _COST
-    many: float = MANY_CLUSTERS
-
-    @classmethod
-    def of(cls, n: int) -> "_Price":
-        """What clusters of n images cost."""
-        return cls(_COST * math.sqrt(min(1, n / _COST_OF)), max(MANY_CLUSTERS, n / _OF_FEW_IMAGES))
-
-    def allowance(self, concentration: float) -> float:
-        """What is added to the modularity of clusters, so that of all numbers the right one has the highest sum.
-
-        Args:
-            concentration: Sum of the squares of the clusters' shares, 1 / k if they are equal.
-
-        Example:
-            >>> [round(_Price(0.6, 14).allowance(1 / k), 3) for k in (3, 6, 14, 28, 56)]
-            [0.2, 0.1, 0.043, 0.077, 0.129]
-        """
-        if concentration * self.many >= 1:
-            return self.cost * concentration
-        return concentration - (1 - self.cost) / self.many - _DOUBLED * math.log2(concentration * self.many)
-
-    def worth_at_first(self, division: Division) -> float:
-        """Modularity and what is allowed: some of many clusters may be scraps, which are worth what they bring."""
-        of_equal, as_they_are = 1 / division.n_clusters, division.concentration
-        return division.modularity + min(self.allowance(of_equal), self.allowance(as_they_are))
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What speaks for a number of clusters.
-
-    Attributes:
-        n_clusters: The number, k.
-        modularity: Share of neighbours that are in the same cluster, less the share that would be by chance (Newman and
-            Girvan, 2004), from -1 to 1, in the space whose neighbours the clusters divide best. More clusters leave
-            less to chance, but cut more between neighbours.
-        stability: How far guides in all spaces keep the images of a cluster together: the mean of the largest share in
-            the first pseudo-labels, brought from between 1 / k and 1 to between 0 and 1.
-        agreement: Share of pairs of spaces that find the same k clusters, from 0 to 1. Where kinds lie apart without a
-            bridge nearly all do; parts of a kind no two spaces find alike.
-        coverage: Share of neighbours that are in the same cluster, in the space that counts for modularity: 1 where
-            clusters lie apart without a bridge.
-        cost: What clusters cost, c.
-        many: From how many clusters on coverage may fall by as much whenever they double.
-        concentration: Sum of the squares of the clusters' shares where these are far from equal; 0 stands for about
-            equal ones, and 1 / k is taken.
-    """
-
-    n_clusters: int
-    modularity: float
-    stability: float
-    agreement: float = 0.0
-    coverage: float = 0.0
-    cost: float = _COST
-    many: float = MANY_CLUSTERS
-    concentration: float = 0.0
-
-    @property
-    def worth(self) -> float:
-        """Modularity, and what its number of clusters is allowed."""
-        return self.modularity + _Price(self.cost, self.many).allowance(self.concentration or 1 / self.n_clusters)
-
-    @property
-    def score(self) -> float:
-        """Modularity, what its number of clusters is allowed, and 0.05 stability."""
-        return self.worth + _STABILITY_COUNTS * self.stability
-
-    def record(self) -> dict[str, float]:
-        """All of it, and the score, for a file."""
-        return {**vars(self), "score": round(self.score, 4)}
-
-    @classmethod
-    def from_record(cls, record: Mapping[str, float]) -> "Evidence":
-        """What `record` was called on."""
-        values: dict[str, Any] = {name: value for name, value in record.items() if name != "score"}
-        return cls(**values)
 
 
 def cluster_count_evidence(
@@ -158,7 +57,7 @@ def cluster_count_evidence(
         return []
     rows = np.sort(numpy_generator(seed, "sample", "count").permutation(n)[:_POINTS])
     some = embeddings.some(rows, n_layouts=1)
-    price = _Price.of(len(rows))
+    price = Price.of(len(rows))
     neighbourhoods = Neighbourhoods(some.points.values(), progress)
     layouts = {space: of_space[:, rows] for space, of_space in embeddings.layouts.items()}
     guides = SharedGuides(layouts, numpy_generator(seed, "mixtures", "count"))
@@ -184,13 +83,13 @@ def cluster_count_evidence(
 
 
 def _best_at_first(
-    seen: Callable[[range], Mapping[int, FirstSight]], price: _Price, fewest: int, most: int
+    seen: Callable[[range], Mapping[int, FirstSight]], price: Price, fewest: int, most: int
 ) -> list[int]:
     """The numbers that look best at first sight, ascending: those at which most spaces agree, and then all others."""
     worth: dict[int, tuple[bool, float]] = {}
     for numbers in _numbers(fewest, most):
         for k, sight in seen(numbers).items():
-            worth[k] = sight.agreement > _AGREED, price.worth_at_first(sight.division)
+            worth[k] = sight.agreement > AGREED, price.worth_at_first(sight.division)
         if max(worth, key=worth.__getitem__) <= numbers[-1] / 2:
             break  # larger ones would be worse still, and guides of them take time
     return sorted(sorted(worth, key=worth.__getitem__, reverse=True)[:_LOOKED_AT])
@@ -228,7 +127,7 @@ def _look(
     guides: Sequence[Guide],
     neighbourhoods: Neighbourhoods,
     agreement: float,
-    price: _Price,
+    price: Price,
     seed: int,
 ) -> _Look:
     """What first pseudo-labels of k clusters say of that number."""
@@ -241,7 +140,7 @@ def _look(
 
 
 def _promised_by_joining(
-    looked: Sequence[_Look], neighbourhoods: Neighbourhoods, price: _Price, fewest: int
+    looked: Sequence[_Look], neighbourhoods: Neighbourhoods, price: Price, fewest: int
 ) -> list[int]:
     """Two numbers at most that were not looked at, and would be better if clusters that were found are joined.
 
@@ -257,54 +156,3 @@ def _promised_by_joining(
             if k not in known and value > to_beat:
                 promised[k] = max(value, promised.get(k, value))
     return sorted(sorted(promised, key=promised.__getitem__, reverse=True)[:_PROMISED])
-
-
-def _that_lie_apart(evidence: Sequence[Evidence]) -> list[Evidence]:
-    """Numbers at which most spaces find the same clusters and these lie apart.
-
-    Spaces also agree on what several kinds have in common, as shoes have among garments, but that cuts neighbours.
-    """
-    return [e for e in evidence if e.agreement > _AGREED and e.coverage > _APART]
-
-
-def _ranked(evidence: Sequence[Evidence]) -> list[Evidence]:
-    """The best first: numbers whose clusters lie apart, and then all others, both by the score."""
-    apart = _that_lie_apart(evidence)
-    return sorted(evidence, key=lambda e: (e in apart, e.score), reverse=True)
-
-
-def best_counts(evidence: Sequence[Evidence], n: int = 3) -> list[int]:
-    """The n numbers that rank highest, the best first."""
-    return [e.n_clusters for e in _ranked(evidence)[:n]]
-
-
-def best_count(evidence: Sequence[Evidence]) -> int:
-    """The number that ranks highest."""
-    return best_counts(evidence, 1)[0]
-
-
-def doubt_about(evidence: Sequence[Evidence]) -> str:
-    """Why the number may be another one, as half a sentence; empty where there is no reason to doubt it."""
-    best, *others = _ranked(evidence)
-    apart = _that_lie_apart(evidence)
-    alike = [e for e in others[:2] if e in apart or not apart]
-    close = [str(e.n_clusters) for e in alike if e.score > best.score - _CLOSE]
-    reasons = []
-    if best.stability < _STABLE:
-        reasons.append("the images fall into no clear groups")
-    if close:
-        reasons.append(f"{' or '.join(close)} would be nearly as good")
-    return ", and ".join(reasons)
-
-
-def advice_on(evidence: Sequence[Evidence]) -> str:
-    """What a user is told: the number, the next best ones, and where it is in doubt why and how to ask for another."""
-    best, *others = best_counts(evidence)
-    if not others:
-        return f"{best} clusters"
-    next_best = " and ".join(map(str, others))
-    doubt = doubt_about(evidence)
-    if not doubt:
-        return f"{best} clusters; next best: {next_best}"
-    ask = " or ".join(f"-k {k}" for k in others)
-    return f"{best} clusters, but the number is in doubt: {doubt}; next best: {next_best} (ask for one with {ask})"
