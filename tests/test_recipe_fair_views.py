@@ -59,7 +59,7 @@ def test_the_images_alone_decide_on_views():
 
 def test_textures_are_neither_zoomed_nor_bent():
     views = choose_views(textures()[0])
-    assert views.reflected
+    assert views.kind == "textures"
     assert views.window_area == (1, 1)
     assert views.shift == TEXTURES.shift
     assert views.bend == views.growth == views.aspect == views.rotation_degrees == 0

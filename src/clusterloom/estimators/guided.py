@@ -233,6 +233,6 @@ def _epochs(settings: GuidedSettings, shape: tuple[int, ...], views: ViewSetting
     epochs = Epochs.split(in_all, n_images, (height, width, channels), settings.refine)
     if automatic:
         epochs = epochs.enough_to_represent(n_images)
-    if views.of_textures:
+    if views.kind == "textures":
         epochs = epochs.of_textures()
     return epochs.enough_to_fit(n_images) if automatic else epochs

@@ -47,7 +47,7 @@ from clusterloom.recipe.spaces.embeddings import Embeddings
 from clusterloom.recipe.spaces.frozen import BACKBONE, frozen_features
 from clusterloom.recipe.spaces.plain import PALETTE, PLAIN_SPACES, STROKES, plain_spaces
 from clusterloom.recipe.spaces.rules import rules_of
-from clusterloom.recipe.views.augment import ViewSettings, are_signs, recolouring, two_views, widened, without_colour
+from clusterloom.recipe.views.augment import ViewSettings, recolouring, two_views, widened, without_colour
 from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.randomness import fresh_weights, numpy_generator, torch_generator
 from clusterloom.training.run import Run
@@ -119,7 +119,7 @@ def train_guided(
     representation = represent(network, run, images, of_stage, of_light)
 
     # 2. First pseudo-labels.
-    embeddings = _embeddings(representation, run, sample, frozen[sampled], plain, seed, of_signs=are_signs(views))
+    embeddings = _embeddings(representation, run, sample, frozen[sampled], plain, seed, of_signs=views.kind == "signs")
     evidence = _choose_count(network, run, embeddings, seed, kinds.fewest)
     first = _first_pseudo_labels(network, run, embeddings, seed, OF_EQUAL_KINDS if kinds.equal else RESOLUTION)
     of_colours = max(first.follows.get(space, 0.0) for space in _OF_COLOURS)

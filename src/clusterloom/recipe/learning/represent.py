@@ -12,7 +12,7 @@ from clusterloom import losses
 from clusterloom.networks.precision import in_float32
 from clusterloom.networks.step import StepOutput
 from clusterloom.networks.vae import ClusterVAE
-from clusterloom.recipe.views.augment import ViewSettings, are_signs, two_views
+from clusterloom.recipe.views.augment import ViewSettings, two_views
 from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.randomness import fresh_weights
 from clusterloom.training.run import Run
@@ -40,7 +40,7 @@ def represent(
         What has been learned.
     """
     with fresh_weights(plan.seed, "represent"):
-        representation = Representation(network, views, reconstruct=are_signs(views))
+        representation = Representation(network, views, reconstruct=views.kind == "signs")
         representation.to(run.compute.device)
     with _frozen(representation.untrained()):
         run.train(representation, plan, images, "represent", gives_clusters=False)
@@ -65,7 +65,7 @@ class Representation(nn.Module):
         width = vae.settings.hidden_dim
         self.vae, self.views, self.reconstruct = vae, views, reconstruct
         self.pooled: nn.Sequential | None = None
-        if views.of_textures and vae.conv is not None:
+        if views.kind == "textures" and vae.conv is not None:
             channels = vae.conv.output_shapes[-1][0]
             self.pooled = nn.Sequential(nn.Linear(channels, width, bias=False), nn.BatchNorm1d(width), nn.ReLU())
             self.projection = nn.Sequential(nn.Linear(width, _PROJECTION_DIM))

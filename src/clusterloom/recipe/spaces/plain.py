@@ -14,7 +14,7 @@ from clusterloom.recipe.spaces.blocks import of_all
 from clusterloom.recipe.spaces.contours import DIRECTIONS, oriented_gradients
 from clusterloom.recipe.spaces.patches import patch_counts
 from clusterloom.recipe.views.angles import seen_around, waves_around
-from clusterloom.recipe.views.augment import SIGNS, ViewSettings, are_signs
+from clusterloom.recipe.views.augment import SIGNS, ViewSettings
 from clusterloom.recipe.views.brightness import SHADED, evenly_lit, shaded_shares, share_on_a_line
 
 APPEARANCE, CONTOURS, PALETTE, STROKES = "appearance", "contours", "palette", "strokes"
@@ -57,14 +57,14 @@ def plain_spaces(
         spaces["colours"] = of_all(images, lambda x: torch.cat([x.mean((2, 3)), x.std((2, 3), correction=0)], 1))
         spaces[PALETTE] = palette_space(images, seed)
         spaces["pixels"] = _components(of_all(images, lambda x: F.adaptive_avg_pool2d(x, 8).flatten(1)))
-    if views.of_textures:
+    if views.kind == "textures":
         spaces[TEXTURE] = texture_space(images, seed, colours)
     else:
         spaces[CONTOURS] = contour_space(images, views)
         if views.any_angle:
             waves = of_all(images, lambda x: waves_around(_reduced(views.shown(x)[:, :1], _CONTOURED_SIDE)))
             spaces[WAVES] = _components(waves, _OF_CONTOURS)
-        if strokes and are_signs(views) and len(images) < _STROKES_BELOW and _in_one_ink(images, views):
+        if strokes and views.kind == "signs" and len(images) < _STROKES_BELOW and _in_one_ink(images, views):
             spaces[STROKES] = stroke_space(images, views)
         if len(images) <= _APPEARANCE_OF:
             spaces[APPEARANCE] = appearance_space(spaces)

@@ -7,7 +7,7 @@ whoever draws the numbers decides what is random.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,8 @@ class ViewSettings:
     """How far views stray from the image; everything is drawn uniformly, for each image on its own.
 
     Attributes:
+        kind: What images are taken for, on which more depends than views: signs, of which every stroke counts; things,
+            which can be known by a part; textures, which are the same at every place.
         rotation_degrees: Largest rotation to either side.
         shear: Largest horizontal shift of a row per unit of height, both in pixels.
         aspect: Largest ratio of width to height, as the logarithm; the area stays.
@@ -52,6 +54,7 @@ class ViewSettings:
             are `clusterloom.recipe.views.places.framed`.
     """
 
+    kind: Literal["signs", "things", "textures"] = "things"
     rotation_degrees: float = 0.0
     shear: float = 0.0
     aspect: float = 0.0
@@ -99,14 +102,9 @@ class ViewSettings:
         return self.rotation_degrees >= _ANY_DEGREES
 
     @property
-    def of_textures(self) -> bool:
-        """Whether images show the same at every place."""
-        return self.reflected
-
-    @property
     def learned_slowly(self) -> bool:
         """Whether what images show looks so different from one to the next that it takes long to learn."""
-        return self.of_textures or self.any_angle or self.any_background or self.any_place
+        return self.kind == "textures" or self.any_angle or self.any_background or self.any_place
 
     @property
     def changes_colour(self) -> bool:
@@ -116,12 +114,19 @@ class ViewSettings:
 
 # Signs (letters, digits, symbols) are made of strokes in a fixed place; half of one is another one. So no crops.
 SIGNS = ViewSettings(
-    rotation_degrees=15, shear=0.15, aspect=0.18, window_area=(0.72, 1.32), shift=0.05, bend=0.02, growth=0.018
+    kind="signs",
+    rotation_degrees=15,
+    shear=0.15,
+    aspect=0.18,
+    window_area=(0.72, 1.32),
+    shift=0.05,
+    bend=0.02,
+    growth=0.018,
 )
 # Things can be known by a part, and light falls on them differently from picture to picture.
-THINGS = ViewSettings(aspect=math.log(4 / 3), window_area=(0.4, 1.0), brightness=0.4, gamma=0.4)
+THINGS = ViewSettings(kind="things", aspect=math.log(4 / 3), window_area=(0.4, 1.0), brightness=0.4, gamma=0.4)
 # A texture is the same at every place, but its grain is another one where it is zoomed or bent.
-TEXTURES = ViewSettings(shift=0.3, reflected=True, brightness=0.4, gamma=0.4)
+TEXTURES = ViewSettings(kind="textures", shift=0.3, reflected=True, brightness=0.4, gamma=0.4)
 _ANY_DEGREES = 180.0
 _WIDER = 1.6  # how much farther views of the first fit stray
 # Where colours do not tell the kinds apart, a model that has learned the kinds is shown them in all colours.
@@ -152,11 +157,6 @@ def views_from(record: Mapping[str, Any]) -> ViewSettings | None:
     if record.keys() != vars(SIGNS).keys():
         return None
     return ViewSettings(**{**record, "window_area": tuple(record["window_area"])})
-
-
-def are_signs(views: ViewSettings) -> bool:
-    """Whether views were chosen for signs, which are never cropped."""
-    return views.window_area[1] > 1
 
 
 def widened(settings: ViewSettings) -> ViewSettings:
