@@ -191,6 +191,7 @@ def test_an_image_as_a_model_sees_it_that_frames(client, session, monkeypatch):
     images = np.zeros((90, 24, 24, 1), np.uint8)
     images[:, 2:8, 3:9] = 200
     monkeypatch.setattr(session.model, "framed_", True)
+    monkeypatch.setattr(session.model, "as_read", frame_images)
     monkeypatch.setitem(vars(session.collection.images), "images", images)
     expected = frame_images(images[5:6])[0]
     assert not np.array_equal(expected, images[5])

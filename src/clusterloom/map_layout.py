@@ -6,6 +6,7 @@ UMAP's layout of all images, or of some landmarks where there are many, and the 
 import numpy as np
 
 from clusterloom.console import ProgressReport, no_progress
+from clusterloom.recipe.points.components import principal_components
 from clusterloom.recipe.points.layouts import umap_layout
 from clusterloom.recipe.points.neighbours import nearest_neighbours
 from clusterloom.training.randomness import seed_for
@@ -70,11 +71,7 @@ def _layout(features: np.ndarray, progress: ProgressReport) -> np.ndarray:
 
 def _principal_axes(features: np.ndarray) -> np.ndarray:
     """The first two principal components, shape (L, 2), each axis turned so that its longer end is positive."""
-    centred = features - features.mean(0, dtype=np.float64)
-    _, axes = np.linalg.eigh(centred.T @ centred)
-    axes = axes[:, ::-1][:, :2]
-    plane = np.zeros((len(features), 2))
-    plane[:, : axes.shape[1]] = centred @ axes
+    plane = principal_components(features, 2).astype(np.float64)
     return plane * np.where(plane.max(0) < -plane.min(0), -1, 1)
 
 

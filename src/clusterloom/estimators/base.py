@@ -25,7 +25,6 @@ from clusterloom.inference import apply_in_batches
 from clusterloom.model_dir.contents import contents_of, restored
 from clusterloom.model_dir.read import read_model
 from clusterloom.model_dir.write import write_model
-from clusterloom.recipe.views.places import frame_images
 from clusterloom.settings import CommonSettings
 from clusterloom.training.loop import DivergedError
 from clusterloom.training.plan import TrainingPlan
@@ -401,8 +400,8 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         return apply_in_batches(function, images, self.compute(), progress=progress)
 
     def as_read(self, images: Any) -> Any:
-        """Images (N, H, W, C) as the network reads them: framed, where that was found to be fair."""
-        return frame_images(images) if self.framed_ else images
+        """Images (N, H, W, C) as the network reads them."""
+        return images
 
     def compute(self) -> Compute:
         """Device and precision; under several processes the device of this one."""

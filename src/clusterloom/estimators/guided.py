@@ -21,6 +21,7 @@ from clusterloom.recipe.guided import Colours, Kinds, train_guided
 from clusterloom.recipe.refit import NOBODY, Answers, refit_epochs, train_again
 from clusterloom.recipe.views.augment import SIGNS, ViewSettings, views_from
 from clusterloom.recipe.views.fair import choose_views
+from clusterloom.recipe.views.places import frame_images
 from clusterloom.settings import CommonSettings, Count, Rate, Weight, parameters_of
 from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.run import Run
@@ -106,6 +107,10 @@ class GuidedClusterer(VariationalClusterer):
     def most_visited(self) -> int | None:
         """See `ImageClusterer.most_visited`."""
         return most_visited() if isinstance(self.settings.epochs, str) else None
+
+    def as_read(self, images: Any) -> Any:
+        """See `ImageClusterer.as_read`: framed, where that was found to be fair."""
+        return frame_images(images) if self.framed_ else images
 
     def check_parameters(self, image_shape: tuple[int, int, int] | None = None) -> None:
         """See `ImageClusterer.check_parameters`; a backbone's weights must be there, too."""

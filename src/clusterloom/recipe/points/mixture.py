@@ -51,10 +51,6 @@ class Mixture:
         """The most likely component of points (N, d), shape (N,), int64."""
         return np.concatenate([block.argmax(1).numpy() for block in self._log_joint(points)])
 
-    def score(self, points: np.ndarray) -> float:
-        """Mean log-likelihood of points (N, d), nats per point."""
-        return float(np.concatenate([block.logsumexp(1).numpy() for block in self._log_joint(points)]).mean())
-
     def _log_joint(self, points: np.ndarray) -> Iterator[Tensor]:
         """log p(component, point) for block after block of points, each of shape (B, K)."""
         stack = _Stack.of([self])
