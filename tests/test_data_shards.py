@@ -1,5 +1,6 @@
 """Shards, lists of addresses and addresses: the same images from everywhere, ids that stay, nothing secret said."""
 
+import gzip
 import io
 import json
 import os
@@ -236,6 +237,20 @@ def test_hostile_members_are_passed_over_or_refused(tmp_path):
         load_images(tmp_path)
     assert list(load_images(tmp_path, skip_bad=True).ids) == ["x.tar#../../up.png", "x.tar#twice.png"]
     assert [path.name for path in tmp_path.iterdir()] == ["x.tar"]
+
+
+def test_packed_fits_pictures_are_members_too(tmp_path):
+    fits = pytest.importorskip("astropy.io.fits")
+    buffer = io.BytesIO()
+    fits.PrimaryHDU(random_pixels(*SHAPE[:2])).writeto(buffer)
+    for suffix, content in ((".fits", buffer.getvalue()), (".FITS.gz", gzip.compress(buffer.getvalue()))):
+        with tarfile.open(tmp_path / "a.tar", "w") as tar:
+            info = tarfile.TarInfo(f"x{suffix}")
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+        images = load_images(tmp_path / "a.tar")
+        assert list(images.ids) == [f"a.tar#x{suffix}"]
+        assert images.images.any()
 
 
 def test_pictures_beside_shards_are_what_a_folder_holds(tars):
