@@ -18,8 +18,9 @@ from data_helpers import random_pixels
 from PIL import Image
 
 from clusterloom.cli.program import run
+from clusterloom.data import addresses, decoding, load_images, parts_in, some_shards, source_folder, stream_images
 from clusterloom.data import cache as cache_module
-from clusterloom.data import decoding, load_images, parts_in, some_shards, source_folder, stream_images
+from clusterloom.data.addresses import Address, read_address
 from clusterloom.data.boundary import reason, without_secrets
 from clusterloom.data.options import ReadOptions
 from clusterloom.errors import DataError, MissingPackageError
@@ -536,6 +537,25 @@ def stopped_after(n_epochs):
         return len(history) >= plan.epochs
 
     return is_over
+
+
+@pytest.mark.parametrize("protocol", ["memory", "file", "zip"])
+def test_of_a_huge_picture_at_an_address_no_more_is_read_than_may_be(protocol, tmp_path, monkeypatch):
+    fsspec = pytest.importorskip("fsspec")
+    monkeypatch.setattr(addresses, "_MAX_PICTURE_BYTES", 1000)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name, size in (("most.png", 1000), ("huge.png", 5000)):
+            (tmp_path / name).write_bytes(bytes(size))
+            fsspec.filesystem("memory").pipe(str(tmp_path / name), bytes(size))
+            archive.write(tmp_path / name, name)
+    folder = f"zip://%s::file://{tmp_path}/a.zip" if protocol == "zip" else f"{protocol}://{tmp_path}/%s"
+    system, read = fsspec.get_filesystem_class(protocol), []
+    cat_file = system.cat_file
+    monkeypatch.setattr(system, "cat_file", lambda *a, **k: read.append(cat_file(*a, **k)) or read[-1])
+    assert read_address(Address(folder % "most.png")) == bytes(1000)
+    with pytest.raises(DataError, match="has more than 1 GB"):
+        read_address(Address(folder % "huge.png"))
+    assert [len(content) for content in read] == [1000, 1001]
 
 
 def test_a_folder_that_a_web_server_cannot_list_is_not_passed_over(web, tmp_path):
