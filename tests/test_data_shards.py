@@ -18,11 +18,21 @@ from data_helpers import random_pixels
 from PIL import Image
 
 from clusterloom.cli.program import run
-from clusterloom.data import addresses, decoding, load_images, parts_in, some_shards, source_folder, stream_images
+from clusterloom.data import (
+    addresses,
+    decoding,
+    holds_pictures,
+    load_images,
+    parts_in,
+    some_shards,
+    source_folder,
+    stream_images,
+)
 from clusterloom.data import cache as cache_module
 from clusterloom.data.addresses import Address, read_address
 from clusterloom.data.boundary import reason, without_secrets
 from clusterloom.data.options import ReadOptions
+from clusterloom.data.source_kind import kind_of
 from clusterloom.errors import DataError, MissingPackageError
 
 N, SHAPE = 12, (10, 12, 3)
@@ -113,6 +123,19 @@ def test_shards_are_streamed_as_they_are_loaded(tars):
     blocks = list(stream.blocks(5))
     assert [id_ for block in blocks for id_ in block.ids] == TAR_IDS
     np.testing.assert_array_equal(np.concatenate([block.images for block in blocks]), pixels(range(N)))
+
+
+def test_what_a_source_is_is_told_alike_everywhere(tars, tmp_path, monkeypatch):
+    monkeypatch.chdir(tars)
+    (tmp_path / "list.TXT").write_text("x.png")
+    kinds = {"": "nothing", ".": "folder", "a.tar": "parts", "../list.TXT": "parts", "README.md": "file"}
+    kinds |= {"digits": "built-in", "https://host/a.PNG?key": "remote file", "s3://a/b.tar.gz": "parts"}
+    assert {source: kind_of(source) for source in kinds} == kinds
+    assert source_folder("") is None
+    assert not holds_pictures("")
+    for function in (load_images, parts_in, source_folder, holds_pictures):
+        with pytest.raises(DataError, match="name too long"):
+            function("x" * 1000)
 
 
 def test_of_many_pictures_whole_shards_are_chosen(tmp_path):
