@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from clusterloom import load_images, load_model
-from clusterloom.pictures import image_grid, side_by_side, to_uint8
+from clusterloom.pictures import image_grid, to_uint8
 from clusterloom.predictions import Predictions
+from paper.figures import side_by_side
 
 IMAGES = Path(__file__).parent / "images"
 COLUMNS, BESIDE_COLUMNS = 20, 6

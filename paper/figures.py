@@ -7,7 +7,7 @@ from statistics import mean
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from rich.table import Table
 
 from clusterloom.errors import SettingsError
@@ -18,7 +18,7 @@ from clusterloom.estimators.variational import VariationalClusterer
 from clusterloom.figures import network_figure
 from clusterloom.files import write_atomically
 from clusterloom.networks.describe import describe
-from clusterloom.pictures import image_grid, png_bytes, side_by_side
+from clusterloom.pictures import image_grid, png_bytes
 from paper.classifier import trained_classifier
 from paper.models import VAE, Reading
 from paper.new_images import SAMPLES, class_scores, clusters_of_classes, images_of, new_images
@@ -28,6 +28,7 @@ DATASET = "fashion-mnist"
 SHOWN = {"Bag": 2, "T-shirt/top": 3, "Ankle boot": 4}  # classes, and the figures that show them
 _NAMES = {"plain": "plain VAE", "ours": "with conv networks", "guided": "guided recipe"}
 _SHOWN_SIDE = 6
+_HEAD_PIXELS, _ASIDE_PIXELS = 18, 24  # above and between pictures
 # What the table calls a score, and its name on record.
 _COLUMNS = {
     "judged right": "share_judged_right",
@@ -134,6 +135,18 @@ def _beside(new: Mapping[str, np.ndarray]) -> Image.Image:
         shown = np.concatenate([new[kind], blank])[: _SHOWN_SIDE**2]
         grids[title] = image_grid(np.split(shown, _SHOWN_SIDE), smallest=56)
     return side_by_side(grids)
+
+
+def side_by_side(pictures: Mapping[str, Image.Image]) -> Image.Image:
+    """Pictures next to each other, each under its name."""
+    width = sum(picture.width for picture in pictures.values()) + _ASIDE_PIXELS * (len(pictures) - 1)
+    canvas = Image.new("RGB", (width, _HEAD_PIXELS + max(p.height for p in pictures.values())), "white")
+    draw, font, left = ImageDraw.Draw(canvas), ImageFont.load_default(12), 0
+    for name, picture in pictures.items():
+        draw.text((left + 2, 1), name, fill="black", font=font)
+        canvas.paste(picture, (left, _HEAD_PIXELS))
+        left += picture.width + _ASIDE_PIXELS
+    return canvas
 
 
 def table(records: list[dict[str, Any]]) -> Table:

@@ -1,5 +1,6 @@
 """Shards, lists of addresses and addresses: the same images from everywhere, ids that stay, nothing secret said."""
 
+import gzip
 import io
 import json
 import os
@@ -17,10 +18,21 @@ from data_helpers import random_pixels
 from PIL import Image
 
 from clusterloom.cli.program import run
+from clusterloom.data import (
+    addresses,
+    decoding,
+    holds_pictures,
+    load_images,
+    parts_in,
+    some_shards,
+    source_folder,
+    stream_images,
+)
 from clusterloom.data import cache as cache_module
-from clusterloom.data import decoding, load_images, parts_in, some_shards, source_folder, stream_images
+from clusterloom.data.addresses import Address, read_address
 from clusterloom.data.boundary import reason, without_secrets
 from clusterloom.data.options import ReadOptions
+from clusterloom.data.source_kind import kind_of
 from clusterloom.errors import DataError, MissingPackageError
 
 N, SHAPE = 12, (10, 12, 3)
@@ -111,6 +123,19 @@ def test_shards_are_streamed_as_they_are_loaded(tars):
     blocks = list(stream.blocks(5))
     assert [id_ for block in blocks for id_ in block.ids] == TAR_IDS
     np.testing.assert_array_equal(np.concatenate([block.images for block in blocks]), pixels(range(N)))
+
+
+def test_what_a_source_is_is_told_alike_everywhere(tars, tmp_path, monkeypatch):
+    monkeypatch.chdir(tars)
+    (tmp_path / "list.TXT").write_text("x.png")
+    kinds = {"": "nothing", ".": "folder", "a.tar": "parts", "../list.TXT": "parts", "README.md": "file"}
+    kinds |= {"digits": "built-in", "https://host/a.PNG?key": "remote file", "s3://a/b.tar.gz": "parts"}
+    assert {source: kind_of(source) for source in kinds} == kinds
+    assert source_folder("") is None
+    assert not holds_pictures("")
+    for function in (load_images, parts_in, source_folder, holds_pictures):
+        with pytest.raises(DataError, match="name too long"):
+            function("x" * 1000)
 
 
 def test_of_many_pictures_whole_shards_are_chosen(tmp_path):
@@ -236,6 +261,20 @@ def test_hostile_members_are_passed_over_or_refused(tmp_path):
         load_images(tmp_path)
     assert list(load_images(tmp_path, skip_bad=True).ids) == ["x.tar#../../up.png", "x.tar#twice.png"]
     assert [path.name for path in tmp_path.iterdir()] == ["x.tar"]
+
+
+def test_packed_fits_pictures_are_members_too(tmp_path):
+    fits = pytest.importorskip("astropy.io.fits")
+    buffer = io.BytesIO()
+    fits.PrimaryHDU(random_pixels(*SHAPE[:2])).writeto(buffer)
+    for suffix, content in ((".fits", buffer.getvalue()), (".FITS.gz", gzip.compress(buffer.getvalue()))):
+        with tarfile.open(tmp_path / "a.tar", "w") as tar:
+            info = tarfile.TarInfo(f"x{suffix}")
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+        images = load_images(tmp_path / "a.tar")
+        assert list(images.ids) == [f"a.tar#x{suffix}"]
+        assert images.images.any()
 
 
 def test_pictures_beside_shards_are_what_a_folder_holds(tars):
@@ -521,6 +560,25 @@ def stopped_after(n_epochs):
         return len(history) >= plan.epochs
 
     return is_over
+
+
+@pytest.mark.parametrize("protocol", ["memory", "file", "zip"])
+def test_of_a_huge_picture_at_an_address_no_more_is_read_than_may_be(protocol, tmp_path, monkeypatch):
+    fsspec = pytest.importorskip("fsspec")
+    monkeypatch.setattr(addresses, "_MAX_PICTURE_BYTES", 1000)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name, size in (("most.png", 1000), ("huge.png", 5000)):
+            (tmp_path / name).write_bytes(bytes(size))
+            fsspec.filesystem("memory").pipe(str(tmp_path / name), bytes(size))
+            archive.write(tmp_path / name, name)
+    folder = f"zip://%s::file://{tmp_path}/a.zip" if protocol == "zip" else f"{protocol}://{tmp_path}/%s"
+    system, read = fsspec.get_filesystem_class(protocol), []
+    cat_file = system.cat_file
+    monkeypatch.setattr(system, "cat_file", lambda *a, **k: read.append(cat_file(*a, **k)) or read[-1])
+    assert read_address(Address(folder % "most.png")) == bytes(1000)
+    with pytest.raises(DataError, match="has more than 1 GB"):
+        read_address(Address(folder % "huge.png"))
+    assert [len(content) for content in read] == [1000, 1001]
 
 
 def test_a_folder_that_a_web_server_cannot_list_is_not_passed_over(web, tmp_path):

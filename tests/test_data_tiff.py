@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from clusterloom.data import load_images
 from clusterloom.data.one_picture import Target, read_header, read_picture, read_values
+from clusterloom.data.tiff import open_tiff
 from clusterloom.errors import DataError, MissingPackageError, SettingsError
 
 tifffile = pytest.importorskip("tifffile")
@@ -553,3 +554,16 @@ def test_deep_tiles_share_one_range_and_several_channels(tmp_path):
     assert images.images.shape == (8, 16, 16, 4)
     whole = load_images(tmp_path, image_size=33, pixel_range=images.pixel_range)
     np.testing.assert_array_equal(images.images[3], whole.images[0, 16:32, 16:32])
+
+
+def test_the_log_of_tifffile_is_withheld_only_while_a_file_is_read(caplog):
+    whole = encoded(planes(1)[0])
+    damaged = whole[:-200]
+    with pytest.raises(DataError, match="damaged or incomplete"):
+        read_values(damaged, None)
+    with open_tiff(io.BytesIO(whole), is_stack=False) as picture:
+        assert not caplog.messages
+        tifffile.logger().warning("while it is open")
+        picture.read(0, [], False)
+    tifffile.logger().warning("afterwards")
+    assert caplog.messages == ["while it is open", "afterwards"]

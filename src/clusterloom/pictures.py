@@ -1,7 +1,7 @@
 """Images as pictures: one of them, grids of many, and PNG files."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -13,7 +13,6 @@ _LABEL_PIXELS = 72
 _GAP_PIXELS = 2
 _HEAD_PIXELS = 18
 _MARGIN_PIXELS = 4
-_ASIDE_PIXELS = 24
 
 
 def to_uint8(images: np.ndarray) -> np.ndarray:
@@ -67,18 +66,6 @@ def image_grid(
         for x, image in enumerate(row):
             tile = to_picture(image).resize((width * factor, height * factor), Image.Resampling.NEAREST)
             canvas.paste(tile, (left + x * tile_width + _GAP_PIXELS, top))
-    return canvas
-
-
-def side_by_side(pictures: Mapping[str, Image.Image]) -> Image.Image:
-    """Pictures next to each other, each under its name."""
-    width = sum(picture.width for picture in pictures.values()) + _ASIDE_PIXELS * (len(pictures) - 1)
-    canvas = Image.new("RGB", (width, _HEAD_PIXELS + max(p.height for p in pictures.values())), "white")
-    draw, font, left = ImageDraw.Draw(canvas), ImageFont.load_default(12), 0
-    for name, picture in pictures.items():
-        draw.text((left + _GAP_PIXELS, 1), name, fill="black", font=font)
-        canvas.paste(picture, (left, _HEAD_PIXELS))
-        left += picture.width + _ASIDE_PIXELS
     return canvas
 
 

@@ -11,7 +11,6 @@ from typing import IO, Any
 
 import numpy as np
 
-from clusterloom.console import ProgressReport, no_progress
 from clusterloom.data.boundary import only_data_errors
 from clusterloom.data.ids import decode_id, encode_id
 from clusterloom.data.images import ImageSet, encode_labels
@@ -92,7 +91,7 @@ def check_table_target(target: str, overwrite: bool) -> None:
         require_pyarrow()
 
 
-def write_table(columns: Mapping[str, Any], target: str, progress: ProgressReport = no_progress) -> None:
+def write_table(columns: Mapping[str, Any], target: str) -> None:
     """Write columns as CSV, or as parquet where the name ends so; "-" is CSV on standard output.
 
     A file appears whole or not at all, and takes the place of one that is there. Some thousand rows are in memory as
@@ -102,13 +101,12 @@ def write_table(columns: Mapping[str, Any], target: str, progress: ProgressRepor
         columns: Values by column name; arrays, or sequences of text. Ids, in the column of that name, are written as
             `clusterloom.data.ids.encode_id` does, so that none is lost and no two become one.
         target: The file, or "-".
-        progress: Told how far it is.
 
     Raises:
         DataError: see `check_table_target`.
     """
     with table_writer(target) as write:
-        for block in _blocks(columns, progress):
+        for block in _blocks(columns):
             write(block)
 
 
@@ -140,12 +138,11 @@ def table_writer(target: str) -> Iterator[Callable[[Mapping[str, Any]], None]]:
             text.detach()  # writes the rest, and leaves the file open
 
 
-def text_rows(columns: Mapping[str, Any], progress: ProgressReport = no_progress) -> Iterator[tuple[Any, ...]]:
+def text_rows(columns: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
     """Rows of a table as text that stays on its line: of each value what a CSV file has.
 
     Args:
         columns: As for `write_table`.
-        progress: Told how far it is.
 
     Yields:
         One tuple per row, in the order of the columns.
@@ -154,16 +151,13 @@ def text_rows(columns: Mapping[str, Any], progress: ProgressReport = no_progress
         >>> list(text_rows({"id": ["a\\tb"], "score": np.array([-0.1234567]), "outlier": np.array([True])}))
         [('a\\\\tb', '-0.123457', 'true')]
     """
-    for block in _blocks(columns, progress):
+    for block in _blocks(columns):
         yield from zip(*(map(_formatter(name, values), values) for name, values in block.items()), strict=True)
 
 
-def _blocks(columns: Mapping[str, Any], progress: ProgressReport) -> Iterator[dict[str, Any]]:
-    n = len(next(iter(columns.values())))
-    for start in range(0, n, _ROWS_PER_WRITE):
-        progress("writing the table", start, n)
+def _blocks(columns: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for start in range(0, len(next(iter(columns.values()))), _ROWS_PER_WRITE):
         yield {name: values[start : start + _ROWS_PER_WRITE] for name, values in columns.items()}
-    progress("writing the table", n, n)
 
 
 def _csv_writer(file: IO[str]) -> Callable[[Mapping[str, Any]], None]:

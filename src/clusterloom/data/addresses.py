@@ -93,7 +93,7 @@ def read_address(address: Address) -> bytes:
             with system.open(path, "rb", block_size=0) as file:  # a stream: a web server may send without end
                 content: bytes = file.read(_MAX_PICTURE_BYTES + 1)
         else:
-            content = system.cat_file(path)
+            content = system.cat_file(path, end=_MAX_PICTURE_BYTES + 1)
     except Exception as error:
         raise DataError("there is nothing" if isinstance(error, FileNotFoundError) else reason(error)) from None
     if len(content) > _MAX_PICTURE_BYTES:

@@ -29,7 +29,7 @@ from clusterloom.files import scratch_directory, sweep_all_stale
 
 _IMAGES, _FACTS, _CHECK = "images.npy", "facts.json", "check.txt"
 # Part of every key: raise it when a conversion rule changes, so that older entries are no longer found.
-_RULE_VERSION = 4
+_RULE_VERSION = 5
 _ENDS_BYTES = 1 << 24
 _MOST_GB = 20
 _BLOCK = 1024  # images that are compared at once

@@ -7,7 +7,7 @@ filter a large one without reducing it first.
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from clusterloom.data.images import PixelRange, range_text, scale_pixels
 from clusterloom.errors import DataError
@@ -72,9 +72,15 @@ def convert(
     image = upright(image, steps)
     image = _eight_bits(image, deep_range, steps)
     image = recolour(image, channels, steps)
-    image = _fit(image, height, width, steps)
-    image = _pad(image, height, width, steps)
-    return np.asarray(image).reshape(height, width, channels), steps
+    inner_height, inner_width = largest_fit(image.height, image.width, height, width)
+    if (inner_width, inner_height) != image.size:
+        steps.append("scaled to fit")
+        image = image.resize((inner_width, inner_height), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    pixels = np.asarray(image).reshape(inner_height, inner_width, channels)
+    if (inner_height, inner_width) == (height, width):
+        return pixels, steps
+    steps.append("padded with the median colour of the border")
+    return padded(pixels, height, width), steps
 
 
 def orientation(image: Image.Image) -> int:
@@ -125,22 +131,27 @@ def recolour(image: Image.Image, channels: int, steps: list[str]) -> Image.Image
     return image.convert("RGB").convert(mode)
 
 
-def _fit(image: Image.Image, height: int, width: int, steps: list[str]) -> Image.Image:
-    scale = min(height / image.height, width / image.width)
-    size = max(1, round(scale * image.width)), max(1, round(scale * image.height))
-    if size == image.size:
-        return image
-    steps.append("scaled to fit")
-    return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+def largest_fit(own_height: int, own_width: int, height: int, width: int) -> tuple[int, int]:
+    """Height and width of a picture, in pixels, when it is scaled to the largest size that fits, aspect kept.
+
+    Example:
+        >>> largest_fit(100, 50, 28, 28)
+        (28, 14)
+    """
+    scale = min(height / own_height, width / own_width)
+    return max(1, round(scale * own_height)), max(1, round(scale * own_width))
 
 
-def _pad(image: Image.Image, height: int, width: int, steps: list[str]) -> Image.Image:
-    if image.size == (width, height):
-        return image
-    steps.append("padded with the median colour of the border")
-    pixels = np.asarray(image).reshape(image.height, image.width, -1)
+def padded(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """A picture (H, W, C) in the middle of a larger one, the rest filled with the median colour of its border.
+
+    Returns:
+        Shape (height, width, C).
+    """
+    own_height, own_width, channels = pixels.shape
     border = np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]])
-    colour = tuple(np.rint(np.median(border, axis=0)).astype(int).tolist())
-    left, top = (width - image.width) // 2, (height - image.height) // 2
-    right, bottom = width - image.width - left, height - image.height - top
-    return ImageOps.expand(image, (left, top, right, bottom), colour if len(colour) == 3 else colour[0])
+    result = np.empty((height, width, channels), np.uint8)
+    result[:] = np.rint(np.median(border, axis=0)).astype(np.uint8)
+    top, left = (height - own_height) // 2, (width - own_width) // 2
+    result[top : top + own_height, left : left + own_width] = pixels
+    return result

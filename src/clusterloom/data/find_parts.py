@@ -6,19 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
-from clusterloom.data import parquet, webdataset
+from clusterloom.data import parquet
 from clusterloom.data.addresses import Address, fetched, is_address, list_address, shown_address
 from clusterloom.data.boundary import only_data_errors
-from clusterloom.data.builtin import BUILTIN
 from clusterloom.data.cache import file_stamp
 from clusterloom.data.decoding import Problem
 from clusterloom.data.folder import SHARD_SUFFIXES, has_suffix, shards_below
 from clusterloom.data.folder import SUFFIXES as PICTURES
 from clusterloom.data.parts import Part, Parts
+from clusterloom.data.source_kind import LIST_SUFFIXES, kind_of
 from clusterloom.errors import DataError, printable
 
-LIST_SUFFIXES = (".txt", ".list")
-_ARRAY_SUFFIXES = (".npy", ".npz", ".gz", ".idx", "-ubyte")
 _MAX_LINE = 4096
 _ID_DIGITS = 16  # fewer would come twice among millions
 
@@ -101,11 +99,11 @@ def parts_at(address: Address) -> Parts:
     return Parts(name, lambda: iter(parts), [[file.address.url, *file.stamp] for file in chosen], len(parts))
 
 
-def parts_of(source: "str | Path", name: str, cache_dir: Path | None = None) -> "Parts | None":
-    """The pictures of a source that is an address, a tar file or a list of addresses; None for all others.
+def parts_of(source: "str | Path", name: str, cache_dir: Path | None = None) -> Parts:
+    """The pictures of an address, a tar file or a list of addresses.
 
     Args:
-        source: What the user named.
+        source: What the user named, of the kind "parts".
         name: The same, for messages.
         cache_dir: See `clusterloom.data.cache.cache_root`.
 
@@ -114,7 +112,7 @@ def parts_of(source: "str | Path", name: str, cache_dir: Path | None = None) -> 
     """
     if is_address(source):
         address = Address(str(source))
-        if is_list(str(address)):
+        if has_suffix(str(address), LIST_SUFFIXES):
             found = list_address(address)
             if len(found) != 1:
                 raise DataError(f"{printable(name)} is a folder; expected a text file with one address per line")
@@ -122,11 +120,7 @@ def parts_of(source: "str | Path", name: str, cache_dir: Path | None = None) -> 
             return listed_addresses(fetched(address, found[0].stamp, cache_dir), name, base)
         return parts_at(address)
     path = Path(source)
-    if not path.is_file():
-        return None
-    if has_suffix(path.name, webdataset.SUFFIXES):
-        return single_tar(path, name)
-    return listed_addresses(path, name) if is_list(path) else None
+    return listed_addresses(path, name) if has_suffix(path.name, LIST_SUFFIXES) else single_tar(path, name)
 
 
 def parts_in(source: "str | Path") -> "Parts | None":
@@ -135,27 +129,11 @@ def parts_in(source: "str | Path") -> "Parts | None":
     Raises:
         DataError: as `parts_of`.
     """
-    name, path = shown_address(str(source)), Path(source)
-    if isinstance(source, str) and source in BUILTIN:
-        return None
+    name, path, kind = shown_address(str(source)), Path(source), kind_of(source)
     with only_data_errors(name):
-        if not is_address(source) and path.is_dir() and str(source):
-            shards = shards_below(path)
-            return shards_in_folder(path, shards, f"folder {printable(path.resolve().name)}") if shards else None
-        return None if is_array_address(source) else parts_of(source, name)
-
-
-def is_array_address(source: "str | Path") -> bool:
-    """Whether a source is the address of a single file that is no shard: an array, a stack or a picture."""
-    if not is_address(source):
-        return False
-    shown = shown_address(str(source))
-    return has_suffix(shown, (*_ARRAY_SUFFIXES, *PICTURES)) and not has_suffix(shown, SHARD_SUFFIXES)
-
-
-def is_list(path: "Path | str") -> bool:
-    """Whether a name is that of a list of addresses."""
-    return has_suffix(str(path), LIST_SUFFIXES)
+        if kind == "folder" and (shards := shards_below(path)):
+            return shards_in_folder(path, shards, f"folder {printable(path.resolve().name)}")
+        return parts_of(source, name) if kind == "parts" else None
 
 
 def _lines(path: Path, name: str) -> Iterator[str]:

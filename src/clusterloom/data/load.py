@@ -7,17 +7,18 @@ from pathlib import Path
 
 from clusterloom.console import ProgressReport, no_progress
 from clusterloom.data import fits, tiff
-from clusterloom.data.addresses import Address, fetched, is_address, list_address, shown_address
+from clusterloom.data.addresses import Address, fetched, list_address, shown_address
 from clusterloom.data.boundary import only_data_errors
 from clusterloom.data.builtin import BUILTIN, load_builtin
-from clusterloom.data.find_parts import is_array_address, is_list, parts_of, shards_in_folder
-from clusterloom.data.folder import SHARD_SUFFIXES, SUFFIXES, NoPicturesError, has_suffix, read_folder, shards_below
+from clusterloom.data.find_parts import parts_of, shards_in_folder
+from clusterloom.data.folder import SUFFIXES, NoPicturesError, has_suffix, read_folder, shards_below
 from clusterloom.data.idx import read_idx
 from clusterloom.data.images import ImageSet, PixelRange, contrast_note
 from clusterloom.data.npy import read_npy, read_npz
 from clusterloom.data.options import ReadOptions, check_shown
 from clusterloom.data.parquet import read_parquet
 from clusterloom.data.parts import Parts, read_parts
+from clusterloom.data.source_kind import kind_of
 from clusterloom.data.stack import read_stack
 from clusterloom.data.stream import ImageStream, stream_pictures
 from clusterloom.errors import DataError, printable
@@ -129,20 +130,19 @@ def _read(source: str | Path | Parts, options: ReadOptions) -> ImageSet:
         raise DataError(
             f"expected a path or an address, got {type(source).__name__}; estimators take arrays as they are"
         )
-    if isinstance(source, str) and source in BUILTIN:
+    path, name, kind = Path(source), shown_address(str(source)), kind_of(source)
+    if kind == "built-in":
         if options.picks is not None:
             raise DataError(f"the images of {source} are grey; no channels can be picked from them")
-        return _limited(load_builtin(source, options.cache_dir), options)
-    if is_array_address(source):
-        return _read_file(_fetched(str(source), options.cache_dir), shown_address(str(source)), options)
-    path = Path(source)
-    name = shown_address(str(source))
+        return _limited(load_builtin(str(source), options.cache_dir), options)
+    if kind == "remote file":
+        return _read_file(_fetched(str(source), options.cache_dir), name, options)
     with only_data_errors(name):
-        if not is_address(source) and path.is_dir() and name:
+        if kind == "folder":
             return _read_folder(path, f"folder {printable(path.resolve().name)}", options)
-        if parts := parts_of(source, name, options.cache_dir):
-            return read_parts(parts, options)
-        if not path.is_file():
+        if kind == "parts":
+            return read_parts(parts_of(source, name, options.cache_dir), options)
+        if kind == "nothing":
             raise DataError(_unknown(source))
         return _read_file(path, name, options)
 
@@ -168,9 +168,7 @@ def _fetched(url: str, cache_dir: Path | None) -> Path:
 def source_folder(source: str | Path) -> Path | None:
     """The folder whose files are the images of a source; None where it names something else."""
     path = Path(source)
-    if is_address(source) or not path.is_dir() or (isinstance(source, str) and source in BUILTIN):
-        return None
-    return None if shards_below(path) else path
+    return path if kind_of(source) == "folder" and not shards_below(path) else None
 
 
 def holds_pictures(source: str | Path) -> bool:
@@ -179,17 +177,11 @@ def holds_pictures(source: str | Path) -> bool:
     Args:
         source: As for `load_images`.
     """
-    path = Path(source)
-    if isinstance(source, str) and source in BUILTIN:
-        return False
-    if is_address(source):
-        return not is_array_address(source) or _is_picture(Path(shown_address(str(source))))
-    if not path.is_file():
-        return path.is_dir()
-    if is_list(path) or has_suffix(path.name, SHARD_SUFFIXES):
-        return True
+    path, kind = Path(shown_address(str(source))), kind_of(source)
+    if kind != "file":
+        return kind in ("folder", "parts") or (kind == "remote file" and _is_picture(path))
     with only_data_errors(printable(str(source))):
-        return _start_of(path).startswith((b"PAR1", *_STACK_STARTS)) or _is_picture(path)
+        return _start_of(Path(source)).startswith((b"PAR1", *_STACK_STARTS)) or _is_picture(path)
 
 
 def _is_picture(path: Path) -> bool:

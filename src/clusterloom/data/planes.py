@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from clusterloom.data.convert import largest_fit, padded
 from clusterloom.data.images import PixelRange, limited_rows, range_text, scale_pixels
 from clusterloom.errors import DataError, printable
 
@@ -188,23 +189,14 @@ def scale_planes(values: NDArray[Any], height: int, width: int, pixel_range: Pix
     Returns:
         Shape (height, width, C).
     """
-    own_height, own_width = values.shape[:2]
-    scale = min(height / own_height, width / own_width)
-    inner = max(1, round(scale * own_height)), max(1, round(scale * own_width))
-    if inner == (own_height, own_width):
+    inner = largest_fit(values.shape[0], values.shape[1], height, width)
+    if inner == values.shape[:2]:
         pixels = scale_pixels(values, pixel_range)
     else:
         unit = scale_pixels(values, pixel_range, np.float32)  # clipped first: one hot pixel has no rings around it
         planes = [_resized(unit[..., c], *inner) for c in range(unit.shape[2])]
         pixels = np.rint(np.stack(planes, 2).clip(0, 255)).astype(np.uint8)
-    if inner == (height, width):
-        return pixels
-    border = np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]])
-    padded = np.empty((height, width, pixels.shape[2]), np.uint8)
-    padded[:] = np.rint(np.median(border, axis=0)).astype(np.uint8)
-    top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
-    padded[top : top + inner[0], left : left + inner[1]] = pixels
-    return padded
+    return pixels if inner == (height, width) else padded(pixels, height, width)
 
 
 def _resized(plane: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:

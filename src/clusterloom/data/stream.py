@@ -9,18 +9,18 @@ from typing import TypeVar
 
 import numpy as np
 
-from clusterloom.data.addresses import is_address, shown_address
+from clusterloom.data.addresses import shown_address
 from clusterloom.data.boundary import only_data_errors
-from clusterloom.data.builtin import BUILTIN
 from clusterloom.data.convert import SIXTEEN_BITS
 from clusterloom.data.decoding import Picture, Problem, Tally, check_found, decoded, in_threads, notes_on, quiet_pillow
-from clusterloom.data.find_parts import is_array_address, parts_of, shards_in_folder
+from clusterloom.data.find_parts import parts_of, shards_in_folder
 from clusterloom.data.folder import NoPicturesError, stream_folder
 from clusterloom.data.images import ImageSet
 from clusterloom.data.one_picture import Read, Target, read_picture
 from clusterloom.data.options import ReadOptions, check_shown
 from clusterloom.data.parts import Parts
 from clusterloom.data.planes import check_range_fits
+from clusterloom.data.source_kind import kind_of
 from clusterloom.errors import DataError, printable
 
 _BLOCKS_AHEAD = 2
@@ -132,7 +132,8 @@ def stream_pictures(
         The stream; None where the source holds arrays, which are memory-mapped anyway, or where a random choice is
         wanted, for which all pictures have to be known.
     """
-    if options.limit is not None or (isinstance(source, str) and source in BUILTIN):
+    kind = "given" if isinstance(source, Parts) else kind_of(source)
+    if options.limit is not None or kind not in ("given", "folder", "parts"):
         return None
     size = options.image_size or image_shape[:2]
     channels = len(options.picks) if options.picks else options.kind or image_shape[2]
@@ -143,18 +144,18 @@ def stream_pictures(
     target = Target(*size, channels, options.pixel_range or SIXTEEN_BITS, options.picks)
     if isinstance(source, Parts):
         return ImageStream(name, source.pictures(), target, options, [], True, source.notes, is_part=True)
-    path = Path(source)
-    if not is_address(source) and path.is_dir() and str(source):
-        name, problems = f"folder {printable(path.resolve().name)}", list[Problem]()
+    if kind == "folder":
+        path, problems = Path(source), list[Problem]()
+        name = f"folder {printable(path.resolve().name)}"
         try:
             return ImageStream(name, stream_folder(path, name, problems), target, options, problems, True)
         except NoPicturesError as error:
             if not error.shards:
                 raise
-            parts: Parts | None = shards_in_folder(path, error.shards, name)
+            parts = shards_in_folder(path, error.shards, name)
     else:
-        parts = None if is_array_address(source) else parts_of(source, name, options.cache_dir)
-    return None if parts is None else ImageStream(name, parts.pictures(), target, options, [], True, parts.notes)
+        parts = parts_of(source, name, options.cache_dir)
+    return ImageStream(name, parts.pictures(), target, options, [], True, parts.notes)
 
 
 def blocks_ahead(images: ImageSet, size: int) -> Iterator[ImageSet]:

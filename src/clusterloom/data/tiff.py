@@ -45,19 +45,36 @@ _TURNS = {
 }
 
 
-class _Complaints(logging.Handler):
-    """What tifffile logs, kept apart by thread, for pictures are read in several."""
+class _Complaints(logging.Filter):
+    """What tifffile logs on a thread that reads a file, in place of its log; all else it logs goes where it would."""
 
     def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self._own = threading.local()
+        super().__init__()
+        self._own = threading.local()  # pictures are read in several threads
 
-    def begin(self) -> None:
+    @contextmanager
+    def collected(self) -> Iterator[None]:
+        """Collect what this thread logs meanwhile, and refuse the file if a part of it is not there.
+
+        Raises:
+            DataError: a part is missing; the text says which.
+        """
         self._own.records = []
+        try:
+            yield
+            self.check()
+        finally:
+            del self._own.records
 
-    def emit(self, record: logging.LogRecord) -> None:
-        if hasattr(self._own, "records"):
-            self._own.records.append((record.levelno, record.getMessage()))
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a record is logged: none that is collected."""
+        if record.levelno < logging.WARNING or not hasattr(self._own, "records"):
+            return True
+        self._own.records.append((record.levelno, record.getMessage()))
+        return False
+
+    def forget(self) -> None:
+        self._own.records.clear()
 
     def any_damage(self) -> str | None:
         """What was logged that means that a part of the file is not there."""
@@ -97,25 +114,21 @@ def open_tiff(file: IO[bytes], is_stack: bool) -> Iterator[Planes]:
         import tifffile
     except ImportError:
         raise MissingPackageError(_MISSING) from None
-    logger = tifffile.logger()
-    if _complaints not in logger.handlers:
-        logger.addHandler(_complaints)
-        logger.propagate = False  # what matters of it becomes an error of ours
-    _complaints.begin()
+    tifffile.logger().addFilter(_complaints)
     with ExitStack() as stack:
-        # One file is one input: OME metadata may name others, which are not opened.
-        tiff = stack.enter_context(tifffile.TiffFile(file, _multifile=False))
-        steps = []
-        if _describes_others(tiff):
-            file.seek(0)
-            pages = stack.enter_context(tifffile.TiffFile(file, _multifile=False, **_AS_PAGES))
-            if _is_all_of_the_file(pages):
-                _complaints.begin()
-                tiff, steps = pages, ["description of other pages than it has ignored"]
-        if not tiff.series:
-            raise DataError("holds no picture")
-        planes = _planes(tiff, tiff.series[0], is_stack, steps)
-        _complaints.check()
+        with _complaints.collected():
+            # One file is one input: OME metadata may name others, which are not opened.
+            tiff = stack.enter_context(tifffile.TiffFile(file, _multifile=False))
+            steps = []
+            if _describes_others(tiff):
+                file.seek(0)
+                pages = stack.enter_context(tifffile.TiffFile(file, _multifile=False, **_AS_PAGES))
+                if _is_all_of_the_file(pages):
+                    _complaints.forget()
+                    tiff, steps = pages, ["description of other pages than it has ignored"]
+            if not tiff.series:
+                raise DataError("holds no picture")
+            planes = _planes(tiff, tiff.series[0], is_stack, steps)
         yield planes
 
 
@@ -171,8 +184,8 @@ def _planes(tiff: Any, series: Any, is_stack: bool, said: Sequence[str]) -> Plan
 
     frame_values, nodata = _reader(series, channel_axes), _nodata(page, np.dtype(series.dtype))
 
+    @_complaints.collected()  # a stack is read in other threads than it was opened in
     def read(frame: int, steps: list[str], keep_alpha: bool) -> NDArray[Any]:
-        _complaints.begin()  # a stack is read in other threads than it was opened in
         values = frame_values(frame)
         _complaints.check()
         steps += said
@@ -192,9 +205,7 @@ def _planes(tiff: Any, series: Any, is_stack: bool, said: Sequence[str]) -> Plan
             steps.append("transparency left out")
         elif alphas and is_plain and whole(page.extrasamples[-1]) == _ASSOCIATED:
             values = _unassociated(values)
-        values = checked_values(values, height, width)
-        _complaints.check()
-        return values
+        return checked_values(values, height, width)
 
     return Planes(height, width, shown, is_plain, frames, read)
 

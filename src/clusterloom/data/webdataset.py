@@ -8,6 +8,7 @@ from typing import IO, Any
 
 from clusterloom.data.decoding import Picture, Problem
 from clusterloom.data.folder import SUFFIXES as PICTURES
+from clusterloom.data.folder import has_suffix
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
 _MAX_PICTURE_BYTES = 1 << 30
@@ -61,7 +62,7 @@ def _is_read(member: tarfile.TarInfo) -> bool:
 
 
 def _is_picture(member: tarfile.TarInfo) -> bool:
-    return os.path.splitext(member.name)[1].lower() in PICTURES  # noqa: PTH122
+    return has_suffix(member.name, tuple(PICTURES))
 
 
 class _Watched:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from clusterloom.console import ProgressReport, no_progress
 from clusterloom.data.ids import encode_id
 from clusterloom.data.images import ImageSet
 from clusterloom.errors import DataError, printable
@@ -20,20 +19,19 @@ from clusterloom.targets import check_folder
 
 _KIND = "cluster-folders"
 _LONGEST_NAME = 200  # bytes of an id in the name of a PNG file; file systems take 255
-_IMAGES_PER_STEP = 100  # between two words about progress
 
 
 def check_sort_target(folder: Path, source: Path | None, overwrite: bool, link: bool = False) -> None:
-    """Refuse what `sort_into` cannot or should not do, before any work is done for it.
+    """Refuse what `sorting_into` cannot or should not do, before any work is done for it.
 
     Args:
-        folder: As for `sort_into`, and so are all others.
+        folder: As for `sorting_into`, and so are all others.
         source: Where the images come from.
         overwrite: Whether an earlier result may be replaced.
         link: Whether links are wanted.
 
     Raises:
-        DataError: see `sort_into`.
+        DataError: see `sorting_into`.
     """
     if link and source is None:
         raise DataError("there are no files to link to, for the images did not come from a folder; sort copies")
@@ -42,17 +40,11 @@ def check_sort_target(folder: Path, source: Path | None, overwrite: bool, link: 
     check_folder(folder, overwrite, lambda target: stranger_in(target, [_KIND]), "--sort-into")
 
 
-def sort_into(
-    folder: Path,
-    images: ImageSet,
-    labels: np.ndarray,
-    source: Path | None,
-    *,
-    link: bool = False,
-    overwrite: bool = False,
-    progress: ProgressReport = no_progress,
-) -> int:
-    """Make a folder with one sub-folder for each cluster that has images, `cluster-0` and so on.
+@contextmanager
+def sorting_into(
+    folder: Path, source: Path | None, *, link: bool = False, overwrite: bool = False
+) -> "Iterator[ClusterFolders]":
+    """Make a folder with one sub-folder for each cluster that has images, `cluster-0` and so on, block by block.
 
     Images that came from a folder keep their names and their sub-folders, `cluster-3/2019/may/tom.jpg`: the path tells
     where an image was taken from, and no two of them collide. Other images become PNG files that are named by their
@@ -60,46 +52,17 @@ def sort_into(
 
     Args:
         folder: The folder to make. The folder around it is there, and it lies apart from the images.
-        images: The images.
-        labels: Cluster of each image, shape (N,).
-        source: The folder that the images were read from; None where they came from elsewhere.
+        source: The folder that the images are read from; None where they come from elsewhere.
         link: Make symbolic links instead of copies.
         overwrite: Replace what an earlier call made, as long as there is nothing else.
-        progress: Told how far it is.
-
-    Returns:
-        The number of clusters that have images.
-
-    Raises:
-        DataError: the folder is, holds or lies in the folder of the images, or it holds something that may not be
-            replaced; links are wanted and there are no files; an original is no longer there.
-        OSError: the disk is full or not writable; what was in the folder is intact.
-    """
-    with sorting_into(folder, source, link=link, overwrite=overwrite) as sort:
-        for block in images.blocks(_IMAGES_PER_STEP):
-            progress("sorting images into folders", len(sort.names), len(images))
-            sort.add(block, labels[len(sort.names) : len(sort.names) + len(block)])
-    progress("sorting images into folders", len(images), len(images))
-    return len(sort.clusters)
-
-
-@contextmanager
-def sorting_into(
-    folder: Path, source: Path | None, *, link: bool = False, overwrite: bool = False
-) -> "Iterator[ClusterFolders]":
-    """What `sort_into` makes, one block of images after the other.
-
-    Args:
-        folder: As for `sort_into`, and so are all others.
-        source: The folder that the images are read from.
-        link: Make symbolic links instead of copies.
-        overwrite: Replace what an earlier call made.
 
     Yields:
         What takes the blocks. The folder appears when all are there.
 
     Raises:
-        DataError: see `sort_into`.
+        DataError: the folder is, holds or lies in the folder of the images, or it holds something that may not be
+            replaced; links are wanted and there are no files; an original is no longer there.
+        OSError: the disk is full or not writable; what was in the folder is intact.
     """
     check_sort_target(folder, source, overwrite, link)
     with new_directory(folder) as scratch:
