@@ -289,11 +289,16 @@ class Trainer:
         }
 
     def _save(self, position: Position, sums: Sums) -> None:
-        if self.checkpoint is not None and self.accelerator.is_main_process:
-            save_checkpoint(self.checkpoint, self.model, self.optimizer, sums.values, position, self.run_id)
+        path = self.checkpoint
+        if path is None:
+            return
+
+        def write() -> None:
+            save_checkpoint(path, self.model, self.optimizer, sums.values, position, self.run_id)
             if self._keep is not None:
-                self._keep(self.checkpoint)
-        self.accelerator.wait_for_everyone()
+                self._keep(path)
+
+        from_main(self.accelerator, write)
 
     def _warn_of_collapse(self, record: Mapping[str, Any], steps: int) -> None:
         """Warn, once per loss of further clusters, when fewer than half of them hold images after the first epochs."""

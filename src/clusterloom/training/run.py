@@ -146,11 +146,15 @@ class Run:
     def store(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Write down what a stage needs to go on besides its model; every process calls it with the same arrays."""
         path = self._file(name)
-        if path is not None and self.accelerator.is_main_process:
+        if path is None:
+            return
+
+        def write() -> None:
             save_arrays(path, arrays, f"{self._identity}-{name}")
             if self._keep is not None:
                 self._keep(path)
-        self.accelerator.wait_for_everyone()
+
+        from_main(self.accelerator, write)
 
     def stored(self, name: str) -> dict[str, np.ndarray] | None:
         """What `store` wrote down in the run that is taken up, if any; every process calls it and gets the same."""
@@ -181,11 +185,13 @@ class Run:
 
     def _forget(self, folder: Path) -> None:
         """Remove what an earlier run has left: a later resumption would take it for this run's."""
-        if self.accelerator.is_main_process:
+
+        def remove() -> None:
             for path in folder.glob(CHECKPOINTS):
                 if is_checkpoint(path):
                     path.unlink()
-        self.accelerator.wait_for_everyone()
+
+        from_main(self.accelerator, remove)
 
     def _file(self, name: str) -> Path | None:
         return None if self.folder is None else self.folder / checkpoint_name(name)
