@@ -643,7 +643,7 @@ def fail_together():
             from_each(lambda e=error: raising(e) if state.process_index == 1 else 0)
     # Pickle cannot make this one anew.
     with pytest.raises(ClusterloomError, match="loss became NaN"):
-        from_main(state, lambda: raising(DivergedError("loss", 1, 1, [], 1.0)))
+        from_main(state, lambda: raising(DivergedError("loss", 1, 1, [], "fewer")))
     assert from_each(lambda: state.process_index) == [0, 1]
 
 

@@ -254,7 +254,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         if not (np.isfinite(self.confidences_).all() and np.isfinite(self.outlier_threshold_)):
             # Each step looks at the loss before it. The last one, and finite weights that are too large, show here.
             steps = -(-len(images) // plan.batch_size)
-            raise DivergedError("what the model says", len(history), steps, [], plan.learning_rate)
+            raise DivergedError("what the model says", len(history), steps, [], plan.remedy)
         if diverged is not None:
             raise diverged
 

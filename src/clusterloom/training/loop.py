@@ -59,11 +59,11 @@ class DivergedError(TrainingError):
         history: Records of the epochs whose model is kept; empty where none is.
     """
 
-    def __init__(self, what: str, epoch: int, batch: int, history: list[dict[str, Any]], learning_rate: float) -> None:
+    def __init__(self, what: str, epoch: int, batch: int, history: list[dict[str, Any]], remedy: str) -> None:
         kept = f"the model of epoch {len(history)} is kept" if history else "there is no model with clusters to keep"
         super().__init__(
             f"training stopped in epoch {epoch}, batch {batch}: {what} became NaN or infinite; {kept}. "
-            f"Try learning_rate={learning_rate / 10:g} or precision=fp32"
+            f"Try {remedy} or precision=fp32"
         )
         self.what, self.epoch, self.batch, self.history = what, epoch, batch, history
 
@@ -178,9 +178,8 @@ class Trainer:
         except FloatingPointError as error:
             self.model.load_state_dict(last_good)
             self.model.eval()
-            raise DivergedError(
-                str(error), position.epoch + 1, position.batch, position.history, self.plan.learning_rate
-            ) from error
+            epoch, batch, remedy = position.epoch + 1, position.batch, self.plan.remedy
+            raise DivergedError(str(error), epoch, batch, position.history, remedy) from error
 
     def _epoch(
         self, images: np.ndarray, targets: np.ndarray | None, position: Position, sums: Sums, clock: Clock

@@ -101,7 +101,7 @@ class Run:
         place = _Place(stage, len(self.history), self.seconds)
         observers = [_OfStage(observer, place, self.history) for observer in self.observers]
         checkpoint = self._file("checkpoint" if stage is None else f"checkpoint-{stage}")
-        free = ("patience_epochs", *(("epochs",) if may_grow else ()))
+        free = ("patience_epochs", "remedy", *(("epochs",) if may_grow else ()))
         identity = sha256(_as_json([self._identity, {k: v for k, v in asdict(plan).items() if k not in free}]))
         trainer = Trainer(
             model,
@@ -120,7 +120,7 @@ class Run:
             worth_keeping = self._has_clusters or (gives_clusters and error.history)
             history = self.history + place.of_all(error.history) if worth_keeping else []
             epoch = place.epochs + error.epoch
-            raise DivergedError(error.what, epoch, error.batch, history, plan.learning_rate) from error
+            raise DivergedError(error.what, epoch, error.batch, history, plan.remedy) from error
         self._has_clusters |= gives_clusters
         self.history = self.history + place.of_all(records)
         seconds = records[-1]["seconds"] if records else 0.0
