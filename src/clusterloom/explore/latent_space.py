@@ -96,8 +96,8 @@ def new_images(session: Session, cluster: int, n: int, spread: float, seed: int)
     Raises:
         DataError: the model generates nothing, or there is no such cluster or no image in it.
     """
-    if session.generates:
-        raise DataError(session.generates)
+    if session.why_not_generating:
+        raise DataError(session.why_not_generating)
     model, network, generator = session.model, session.model.network_, np.random.default_rng(seed)
     parts = components(session, cluster)
     chosen = np.zeros(n, np.int64)  # the component of each image
@@ -141,8 +141,8 @@ def place(session: Session, where: To) -> np.ndarray:
     Raises:
         DataError: there is no such image or cluster, or latents of the model cannot be shown as images.
     """
-    if session.decodes:
-        raise DataError(session.decodes)
+    if session.why_not_decoding:
+        raise DataError(session.why_not_decoding)
     if isinstance(where, OfImage):
         (row,) = session.collection.assignment.rows([where.row])
         return session.collection.predictions.latents[row]
@@ -154,7 +154,7 @@ def deviations(session: Session) -> np.ndarray:
     if session.ready:
         return session.collection.predictions.latents.std(0)
     network = session.model.network_
-    if session.generates:
+    if session.why_not_generating:
         return np.ones(network.latent_dim, np.float32)
     within = np.square(network.scale_tril.cpu().numpy()).sum(2).mean(0)
     return np.sqrt(within + network.class_means.detach().cpu().numpy().var(0))

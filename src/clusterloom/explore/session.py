@@ -129,18 +129,19 @@ class Session:
         return self._collection
 
     @property
-    def generates(self) -> str:
+    def why_not_generating(self) -> str:
         """Why the model makes no new images; "" where it does."""
         if self.model.generates:
             return ""
         return f"{type(self.model).__name__} learns no distribution that new images could be drawn from."
 
     @property
-    def decodes(self) -> str:
+    def why_not_decoding(self) -> str:
         """Why the model's latents cannot be shown as images; "" where they can."""
-        if self.model.method != "dec":
+        if self.model.decodes:
             return ""
-        return "DEC moves its encoder away from its decoder, so that what it decodes is no image any more."
+        name = type(self.model).__name__
+        return f"{name} moves its encoder away from its decoder, so that what it decodes is no image any more."
 
     def target(self, height: int, width: int, channels: int) -> Target:
         """What a picture becomes that is read as the model's images were, in any size and with so many channels."""
@@ -151,7 +152,7 @@ class Session:
     @property
     def refits(self) -> bool:
         """Whether the model can be fitted again with these images."""
-        return self.has_data and self._refit_command is not None and self.model.method == "guided"
+        return self.has_data and self._refit_command is not None and self.model.refits
 
     def refit(self) -> None:
         """Begin to fit again, in a process of its own.
