@@ -124,9 +124,10 @@ class Session:
         Raises:
             NotReadyError: they are not there, or not yet.
         """
-        if self._collection is None:
+        collection = self._collection  # read once: the thread of a successor drops it
+        if collection is None:
             raise NotReadyError("the images are not ready yet" if self.has_data else "explore was started without DATA")
-        return self._collection
+        return collection
 
     @property
     def why_not_generating(self) -> str:
@@ -171,11 +172,8 @@ class Session:
     @property
     def latest(self) -> Session:
         """The session that pages see: this one, or that of a model that was fitted again and opened."""
-        if self._successor is None:
-            return self
-        if self._successor.ready:
-            self._collection = None  # of a model that nobody sees any more
-        return self._successor.latest
+        successor = self._successor  # read once: the thread that reads its images may take it back
+        return self if successor is None else successor.latest
 
     def open_refitted(self) -> Session:
         """Begin to show the model that the last refit has made; if its images cannot be read, this one comes back.
@@ -197,7 +195,7 @@ class Session:
                     self._refit_command,
                 )
                 self._successor = new
-                new.start(failed=self._come_back)
+                new.start(failed=self._come_back, ready=self._give_way)
         return self.latest
 
     def _come_back(self, error: Exception) -> None:
@@ -205,16 +203,20 @@ class Session:
         self.refitting.not_opened(error)
         self._successor = None
 
-    def start(self, failed: Callable[[Exception], None]) -> None:
+    def _give_way(self) -> None:
+        self._collection = None  # of a model that nobody sees any more
+
+    def start(self, failed: Callable[[Exception], None], ready: Callable[[], None] = lambda: None) -> None:
         """Begin to read in the background.
 
         Args:
             failed: Called with the error if that ends with one, which is in `error` then.
+            ready: Called once the collection can be looked at.
         """
         if self._load is None:
             self._finished.set()
             return
-        self._reader = threading.Thread(target=self._prepare, args=(self._load, failed), daemon=True)
+        self._reader = threading.Thread(target=self._prepare, args=(self._load, failed, ready), daemon=True)
         self._reader.start()
 
     def wait(self, seconds: float) -> bool:
@@ -226,7 +228,7 @@ class Session:
         """Whether something goes on in the background, which it does for a moment after all is ready."""
         return self._reader is not None and self._reader.is_alive()
 
-    def _prepare(self, load: Load, failed: Callable[[Exception], None]) -> None:
+    def _prepare(self, load: Load, failed: Callable[[Exception], None], ready: Callable[[], None]) -> None:
         try:
             images = load(self.model, self._report)
             labels = labels_of(images, self._labels_file)
@@ -237,15 +239,16 @@ class Session:
                 self._refit_command = None  # it would read all of them, and corrections are those of the sample
             self.data_key = images.fingerprint(self._report)
             journal = Journal(self.journal_path, self.model_sha256, self.data_key)
-            self._collection = Collection.prepare(self.model, images, journal, self._report, labels)
+            self._collection = collection = Collection.prepare(self.model, images, journal, self._report, labels)
             self.progress = ""
+            ready()
         except Exception as error:
             self.error = error
             failed(error)
+            return
         finally:
             self._finished.set()
-        if self._collection is not None:
-            _ = self._collection.question_ranks  # whoever opens the queue first would wait for it
+        _ = collection.question_ranks  # whoever opens the queue first would wait for it
 
     def _report(self, what: str, done: int, total: int) -> None:
         shown = _WORDS.get(what, what)
