@@ -9,7 +9,9 @@ import pytest
 from explore_helpers import served
 from PIL import Image
 
+from clusterloom.cli.options import Reading
 from clusterloom.cli.program import run
+from clusterloom.console import Output
 from clusterloom.data import ImageSet, load_images
 from clusterloom.data.ids import RowIds
 from clusterloom.errors import DataError
@@ -140,6 +142,14 @@ def test_chosen_channels_are_shown_everywhere(seven, tmp_path, chosen):
     with served(session) as client:
         seen = np.asarray(Image.open(io.BytesIO(client.get("/image/5.png")[2]))).reshape(16, 16, -1)
     np.testing.assert_array_equal(seen, expected[5])
+
+
+def test_channels_that_are_asked_for_later_are_shown_of_new_images_too(seven):
+    model = load_model(seven / "two")
+    with Output(quiet=True) as output:
+        Reading(show_channels="1").load(str(seven / "cells"), output, model)
+    assert model.reading_ == {"channels": [3, 0], "shown": [1]}
+    assert model.shown(np.zeros((2, 16, 16, 2))).shape == (2, 16, 16, 1)
 
 
 def test_channels_that_are_not_there_cannot_be_shown(seven, tmp_path, capsys):

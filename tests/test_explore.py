@@ -1248,7 +1248,7 @@ def test_methods_that_cannot_generate_say_why(tmp_path):
     assert session.wait(60)
     with served(session) as client:
         state = client.get_json("/api/state")
-        assert "DECClusterer learns no distribution" in state["generates"]
+        assert "DECClusterer learns no distribution" in state["why_not_generating"]
         assert "learns no distribution" in client.refused("/api/generate", {"cluster": 0, "spread": 1})
         assert "decoder" in client.refused("/api/walk", {"from": {"row": 0}, "to": {"row": 1}})
         assert client.get("/image/3.png")[0] == 200

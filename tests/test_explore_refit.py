@@ -3,6 +3,7 @@
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from explore_helpers import guided_session, served, wait_until
 from clusterloom import load_model
 from clusterloom.cli.explore import _refit_command
 from clusterloom.cli.options import Reading
+from clusterloom.errors import DataError
 from clusterloom.explore import refitting
 from clusterloom.explore.refitting import Refitting, free_name
+from clusterloom.explore.session import Session
 
 pytest_plugins = ("explore_browser",)
 
@@ -154,6 +157,23 @@ def test_a_refit_that_ends_while_it_is_cancelled_is_told_about(open_page, sessio
     page.click("#refit-cancel")
     said(page, "The refit was cancelled")
     page.wait_for_selector("#refit-start:enabled")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_images_of_a_model_go_once_its_successor_has_its_own(session, fails):
+    def load(model, progress):
+        if fails and model is not session.model:
+            raise DataError("the disk is gone")
+        return session.collection.images
+
+    told = []
+    old = Session(session.model, session.path, load)
+    old.start(lambda _: None)
+    assert old.wait(60)
+    old.refitting = SimpleNamespace(out=session.path, not_opened=told.append)
+    old.open_refitted()
+    wait_until(lambda: told if fails else not old.ready)
+    assert (old.latest is old) is old.ready is fails
 
 
 @needs_chromium

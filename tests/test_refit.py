@@ -22,7 +22,7 @@ from clusterloom.corrections.refit import answers_of, carried_on, refitted_clust
 from clusterloom.data import load_images
 from clusterloom.errors import DataError
 from clusterloom.recipe.refit import NOBODY, Answers, affinities, pseudo_labels
-from clusterloom.training.loop import Trainer
+from clusterloom.training.loop import DivergedError, Trainer
 
 # What answers make of probabilities.
 
@@ -249,6 +249,19 @@ def test_a_second_decoder_of_other_clusters_does_not_stay(halves, tmp_path):
     assert new.network_.refiner is None
     new.save(tmp_path / "new")
     assert load_model(tmp_path / "new").sample(2, new.n_clusters_ - 1).shape == (2, *images.shape[1:])
+
+
+@pytest.mark.parametrize(("stage", "remedy"), [("refit", "learning_rate=0.0003"), ("refine", "refine=false")])
+def test_what_to_try_after_a_divergence_is_a_setting_that_the_stage_hears(halves, monkeypatch, stage, remedy):
+    images, kinds, model = halves
+
+    def check(self, sums):
+        if self.stage == stage:
+            raise FloatingPointError("a weight")
+
+    monkeypatch.setattr(Trainer, "_check_finite", check)
+    with pytest.raises(DivergedError, match=f"Try {remedy} or precision=fp32"):
+        model.refit(images, truth(kinds, model, np.arange(12)))
 
 
 def test_answers_of_other_images_are_refused(halves):

@@ -23,8 +23,10 @@ from clusterloom.predictions import Predictions
 from clusterloom.recipe.cluster_count.evidence import Evidence
 from clusterloom.report import charts, map_picture
 from clusterloom.report.clusters import new_images
+from clusterloom.report.contents import Subject, contents
 from clusterloom.report.model_pictures import model_pictures
 from clusterloom.report.numbers import percent
+from clusterloom.report.origin import about_rows
 from clusterloom.report.thumbnails import thumbnail
 
 HTML = "{http://www.w3.org/1999/xhtml}"
@@ -234,6 +236,16 @@ def test_every_method_has_a_report_with_images_and_without(name, models, picture
     assert {"cluster-0", "cluster-1", "training", "about"} <= ids
     new = [image for image in document.iter(f"{HTML}img") if image.get("alt").startswith("new image")]
     assert bool(new) == generates
+
+
+def test_a_method_that_nobody_has_heard_of_has_a_report(models):
+    class Own(VAEClusterer):
+        description = "a method of one's own"
+
+    model = load_model(models / "vae")
+    model.__class__ = Own
+    assert contents(Subject(model)).method == "a method of one's own"
+    assert dict(about_rows(model))["method"] == "Own, a method of one's own"
 
 
 def test_labels_come_from_a_file_where_one_is_given(models, tmp_path):

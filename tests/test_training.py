@@ -1,5 +1,6 @@
 """The loop and its checkpoints: repeatable, resumable, safe to kill, honest about trouble."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -21,7 +22,7 @@ from torch import nn
 
 from clusterloom import AutoencoderClusterer, ConvVAEClusterer
 from clusterloom.device import Compute
-from clusterloom.errors import CollapseWarning, ModelError, SettingsError
+from clusterloom.errors import ClusterloomError, CollapseWarning, DataError, ModelError, SettingsError
 from clusterloom.estimators.methods import METHODS
 from clusterloom.networks.objective import Algorithm1, ObjectiveSettings
 from clusterloom.networks.step import StepOutput
@@ -30,6 +31,7 @@ from clusterloom.training import loop
 from clusterloom.training.checkpoint import Position, read_checkpoint, restore, save_checkpoint
 from clusterloom.training.loop import DivergedError, Trainer
 from clusterloom.training.plan import TrainingPlan, batch_bounds, epoch_order
+from clusterloom.training.processes import from_each, from_main
 from clusterloom.training.progress import EpochLines, MetricsFile, Observer, TrainingProgress, describe
 from clusterloom.training.randomness import numpy_generator, seed_for, torch_generator
 from clusterloom.training.run import Run
@@ -615,11 +617,34 @@ def train_apart(folder):
     assert all(np.array_equal(a, b) for a, b in zip(*results, strict=True))
     with pytest.raises(SettingsError, match="two images of every batch in each of the 2 processes"):
         run.train(network, TrainingPlan(1, 3, learning_rate=1e-3, seed=0), images, "small")
+    with pytest.raises(SettingsError, match="resume needs random_state"):  # the second one's folder is empty
+        train_small("vae", run_dir=str(own), resume=True, random_state=None)
+    with pytest.raises(KeyError, match="no layout"):
+        run.cached("other", lambda: raising(KeyError("no layout")))
     quick = {"hidden_dims": (8,), "latent_dim": 2, "pretrain_epochs": 1, "finetune_epochs": 1, "random_state": 0}
     # What one process does alone asks nothing of others.
     labels = AutoencoderClusterer(3, **quick, device="cpu", precision="fp32").fit(images).labels_
     assert labels.shape == (55,)
     np.savez(folder / f"{accelerator.process_index}.npz", *results[0], files=len(list(own.iterdir())))
+
+
+def raising(error):
+    raise error
+
+
+def fail_together():
+    """An error of one process is raised on both, and neither waits for the other."""
+    state = PartialState()
+    full = OSError(errno.ENOSPC, "No space left on device", "pixels")
+    with pytest.raises(OSError, match="No space left on device: 'pixels'"):
+        from_main(state, lambda: raising(full))
+    for error in (full, DataError("1.tar")):
+        with pytest.raises(type(error), match=r"No space|1\.tar"):
+            from_each(lambda e=error: raising(e) if state.process_index == 1 else 0)
+    # Pickle cannot make this one anew.
+    with pytest.raises(ClusterloomError, match="loss became NaN"):
+        from_main(state, lambda: raising(DivergedError("loss", 1, 1, [], "fewer")))
+    assert from_each(lambda: state.process_index) == [0, 1]
 
 
 def train_in_two_processes(folder):
@@ -635,6 +660,7 @@ def train_in_two_processes(folder):
     seeds = gather_object([seedless.about_["seed"]])
     assert len(set(seeds)) == 1
     train_apart(folder)
+    fail_together()
 
 
 @pytest.fixture(scope="module")

@@ -96,14 +96,15 @@ class Reading:
         Args:
             source: What the user named.
             output: Where to say it.
-            like: A fitted estimator whose size, colour and range of values the images are brought to.
+            like: A fitted estimator whose size, colour and range of values the images are brought to. With
+                --show-channels its own pictures, such as new images, show these channels from here on, too.
             progress: Told how far it is; None for a bar on the output.
         """
         from clusterloom.data import load_images
 
         images = load_images(source, **self.wanted(source, like), progress=progress or output.progress)
         if like is not None and self.show_channels is not None:
-            like.reading_ = {**like.reading_, "shown": images.reading["shown"]}  # for the images that it makes
+            like.reading_ = {**like.reading_, "shown": images.reading["shown"]}
         tell_of(images.name, len(images), images.image_shape, images.notes, output)
         return images
 

@@ -66,11 +66,9 @@ def probabilities_of(proba: np.ndarray, assignment: Assignment) -> np.ndarray:
         As `corrected_probabilities`.
     """
     result = np.zeros((len(proba), assignment.next_number), np.float32)
-    owners = np.arange(proba.shape[1])
-    for k in range(len(owners)):
-        while owners[k] in assignment.merged_into:
-            owners[k] = assignment.merged_into[owners[k]]
-        result[:, owners[k]] += proba[:, k]
+    owners = np.array([assignment.owner(k) for k in range(proba.shape[1])])
+    for k, owner in enumerate(owners):
+        result[:, owner] += proba[:, k]
     own = owners[proba.argmax(1)]
     put = np.flatnonzero(assignment.parted & (assignment.labels != own))
     result[put, assignment.labels[put]] += result[put, own[put]]

@@ -64,6 +64,19 @@ class Assignment:
         """Ascending rows of a cluster's images."""
         return np.flatnonzero(self.labels == self.checked(cluster))
 
+    def owner(self, cluster: int) -> int:
+        """The cluster that a cluster's images went to by merging; itself where it was not merged.
+
+        Example:
+            >>> assignment = Assignment(np.zeros(3), 3)
+            >>> assignment.merged_into.update({0: 1, 1: 2})
+            >>> assignment.owner(0)
+            2
+        """
+        while cluster in self.merged_into:
+            cluster = self.merged_into[cluster]
+        return cluster
+
     def apply(self, edit: Edit, again: bool = False) -> None:
         """Take one edit.
 

@@ -99,6 +99,7 @@ class AutoencoderClusterer(AutoencoderBase):
     """
 
     method: ClassVar[str] = "ae-kmeans"
+    description: ClassVar[str] = "an autoencoder with k-means"
     Settings = AutoencoderSettings
     __init__ = parameters_of(AutoencoderSettings)
 

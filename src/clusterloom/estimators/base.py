@@ -89,9 +89,12 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
     """
 
     method: ClassVar[str]  # its name on the command line and in model directories
+    description: ClassVar[str]  # what it is, for reports: after the class's name and a comma
     Settings: ClassVar[type[CommonSettings]]
     bears_rounding: ClassVar[bool] = False  # whether precision="auto" may take bf16 for a small gain
     generates: ClassVar[bool] = False  # whether there is a `sample` of new images
+    decodes: ClassVar[bool] = True  # whether what latents decode to is still an image
+    refits: ClassVar[bool] = False  # whether there is a `refit` to what a user has corrected
 
     n_clusters: Any
     network_: Any  # a `ClusterNetwork`
@@ -253,7 +256,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         if not (np.isfinite(self.confidences_).all() and np.isfinite(self.outlier_threshold_)):
             # Each step looks at the loss before it. The last one, and finite weights that are too large, show here.
             steps = -(-len(images) // plan.batch_size)
-            raise DivergedError("what the model says", len(history), steps, [], plan.learning_rate)
+            raise DivergedError("what the model says", len(history), steps, [], plan.remedy)
         if diverged is not None:
             raise diverged
 

@@ -41,5 +41,6 @@ class ConvVAEClusterer(VariationalClusterer):
     """
 
     method: ClassVar[str] = "convvae"
+    description: ClassVar[str] = "a convolutional variational autoencoder with a category encoder"
     Settings = ConvVAESettings
     __init__ = parameters_of(ConvVAESettings)

@@ -42,6 +42,8 @@ class DECClusterer(AutoencoderBase):
     """
 
     method: ClassVar[str] = "dec"
+    description: ClassVar[str] = "deep embedded clustering (DEC)"
+    decodes: ClassVar[bool] = False  # its encoder moves away from its decoder
     Settings = DECSettings
     __init__ = parameters_of(DECSettings)
 

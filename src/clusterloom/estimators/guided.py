@@ -85,6 +85,8 @@ class GuidedClusterer(VariationalClusterer):
     """
 
     method: ClassVar[str] = "guided"
+    description: ClassVar[str] = "a convolutional variational autoencoder, guided by pseudo-labels"
+    refits: ClassVar[bool] = True
     bears_rounding: ClassVar[bool] = True
     Settings = GuidedSettings
     __init__ = parameters_of(GuidedSettings)

@@ -30,5 +30,6 @@ class VAEClusterer(VariationalClusterer):
     """
 
     method: ClassVar[str] = "vae"
+    description: ClassVar[str] = "a variational autoencoder of flattened pixels with a category encoder"
     Settings = VAESettings
     __init__ = parameters_of(VAESettings)

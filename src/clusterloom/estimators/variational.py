@@ -1,21 +1,26 @@
 """What the estimators around a `ClusterVAE` share besides: the paper's training, and new images from one sampler."""
 
 import math
+from collections.abc import Callable
 from functools import partial
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
 
 from clusterloom.errors import SettingsError
 from clusterloom.estimators.base import ImageClusterer
-from clusterloom.estimators.redraw import redrawn, redrawn_refined
+from clusterloom.estimators.redraw import REFINED_REDRAWS, redrawn
 from clusterloom.inference import apply_in_batches
 from clusterloom.networks.objective import Algorithm1
 from clusterloom.networks.vae import ClusterVAE
 from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.run import Run
+
+# Asks the network, as `apply_in_batches` does: of a function, images and, if need be, numbers beside them.
+Apply: TypeAlias = Callable[..., tuple[np.ndarray, ...]]
 
 
 def refining_noise(network: ClusterVAE, n: int, spread: float, generator: np.random.Generator) -> np.ndarray:
@@ -101,34 +106,70 @@ class VariationalClusterer(ImageClusterer):
             clusters = np.broadcast_to(np.asarray(cluster), (n_samples,))
             for wrong in clusters[(clusters < 0) | (clusters >= self.n_clusters_)][:1]:
                 raise SettingsError(f"there is no cluster {wrong}; the clusters are 0 to {self.n_clusters_ - 1}")
+        draw = partial(self._drawn, clusters, spread, generator)
+        return self._in_training_range(self.draw_images(clusters, draw, spread, generator, checked, plain))
+
+    def draw_images(
+        self,
+        clusters: np.ndarray,
+        draw: Callable[[np.ndarray], np.ndarray],
+        spread: float,
+        generator: np.random.Generator,
+        checked: bool = True,
+        plain: bool = False,
+        apply: Apply | None = None,
+    ) -> np.ndarray:
+        """New images of latents that are drawn by any rule; `sample` says what all of it means.
+
+        Args:
+            clusters: Of which cluster each image is, shape (n,).
+            draw: Latents (m, D) for the images with these numbers (m,); new ones at every call.
+            spread: Below 1 a factor on the noise that images are refined from; 0 leaves the first draw as it is.
+            generator: Of that noise.
+            checked: See `sample`.
+            plain: See `sample`.
+            apply: Asks the network; None asks it batch by batch.
+
+        Returns:
+            Shape (n, H, W, C), float32, in [0, 1].
+        """
+        again, every, apply = checked and spread > 0, np.arange(len(clusters)), apply or self._in_batches
+
+        def latents(rows: np.ndarray) -> np.ndarray:
+            if not again:
+                return draw(rows)
+            return redrawn(clusters[rows], lambda wrong: draw(rows[wrong]), partial(self._most_likely, apply=apply))
+
+        def images(rows: np.ndarray) -> np.ndarray:
+            z = latents(rows)
+            return self.refined(z, refining_noise(self.network_, len(rows), spread, generator), apply)
+
         if plain or not self.refines:
-            return self.decode(self.sample_latents(clusters, spread, generator, checked))
+            z = as_images(latents(every))
+            return apply(lambda z: (self.network_.decode(z.flatten(1)).permute(0, 2, 3, 1),), z)[0]
+        if not again:
+            return images(every)
+        return redrawn(clusters, images, partial(self._clusters_of, apply=apply), REFINED_REDRAWS)
 
-        def refine(latents: np.ndarray) -> np.ndarray:
-            return self._refined(latents, refining_noise(self.network_, len(latents), spread, generator))
-
-        if checked and spread > 0:
-            draw = partial(self._drawn, clusters, spread, generator)
-            images = redrawn_refined(clusters, draw, self._most_likely, refine, self._clusters_of)
-        else:
-            images = refine(self.sample_latents(clusters, spread, generator, checked=False))
-        return self._in_training_range(images)
-
-    def _refined(self, latents: np.ndarray, noise: np.ndarray) -> np.ndarray:
-        """Sharp images (N, H, W, C) in [0, 1] of latents (N, D), for noise (N, C, H, W)."""
+    def refined(self, latents: np.ndarray, noise: np.ndarray, apply: Apply) -> np.ndarray:
+        """Sharp images (N, H, W, C) in [0, 1] of latents (N, D), for noise (N, C, H, W); `apply` asks the network."""
         shape = noise.shape[1:]
-        (images,) = apply_in_batches(
+        (images,) = apply(
             lambda z, noise: (self.network_.refined(z.flatten(1), noise.view(-1, *shape)).permute(0, 2, 3, 1),),
-            latents[:, None, None],
-            self.compute(),
-            beside=noise.reshape(len(noise), -1),
-            fill=False,
+            as_images(latents),
+            noise.reshape(len(noise), -1),
         )
         return images
 
-    def _clusters_of(self, images: np.ndarray) -> np.ndarray:
+    def _in_batches(
+        self, function: Callable[..., tuple[Tensor, ...]], images: np.ndarray, beside: np.ndarray | None = None
+    ) -> tuple[np.ndarray, ...]:
+        # Noise stands beside what is refined, which costs too much to fill up batches.
+        return apply_in_batches(function, images, self.compute(), beside=beside, fill=beside is None)
+
+    def _clusters_of(self, images: np.ndarray, apply: Apply) -> np.ndarray:
         """Clusters (n,) of images (n, H, W, C) in [0, 1]."""
-        (q,) = apply_in_batches(lambda x: (self.network_.assign(x),), images, self.compute())
+        (q,) = apply(lambda x: (self.network_.assign(x),), images)
         return q.argmax(1)
 
     def sample_latents(
@@ -136,7 +177,9 @@ class VariationalClusterer(ImageClusterer):
     ) -> np.ndarray:
         """Latents of new images, one of each of `clusters`, shape (n, latent_dim); see `sample`."""
         draw = partial(self._drawn, clusters, spread, generator)
-        return redrawn(clusters, draw, self._most_likely) if checked and spread > 0 else draw(np.arange(len(clusters)))
+        if not checked or spread == 0:
+            return draw(np.arange(len(clusters)))
+        return redrawn(clusters, draw, partial(self._most_likely, apply=self._in_batches))
 
     def _drawn(
         self, clusters: np.ndarray, spread: float, generator: np.random.Generator, rows: np.ndarray
@@ -151,11 +194,12 @@ class VariationalClusterer(ImageClusterer):
         drawn: np.ndarray = means[clusters[rows]] + np.float32(spread) * steps
         return drawn
 
-    def _most_likely(self, latents: np.ndarray) -> np.ndarray:
+    def _most_likely(self, latents: np.ndarray, apply: Apply) -> np.ndarray:
         """Clusters of the images that latents (n, D) decode to, shape (n,)."""
-        (q,) = apply_in_batches(
-            lambda z: (self.network_.assign(self.network_.decode(z.flatten(1))),),
-            latents[:, None, None],
-            self.compute(),
-        )
+        (q,) = apply(lambda z: (self.network_.assign(self.network_.decode(z.flatten(1))),), as_images(latents))
         return q.argmax(1)
+
+
+def as_images(latents: np.ndarray) -> np.ndarray:
+    """Latents (N, D) as images of 1 x 1 pixel and D channels, in which form they travel through batches."""
+    return latents.astype(np.float32)[:, None, None]

@@ -273,8 +273,7 @@ def _owners(collection: Collection) -> np.ndarray:
             if predictions.sizes[k]:
                 owners[k] = np.bincount(assignment.labels[predictions.labels == k]).argmax()
             else:
-                while owners[k] in assignment.merged_into:
-                    owners[k] = assignment.merged_into[int(owners[k])]
+                owners[k] = assignment.owner(k)
     return owners
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,8 +14,7 @@ from torch import Tensor
 
 from clusterloom.device import threads_kept
 from clusterloom.errors import DataError
-from clusterloom.estimators.redraw import redrawn, redrawn_refined
-from clusterloom.estimators.variational import refining_noise
+from clusterloom.estimators.variational import VariationalClusterer, as_images, refining_noise
 from clusterloom.explore.requests import OfImage, To
 from clusterloom.explore.session import Session
 from clusterloom.pictures import to_uint8
@@ -96,9 +96,10 @@ def new_images(session: Session, cluster: int, n: int, spread: float, seed: int)
     Raises:
         DataError: the model generates nothing, or there is no such cluster or no image in it.
     """
-    if session.generates:
-        raise DataError(session.generates)
-    model, network, generator = session.model, session.model.network_, np.random.default_rng(seed)
+    if session.why_not_generating:
+        raise DataError(session.why_not_generating)
+    model, generator = session.model, np.random.default_rng(seed)
+    assert isinstance(model, VariationalClusterer), "no other generates"
     parts = components(session, cluster)
     chosen = np.zeros(n, np.int64)  # the component of each image
     if len(parts) > 1:
@@ -106,30 +107,14 @@ def new_images(session: Session, cluster: int, n: int, spread: float, seed: int)
         chosen = generator.choice(len(parts), n, p=shares / shares.sum())
 
     def draw(rows: np.ndarray) -> np.ndarray:
-        latents = np.empty((len(rows), network.latent_dim), np.float32)
+        latents = np.empty((len(rows), model.network_.latent_dim), np.float32)
         for i in np.unique(chosen[rows]):
             mine = chosen[rows] == i
             latents[mine] = parts[i].draw(model, int(mine.sum()), spread, generator)
         return latents
 
-    def most_likely(latents: np.ndarray) -> np.ndarray:
-        (q,) = _apply(model, lambda z: (network.assign(network.decode(z.flatten(1))),), _as_images(latents))
-        return q.argmax(1)
-
-    def refine(latents: np.ndarray) -> np.ndarray:
-        return _refined(session, latents, refining_noise(network, len(latents), spread, generator))
-
-    def shown_in(images: np.ndarray) -> np.ndarray:
-        (q,) = _apply(model, lambda x: (network.assign(x),), images)
-        return q.argmax(1)
-
     of_model = np.array([part.cluster for part in parts])[chosen]  # the model's cluster of each image
-    if not model.refines:
-        return decode(session, draw(np.arange(n)) if spread == 0 else redrawn(of_model, draw, most_likely))
-    if spread == 0:
-        images = refine(draw(np.arange(n)))
-    else:
-        images = redrawn_refined(of_model, draw, most_likely, refine, shown_in)
+    images = model.draw_images(of_model, draw, spread, generator, apply=partial(_apply, model))
     return model.shown(to_uint8(images))
 
 
@@ -141,8 +126,8 @@ def place(session: Session, where: To) -> np.ndarray:
     Raises:
         DataError: there is no such image or cluster, or latents of the model cannot be shown as images.
     """
-    if session.decodes:
-        raise DataError(session.decodes)
+    if session.why_not_decoding:
+        raise DataError(session.why_not_decoding)
     if isinstance(where, OfImage):
         (row,) = session.collection.assignment.rows([where.row])
         return session.collection.predictions.latents[row]
@@ -154,7 +139,7 @@ def deviations(session: Session) -> np.ndarray:
     if session.ready:
         return session.collection.predictions.latents.std(0)
     network = session.model.network_
-    if session.generates:
+    if session.why_not_generating:
         return np.ones(network.latent_dim, np.float32)
     within = np.square(network.scale_tril.cpu().numpy()).sum(2).mean(0)
     return np.sqrt(within + network.class_means.detach().cpu().numpy().var(0))
@@ -163,30 +148,18 @@ def deviations(session: Session) -> np.ndarray:
 def decode(session: Session, latents: np.ndarray) -> np.ndarray:
     """Images (N, H, W, C), uint8, in the channels that pictures show, from latents (N, D)."""
     network = session.model.network_
-    (images,) = _apply(
-        session.model, lambda z: (network.decode(z.flatten(1)).permute(0, 2, 3, 1),), _as_images(latents)
-    )
+    (images,) = _apply(session.model, lambda z: (network.decode(z.flatten(1)).permute(0, 2, 3, 1),), as_images(latents))
     return session.model.shown(to_uint8(images))
 
 
 def walked(session: Session, latents: np.ndarray) -> np.ndarray:
     """Images of latents (N, D) on a way, as `decode` gives them; refined from one noise, if the model refines."""
-    if not session.model.refines:
+    model = session.model
+    if not model.refines:
         return decode(session, latents)
-    noise = refining_noise(session.model.network_, 1, 1.0, np.random.default_rng(0))
-    return session.model.shown(to_uint8(_refined(session, latents, np.repeat(noise, len(latents), 0))))
-
-
-def _refined(session: Session, latents: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """Images (N, H, W, C) in [0, 1] of latents (N, D), refined from noise (N, C, H, W)."""
-    network = session.model.network_
-
-    def of_batch(z: Tensor) -> tuple[Tensor, ...]:
-        e = torch.from_numpy(noise).to(z.device)
-        return (network.refined(z.flatten(1), e).permute(0, 2, 3, 1),)
-
-    (images,) = _apply(session.model, of_batch, _as_images(latents))
-    return images
+    assert isinstance(model, VariationalClusterer), "no other refines"
+    noise = np.repeat(refining_noise(model.network_, 1, 1.0, np.random.default_rng(0)), len(latents), 0)
+    return model.shown(to_uint8(model.refined(latents, noise, partial(_apply, model))))
 
 
 def predictions(model: ImageClusterer, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, float, np.ndarray]:
@@ -201,21 +174,21 @@ def predictions(model: ImageClusterer, pixels: np.ndarray) -> tuple[np.ndarray, 
 
 
 def _apply(
-    model: ImageClusterer, function: Callable[[Tensor], tuple[Tensor, ...]], images: np.ndarray
+    model: ImageClusterer,
+    function: Callable[..., tuple[Tensor, ...]],
+    images: np.ndarray,
+    beside: np.ndarray | None = None,
 ) -> tuple[np.ndarray, ...]:
-    """Apply a function to images in one batch of just their number: an answer while a slider moves.
+    """Apply a function to images, and to numbers beside them, in one batch of just their number.
 
-    The estimators fill batches up, so that an image never depends on the others, in the last bit.
+    It answers while a slider moves. The estimators fill batches up, so that an image never depends on the others, in
+    the last bit.
     """
     compute = model.compute()
     with _ONE_AT_A_TIME, threads_kept(), torch.inference_mode(), compute.autocast():
         torch.set_num_threads(1)  # so few images gain nothing from more, and lose much where other work keeps them busy
-        return tuple(tensor.float().cpu().numpy() for tensor in function(compute.batch(images)))
-
-
-def _as_images(latents: np.ndarray) -> np.ndarray:
-    """Latents (N, D) as images of 1 x 1 pixel and D channels, in which form they travel to the device."""
-    return latents.astype(np.float32)[:, None, None]
+        more = [] if beside is None else [compute.on_device(beside)]
+        return tuple(tensor.float().cpu().numpy() for tensor in function(compute.batch(images), *more))
 
 
 def _fitted(latents: np.ndarray, cluster: int) -> Component:

@@ -79,10 +79,11 @@ def explore(
                 tell("ended")
     if session.error is not None:
         raise session.error
-    if session.latest.refitting is not None:
-        session.latest.refitting.cancel()
-        session.latest.refitting.wait()  # for nobody would take away what it leaves
-    if session.latest.at_work:
+    latest = session.latest
+    if latest.refitting is not None:
+        latest.refitting.cancel()
+        latest.refitting.wait()  # for nobody would take away what it leaves
+    if latest.at_work:
         # Python would wait for what PyTorch and OpenMP do in the background, or crash into it.
         sys.stdout.flush()
         sys.stderr.flush()

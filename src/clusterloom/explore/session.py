@@ -124,23 +124,25 @@ class Session:
         Raises:
             NotReadyError: they are not there, or not yet.
         """
-        if self._collection is None:
+        collection = self._collection  # read once: the thread of a successor drops it
+        if collection is None:
             raise NotReadyError("the images are not ready yet" if self.has_data else "explore was started without DATA")
-        return self._collection
+        return collection
 
     @property
-    def generates(self) -> str:
+    def why_not_generating(self) -> str:
         """Why the model makes no new images; "" where it does."""
         if self.model.generates:
             return ""
         return f"{type(self.model).__name__} learns no distribution that new images could be drawn from."
 
     @property
-    def decodes(self) -> str:
+    def why_not_decoding(self) -> str:
         """Why the model's latents cannot be shown as images; "" where they can."""
-        if self.model.method != "dec":
+        if self.model.decodes:
             return ""
-        return "DEC moves its encoder away from its decoder, so that what it decodes is no image any more."
+        name = type(self.model).__name__
+        return f"{name} moves its encoder away from its decoder, so that what it decodes is no image any more."
 
     def target(self, height: int, width: int, channels: int) -> Target:
         """What a picture becomes that is read as the model's images were, in any size and with so many channels."""
@@ -151,7 +153,7 @@ class Session:
     @property
     def refits(self) -> bool:
         """Whether the model can be fitted again with these images."""
-        return self.has_data and self._refit_command is not None and self.model.method == "guided"
+        return self.has_data and self._refit_command is not None and self.model.refits
 
     def refit(self) -> None:
         """Begin to fit again, in a process of its own.
@@ -170,11 +172,8 @@ class Session:
     @property
     def latest(self) -> Session:
         """The session that pages see: this one, or that of a model that was fitted again and opened."""
-        if self._successor is None:
-            return self
-        if self._successor.ready:
-            self._collection = None  # of a model that nobody sees any more
-        return self._successor.latest
+        successor = self._successor  # read once: the thread that reads its images may take it back
+        return self if successor is None else successor.latest
 
     def open_refitted(self) -> Session:
         """Begin to show the model that the last refit has made; if its images cannot be read, this one comes back.
@@ -196,7 +195,7 @@ class Session:
                     self._refit_command,
                 )
                 self._successor = new
-                new.start(failed=self._come_back)
+                new.start(failed=self._come_back, ready=self._give_way)
         return self.latest
 
     def _come_back(self, error: Exception) -> None:
@@ -204,16 +203,20 @@ class Session:
         self.refitting.not_opened(error)
         self._successor = None
 
-    def start(self, failed: Callable[[Exception], None]) -> None:
+    def _give_way(self) -> None:
+        self._collection = None  # of a model that nobody sees any more
+
+    def start(self, failed: Callable[[Exception], None], ready: Callable[[], None] = lambda: None) -> None:
         """Begin to read in the background.
 
         Args:
             failed: Called with the error if that ends with one, which is in `error` then.
+            ready: Called once the collection can be looked at.
         """
         if self._load is None:
             self._finished.set()
             return
-        self._reader = threading.Thread(target=self._prepare, args=(self._load, failed), daemon=True)
+        self._reader = threading.Thread(target=self._prepare, args=(self._load, failed, ready), daemon=True)
         self._reader.start()
 
     def wait(self, seconds: float) -> bool:
@@ -225,7 +228,7 @@ class Session:
         """Whether something goes on in the background, which it does for a moment after all is ready."""
         return self._reader is not None and self._reader.is_alive()
 
-    def _prepare(self, load: Load, failed: Callable[[Exception], None]) -> None:
+    def _prepare(self, load: Load, failed: Callable[[Exception], None], ready: Callable[[], None]) -> None:
         try:
             images = load(self.model, self._report)
             labels = labels_of(images, self._labels_file)
@@ -236,15 +239,16 @@ class Session:
                 self._refit_command = None  # it would read all of them, and corrections are those of the sample
             self.data_key = images.fingerprint(self._report)
             journal = Journal(self.journal_path, self.model_sha256, self.data_key)
-            self._collection = Collection.prepare(self.model, images, journal, self._report, labels)
+            self._collection = collection = Collection.prepare(self.model, images, journal, self._report, labels)
             self.progress = ""
+            ready()
         except Exception as error:
             self.error = error
             failed(error)
+            return
         finally:
             self._finished.set()
-        if self._collection is not None:
-            _ = self._collection.question_ranks  # whoever opens the queue first would wait for it
+        _ = collection.question_ranks  # whoever opens the queue first would wait for it
 
     def _report(self, what: str, done: int, total: int) -> None:
         shown = _WORDS.get(what, what)

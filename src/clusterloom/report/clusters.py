@@ -137,7 +137,7 @@ def _title(cluster: int, corrected: Assignment | None) -> str:
 def new_images(model: ImageClusterer, cluster: int) -> np.ndarray:
     """New images of a cluster, always the same, (n, H, W, C) in [0, 1], in the channels that pictures show.
 
-    None if it is empty or the model makes none.
+    None of them, shape (0, H, W, C), if it is empty or the model makes none.
     """
     if not model.generates or cluster >= model.n_clusters_ or model.cluster_sizes_[cluster] == 0:
         return np.empty((0, *model.image_shape_), np.float32)

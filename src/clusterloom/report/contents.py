@@ -18,7 +18,6 @@ from clusterloom.report.evaluation import Evaluation, evaluation
 from clusterloom.report.map_picture import MapPicture, Spot, draw
 from clusterloom.report.numbers import number, percent
 from clusterloom.report.origin import (
-    METHODS,
     about_rows,
     disclosure,
     evidence_of,
@@ -95,7 +94,7 @@ def contents(subject: Subject) -> Contents:
     command = model.about_.get("command")
     return Contents(
         data=str(model.about_.get("data", "an array of images")) if seen is None else seen.images.name,
-        method=METHODS[type(model).__name__],
+        method=model.description,
         n_images=int(model.about_["images"]) if seen is None else len(seen.counted),
         pixelated=max(model.image_shape_[:2]) <= _PIXELATED,
         generates=model.generates,

@@ -16,14 +16,6 @@ if TYPE_CHECKING:
     from clusterloom.data.images import ImageSet
     from clusterloom.estimators.base import ImageClusterer
 
-METHODS = {
-    "GuidedClusterer": "a convolutional variational autoencoder, guided by pseudo-labels",
-    "ConvVAEClusterer": "a convolutional variational autoencoder with a category encoder",
-    "VAEClusterer": "a variational autoencoder of flattened pixels with a category encoder",
-    "DECClusterer": "deep embedded clustering (DEC)",
-    "AutoencoderClusterer": "an autoencoder with k-means",
-}
-
 
 def recipe_of(model: ImageClusterer) -> dict[str, Any]:
     """What the recipe decided on the way; empty where there was none."""
@@ -58,7 +50,7 @@ def about_rows(model: ImageClusterer) -> list[tuple[str, str]]:
     stages = [f"{name} {duration(seconds)}" for name, seconds in recipe.get("stage_seconds", {}).items()]
     spaces = sorted(recipe.get("spaces", {}).items(), key=lambda space: -space[1])
     rows = {
-        "method": f"{type(model).__name__}, {METHODS[type(model).__name__]}",
+        "method": f"{type(model).__name__}, {model.description}",
         "trained on": f"{printable(str(about.get('data', 'an array of images')))}, {about['images']:,} images",
         "image size": f"{height} × {width}, {colours}",
         "pixels, SHA-256": str(about.get("data_sha256", "")),

@@ -12,8 +12,8 @@ _EPS = 1e-8
 class AdamW:
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019), by the kernel of `torch.optim.AdamW(fused=True)`.
 
-    `torch.optim` imports PyTorch's compiler, which takes 0.8 s of processor time, and asks at every step whether it is
-    being compiled: a tenth of what a fit of a thousand small images takes.
+    Making an optimiser of `torch.optim` imports PyTorch's compiler, which takes 0.8 s of processor time, and each step
+    asks whether it is being compiled: a tenth of what a fit of a thousand small images takes.
 
     Args:
         parameters: To be trained, all on one device.

@@ -4,7 +4,7 @@ import contextlib
 import os
 import socket
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.distributed
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list, gather_object
+from accelerate.utils import gather_object
 
 from clusterloom.console import ProgressReport, no_progress
 from clusterloom.data import ImageSet, load_images, stream_images
@@ -22,7 +22,8 @@ from clusterloom.data.cache import cache_root
 from clusterloom.data.decoding import Problem
 from clusterloom.data.ids import RowIds
 from clusterloom.data.parts import Part, Parts
-from clusterloom.errors import ClusterloomError, DataError, printable
+from clusterloom.errors import DataError, printable
+from clusterloom.training.processes import from_each, from_main
 
 _BLOCK_IMAGES = 4096
 _SENT_BYTES = 1 << 26
@@ -50,17 +51,18 @@ def read_divided(
 
     Raises:
         DataError: a shard cannot be read, on whichever process.
+        OSError: a disk is full, on whichever process.
     """
     every, rank = list(parts.parts()), state.process_index
-    if len(set(_agreed(lambda: tuple(part.id for part in every)))) > 1:
+    if len(set(from_each(lambda: tuple(part.id for part in every)))) > 1:
         raise DataError(f"{printable(parts.name)} has other shards on another machine; all must see the same ones")
     first = Parts(parts.name, lambda: iter(every[:1]), [*parts.stamp, "the first alone"], 1)
-    target = _from_main(state, lambda: _Target.of(load_images(first, **wanted)))
+    target = from_main(state, lambda: _Target.of(load_images(first, **wanted)))
     options = {k: v for k, v in wanted.items() if k not in ("image_size", "channels", "pixel_range")}
     options |= {"image_size": target.shape[:2], "channels": target.channels, "pixel_range": target.pixel_range}
     with tempfile.TemporaryDirectory(prefix="divided-", dir=cache_root()) as name:
         own = Path(name, "own")
-        counts = _agreed(lambda: _read(every[rank :: state.num_processes], target.shape, options, own, progress))
+        counts = from_each(lambda: _read(every[rank :: state.num_processes], target.shape, options, own, progress))
         sizes = [counts[i % len(counts)][i // len(counts)] for i in range(len(every))]
         # Processes of one machine share the copy of its first.
         writes = int(os.environ.get("LOCAL_RANK", "0")) == 0
@@ -143,30 +145,3 @@ def _exchange(
                     file.write(block.data)
             progress("exchanging shards", shard + 1, len(sizes))
     torch.distributed.destroy_process_group(group)
-
-
-def _agreed(compute: Callable[[], Any]) -> list[Any]:
-    """What each process comes to, on all of them; an error of one is raised on all, so that none waits for ever."""
-    results = gather_object([_outcome(compute)])
-    for _, problem in results:
-        if problem is not None:
-            raise DataError(problem)
-    return [value for value, _ in results]
-
-
-def _from_main(state: PartialState, compute: Callable[[], Any]) -> Any:
-    """What `compute` returns on the main process, on all; its error likewise."""
-    results = [_outcome(compute) if state.is_main_process else (None, None)]
-    broadcast_object_list(results)
-    value, problem = results[0]
-    if problem is not None:
-        raise DataError(problem)
-    return value
-
-
-def _outcome(compute: Callable[[], Any]) -> tuple[Any, str | None]:
-    """What `compute` returns, or what its error says."""
-    try:
-        return compute(), None
-    except ClusterloomError as error:
-        return None, str(error)

@@ -59,11 +59,11 @@ class DivergedError(TrainingError):
         history: Records of the epochs whose model is kept; empty where none is.
     """
 
-    def __init__(self, what: str, epoch: int, batch: int, history: list[dict[str, Any]], learning_rate: float) -> None:
+    def __init__(self, what: str, epoch: int, batch: int, history: list[dict[str, Any]], remedy: str) -> None:
         kept = f"the model of epoch {len(history)} is kept" if history else "there is no model with clusters to keep"
         super().__init__(
             f"training stopped in epoch {epoch}, batch {batch}: {what} became NaN or infinite; {kept}. "
-            f"Try learning_rate={learning_rate / 10:g} or precision=fp32"
+            f"Try {remedy} or precision=fp32"
         )
         self.what, self.epoch, self.batch, self.history = what, epoch, batch, history
 
@@ -178,9 +178,8 @@ class Trainer:
         except FloatingPointError as error:
             self.model.load_state_dict(last_good)
             self.model.eval()
-            raise DivergedError(
-                str(error), position.epoch + 1, position.batch, position.history, self.plan.learning_rate
-            ) from error
+            epoch, batch, remedy = position.epoch + 1, position.batch, self.plan.remedy
+            raise DivergedError(str(error), epoch, batch, position.history, remedy) from error
 
     def _epoch(
         self, images: np.ndarray, targets: np.ndarray | None, position: Position, sums: Sums, clock: Clock
@@ -289,11 +288,16 @@ class Trainer:
         }
 
     def _save(self, position: Position, sums: Sums) -> None:
-        if self.checkpoint is not None and self.accelerator.is_main_process:
-            save_checkpoint(self.checkpoint, self.model, self.optimizer, sums.values, position, self.run_id)
+        path = self.checkpoint
+        if path is None:
+            return
+
+        def write() -> None:
+            save_checkpoint(path, self.model, self.optimizer, sums.values, position, self.run_id)
             if self._keep is not None:
-                self._keep(self.checkpoint)
-        self.accelerator.wait_for_everyone()
+                self._keep(path)
+
+        from_main(self.accelerator, write)
 
     def _warn_of_collapse(self, record: Mapping[str, Any], steps: int) -> None:
         """Warn, once per loss of further clusters, when fewer than half of them hold images after the first epochs."""

@@ -33,6 +33,8 @@ class TrainingPlan:
         kernel_step: Conv kernels are trained by `clusterloom.training.muon.Muon`, with steps of this size times the
             learning rate; None leaves them to AdamW.
         warns_of_collapse: Say so when clusters are lost; not where they come back afterwards.
+        remedy: The setting to try if the loss becomes NaN. By itself a tenth of the learning rate, and so it stays in
+            plans made of this one: a stage may have another rate, which users cannot set.
     """
 
     epochs: int
@@ -45,6 +47,7 @@ class TrainingPlan:
     epoch_images: int | None = None
     kernel_step: float | None = None
     warns_of_collapse: bool = True
+    remedy: str = ""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
@@ -54,6 +57,7 @@ class TrainingPlan:
             raise SettingsError(f"learning_rate must be a positive number, got {self.learning_rate}")
         if self.patience_epochs is not None and self.patience_epochs < 1:
             raise SettingsError(f"patience_epochs must be at least 1, got {self.patience_epochs}")
+        object.__setattr__(self, "remedy", self.remedy or f"learning_rate={self.learning_rate / 10:g}")
 
     @classmethod
     def of(cls, settings: TrainingSettings, seed: int) -> "TrainingPlan":

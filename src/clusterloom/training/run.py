@@ -101,7 +101,7 @@ class Run:
         place = _Place(stage, len(self.history), self.seconds)
         observers = [_OfStage(observer, place, self.history) for observer in self.observers]
         checkpoint = self._file("checkpoint" if stage is None else f"checkpoint-{stage}")
-        free = ("patience_epochs", *(("epochs",) if may_grow else ()))
+        free = ("patience_epochs", "remedy", *(("epochs",) if may_grow else ()))
         identity = sha256(_as_json([self._identity, {k: v for k, v in asdict(plan).items() if k not in free}]))
         trainer = Trainer(
             model,
@@ -120,7 +120,7 @@ class Run:
             worth_keeping = self._has_clusters or (gives_clusters and error.history)
             history = self.history + place.of_all(error.history) if worth_keeping else []
             epoch = place.epochs + error.epoch
-            raise DivergedError(error.what, epoch, error.batch, history, plan.learning_rate) from error
+            raise DivergedError(error.what, epoch, error.batch, history, plan.remedy) from error
         self._has_clusters |= gives_clusters
         self.history = self.history + place.of_all(records)
         seconds = records[-1]["seconds"] if records else 0.0
@@ -146,11 +146,15 @@ class Run:
     def store(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Write down what a stage needs to go on besides its model; every process calls it with the same arrays."""
         path = self._file(name)
-        if path is not None and self.accelerator.is_main_process:
+        if path is None:
+            return
+
+        def write() -> None:
             save_arrays(path, arrays, f"{self._identity}-{name}")
             if self._keep is not None:
                 self._keep(path)
-        self.accelerator.wait_for_everyone()
+
+        from_main(self.accelerator, write)
 
     def stored(self, name: str) -> dict[str, np.ndarray] | None:
         """What `store` wrote down in the run that is taken up, if any; every process calls it and gets the same."""
@@ -181,11 +185,13 @@ class Run:
 
     def _forget(self, folder: Path) -> None:
         """Remove what an earlier run has left: a later resumption would take it for this run's."""
-        if self.accelerator.is_main_process:
+
+        def remove() -> None:
             for path in folder.glob(CHECKPOINTS):
                 if is_checkpoint(path):
                     path.unlink()
-        self.accelerator.wait_for_everyone()
+
+        from_main(self.accelerator, remove)
 
     def _file(self, name: str) -> Path | None:
         return None if self.folder is None else self.folder / checkpoint_name(name)

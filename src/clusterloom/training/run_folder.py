@@ -6,8 +6,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from accelerate import PartialState
+
 from clusterloom.data.addresses import Address, is_address, names_below, read_address, remove_address, write_address
 from clusterloom.files import write_atomically
+from clusterloom.training.processes import from_main
 
 # Names of our own, for a user may keep a run where other files are.
 CHECKPOINTS = "clusterloom-*.safetensors"  # pattern of the names of all files that only an unfinished run needs
@@ -15,12 +18,14 @@ METRICS = "clusterloom-metrics.jsonl"
 
 
 @contextmanager
-def run_folder(place: str, is_main: bool, resume: bool) -> Iterator[tuple[Path, Callable[[Path], None] | None]]:
-    """A folder for the files of a run.
+def run_folder(
+    place: str, processes: PartialState, resume: bool
+) -> Iterator[tuple[Path, Callable[[Path], None] | None]]:
+    """A folder for the files of a run; every process calls it.
 
     Args:
         place: The folder, which is made, or an address; then the folder is a temporary one, with what lies there.
-        is_main: Whether this process reads and writes for all.
+        processes: The main one of them reads and writes for all.
         resume: Whether what lies at the address is wanted; if not, it goes.
 
     Yields:
@@ -28,6 +33,7 @@ def run_folder(place: str, is_main: bool, resume: bool) -> Iterator[tuple[Path, 
 
     Raises:
         DataError: the address cannot be read.
+        OSError: the folder cannot be made.
     """
     if not is_address(place):
         folder = Path(place)
@@ -36,11 +42,15 @@ def run_folder(place: str, is_main: bool, resume: bool) -> Iterator[tuple[Path, 
         return
     with tempfile.TemporaryDirectory(prefix="clusterloom-run-") as scratch:
         folder = Path(scratch)
-        if is_main and resume:
+
+        def prepare() -> None:
+            if not resume:
+                remove_checkpoints(place)
+                return
             for name in checkpoints_in(place):
                 write_atomically(folder / name, read_address(_inside(place, name)))
-        elif is_main:
-            remove_checkpoints(place)
+
+        from_main(processes, prepare)
 
         def keep(path: Path) -> None:
             write_address(_inside(place, path.name), io.BytesIO(path.read_bytes()))

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any
@@ -19,9 +20,10 @@ from clusterloom.device import Compute, freed_memory_reused, memory_errors_named
 from clusterloom.errors import SettingsError
 from clusterloom.settings import CommonSettings
 from clusterloom.training.plan import TrainingPlan
+from clusterloom.training.processes import from_main
 from clusterloom.training.progress import EpochLines, MetricsFile, Observer, TrackerLog, TrainingProgress
 from clusterloom.training.run import Run
-from clusterloom.training.run_folder import CHECKPOINTS, METRICS, run_folder
+from clusterloom.training.run_folder import METRICS, checkpoints_in, run_folder
 
 _PACKAGES = ("clusterloom", "torch", "numpy", "scikit-learn", "fastumap", "umap-learn", "accelerate", "safetensors")
 
@@ -78,14 +80,14 @@ def training_session(
     """
     check_tracker(settings.tracker, settings.run_dir)
     with ExitStack() as stack, memory_errors_named(plan.batch_size), freed_memory_reused(), products_by_onednn():
-        run_dir, keep = None, None
+        processes, run_dir, keep = compute.processes(), None, None
         if settings.run_dir is not None:
-            folder = run_folder(settings.run_dir, compute.processes().is_main_process, settings.resume)
-            run_dir, keep = stack.enter_context(folder)
-            if settings.resume and settings.random_state is None and any(run_dir.glob(CHECKPOINTS)):
+            run_dir, keep = stack.enter_context(run_folder(settings.run_dir, processes, settings.resume))
+            taken_up = settings.resume and from_main(processes, partial(checkpoints_in, str(run_dir)))
+            if taken_up and settings.random_state is None:
                 raise SettingsError("resume needs random_state, the seed that the run began with")
         # One process needs no word about the device, and after a fit on another one Accelerate would refuse it.
-        on_cpu = compute.device.type == "cpu" and compute.processes().num_processes > 1
+        on_cpu = compute.device.type == "cpu" and processes.num_processes > 1
         accelerator = Accelerator(device_placement=False, cpu=on_cpu, log_with=settings.tracker, project_dir=run_dir)
         output = stack.enter_context(Output(quiet=not settings.verbose))
         visits = min(len(images), plan.epoch_images or len(images))

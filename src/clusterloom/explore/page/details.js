@@ -76,7 +76,7 @@ export class Details {
         h("button", { id: "more-like-this", onclick: () => this.findSimilar([row], `More like ${details.id}`) }, "Find more like this"),
         h("button", { id: "choose-image", "data-row": row, onclick: () => store.toggle(row) }),
         h("button", { id: "image-on-map", onclick: () => this.#leave(() => go.goTo(row)) }, "On the map"),
-        ...(store.state.decodes ? [] : [
+        ...(store.state.why_not_decoding ? [] : [
           h("button", { id: "image-walk-from", onclick: () => this.#leave(() => go.walkFrom(row)) }, "Walk from here"),
           h("button", { id: "image-walk-to", onclick: () => this.#leave(() => go.walkTo(row)) }, "Walk to here"),
           h("button", { id: "image-dimensions", onclick: () => this.#leave(() => go.dimensions(row)) }, "Its dimensions"),

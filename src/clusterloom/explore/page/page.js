@@ -113,8 +113,8 @@ function openMaker(name, then) {
 }
 
 function showMaker() {
-  const { generates, decodes } = store.state ?? { generates: "", decodes: "" };
-  const missing = { "new-images": generates, walk: decodes, dimensions: decodes };
+  const generating = store.state?.why_not_generating ?? "", decoding = store.state?.why_not_decoding ?? "";
+  const missing = { "new-images": generating, walk: decoding, dimensions: decoding };
   const possible = Object.keys(makers).filter((name) => !missing[name]);
   if (!possible.includes(maker)) maker = possible[0] ?? null;
   for (const name of Object.keys(makers)) {

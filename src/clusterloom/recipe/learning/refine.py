@@ -61,6 +61,7 @@ def refine(
     objective = FlowObjective(network, refiner)
     batch_size = min(plan.batch_size, _LARGEST_BATCH)
     plan = replace(plan, batch_size=batch_size, learning_rate=_LEARNING_RATE, kernel_step=_KERNEL_STEP)
+    plan = replace(plan, remedy="refine=false")  # users cannot set the rate of this stage
     run.train(objective, plan, images, "refine", posteriors)
     choose_guidance(network, refiner, run, images, posteriors, plan.seed)
     if not refiner.helps:
