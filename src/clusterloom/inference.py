@@ -9,6 +9,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from clusterloom.console import ProgressReport, no_progress
+from clusterloom.data.images import ImageArray
 from clusterloom.device import Compute, memory_errors_named, products_by_onednn
 
 # One size for every batch, the last one filled up: matrix kernels round differently for different batch sizes, and
@@ -36,7 +37,7 @@ def block_size(image_shape: tuple[int, int, int], n_processes: int = 1) -> int:
 
 def apply_in_batches(
     function: Callable[..., tuple[Tensor, ...]],
-    images: np.ndarray,
+    images: ImageArray,
     compute: Compute,
     progress: ProgressReport = no_progress,
     what: str = "applying the model",
@@ -78,7 +79,7 @@ def apply_in_batches(
 
 def _apply(
     function: Callable[..., tuple[Tensor, ...]],
-    images: np.ndarray,
+    images: ImageArray,
     share: range,
     beside: np.ndarray | None,
     compute: Compute,

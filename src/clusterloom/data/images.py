@@ -4,7 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -155,6 +155,22 @@ class ImageSet:
         return digest.hexdigest()
 
 
+class ImageArray(Protocol):
+    """Images of shape (N, H, W, C): an array, or what makes them when several rows are asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Four numbers."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the pixels."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, at: slice | NDArray[Any], /) -> NDArray[Any]: ...
+
+
 class ImageRows:
     """Some rows of an image array, which may be memory-mapped, read when they are asked for.
 
@@ -163,14 +179,14 @@ class ImageRows:
         rows: Row numbers.
     """
 
-    def __init__(self, images: NDArray[Any], rows: NDArray[np.int64]) -> None:
+    def __init__(self, images: ImageArray, rows: NDArray[np.int64]) -> None:
         self._images, self._rows = images, rows
         self.shape, self.dtype = (len(rows), *images.shape[1:]), images.dtype
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, at: Any) -> NDArray[Any]:
+    def __getitem__(self, at: slice | NDArray[Any]) -> NDArray[Any]:
         return self._images[self._rows[at]]
 
 

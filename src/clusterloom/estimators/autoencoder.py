@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from sklearn.cluster import KMeans
 
-from clusterloom.data.images import limited_rows
+from clusterloom.data.images import ImageArray, limited_rows
 from clusterloom.device import threads_kept
 from clusterloom.estimators.base import ImageClusterer
 from clusterloom.inference import apply_in_batches
@@ -64,7 +64,7 @@ class AutoencoderBase(ImageClusterer):
         settings: Any,
         network: ClusterAutoencoder,
         run: Run,
-        images: np.ndarray,
+        images: ImageArray,
         plan: TrainingPlan,
     ) -> dict[str, Any]:
         sample = images[limited_rows(len(images), _SCALE_IMAGES)]

@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from clusterloom.console import ProgressReport, no_progress
-from clusterloom.data.images import ImageRows, PixelRange, limited_rows
+from clusterloom.data.images import ImageArray, ImageRows, PixelRange, limited_rows
 from clusterloom.device import Compute, memory_errors_named
 from clusterloom.errors import DataError, SettingsError
 from clusterloom.estimators.outliers import fit_pixel_variances, outlier_threshold
@@ -127,7 +127,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
 
     @abstractmethod
     def _train_stages(
-        self, settings: Any, network: Any, run: Run, images: np.ndarray, plan: TrainingPlan
+        self, settings: Any, network: Any, run: Run, images: ImageArray, plan: TrainingPlan
     ) -> dict[str, Any]:
         """Train a network in place; what was decided on the way, as JSON values."""
 
@@ -221,7 +221,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         plan: TrainingPlan,
         compute: Compute,
         more_identity: Mapping[str, Any],
-        stages: Callable[[Run, np.ndarray, TrainingPlan], dict[str, Any]],
+        stages: Callable[[Run, ImageArray, TrainingPlan], dict[str, Any]],
     ) -> None:
         """Train a network in one run, and set what is known of it afterwards.
 
@@ -247,7 +247,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
                 diverged, history, recipe = error, error.history, {}
             self.network_, self.history_ = network, history
             rows = plan.rows_described(len(images))
-            described: Any = self.as_read(images if rows is None else ImageRows(images, rows))
+            described = self.as_read(images if rows is None else ImageRows(images, rows))
             self.labelled_rows_ = rows
             self.cluster_names_ = ("",) * self.n_clusters_
             self.corrected_ = np.empty(0, np.int64)
@@ -402,7 +402,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         images = self.as_read(images_from(self, X, reset=False))
         return apply_in_batches(function, images, self.compute(), progress=progress)
 
-    def as_read(self, images: Any) -> Any:
+    def as_read(self, images: ImageArray) -> ImageArray:
         """Images (N, H, W, C) as the network reads them."""
         return images
 
@@ -419,7 +419,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         low, high = (np.asarray(bound, np.float32) for bound in self.pixel_range_)
         return low + images * (high - low)
 
-    def _describe_training(self, images: np.ndarray, compute: Compute, progress: ProgressReport) -> None:
+    def _describe_training(self, images: ImageArray, compute: Compute, progress: ProgressReport) -> None:
         """Set what is known of the training images once the network is trained."""
         (q,) = apply_in_batches(lambda x: (self.network_.assign(x),), images, compute, progress=progress)
         self.labels_, self.confidences_ = q.argmax(1), q.max(1)

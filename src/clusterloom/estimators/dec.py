@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from annotated_types import Ge, Lt
 
+from clusterloom.data.images import ImageArray
 from clusterloom.estimators.autoencoder import AutoencoderBase, AutoencoderSettings
 from clusterloom.inference import apply_in_batches
 from clusterloom.losses import target_distribution
@@ -52,7 +53,7 @@ class DECClusterer(AutoencoderBase):
         return replace(start, epochs=start.epochs + settings.epochs)
 
     def _train_stages(
-        self, settings: DECSettings, network: ClusterAutoencoder, run: Run, images: np.ndarray, plan: TrainingPlan
+        self, settings: DECSettings, network: ClusterAutoencoder, run: Run, images: ImageArray, plan: TrainingPlan
     ) -> dict[str, Any]:
         super()._train_stages(settings, network, run, images, plan)
         clustering = replace(plan, epochs=settings.epochs)
@@ -62,7 +63,7 @@ class DECClusterer(AutoencoderBase):
 
 
 def _targets(
-    network: ClusterAutoencoder, images: np.ndarray, run: Run, tolerance: float
+    network: ClusterAutoencoder, images: ImageArray, run: Run, tolerance: float
 ) -> Callable[[int], np.ndarray | None]:
     """What the assignments of all images are drawn to in each epoch; None once they have settled."""
     stored = run.stored("target")

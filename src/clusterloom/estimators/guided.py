@@ -10,6 +10,7 @@ from annotated_types import Ge
 from sklearn.utils.validation import check_is_fitted
 
 from clusterloom.console import ProgressReport
+from clusterloom.data.images import ImageArray
 from clusterloom.device import Compute
 from clusterloom.errors import DataError, SettingsError
 from clusterloom.estimators.validation import images_from
@@ -110,7 +111,7 @@ class GuidedClusterer(VariationalClusterer):
         """See `ImageClusterer.most_visited`."""
         return most_visited() if isinstance(self.settings.epochs, str) else None
 
-    def as_read(self, images: Any) -> Any:
+    def as_read(self, images: ImageArray) -> ImageArray:
         """See `ImageClusterer.as_read`: framed, where that was found to be fair."""
         return frame_images(images) if self.framed_ else images
 
@@ -153,7 +154,7 @@ class GuidedClusterer(VariationalClusterer):
         )
 
     def _train_stages(
-        self, settings: GuidedSettings, network: ClusterVAE, run: Run, images: np.ndarray, plan: TrainingPlan
+        self, settings: GuidedSettings, network: ClusterVAE, run: Run, images: ImageArray, plan: TrainingPlan
     ) -> dict[str, Any]:
         views = choose_views(images, plan.seed)
         self.framed_ = views.any_place
@@ -218,7 +219,7 @@ class GuidedClusterer(VariationalClusterer):
         # Of other images, fewer perhaps, other views may look fair.
         views = views_from(self.about_.get("recipe", {}).get("views", {})) or choose_views(images, seed)
 
-        def stages(run: Run, images: np.ndarray, plan: TrainingPlan) -> dict[str, Any]:
+        def stages(run: Run, images: ImageArray, plan: TrainingPlan) -> dict[str, Any]:
             recipe = train_again(network, run, self.as_read(images), plan, epochs, views, answers)
             return recipe if network.backbone is None else {"backbone": network.backbone.about(), **recipe}
 
@@ -227,7 +228,7 @@ class GuidedClusterer(VariationalClusterer):
         new.corrected_ = np.flatnonzero((answers.confirmed != NOBODY) | answers.outlier)
         return new
 
-    def _describe_training(self, images: np.ndarray, compute: Compute, progress: ProgressReport) -> None:
+    def _describe_training(self, images: ImageArray, compute: Compute, progress: ProgressReport) -> None:
         super()._describe_training(images, compute, progress)
         if self.network_.backbone is not None:
             self.network_.backbone.forget()

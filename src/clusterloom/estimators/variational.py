@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from clusterloom.data.images import ImageArray
 from clusterloom.errors import SettingsError
 from clusterloom.estimators.base import ImageClusterer
 from clusterloom.estimators.redraw import REFINED_REDRAWS, redrawn
@@ -49,7 +50,7 @@ class VariationalClusterer(ImageClusterer):
         return TrainingPlan.of(settings, seed)
 
     def _train_stages(
-        self, settings: Any, network: ClusterVAE, run: Run, images: np.ndarray, plan: TrainingPlan
+        self, settings: Any, network: ClusterVAE, run: Run, images: ImageArray, plan: TrainingPlan
     ) -> dict[str, Any]:
         if settings.batch_norm and min(len(images), plan.batch_size) == 1:
             raise SettingsError("batch_norm needs two images in a batch; set batch_norm to false")

@@ -169,7 +169,7 @@ def predictions(model: ImageClusterer, pixels: np.ndarray) -> tuple[np.ndarray, 
         q, latents, score = model.network_.predictions(x)
         return q, latents, score, model.network_.decode(latents).permute(0, 2, 3, 1)
 
-    q, latents, score, rebuilt = _apply(model, predicted, model.as_read(pixels[None]))
+    q, latents, score, rebuilt = _apply(model, predicted, model.as_read(pixels[None])[:])
     return q[0], latents[0], float(score[0]), to_uint8(rebuilt[0])
 
 

@@ -2,11 +2,10 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
-from clusterloom.data.images import ImageRows
+from clusterloom.data.images import ImageArray, ImageRows
 from clusterloom.networks.refiner import crowded
 from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.randomness import numpy_generator
@@ -189,12 +188,12 @@ class Visited:
         sampled: Rows of the sample among those that are known, ascending, shape (S,).
     """
 
-    known: Any
-    sample: Any
+    known: ImageArray
+    sample: ImageArray
     sampled: np.ndarray
 
     @classmethod
-    def of(cls, images: Any, last_plan: TrainingPlan) -> "Visited":
+    def of(cls, images: ImageArray, last_plan: TrainingPlan) -> "Visited":
         """Those of images (N, H, W, C), by the plan of the last stage."""
         n = len(images)
         rows = np.arange(n)
@@ -202,7 +201,7 @@ class Visited:
             rows = np.sort(numpy_generator(last_plan.seed, "sample", "embedding").permutation(n)[: n_sampled(n)])
         known = np.union1d(last_plan.rows_seen(n, "visited"), rows)
 
-        def of_rows(some: np.ndarray) -> Any:
+        def of_rows(some: np.ndarray) -> ImageArray:
             return images if len(some) == n else ImageRows(images, some)
 
         return cls(of_rows(known), of_rows(rows), np.searchsorted(known, rows))

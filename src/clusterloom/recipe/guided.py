@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clusterloom.data.images import ImageArray
 from clusterloom.inference import apply_in_batches
 from clusterloom.networks.vae import ClusterVAE
 from clusterloom.recipe.budget import Epochs, Visited
@@ -84,7 +85,7 @@ class Kinds:
 def train_guided(
     network: ClusterVAE,
     run: Run,
-    images: np.ndarray,
+    images: ImageArray,
     plan: TrainingPlan,
     epochs: Epochs,
     views: ViewSettings,
@@ -145,7 +146,7 @@ def train_guided(
     if lost:
         run.note(f"clusters {', '.join(map(str, lost))} were lost by the fits; what they had at first is learned again")
     learn_confidence(network, hidden, first, embeddings.layouts, embeddings.points.get(STROKES))
-    described: Any = images if known is images else sample
+    described = images if known is images else sample
     latents = fit_classes(network, described, run)
 
     # 7. Refine. A sample says enough of what decoded images lack.
@@ -164,7 +165,7 @@ def train_guided(
 def _embeddings(
     representation: Representation,
     run: Run,
-    images: Any,
+    images: ImageArray,
     frozen: np.ndarray,
     plain: dict[str, np.ndarray],
     seed: int,
@@ -197,7 +198,7 @@ def _first_pseudo_labels(
 
 
 def _second_pseudo_labels(
-    network: ClusterVAE, run: Run, images: Any, own_q: np.ndarray, first_q: np.ndarray, seed: int
+    network: ClusterVAE, run: Run, images: ImageArray, own_q: np.ndarray, first_q: np.ndarray, seed: int
 ) -> np.ndarray:
     """Soft assignments (N, K) of images, from a layout of the layer that the category encoder has learned."""
     hidden = _of_all(network.category_hidden, images, run)
@@ -213,7 +214,7 @@ def _second_pseudo_labels(
 def _first_fit(
     network: ClusterVAE,
     run: Run,
-    images: Any,
+    images: ImageArray,
     plan: TrainingPlan,
     epochs: Epochs,
     views: ViewSettings,
@@ -244,13 +245,13 @@ def _first_fit(
     return q
 
 
-def _of_all(function: Callable[[Tensor], Tensor], images: Any, run: Run) -> np.ndarray:
+def _of_all(function: Callable[[Tensor], Tensor], images: ImageArray, run: Run) -> np.ndarray:
     """What a function makes of all images, shape (N, D). Every process calls it and gets all of it."""
     (result,) = apply_in_batches(lambda x: (function(x),), images, run.compute)
     return result
 
 
-def _learned_spaces(representation: Representation, images: Any, run: Run) -> dict[str, np.ndarray]:
+def _learned_spaces(representation: Representation, images: ImageArray, run: Run) -> dict[str, np.ndarray]:
     """The spaces of all images that the network has learned, (N, D) each; every process calls it."""
     names: list[str] = []
 
@@ -263,7 +264,7 @@ def _learned_spaces(representation: Representation, images: Any, run: Run) -> di
     return dict(zip(names, found, strict=True))
 
 
-def _learned_views(representation: Representation, images: Any, run: Run, seed: int) -> dict[str, np.ndarray]:
+def _learned_views(representation: Representation, images: ImageArray, run: Run, seed: int) -> dict[str, np.ndarray]:
     """Where two views of some images are in the contrastive spaces, (2, M, D) each; every process calls it."""
     rows = np.sort(numpy_generator(seed, "sample", "views").permutation(len(images))[:_VIEWED])
     noise = representation.draw_noise(len(rows), torch_generator(seed, "noise", "views")).numpy()

@@ -16,7 +16,7 @@ import torch
 from scipy.sparse import csr_array, diags_array, eye_array
 from torch import Tensor
 
-from clusterloom.data.images import ImageRows
+from clusterloom.data.images import ImageArray, ImageRows
 from clusterloom.inference import apply_in_batches
 from clusterloom.networks.vae import ClusterVAE
 from clusterloom.recipe.budget import MAX_EMBEDDED, Epochs
@@ -80,7 +80,7 @@ def refit_epochs(epochs: Epochs) -> Epochs:
 def train_again(
     network: ClusterVAE,
     run: Run,
-    images: np.ndarray,
+    images: ImageArray,
     plan: TrainingPlan,
     epochs: Epochs,
     views: ViewSettings,
@@ -101,7 +101,7 @@ def train_again(
         What to keep of it: views, seconds by stage.
     """
     rows = _learned_from(answers, plan.seed)
-    sample: Any = ImageRows(images, rows)
+    sample = ImageRows(images, rows)
     spaces, frozen = _spaces(network, sample, run)
     confirmed = answers.confirmed[rows]
     run.note(f"pseudo-labels: what {(confirmed != NOBODY).sum():,} answers say of {len(rows):,} images")
@@ -114,7 +114,7 @@ def train_again(
     run.found_clusters()
     shown = _shown(confirmed)
     of_stage = replace(plan, epochs=epochs.second_fit, learning_rate=_SLOWER * plan.learning_rate)
-    several: Any = ImageRows(images, rows[shown])
+    several = ImageRows(images, rows[shown])
     fit(network, run, several, of_stage, views, "refit", targets[shown], frozen[shown], as_it_is=True)
 
     (logits,) = apply_in_batches(lambda x: (network.logits(x),), sample, run.compute)
@@ -245,7 +245,7 @@ def _learned_from(answers: Answers, seed: int) -> np.ndarray:
     return np.sort(np.concatenate([rows[said], others]))
 
 
-def _spaces(network: ClusterVAE, images: Any, run: Run) -> tuple[list[np.ndarray], np.ndarray]:
+def _spaces(network: ClusterVAE, images: ImageArray, run: Run) -> tuple[list[np.ndarray], np.ndarray]:
     """The network's layers, (N, D) each, and what its backbone says, (N, E); every process calls it."""
     backbone = network.backbone
 

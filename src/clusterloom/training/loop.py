@@ -20,6 +20,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import Tensor, nn
 
+from clusterloom.data.images import ImageArray
 from clusterloom.device import Compute
 from clusterloom.errors import CollapseWarning, SettingsError, TrainingError
 from clusterloom.training.adamw import AdamW
@@ -109,7 +110,7 @@ class Trainer:
         self._least_images = 2 * accelerator.num_processes if has_batch_norm else 1
         self._collapse_warned_at: int | None = None
 
-    def fit(self, images: np.ndarray, resume: bool = False, targets: Targets = None) -> list[dict[str, Any]]:
+    def fit(self, images: ImageArray, resume: bool = False, targets: Targets = None) -> list[dict[str, Any]]:
         """Train on images, shape (N, H, W, C), and leave the result in the model.
 
         Args:
@@ -169,7 +170,7 @@ class Trainer:
         return position, Sums(sums if self.accelerator.is_main_process else {})
 
     def _epoch_or_back(
-        self, images: np.ndarray, targets: np.ndarray | None, position: Position, sums: Sums, clock: Clock
+        self, images: ImageArray, targets: np.ndarray | None, position: Position, sums: Sums, clock: Clock
     ) -> dict[str, Any]:
         """Complete the current epoch, or put the model back to where it was before."""
         last_good = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
@@ -182,7 +183,7 @@ class Trainer:
             raise DivergedError(str(error), epoch, batch, position.history, remedy) from error
 
     def _epoch(
-        self, images: np.ndarray, targets: np.ndarray | None, position: Position, sums: Sums, clock: Clock
+        self, images: ImageArray, targets: np.ndarray | None, position: Position, sums: Sums, clock: Clock
     ) -> dict[str, Any]:
         """Complete the current epoch from `position.batch` on; the record of the epoch."""
         order = epoch_order(len(images), self.plan.seed, position.epoch, self.stage, self.plan.epoch_images)
@@ -222,7 +223,7 @@ class Trainer:
 
     def _step(
         self,
-        images: np.ndarray,
+        images: ImageArray,
         targets: np.ndarray | None,
         rows: np.ndarray,
         epoch: int,

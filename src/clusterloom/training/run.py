@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from clusterloom.console import ProgressReport, no_progress
+from clusterloom.data.images import ImageArray
 from clusterloom.device import Compute
 from clusterloom.training.checkpoint import is_checkpoint, load_arrays, save_arrays
 from clusterloom.training.loop import DivergedError, Targets, Trainer
@@ -46,7 +47,7 @@ class Run:
 
     def __init__(
         self,
-        images: np.ndarray,
+        images: ImageArray,
         identity: Any,
         compute: Compute,
         accelerator: Accelerator,
@@ -76,7 +77,7 @@ class Run:
         self,
         model: nn.Module,
         plan: TrainingPlan,
-        images: np.ndarray,
+        images: ImageArray,
         stage: str | None = None,
         targets: Targets = None,
         *,
@@ -244,7 +245,7 @@ def _timed(compute: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndar
     return {**arrays, _SECONDS: np.array([time.perf_counter() - started])}
 
 
-def _identity(identity: Any, compute: Compute, images: np.ndarray) -> str:
+def _identity(identity: Any, compute: Compute, images: ImageArray) -> str:
     """Identifies settings and images, so that a run is never continued with others."""
     digest = sha256(_as_json([identity, compute.precision, images.shape]))
     rows = np.linspace(0, len(images) - 1, min(len(images), 1000)).astype(np.int64)

@@ -31,7 +31,7 @@ def seen(session: Session, row: Row, v: str = "") -> Response:
     """One image as the model sees it: framed, where the model frames."""
     session.collection.check(row)
     model = session.model
-    read = model.as_read(session.collection.images.images[row][None])
+    read = model.as_read(session.collection.images.images[row][None])[:]
     return _kept(session, v, png_response(to_picture(model.shown(read[0]))))
 
 

@@ -82,7 +82,7 @@ def drop(session: Session, body: bytes) -> Response:
             "score": score if np.isfinite(score) else None,
             "unlike": _unlike(session, pixels, score),
             "steps": read.steps,
-            "seen": _encoded(to_picture(session.model.shown(session.model.as_read(pixels[None])[0]))),
+            "seen": _encoded(to_picture(session.model.shown(session.model.as_read(pixels[None])[:][0]))),
             "rebuilt": "" if session.why_not_decoding else _encoded(to_picture(session.model.shown(rebuilt))),
             "nearest": [] if collection is None or nearest is None else collection.briefs(nearest),
             "position": None if collection is None or nearest is None else collection.place(nearest),

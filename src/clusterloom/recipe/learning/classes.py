@@ -1,17 +1,18 @@
 """Stage 6, classes: what the latents of each cluster are like, which is what new images are drawn from."""
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
 
+from clusterloom.data.images import ImageArray
 from clusterloom.inference import apply_in_batches
 from clusterloom.networks.vae import ClusterVAE
 from clusterloom.training.run import Run
 
 
-def fit_classes(network: ClusterVAE, images: Any, run: Run, q: np.ndarray | None = None) -> tuple[np.ndarray, ...]:
+def fit_classes(
+    network: ClusterVAE, images: ImageArray, run: Run, q: np.ndarray | None = None
+) -> tuple[np.ndarray, ...]:
     """Set class means and covariances to those of the latents of images; every process calls it.
 
     Args:

@@ -1,13 +1,12 @@
 """Stage 3, fit: the whole model learns from pseudo-labels."""
 
-from typing import Any
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clusterloom import losses
+from clusterloom.data.images import ImageArray
 from clusterloom.networks.step import StepOutput
 from clusterloom.networks.vae import ClusterVAE
 from clusterloom.recipe.learning.represent import generative_terms, view_noise
@@ -21,7 +20,7 @@ _AGREEMENT_WEIGHT = 0.2
 def fit(
     network: ClusterVAE,
     run: Run,
-    images: Any,
+    images: ImageArray,
     plan: TrainingPlan,
     views: ViewSettings,
     stage: str,

@@ -9,7 +9,7 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import wasserstein_distance
 from torch import Tensor
 
-from clusterloom.data.images import limited_rows
+from clusterloom.data.images import ImageArray, limited_rows
 from clusterloom.inference import apply_in_batches
 from clusterloom.networks.refiner import Refiner
 from clusterloom.networks.vae import ClusterVAE, Posterior
@@ -25,7 +25,7 @@ _PLACES = 16  # of patches along a side, at most
 
 
 def choose_guidance(
-    network: ClusterVAE, refiner: Refiner, run: Run, images: np.ndarray, posteriors: np.ndarray, seed: int
+    network: ClusterVAE, refiner: Refiner, run: Run, images: ImageArray, posteriors: np.ndarray, seed: int
 ) -> None:
     """Set the guidance of a trained refiner to that of the least patch distance, and whether it then helps.
 
@@ -50,7 +50,7 @@ def choose_guidance(
 
 
 def patch_distance(
-    network: ClusterVAE, run: Run, images: np.ndarray, posteriors: np.ndarray, seed: int
+    network: ClusterVAE, run: Run, images: ImageArray, posteriors: np.ndarray, seed: int
 ) -> Callable[[Callable[[Tensor, Tensor], Tensor]], float]:
     """A measure of how far images that are made of latents are from real ones in how pixels differ from those around.
 

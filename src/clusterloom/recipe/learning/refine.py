@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from clusterloom.data.images import limited_rows
+from clusterloom.data.images import ImageArray, limited_rows
 from clusterloom.inference import apply_in_batches
 from clusterloom.networks.refiner import COMPONENTS, LatentMixtures, Refiner
 from clusterloom.networks.step import StepOutput
@@ -31,7 +31,7 @@ _WHITE = 0.002  # the same of what is alike in none but equal rows, columns and 
 def refine(
     network: ClusterVAE,
     run: Run,
-    images: np.ndarray,
+    images: ImageArray,
     plan: TrainingPlan,
     q: np.ndarray,
     mu: np.ndarray,
@@ -151,7 +151,7 @@ def fit_latents(
 
 
 def _measure(
-    refiner: Refiner, network: ClusterVAE, run: Run, images: np.ndarray, posteriors: np.ndarray, seed: int
+    refiner: Refiner, network: ClusterVAE, run: Run, images: ImageArray, posteriors: np.ndarray, seed: int
 ) -> None:
     """Set how decoded images differ from real ones, and how far latents reach."""
     most = min(_SAMPLE, max(_LEAST_SAMPLE, _SAMPLE_NUMBERS // refiner.deviations.numel()))

@@ -4,11 +4,11 @@ import contextlib
 import math
 from collections.abc import Iterator
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from clusterloom import losses
+from clusterloom.data.images import ImageArray
 from clusterloom.networks.precision import in_float32
 from clusterloom.networks.step import StepOutput
 from clusterloom.networks.vae import ClusterVAE
@@ -25,7 +25,7 @@ CONTRASTIVE = ("projection", "hidden")  # spaces in which the views of an image 
 
 
 def represent(
-    network: ClusterVAE, run: Run, images: np.ndarray, plan: TrainingPlan, views: ViewSettings
+    network: ClusterVAE, run: Run, images: ImageArray, plan: TrainingPlan, views: ViewSettings
 ) -> "Representation":
     """Train the stage, in place.
 

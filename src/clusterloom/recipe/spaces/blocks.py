@@ -6,12 +6,13 @@ from collections.abc import Callable
 import numpy as np
 from torch import Tensor
 
+from clusterloom.data.images import ImageArray
 from clusterloom.recipe.views.brightness import unit
 
 _NUMBERS = 2**22  # in memory at once
 
 
-def of_all(images: np.ndarray, function: Callable[[Tensor], Tensor], numbers: int = 0) -> np.ndarray:
+def of_all(images: ImageArray, function: Callable[[Tensor], Tensor], numbers: int = 0) -> np.ndarray:
     """What a function makes of all images, shape (N, D), float32.
 
     Args:

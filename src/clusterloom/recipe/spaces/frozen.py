@@ -1,8 +1,12 @@
 """What a frozen backbone says of the images that a model learns from, computed once."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
+from torch import Tensor
 
+from clusterloom.data.images import ImageArray
 from clusterloom.inference import BATCH_SIZE, apply_in_batches
 from clusterloom.networks.backbone import Backbone
 from clusterloom.training.randomness import numpy_generator
@@ -13,7 +17,7 @@ _FITTED = 10_000  # images whose features give the principal components
 _FITTED_TENSORS = ("centre", "directions")
 
 
-def frozen_features(backbone: Backbone | None, run: Run, images: np.ndarray, seed: int) -> np.ndarray:
+def frozen_features(backbone: Backbone | None, run: Run, images: ImageArray, seed: int) -> np.ndarray:
     """Fit the backbone to the images, and let it remember what it says of them.
 
     Args:
@@ -28,20 +32,19 @@ def frozen_features(backbone: Backbone | None, run: Run, images: np.ndarray, see
     if backbone is None:
         return np.empty((len(images), 0), np.float32)
 
-    def features(some: np.ndarray) -> np.ndarray:
-        return apply_in_batches(lambda x: (backbone.features(x),), some, run.compute, run.progress, "frozen features")[
-            0
-        ]
+    def applied(function: Callable[[Tensor], Tensor], some: ImageArray) -> np.ndarray:
+        (found,) = apply_in_batches(lambda x: (function(x),), some, run.compute, run.progress, "frozen features")
+        return found
 
     def compute() -> dict[str, np.ndarray]:
         if len(images) <= _FITTED:
-            of_all = torch.from_numpy(features(images))
+            of_all = torch.from_numpy(applied(backbone.features, images))
             backbone.fit(of_all)
             frozen = backbone.reduced(of_all.to(run.compute.device)).cpu().numpy()
         else:
             rows = np.sort(numpy_generator(seed, "sample", "backbone").permutation(len(images))[:_FITTED])
-            backbone.fit(torch.from_numpy(features(images[rows])))
-            (frozen,) = apply_in_batches(lambda x: (backbone(x),), images, run.compute, run.progress, "frozen features")
+            backbone.fit(torch.from_numpy(applied(backbone.features, images[rows])))
+            frozen = applied(backbone, images)
         kept = {name: getattr(backbone, name).cpu().numpy() for name in _FITTED_TENSORS}
         return {"frozen": frozen, **kept}
 
@@ -53,7 +56,7 @@ def frozen_features(backbone: Backbone | None, run: Run, images: np.ndarray, see
     return arrays["frozen"]
 
 
-def remember(backbone: Backbone, images: np.ndarray, frozen: np.ndarray, run: Run) -> None:
+def remember(backbone: Backbone, images: ImageArray, frozen: np.ndarray, run: Run) -> None:
     """Let a backbone remember what it says (N, FROZEN_DIM) of images (N, H, W, C), where that saves time."""
     if run.compute.device.type == "cpu":  # others are quick enough to compute it again
         for start in range(0, len(images), BATCH_SIZE):

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor
 
+from clusterloom.data.images import ImageArray
 from clusterloom.inference import BATCH_SIZE
 from clusterloom.recipe.spaces.blocks import of_all
 from clusterloom.recipe.views.brightness import unit
@@ -22,7 +23,7 @@ _IMAGES = 1000  # at most, that these are taken from
 
 
 def patch_counts(
-    images: np.ndarray,
+    images: ImageArray,
     sides: tuple[int, ...],
     shown: Callable[[Tensor], Tensor],
     seed: int,
@@ -47,7 +48,7 @@ def patch_counts(
 
 
 def _counts_of(
-    images: np.ndarray,
+    images: ImageArray,
     side: int,
     shown: Callable[[Tensor], Tensor],
     seed: int,

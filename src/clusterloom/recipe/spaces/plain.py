@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clusterloom.data.images import ImageArray
 from clusterloom.networks.strokes import SIDE, as_drawn, pretrained_strokes
 from clusterloom.recipe.points.components import principal_components
 from clusterloom.recipe.spaces.blocks import of_all
@@ -35,7 +36,7 @@ _SHORTEST = 1e-6  # distance from the mean; less is rounding
 
 
 def plain_spaces(
-    images: np.ndarray, seed: int, views: ViewSettings = SIGNS, colours: bool = True, strokes: bool = True
+    images: ImageArray, seed: int, views: ViewSettings = SIGNS, colours: bool = True, strokes: bool = True
 ) -> dict[str, np.ndarray]:
     """The spaces that a set of images has, by name.
 
@@ -71,7 +72,7 @@ def plain_spaces(
     return spaces
 
 
-def contour_space(images: np.ndarray, views: ViewSettings) -> np.ndarray:
+def contour_space(images: ImageArray, views: ViewSettings) -> np.ndarray:
     """The first 30 principal components of `oriented_gradients` of the brightness, shape (N, D).
 
     Where angles do not count, they are `seen_around`.
@@ -85,7 +86,7 @@ def contour_space(images: np.ndarray, views: ViewSettings) -> np.ndarray:
     return _components(of_all(images, seen, numbers), _OF_CONTOURS)
 
 
-def stroke_space(images: np.ndarray, views: ViewSettings) -> np.ndarray:
+def stroke_space(images: ImageArray, views: ViewSettings) -> np.ndarray:
     """What a small network says of the brightness that has learned what drawings of one sign share, shape (N, 50).
 
     Of its features, which a ReLU gives, the square roots, so that few strong ones do not decide alone. Where angles do
@@ -124,7 +125,7 @@ def appearance_space(spaces: Mapping[str, np.ndarray]) -> np.ndarray:
     return _components(np.hstack(scaled).astype(np.float32), _OF_CONTOURS)
 
 
-def palette_space(images: np.ndarray, seed: int) -> np.ndarray:
+def palette_space(images: ImageArray, seed: int) -> np.ndarray:
     """How often each of 200 colours, and of 200 patches of 3 x 3 pixels in colour, occurs in an image, wherever.
 
     So frames of one figure are alike, whatever it does in them. Shape (N, 400), square roots; a bag of words after
@@ -134,7 +135,7 @@ def palette_space(images: np.ndarray, seed: int) -> np.ndarray:
     return patch_counts(images, (1, 3), lambda x: x, seed, PALETTE, blur=_BLUR)
 
 
-def texture_space(images: np.ndarray, seed: int, colours: bool = True) -> np.ndarray:
+def texture_space(images: ImageArray, seed: int, colours: bool = True) -> np.ndarray:
     """How often each of 200 kinds of small patches occurs in an image, for three sorts of patches, shape (N, 600).
 
     Square roots. Textons after Varma and Zisserman (2003): all patches of 3 x 3 and of 5 x 5 pixels of brightness, less
@@ -149,7 +150,7 @@ def texture_space(images: np.ndarray, seed: int, colours: bool = True) -> np.nda
     return np.hstack([grain, patch_counts(images, (3,), evenly_lit if colours else grey, seed, "tints")])
 
 
-def _in_one_ink(images: np.ndarray, views: ViewSettings) -> bool:
+def _in_one_ink(images: ImageArray, views: ViewSettings) -> bool:
     """Whether most images (N, H, W, C) have one ink on one paper, of whatever colours.
 
     Where angles do not count, there may be no shades between the two: cells and galaxies pass for signs there, and

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clusterloom.data.images import ImageArray
 from clusterloom.recipe.views.angles import any_angle
 from clusterloom.recipe.views.augment import SIGNS, TEXTURES, THINGS, ViewSettings, turned_by_any_angle
 from clusterloom.recipe.views.backgrounds import any_background, have_backgrounds
@@ -95,7 +96,7 @@ def filled_evenly(x: Tensor) -> bool:
     )
 
 
-def choose_views(images: np.ndarray, seed: int = 0) -> ViewSettings:
+def choose_views(images: ImageArray, seed: int = 0) -> ViewSettings:
     """Which views are fair for a set of images, decided from the images alone.
 
     Where mirroring left and right leaves at least a third of the images among their like (`symmetric_shares`), and they

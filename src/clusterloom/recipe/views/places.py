@@ -1,13 +1,13 @@
 """Images that show one thing each, at any place and of any size: how such a set is told, and how a thing is framed."""
 
 import math
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clusterloom.data.images import ImageArray
 from clusterloom.device import products_by_onednn
 from clusterloom.inference import BATCH_SIZE, filled_up
 from clusterloom.recipe.points.two_sample import distributed_alike
@@ -49,14 +49,14 @@ class FramedImages:
         images: uint8 or floats from 0 to 1, shape (N, H, W, C); may be memory-mapped.
     """
 
-    def __init__(self, images: Any) -> None:
+    def __init__(self, images: ImageArray) -> None:
         self._images = images
         self.shape, self.dtype = images.shape, np.dtype(np.float32)
 
     def __len__(self) -> int:
         return len(self._images)
 
-    def __getitem__(self, at: Any) -> np.ndarray:
+    def __getitem__(self, at: slice | np.ndarray) -> np.ndarray:
         images = self._images[at]
         found = np.empty(images.shape, self.dtype)  # filled as it goes: a list of blocks would be a copy
         with products_by_onednn():  # as in training, to the last bit, whoever asks
@@ -67,7 +67,7 @@ class FramedImages:
         return found
 
 
-def frame_images(images: Any) -> Any:
+def frame_images(images: ImageArray) -> ImageArray:
     """Images (N, H, W, C) `framed`, float32: all at once, or when they are asked for where they are many."""
     found = FramedImages(images)
     return found if math.prod(images.shape) > _KEPT else found[:]
