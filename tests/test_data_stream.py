@@ -102,8 +102,10 @@ def test_eight_bits_and_others_do_not_mix_up(tmp_path):
     Image.fromarray(random_pixels(8, 8).astype(np.uint16) * 100).save(deep / "a.png")
     with pytest.raises(DataError, match="holds pixels of 8 bits"):
         list(stream_images(plain, (8, 8, 1), pixel_range=(0.0, 9.0)).blocks(4))
-    with pytest.raises(DataError, match="not of 8 bits, and no range is given"):
-        list(stream_images(deep, (8, 8, 1)).blocks(4))
+    (plain / "b.png").write_bytes((deep / "a.png").read_bytes())
+    with pytest.raises(DataError, match=r"1 of 2 pictures cannot be read: b\.png: its pixels are not of 8 bits"):
+        list(stream_images(plain, (8, 8, 1)).blocks(4))
+    assert [block.ids for block in stream_images(plain, (8, 8, 1), skip_bad=True).blocks(4)] == [["a.png"]]
 
 
 def test_arrays_and_random_choices_are_loaded():

@@ -149,14 +149,14 @@ def decoded(
 def check_found(tally: Tally, n_good: int, options: ReadOptions, name: str) -> None:
     """Refuse a source of which a picture cannot be read and none may be skipped, or of which none can be read."""
     problems = tally.problems
-    if problems and not options.skip_bad:
+    if problems and n_good and not options.skip_bad:
         raise DataError(
             f"{printable(name)}: {len(problems)} of {len(problems) + n_good} pictures cannot be read: "
             f"{_list_problems(problems)}. Remove them, or skip them with --skip-bad (skip_bad=True)"
         )
     if n_good:
         return
-    if tally.ours:
+    if tally.ours and not problems:
         raise DataError(
             f"{printable(name)} holds no pictures but {len(tally.ours)} that clusterloom itself wrote, which are not "
             f"read as data; name the folder of your own pictures"

@@ -94,7 +94,10 @@ class ImageStream:
                 yield self._set(images, ids)
 
     def _read(self, picture: Picture) -> Read:
-        return read_picture(picture.source, self.target, self.options.tile, self.skip_ours)
+        read = read_picture(picture.source, self.target, self.options.tile, self.skip_ours)
+        if read.header.is_deep and self.options.pixel_range is None:
+            raise DataError("its pixels are not of 8 bits, as all were that the model has learned from; convert it")
+        return read
 
     def _check(self, at_end: bool = False) -> None:
         tally = self._tally
@@ -107,11 +110,6 @@ class ImageStream:
             raise DataError(
                 f"{printable(self.name)} holds pixels of 8 bits, and the range given is for others; convert them the "
                 f"same way"
-            )
-        if tally.deep and self.options.pixel_range is None:
-            raise DataError(
-                f"{printable(self.name)} holds pictures that are not of 8 bits, and no range is given for them; "
-                f"convert them the same way as the others"
             )
 
     def _set(self, images: np.ndarray, ids: list[str]) -> ImageSet:
