@@ -38,6 +38,7 @@ TIMED = {
     "mnist-2000": "2,000 images of MNIST",
     "mnist-10000": "10,000",
     "mnist-70000": "70,000",
+    "emoji-2": "1,586 emoji of 64 x 64 pixels in colour",
 }
 WITH_BACKBONE = (
     "textures-grey",

@@ -574,6 +574,7 @@ def test_a_place_for_checkpoints_keeps_the_files_of_others(model, tmp_path, caps
     kept = ["--checkpoints", str(place), "--out", str(tmp_path / "m"), *LONG, "--set", "epochs=2"]
     for flags in ([], ["--overwrite"], ["--overwrite", "--resume"]):
         assert run(["fit", "digits", *kept, *flags]) == 0
+        assert ("no unfinished run to go on with" in capsys.readouterr().err) is ("--resume" in flags)
         assert {path.name: path.read_bytes() for path in place.iterdir()} == before
     shutil.rmtree(tmp_path / "m")
     with owned(place):

@@ -261,6 +261,8 @@ def test_score_doubt_and_advice():
     close = [*clear[:3], Evidence(5, 0.772, 0.9)]
     assert doubt_about(close) == "5 would be nearly as good"
     assert advice_on(close).endswith("next best: 5 and 3 (ask for one with -k 5 or -k 3)")
+    as_good = [Evidence(k, m, 1.0) for k, m in ((2, 0.5), (3, 0.6), (4, 0.651))]
+    assert advice_on(as_good).endswith("in doubt: 2 or 3 would be nearly as good (ask for one with -k 2 or -k 3)")
     unstable = [*clear[:3], Evidence(5, 0.8, 0.5)]
     assert best_count(unstable) == 5
     assert doubt_about(unstable) == "the images fall into no clear groups"
@@ -309,6 +311,11 @@ def test_the_estimator_finds_the_number_and_keeps_the_evidence(tmp_path):
     card = (tmp_path / "model" / "README.md").read_text()
     assert f"Found from the images: {advice_on(evidence)}." in card
     assert f"| **{model.n_clusters_}** |" in card
+
+
+def test_of_equal_images_no_number_is_looked_at():
+    equal = {"points": np.ones((60, 3), np.float32)}
+    assert cluster_count_evidence(Embeddings(equal, {"points": equal["points"][None]}), 2, 5, 0) == []
 
 
 def test_a_range_is_kept_to():

@@ -108,7 +108,8 @@ def _print(result: Mapping[str, Any], output: "Output") -> None:
 
     from clusterloom.errors import printable
 
-    clusters = Table("cluster", "images", "mean probability", title="clusters")
+    title = "clusters, before corrections" if "corrected" in result else "clusters"
+    clusters = Table("cluster", "images", "mean probability", title=title)
     for row in result["clusters"]:
         clusters.add_row(str(row["cluster"]), f"{row['images']:,}", _number(row["confidence"]))
     output.result(clusters)

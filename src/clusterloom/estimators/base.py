@@ -193,7 +193,8 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
             images = images_from(self, X, reset=True)
             if len(images) < fewest:
                 wanted = f"n_clusters={fewest}" if fewest == most else f"{fewest} clusters"  # a range was asked for
-                raise SettingsError(f"{len(images)} samples are too few for {wanted}")
+                several = "1 sample is" if len(images) == 1 else f"{len(images)} samples are"
+                raise SettingsError(f"{several} too few for {wanted}")
             warn_of_duplicates(images)
             compute = self.compute()
             seed = from_main(compute.processes(), lambda: seed_of(settings))  # each would draw its own

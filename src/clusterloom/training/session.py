@@ -80,16 +80,18 @@ def training_session(
     """
     check_tracker(settings.tracker, settings.run_dir)
     with ExitStack() as stack, memory_errors_named(plan.batch_size), freed_memory_reused(), products_by_onednn():
-        processes, run_dir, keep = compute.processes(), None, None
+        processes, run_dir, keep, taken_up = compute.processes(), None, None, False
         if settings.run_dir is not None:
             run_dir, keep = stack.enter_context(run_folder(settings.run_dir, processes, settings.resume))
-            taken_up = settings.resume and from_main(processes, partial(checkpoints_in, str(run_dir)))
+            taken_up = settings.resume and bool(from_main(processes, partial(checkpoints_in, str(run_dir))))
             if taken_up and settings.random_state is None:
                 raise SettingsError("resume needs random_state, the seed that the run began with")
         # One process needs no word about the device, and after a fit on another one Accelerate would refuse it.
         on_cpu = compute.device.type == "cpu" and processes.num_processes > 1
         accelerator = Accelerator(device_placement=False, cpu=on_cpu, log_with=settings.tracker, project_dir=run_dir)
         output = stack.enter_context(Output(quiet=not settings.verbose))
+        if settings.resume and not taken_up:
+            output.say("there is no unfinished run to go on with: it starts from the beginning")
         visits = min(len(images), plan.epoch_images or len(images))
         observers: list[Observer] = [TrainingProgress(output.progress, visits, plan.epochs)]
         if run_dir is not None and accelerator.is_main_process:

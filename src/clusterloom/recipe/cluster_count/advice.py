@@ -19,16 +19,19 @@ _STABLE = 0.65  # guides that keep less to the clusters have found no groups tha
 
 def doubt_about(evidence: Sequence[Evidence]) -> str:
     """Why the number may be another one, as half a sentence; empty where there is no reason to doubt it."""
+    reasons = []
+    if ranked(evidence)[0].stability < _STABLE:
+        reasons.append("the images fall into no clear groups")
+    if close := _nearly_as_good(evidence):
+        reasons.append(f"{' or '.join(map(str, close))} would be nearly as good")
+    return ", and ".join(reasons)
+
+
+def _nearly_as_good(evidence: Sequence[Evidence]) -> list[int]:
+    """Those of the next best two numbers whose scores are close to the best one."""
     best, *others = ranked(evidence)
     apart = that_lie_apart(evidence)
-    alike = [e for e in others[:2] if e in apart or not apart]
-    close = [str(e.n_clusters) for e in alike if e.score > best.score - _CLOSE]
-    reasons = []
-    if best.stability < _STABLE:
-        reasons.append("the images fall into no clear groups")
-    if close:
-        reasons.append(f"{' or '.join(close)} would be nearly as good")
-    return ", and ".join(reasons)
+    return [e.n_clusters for e in others[:2] if (e in apart or not apart) and e.score > best.score - _CLOSE]
 
 
 def advice_on(evidence: Sequence[Evidence]) -> str:
@@ -36,12 +39,14 @@ def advice_on(evidence: Sequence[Evidence]) -> str:
     best, *others = best_counts(evidence)
     if not others:
         return f"{best} clusters"
-    next_best = " and ".join(map(str, others))
+    next_best = f"; next best: {' and '.join(map(str, others))}"
     doubt = doubt_about(evidence)
     if not doubt:
-        return f"{best} clusters; next best: {next_best}"
+        return f"{best} clusters{next_best}"
+    if _nearly_as_good(evidence) == others:
+        next_best = ""  # as the doubt says
     ask = " or ".join(f"-k {k}" for k in others)
-    return f"{best} clusters, but the number is in doubt: {doubt}; next best: {next_best} (ask for one with {ask})"
+    return f"{best} clusters, but the number is in doubt: {doubt}{next_best} (ask for one with {ask})"
 
 
 def explanation_of(evidence: Sequence[Evidence]) -> str:

@@ -50,10 +50,10 @@ def cluster_count_evidence(
         progress: Told how far it is.
 
     Returns:
-        By ascending number, as far as the points go: none for a handful.
+        By ascending number, as far as the points go: none for a handful, or of images that are all equal.
     """
     n = len(embeddings)
-    if n < 2 * fewest:
+    if n < 2 * fewest or all((points == points[0]).all() for points in embeddings.points.values()):
         return []
     rows = np.sort(numpy_generator(seed, "sample", "count").permutation(n)[:_POINTS])
     some = embeddings.some(rows, n_layouts=1)
