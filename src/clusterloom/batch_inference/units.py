@@ -28,7 +28,7 @@ class Unit(NamedTuple):
     def pictures(self) -> Parts:
         """The parts, as a source."""
         name = printable(self.parts[0].id) if len(self.parts) == 1 else self.table.removesuffix(SUFFIX)
-        return Parts(name, lambda: iter(self.parts), [], len(self.parts))
+        return Parts(name, lambda: iter(self.parts), [])
 
 
 def units_of(source: Parts) -> Iterator[Unit]:

@@ -36,12 +36,12 @@ def shards_in_folder(folder: Path, shards: Sequence[str], name: str) -> Parts:
             "which are not read as data"
         )
     notes = (f"{len(ours)} parquet files that clusterloom itself wrote left out",) if ours else ()
-    return Parts(name, lambda: iter(found), [], len(found), notes)
+    return Parts(name, lambda: iter(found), [], notes)
 
 
 def single_tar(path: Path, name: str) -> Parts:
     """A tar file alone; its ids begin with its name, as they would in its folder."""
-    return Parts(name, lambda: iter([Part(path.name, str(path), True)]), [], 1)
+    return Parts(name, lambda: iter([Part(path.name, str(path), True)]), [])
 
 
 def listed_addresses(path: Path, name: str, base: "str | None" = None) -> Parts:
@@ -76,7 +76,7 @@ def listed_addresses(path: Path, name: str, base: "str | None" = None) -> Parts:
                 part = part._replace(id=f"{part.id}~{sha256(line.encode()).hexdigest()[:_ID_DIGITS]}")
             yield part
 
-    return Parts(name, parts, [*file_stamp(path), base], len(digests))
+    return Parts(name, parts, [*file_stamp(path), base])
 
 
 def parts_at(address: Address) -> Parts:
@@ -96,7 +96,7 @@ def parts_at(address: Address) -> Parts:
             f"first is {printable(found[0].path)}"
         )
     parts = [Part(file.path, file.address, not pictures) for file in chosen]
-    return Parts(name, lambda: iter(parts), [[file.address.url, *file.stamp] for file in chosen], len(parts))
+    return Parts(name, lambda: iter(parts), [[file.address.url, *file.stamp] for file in chosen])
 
 
 def parts_of(source: "str | Path", name: str, cache_dir: Path | None = None) -> Parts:

@@ -73,14 +73,12 @@ class Parts:
         parts: Gives them; may be called several times.
         stamp: What changes when the parts are others, JSON values; files of this machine need none. What an address in
             a list or on a web server holds counts as unchanging.
-        n_parts: How many parts there are.
         notes: Sentences on what was left out.
     """
 
     name: str
     parts: Callable[[], Iterator["Part | Problem"]]
     stamp: list[object]
-    n_parts: int
     notes: tuple[str, ...] = ()
     _n_pictures: int | None = field(default=None, init=False)
 
@@ -178,7 +176,7 @@ def some_shards(parts: Parts, most: int) -> Parts:
             n_pictures += _count([every[row]])
     some = [every[row] for row in sorted(chosen)]
     name = f"{parts.name}: {len(some)} of its {len(every)} shards, chosen at random"
-    return Parts(name, lambda: iter(some), [*parts.stamp, "some", most], len(some), parts.notes)
+    return Parts(name, lambda: iter(some), [*parts.stamp, "some", most], parts.notes)
 
 
 def _pictures_of(part: "Part | Problem") -> Iterator[Picture | Problem]:

@@ -56,7 +56,7 @@ def read_divided(
     every, rank = list(parts.parts()), state.process_index
     if len(set(from_each(lambda: tuple(part.id for part in every)))) > 1:
         raise DataError(f"{printable(parts.name)} has other shards on another machine; all must see the same ones")
-    first = Parts(parts.name, lambda: iter(every[:1]), [*parts.stamp, "the first alone"], 1)
+    first = Parts(parts.name, lambda: iter(every[:1]), [*parts.stamp, "the first alone"])
     target = from_main(state, lambda: _Target.of(load_images(first, **wanted)))
     options = {k: v for k, v in wanted.items() if k not in ("image_size", "channels", "pixel_range")}
     options |= {"image_size": target.shape[:2], "channels": target.channels, "pixel_range": target.pixel_range}
@@ -110,7 +110,7 @@ def _read(
     counts = []
     with path.open("wb") as file:
         for number, part in enumerate(parts):
-            stream = stream_images(Parts(part.id, partial(iter, [part]), [], 1), shape, **options)
+            stream = stream_images(Parts(part.id, partial(iter, [part]), []), shape, **options)
             assert stream is not None, "parts are always streamed"
             try:
                 for block in stream.blocks(_BLOCK_IMAGES):
