@@ -199,7 +199,7 @@ def test_refined_images_that_the_model_would_put_elsewhere_are_drawn_again(fitte
         return (fitted.predict(fitted.sample(200, clusters, random_state=0)) == clusters).mean()
 
     checked = agree()
-    monkeypatch.setattr("clusterloom.estimators.redraw._REFINED_REDRAWS", 0)
+    monkeypatch.setattr("clusterloom.estimators.variational._REFINED_REDRAWS", 0)
     assert agree() < checked
 
 

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-REFINED_REDRAWS = 2  # of images that take long
 _REDRAWS = 9
 
 

@@ -13,13 +13,14 @@ from torch import Tensor
 from clusterloom.data.images import ImageArray
 from clusterloom.errors import SettingsError
 from clusterloom.estimators.base import ImageClusterer
-from clusterloom.estimators.redraw import REFINED_REDRAWS, redrawn
+from clusterloom.estimators.redraw import redrawn
 from clusterloom.inference import apply_in_batches
 from clusterloom.networks.objective import Algorithm1
 from clusterloom.networks.vae import ClusterVAE
 from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.run import Run
 
+_REFINED_REDRAWS = 2  # of images that take long
 # Asks the network, as `apply_in_batches` does: of a function, images and, if need be, numbers beside them.
 Apply: TypeAlias = Callable[..., tuple[np.ndarray, ...]]
 
@@ -150,7 +151,7 @@ class VariationalClusterer(ImageClusterer):
             return apply(lambda z: (self.network_.decode(z.flatten(1)).permute(0, 2, 3, 1),), z)[0]
         if not again:
             return images(every)
-        return redrawn(clusters, images, partial(self._clusters_of, apply=apply), REFINED_REDRAWS)
+        return redrawn(clusters, images, partial(self._clusters_of, apply=apply), _REFINED_REDRAWS)
 
     def refined(self, latents: np.ndarray, noise: np.ndarray, apply: Apply) -> np.ndarray:
         """Sharp images (N, H, W, C) in [0, 1] of latents (N, D), for noise (N, C, H, W); `apply` asks the network."""
