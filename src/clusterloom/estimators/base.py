@@ -6,14 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor, nn
+from torch import Tensor
 
 from clusterloom.console import ProgressReport, no_progress
 from clusterloom.data.images import ImageArray, ImageRows, PixelRange, limited_rows
@@ -25,6 +25,7 @@ from clusterloom.inference import apply_in_batches
 from clusterloom.model_dir.contents import contents_of, restored
 from clusterloom.model_dir.read import read_model
 from clusterloom.model_dir.write import write_model
+from clusterloom.networks.cluster_network import ClusterNetwork
 from clusterloom.settings import CommonSettings
 from clusterloom.training.loop import DivergedError
 from clusterloom.training.plan import TrainingPlan
@@ -34,31 +35,6 @@ from clusterloom.training.run import Run
 from clusterloom.training.session import check_tracker, training_session
 
 _SAMPLE = 10_000  # images that say what is usual
-
-
-class ClusterNetwork(Protocol):
-    """What an estimator asks of its network, a `torch.nn.Module`."""
-
-    image_shape: tuple[int, int, int]  # height, width, channels
-    n_clusters: int
-    class_means: nn.Parameter  # (K, D)
-    pixel_variances: Tensor  # (C, H, W), of each pixel around its reconstruction
-
-    @property
-    def latent_dim(self) -> int:
-        """D."""
-
-    def latents(self, x: Tensor) -> Tensor:
-        """Latents (B, D) of images (B, C, H, W)."""
-
-    def decode(self, z: Tensor) -> Tensor:
-        """Images (B, C, H, W) from latents (B, D)."""
-
-    def assign(self, x: Tensor) -> Tensor:
-        """Soft assignments (B, K) of images (B, C, H, W)."""
-
-    def predictions(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Soft assignments (B, K), latents (B, D) and scores (B,), in nats, of images (B, C, H, W)."""
 
 
 class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
@@ -78,7 +54,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         history_: One record per epoch: loss and its terms in nats per image, clusters in use, speed, time.
         about_: Seed, device, time and versions of the run, and what the method decided from the images.
         outlier_threshold_: Scores below it are flagged by `predictions`, in nats.
-        network_: The trained `ClusterNetwork`.
+        network_: The trained network; see `clusterloom.networks.cluster_network.ClusterNetwork`.
         image_shape_: Height, width, channels.
         pixel_range_: Values that were scaled to 0 and 1; two tuples where every channel has its own. None for uint8 and
             for numbers in [0, 1], which mean themselves; images that the model makes then are in [0, 1].
@@ -97,7 +73,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
     refits: ClassVar[bool] = False  # whether there is a `refit` to what a user has corrected
 
     n_clusters: Any
-    network_: Any  # a `ClusterNetwork`
+    network_: ClusterNetwork
     labels_: np.ndarray
     confidences_: np.ndarray
     cluster_sizes_: np.ndarray
@@ -118,8 +94,8 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         def __init__(self, n_clusters: Any = ..., **parameters: Any) -> None: ...
 
     @abstractmethod
-    def new_network(self, image_shape: tuple[int, int, int], n_clusters: int) -> nn.Module:
-        """A fresh `ClusterNetwork` of these settings, with weights from torch's global generator."""
+    def new_network(self, image_shape: tuple[int, int, int], n_clusters: int) -> ClusterNetwork:
+        """A fresh network of these settings, with weights from torch's global generator."""
 
     @abstractmethod
     def _plan(self, settings: Any, shape: tuple[int, ...], seed: int) -> TrainingPlan:
@@ -218,7 +194,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
     def _train(
         self,
         images: np.ndarray,
-        network: nn.Module,
+        network: ClusterNetwork,
         plan: TrainingPlan,
         compute: Compute,
         more_identity: Mapping[str, Any],
@@ -430,7 +406,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         (scores,) = apply_in_batches(lambda x: self.network_.predictions(x)[2:], sample, compute)
         self.outlier_threshold_ = outlier_threshold(scores)
 
-    def _initialised_network(self, n_clusters: int, seed: int) -> nn.Module:
+    def _initialised_network(self, n_clusters: int, seed: int) -> ClusterNetwork:
         with fresh_weights(seed), memory_errors_named():
             network = self.new_network(self.image_shape_, n_clusters)
             return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]

@@ -1,19 +1,18 @@
 """Which images are unlike the training images: a score's threshold, and what a score counts an error by."""
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from clusterloom.device import Compute
 from clusterloom.inference import apply_in_batches
+from clusterloom.networks.cluster_network import ClusterNetwork
 
 _CHUNK = 1_000  # images whose errors are in memory at once
 _LEAST_VARIANCE = 1e-4  # a hundredth of the pixels' range, squared: a pixel that never changed may change a little
 
 
-def fit_pixel_variances(network: Any, sample: np.ndarray, compute: Compute) -> None:
+def fit_pixel_variances(network: ClusterNetwork, sample: np.ndarray, compute: Compute) -> None:
     """Set the variance of every pixel around its reconstruction to what it is over a sample of images.
 
     Args:

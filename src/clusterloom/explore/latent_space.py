@@ -138,9 +138,11 @@ def deviations(session: Session) -> np.ndarray:
     """How far the latents reach along each dimension, as standard deviations, shape (D,)."""
     if session.ready:
         return session.collection.predictions.latents.std(0)
-    network = session.model.network_
+    model = session.model
     if session.why_not_generating:
-        return np.ones(network.latent_dim, np.float32)
+        return np.ones(model.network_.latent_dim, np.float32)
+    assert isinstance(model, VariationalClusterer), "no other generates"
+    network = model.network_
     within = np.square(network.scale_tril.cpu().numpy()).sum(2).mean(0)
     return np.sqrt(within + network.class_means.detach().cpu().numpy().var(0))
 

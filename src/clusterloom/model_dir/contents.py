@@ -1,18 +1,18 @@
 """What a model directory holds, as an estimator's values and back."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import nn
 
 from clusterloom.data.images import PixelRange, as_range
 from clusterloom.data.options import ReadOptions, check_shown
 from clusterloom.errors import ClusterloomError, ModelError, printable
+from clusterloom.networks.cluster_network import ClusterNetwork
 
 # Where and in what company a model was made has no place in it: another machine may load it.
 _NOT_SAVED = {"run_dir": None, "resume": False, "tracker": None, "verbose": 0, "device": "auto"}
@@ -151,10 +151,10 @@ def _whole_numbers(values: Any) -> tuple[int, ...]:
     return tuple(values)
 
 
-def _restored_network(new_network: Any, tensors: Mapping[str, np.ndarray]) -> nn.Module:
+def _restored_network(new_network: Callable[[], ClusterNetwork], tensors: Mapping[str, np.ndarray]) -> ClusterNetwork:
     """The network with saved weights. It is laid out without memory first, so that no setting can make it allocate."""
     with torch.device("meta"):
-        network: nn.Module = new_network()
+        network = new_network()
     state = {
         name.removeprefix("network."): torch.from_numpy(array)
         for name, array in tensors.items()

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clusterloom import losses
+from clusterloom.networks.cluster_network import ClusterNetwork
 from clusterloom.networks.conv import flatten_channels_last, unflatten_channels_last
 from clusterloom.networks.precision import as_float32, in_float32
 from clusterloom.networks.step import StepOutput
@@ -30,7 +31,7 @@ class AutoencoderNetworkSettings(Settings):
     """Dimensions of the latent space."""
 
 
-class ClusterAutoencoder(nn.Module):
+class ClusterAutoencoder(ClusterNetwork):
     """Encoder and decoder of dense layers with ReLU between them, on flattened pixels, and one centre per cluster.
 
     Args:
@@ -45,7 +46,6 @@ class ClusterAutoencoder(nn.Module):
         (torch.Size([5, 3]), torch.Size([5, 1, 8, 8]))
     """
 
-    pixel_variances: Tensor
     input_scale: Tensor
 
     def __init__(

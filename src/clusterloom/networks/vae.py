@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from clusterloom import losses
 from clusterloom.errors import SettingsError
 from clusterloom.networks.backbone import FROZEN_DIM, Backbone
+from clusterloom.networks.cluster_network import ClusterNetwork
 from clusterloom.networks.conv import (
     ConvFeatures,
     ConvSettings,
@@ -107,7 +108,7 @@ class Posterior:
         return self.mu + (0.5 * self.log_var).exp() * noise
 
 
-class ClusterVAE(nn.Module):
+class ClusterVAE(ClusterNetwork):
     """The paper's figure 1: conv networks, encoder, category encoder, decoder, transposed network, class means.
 
     What it is trained on is elsewhere: `clusterloom.networks.objective` for the paper's objective,
@@ -134,7 +135,6 @@ class ClusterVAE(nn.Module):
     """
 
     scale_tril: Tensor
-    pixel_variances: Tensor
 
     def __init__(
         self,
