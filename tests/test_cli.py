@@ -371,7 +371,7 @@ def test_bad_input_is_one_line_and_status_2(model, tmp_path, capsys):
     for number in ("0", "3.0", "few", "-2"):
         fails(["fit", "digits", *out, f"-k{number}"], f"-k {number}: expected a whole number of at least 1", capsys)
     fails(["fit", "digits", *out, "-k", 10, "--limit", 5], "5 samples are too few for -k 10", capsys)
-    fails(["fit", "digits", *out, "--limit", 1], "1 samples are too few for 2 clusters", capsys)
+    fails(["fit", "digits", *out, "--limit", 1], "1 sample is too few for 2 clusters", capsys)
     fails(["fit", "digits", *out, "--limit", 0], "limit", capsys)
     fails(["fit", "digits", *out, "--device", "cuda:7"], "cuda:7", capsys)
     fails(["fit", "digits", *out, *knobs(prior="flat")], "prior must be class or standard; got 'flat'", capsys)
