@@ -89,7 +89,7 @@ class Evidence:
     @property
     def worth(self) -> float:
         """Modularity, and what its number of clusters is allowed."""
-        return self.modularity + Price(self.cost, self.many).allowance(self.concentration or 1 / self.n_clusters)
+        return self.modularity + Price(self.cost, self.many).allowance(self._concentration)
 
     @property
     def score(self) -> float:
@@ -98,8 +98,11 @@ class Evidence:
 
     def record(self) -> dict[str, float]:
         """All of it, and the score, for a file."""
-        concentration = self.concentration or 1 / self.n_clusters
-        return {**vars(self), "concentration": concentration, "score": round(self.score, 4)}
+        return {**vars(self), "concentration": self._concentration, "score": round(self.score, 4)}
+
+    @property
+    def _concentration(self) -> float:
+        return self.concentration or 1 / self.n_clusters
 
     @classmethod
     def from_record(cls, record: Mapping[str, float]) -> "Evidence":
