@@ -24,7 +24,6 @@ _OPTION_WORDS = (
     (re.compile(_UNQUOTED + r"n_clusters\b"), "-k"),
     (re.compile(_UNQUOTED + r"random_state\b"), "--seed"),
     (re.compile(_UNQUOTED + r"image_size\b"), "--image-size"),
-    (re.compile(r" \(skip_bad=True\)"), ""),
     (re.compile(r"^show is\b"), "--show-channels is"),
     (re.compile(r"^(channels|limit|spread|tile) (?=is |must )"), r"--\1 "),
     (re.compile(_UNQUOTED + r"([a-z]+(?:_[a-z]+)*=\w)"), r"--set \1"),
@@ -57,8 +56,9 @@ def exit_status(error: BaseException, command: str) -> int:
         from clusterloom.errors import ClusterloomError, DataError
 
         if isinstance(error, ClusterloomError):
-            # Data errors quote names of files, which are nobody's options.
-            return _said(str(error) if isinstance(error, DataError) else in_option_words(str(error)), 2)
+            if isinstance(error, DataError):  # quotes names of files, which are nobody's options
+                return _said(str(error).removesuffix(" (skip_bad=True)"), 2)
+            return _said(in_option_words(str(error)), 2)
     if (
         isinstance(error, RuntimeError)
         and _LOST_PROCESS.search(str(error))
@@ -81,8 +81,8 @@ def in_option_words(text: str) -> str:
     Example:
         >>> in_option_words("5 samples are too few for n_clusters=10"), in_option_words("try batch_size=50")
         ('5 samples are too few for -k 10', 'try --set batch_size=50')
-        >>> in_option_words("show is (7,)"), in_option_words("skip them with --skip-bad (skip_bad=True)")
-        ('--show-channels is (7,)', 'skip them with --skip-bad')
+        >>> in_option_words("show is (7,)")
+        '--show-channels is (7,)'
         >>> in_option_words("runs/k=10/model holds a model already")
         'runs/k=10/model holds a model already'
     """
