@@ -31,7 +31,7 @@ from clusterloom.training import loop
 from clusterloom.training.checkpoint import Position, read_checkpoint, restore, save_checkpoint
 from clusterloom.training.loop import DivergedError, Trainer
 from clusterloom.training.plan import TrainingPlan, batch_bounds, epoch_order
-from clusterloom.training.processes import from_each, from_main
+from clusterloom.training.processes import from_each, from_main, leave_together
 from clusterloom.training.progress import EpochLines, MetricsFile, Observer, TrainingProgress, describe
 from clusterloom.training.randomness import numpy_generator, seed_for, torch_generator
 from clusterloom.training.run import Run
@@ -704,3 +704,4 @@ def test_processes_without_a_shared_disk_agree_on_what_is_there(two_processes):
 
 if __name__ == "__main__":
     train_in_two_processes(Path(sys.argv[1]))
+    leave_together()
