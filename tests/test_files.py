@@ -103,9 +103,24 @@ def test_the_lock_goes_at_the_end_whatever_happens(tmp_path):
 
     with pytest.raises(KeyError):
         fail()
-    assert names(out.parent) == []
+    assert names(tmp_path) == []
     with owned(out), pytest.raises(DataError, match=f"process {os.getpid()} since"), owned(out):
         pytest.fail("two owners")
+
+
+def test_of_the_folders_around_an_output_those_that_hold_something_stay(tmp_path):
+    (tmp_path / "mine").mkdir()
+    for out, made in (("mine/a", None), ("new/b/model", None), ("new/c/model", "new/log"), ("new/d/e", "new/d/e")):
+        with owned(tmp_path / out):
+            if made is not None:
+                (tmp_path / made).touch()
+    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")) == [
+        "mine",
+        "new",
+        "new/d",
+        "new/d/e",
+        "new/log",
+    ]
 
 
 def test_two_outputs_have_two_owners(tmp_path):

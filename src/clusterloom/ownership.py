@@ -22,7 +22,7 @@ def owned(path: Path) -> Iterator[None]:
     removed.
 
     Args:
-        path: The file or folder to be written; the folders around it are made.
+        path: The file or folder to be written. The folders around it are made, and go again if they stay empty.
 
     Raises:
         DataError: another process, or another part of this one, writes it now.
@@ -30,6 +30,7 @@ def owned(path: Path) -> Iterator[None]:
     """
     path = path.resolve()
     lock = path.with_name(f".{path.name}.lock")
+    made = [folder for folder in path.parents if not folder.exists()]
     with naming(path, lock.name):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = _take(lock)
@@ -41,6 +42,9 @@ def owned(path: Path) -> Iterator[None]:
         yield
     finally:
         _release(handle, lock)
+        with contextlib.suppress(OSError):  # the first that holds something, and those around it, stay
+            for folder in made:
+                folder.rmdir()
 
 
 def _take(lock: Path) -> int | None:
