@@ -60,7 +60,8 @@ def weights(tmp_path, monkeypatch):
 
 def with_backbone(weights, **parameters):
     return GuidedClusterer(
-        **{**QUICK, "n_clusters": 4, "backbone": "timm:tiny", "backbone_weights": str(weights)} | parameters
+        **{**QUICK, "n_clusters": 4, "refine": False, "backbone": "timm:tiny", "backbone_weights": str(weights)}
+        | parameters
     )
 
 

@@ -37,7 +37,7 @@ LAYERS = {"hidden_dims": (32,), "latent_dim": 8, "pretrain_epochs": 2, "finetune
 FOR_CHECKS = [
     VAEClusterer(**TABLES),
     ConvVAEClusterer(**TABLES, conv_filters=(32,), conv_kernels=(3,), conv_downsample="stride"),
-    GuidedClusterer(10, latent_dim=2, hidden_dim=32, epochs=3),
+    GuidedClusterer(10, latent_dim=2, hidden_dim=32, epochs=3, refine=False),
     DECClusterer(**LAYERS),
     AutoencoderClusterer(**LAYERS),
 ]

@@ -251,7 +251,7 @@ def test_onnx_networks_agree_with_every_estimator(name, images, tmp_path):
 def test_onnx_networks_frame_images_where_the_model_does(images, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    model = ESTIMATORS["guided"]().fit(images).set_params(precision="fp32")
+    model = ESTIMATORS["guided"]().set_params(refine=False).fit(images).set_params(precision="fp32")
     as_given = model.predict_proba(images)
     model.framed_ = True
     onnx.write_networks(tmp_path, model, images)

@@ -184,9 +184,10 @@ def test_whoever_knows_that_kinds_are_equally_many_may_say_so(monkeypatch, knobs
 
 @pytest.fixture
 def budget(monkeypatch):
-    """As for very many images, with 400: 100 guide, and an epoch visits 120."""
-    monkeypatch.setattr(budgets, "MAX_EMBEDDED", 100)
-    monkeypatch.setattr(budgets, "MAX_VISITED", 120)
+    """As for very many images, with 400: 100 guide, and an epoch visits 120. There are fewer epochs."""
+    few = {"_LEAST_STEPS": 150, "_REPRESENT_SEES": 5000, "_FIRST_FIT_SEES": 3000, "_LONG_FIRST_FIT_SEES": 6000}
+    for name, number in {"MAX_EMBEDDED": 100, "MAX_VISITED": 120, **few}.items():
+        monkeypatch.setattr(budgets, name, number)
     monkeypatch.setattr("clusterloom.training.plan._BLOCK", 8)
     monkeypatch.setattr("clusterloom.training.plan._GROUP", 4)
 
@@ -204,7 +205,7 @@ def test_beyond_a_budget_no_more_images_are_visited(budget, monkeypatch):
         assert len(model.labels_) == len(model.labelled_rows_) == 120
         assert clustering_accuracy_score(labels[model.labelled_rows_], model.labels_) > 0.95
         assert clustering_accuracy_score(labels, model.predict(images)) > 0.95
-    assert visits[1] < 1.1 * visits[0]
+    assert visits[1] < 1.2 * visits[0]
     assert GuidedClusterer(4, epochs=8, random_state=0, hidden_dim=32).fit(images).labelled_rows_ is None
 
 
@@ -276,7 +277,7 @@ def test_rows_of_images_are_read_as_an_array_is():
 @pytest.mark.parametrize("n", [8, 20, 60, 190, 210])
 def test_a_handful_of_images_is_sorted(n):
     images, labels = quarters(n)
-    model = GuidedClusterer(4, random_state=0).fit(images)
+    model = GuidedClusterer(4, refine=False, random_state=0).fit(images)
     assert clustering_accuracy_score(labels, model.labels_) > 0.95
 
 
@@ -315,7 +316,7 @@ def coloured_quarters(n=240):
 
 def test_colours_that_tell_kinds_apart_stay_in_the_views_and_others_are_drawn_anew():
     for (images, labels), told_apart in ((hues(240), True), (coloured_quarters(), False)):
-        model = GuidedClusterer(labels.max() + 1, epochs=24, random_state=0).fit(images)
+        model = GuidedClusterer(labels.max() + 1, epochs=24, refine=False, random_state=0).fit(images)
         recipe = model.about_["recipe"]
         assert (recipe["spaces"]["colours"] >= 0.5) is told_apart
         assert (recipe["views"]["hue_degrees"] == 0) is told_apart
@@ -324,7 +325,9 @@ def test_colours_that_tell_kinds_apart_stay_in_the_views_and_others_are_drawn_an
 
 def test_colours_are_used_or_ignored_where_that_is_asked_for():
     images, labels = hues(240)
-    used, ignored = (GuidedClusterer(3, colours=c, epochs=24, random_state=0).fit(images) for c in ("use", "ignore"))
+    used, ignored = (
+        GuidedClusterer(3, colours=c, epochs=24, refine=False, random_state=0).fit(images) for c in ("use", "ignore")
+    )
     assert used.about_["recipe"]["views"]["hue_degrees"] == 0
     assert clustering_accuracy_score(labels, used.labels_) > 0.95
     assert ignored.about_["recipe"]["views"]["hue_degrees"] > 0
@@ -378,7 +381,7 @@ def test_what_looks_different_each_time_is_learned_slowly(images, slow, monkeypa
 
 def test_of_textures_places_do_not_count():
     images, labels = textures(240)
-    model = GuidedClusterer(3, epochs=16, random_state=0).fit(images)
+    model = GuidedClusterer(3, epochs=16, refine=False, random_state=0).fit(images)
     assert "texture" in model.about_["recipe"]["spaces"]
     assert clustering_accuracy_score(labels, model.labels_) > 0.95
 
