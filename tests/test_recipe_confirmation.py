@@ -80,10 +80,10 @@ def test_of_few_images_two_spaces_contradict_others_though_they_agree_less(each,
 
 
 @pytest.mark.parametrize(("kept", "contradicted"), [(0.8, True), (0.7, False)])
-def test_two_spaces_that_agree_by_half_contradict_one_that_only_its_own_guides_confirm(kept, contradicted):
+def test_two_spaces_that_agree_by_less_contradict_one_that_only_its_own_guides_confirm(kept, contradicted):
     labels, other = np.repeat(np.arange(4), 100), np.tile(np.arange(4), 100)
     alike = np.where(np.arange(400) % 100 < 100 * kept, labels, (labels + 1) % 4)
-    assert (adjusted_rand_score(labels, alike) > 0.5) == contradicted
+    assert (0.57 < adjusted_rand_score(labels, alike) < 0.75) == contradicted
     own = [guide("c", other), guide("c", other)]
     found = confirmations([guide("a", labels), guide("b", alike), *own], SpaceRules(alone=["c"]))
     assert found["c"] == pytest.approx(0 if contradicted else 1, abs=0.05)

@@ -16,7 +16,7 @@ _AGREE = 0.9  # adjusted Rand index of clusters of two spaces that find the same
 _ISLANDS, _ISLANDS_COUNT = 0.98, 3  # adjusted Rand index of guides of kinds without a bridge, and what these count
 _SURE, _UNRELATED = 0.75, 0.1  # adjusted Rand index of two spaces that show the same kinds, and of others at most
 _FEW, _SURE_OF_FEW = 150, 0.65  # the same of fewer images, whose clusters are less alike by chance
-_SURE_OF_ONE = 0.5  # the same where a third is confirmed by nobody but itself
+_SURE_OF_ONE = 0.57  # the same where a third is confirmed by nobody but itself
 _ENOUGH_APART = (0.75, 0.0)  # clusters by density, in numbers of clusters wanted: so many at first, then any number
 _CONTRADICTED = 0.7  # times as far a space is confirmed where two agree on other clusters; it counts a quarter then
 
