@@ -75,18 +75,9 @@ def test_of_few_images_two_spaces_contradict_others_though_they_agree_less(each,
     labels, other = np.repeat(np.arange(4), each), np.tile(np.arange(4), each)
     alike = np.where(np.arange(4 * each) < 0.6 * each, 3, labels)
     assert 0.7 < adjusted_rand_score(labels, alike) < 0.75
-    found = confirmations([guide("a", labels), guide("b", alike), guide("c", other), guide("d", other // 2)])
-    assert (found["c"] < adjusted_rand_score(other, other // 2)) == contradicted
-
-
-@pytest.mark.parametrize(("kept", "contradicted"), [(0.8, True), (0.7, False)])
-def test_two_spaces_that_agree_by_less_contradict_one_that_only_its_own_guides_confirm(kept, contradicted):
-    labels, other = np.repeat(np.arange(4), 100), np.tile(np.arange(4), 100)
-    alike = np.where(np.arange(400) % 100 < 100 * kept, labels, (labels + 1) % 4)
-    assert (0.57 < adjusted_rand_score(labels, alike) < 0.75) == contradicted
     own = [guide("c", other), guide("c", other)]
     found = confirmations([guide("a", labels), guide("b", alike), *own], SpaceRules(alone=["c"]))
-    assert found["c"] == pytest.approx(0 if contradicted else 1, abs=0.05)
+    assert (found["c"] < 0.1) == contradicted
 
 
 def test_spaces_of_one_network_do_not_confirm_each_other_without_a_third():

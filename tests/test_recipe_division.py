@@ -194,6 +194,21 @@ def test_unequal_clusters_that_agree_worse_are_not_believed(by, worse, may_be):
     assert (sorted(np.bincount(found).tolist()) == [4, 4, 40, 40]) == may_be
 
 
+@pytest.mark.parametrize("joins", [True, False])
+def test_unequal_clusters_of_all_starts_are_asked_as_those_of_some_were(joins, monkeypatch):
+    """More starts may find clusters that agree much worse, here where two large kinds are one."""
+    kinds, part = np.repeat([0, 1, 2, 3], [40, 40, 4, 4]), np.repeat(range(6), [20, 20, 20, 20, 4, 4])
+    ties = [0.01 + 0.2 * (kinds[:, None] == kinds) + 0.8 * (part[:, None] == part)]
+
+    def joining(matrix, images, n_clusters, generator, starts):
+        labels = divide(matrix, images, n_clusters, generator, starts)
+        return np.where(kinds == 1, labels[0], labels) if joins and starts > 40 else labels
+
+    monkeypatch.setattr(module, "divide", joining)
+    found = divide_ties(ties, np.ones(88, int), 4, rng(), judge=lambda labels: Agreement(labels[0] != labels[40], 0.5))
+    assert sorted(np.bincount(found).tolist()) == ([20, 20, 24, 24] if joins else [4, 4, 40, 40])
+
+
 @pytest.mark.parametrize(("within", "may_be"), [(12, True), (2, False)])
 def test_tiny_kinds_are_no_scraps_for_ties_that_they_cannot_have_within(within, may_be):
     """Four large kinds of two groups, six of four images, which have nine neighbours and so most of them elsewhere."""

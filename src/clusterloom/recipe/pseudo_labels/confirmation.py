@@ -16,7 +16,6 @@ _AGREE = 0.9  # adjusted Rand index of clusters of two spaces that find the same
 _ISLANDS, _ISLANDS_COUNT = 0.98, 3  # adjusted Rand index of guides of kinds without a bridge, and what these count
 _SURE, _UNRELATED = 0.75, 0.1  # adjusted Rand index of two spaces that show the same kinds, and of others at most
 _FEW, _SURE_OF_FEW = 150, 0.65  # the same of fewer images, whose clusters are less alike by chance
-_SURE_OF_ONE = 0.57  # the same where a third is confirmed by nobody but itself
 _ENOUGH_APART = (0.75, 0.0)  # clusters by density, in numbers of clusters wanted: so many at first, then any number
 _CONTRADICTED = 0.7  # times as far a space is confirmed where two agree on other clusters; it counts a quarter then
 
@@ -60,8 +59,7 @@ def confirmations(guides: Sequence[Guide], rules: SpaceRules = NOTHING_KNOWN) ->
     Spaces that see what no other can may be confirmed by their own guides, which come from other starts and layouts.
 
     And where two spaces agree, those that find clusters which have nothing to do with theirs see another thing, and are
-    confirmed less: of discs in six hues colours and pixels find hues, and all others sizes. Against a space that only
-    its own guides confirm two need not agree as well: of garments in random colours the palette is sure of colours.
+    confirmed less: of discs in six hues colours and pixels find hues, and all others sizes.
 
     Args:
         guides: At least two of each space.
@@ -84,13 +82,13 @@ def confirmations(guides: Sequence[Guide], rules: SpaceRules = NOTHING_KNOWN) ->
             best[space] = max(best[space], value)
     by_others = {space: max(others[space], math.sqrt(others[space] * related[space])) for space in spaces}
     sure = _SURE if len(guides[0].labels) >= _FEW else _SURE_OF_FEW
+    agreed_on = [space for space in spaces if by_others[space] >= sure]
 
     def confirmed(space: str) -> float:
-        own = mean_index(combinations(of[space], 2)) if space in rules.alone else 0.0
-        enough = _SURE_OF_ONE if own > by_others[space] else sure
-        more = [other for other in spaces if by_others[other] >= enough and by_others[other] > by_others[space]]
+        more = [other for other in agreed_on if by_others[other] > by_others[space]]
         if any(alike[frozenset((space, other))] < _UNRELATED for other in more):
             return _CONTRADICTED * by_others[space]
+        own = mean_index(combinations(of[space], 2)) if space in rules.alone else 0.0
         return max(by_others[space], own)
 
     return {space: confirmed(space) for space in spaces}

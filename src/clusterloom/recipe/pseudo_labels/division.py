@@ -190,31 +190,37 @@ def _unequal_division(
     lower entropy, nor much worse in shares of the mean one, or to agree better in shares of both, however equal they
     are. None where they do not, or are scraps. Of several clusters a single scrap costs no more than itself, and some
     cost less than those gain that agree better. And a kind with fewer images than an image has neighbours is none for
-    having most of its ties elsewhere.
+    having most of its ties elsewhere. What all starts find is asked the same, for it may be something else.
     """
     heard, found, kinds_are_equal = within_a_cluster(int(images.sum()), n_clusters), [], False
     as_usual = judge(usual)
-    draws = [generator, *generator.spawn(len(_LOW) - 1)]  # the second has its own
-    for (resolution, even), of_resolution in zip(_LOW, draws, strict=True):
-        matrix = modularity_matrix(ties, resolution * _of_many(n_clusters, _LOW_MANY))
-        labels = divide(matrix, images, n_clusters, of_resolution, starts)
+
+    def agreement(labels: np.ndarray, matrix: np.ndarray, even: float) -> float | None:
+        """In shares of the mean entropy; None of clusters that do not agree, or are scraps."""
         sizes = np.bincount(labels, images)
-        how_even = evenness(sizes)
-        kinds_are_equal |= how_even >= _QUITE_EVEN
         possible = np.clip((sizes - 1) / heard, _LEAST_POSSIBLE, 1)
         scraps = _scraps(ties, matrix, images, labels, possible)
         agreed = judge(labels)
-        if how_even < even and scraps <= 1 and not kinds_are_equal:
+        if evenness(sizes) < even and scraps <= 1 and not kinds_are_equal:
             much_worse = agreed.mean < as_usual.mean - _MUCH_WORSE
             agrees = agreed.lower >= as_usual.lower and not much_worse
         else:
             agrees = min(agreed.mean - as_usual.mean, agreed.lower - as_usual.lower) > _BETTER
-        if agrees and scraps <= n_clusters // _SPARE_ONE:
-            found.append((agreed.mean, matrix, of_resolution))
+        return agreed.mean if agrees and scraps <= n_clusters // _SPARE_ONE else None
+
+    draws = [generator, *generator.spawn(len(_LOW) - 1)]  # the second has its own
+    for (resolution, even), of_resolution in zip(_LOW, draws, strict=True):
+        matrix = modularity_matrix(ties, resolution * _of_many(n_clusters, _LOW_MANY))
+        labels = divide(matrix, images, n_clusters, of_resolution, starts)
+        kinds_are_equal |= evenness(np.bincount(labels, images)) >= _QUITE_EVEN
+        agreed = agreement(labels, matrix, even)
+        if agreed is not None:
+            found.append((agreed, matrix, even, of_resolution))
     if not found:
         return None
-    _, matrix, of_resolution = max(found, key=lambda each: each[0])  # the first one of several as good
-    return divide(matrix, images, n_clusters, of_resolution, _MORE * starts)
+    _, matrix, even, of_resolution = max(found, key=lambda each: each[0])  # the first one of several as good
+    labels = divide(matrix, images, n_clusters, of_resolution, _MORE * starts)
+    return labels if agreement(labels, matrix, even) is not None else None
 
 
 def _of_many(n_clusters: int, fewest: int = _MANY) -> float:
