@@ -196,14 +196,15 @@ def _unequal_division(
     as_usual = judge(usual)
 
     def agreement(labels: np.ndarray, matrix: np.ndarray, even: float) -> float | None:
-        """In shares of the mean entropy; None of clusters that do not agree, or are scraps."""
+        """In shares of the mean entropy; None of clusters that do not agree, or are scraps. `even` ones are equal."""
         sizes = np.bincount(labels, images)
         possible = np.clip((sizes - 1) / heard, _LEAST_POSSIBLE, 1)
         scraps = _scraps(ties, matrix, images, labels, possible)
         agreed = judge(labels)
-        if evenness(sizes) < even and scraps <= 1 and not kinds_are_equal:
+        if evenness(sizes) < even and scraps <= 1:
             much_worse = agreed.mean < as_usual.mean - _MUCH_WORSE
-            agrees = agreed.lower >= as_usual.lower and not much_worse
+            # The same clusters in another order agree as well but for rounding.
+            agrees = agreed.lower >= as_usual.lower - _NO_GAIN and not much_worse
         else:
             agrees = min(agreed.mean - as_usual.mean, agreed.lower - as_usual.lower) > _BETTER
         return agreed.mean if agrees and scraps <= n_clusters // _SPARE_ONE else None
@@ -213,6 +214,7 @@ def _unequal_division(
         matrix = modularity_matrix(ties, resolution * _of_many(n_clusters, _LOW_MANY))
         labels = divide(matrix, images, n_clusters, of_resolution, starts)
         kinds_are_equal |= evenness(np.bincount(labels, images)) >= _QUITE_EVEN
+        even = 0.0 if kinds_are_equal else even
         agreed = agreement(labels, matrix, even)
         if agreed is not None:
             found.append((agreed, matrix, even, of_resolution))
