@@ -205,8 +205,26 @@ def test_unequal_clusters_of_all_starts_are_asked_as_those_of_some_were(joins, m
         return np.where(kinds == 1, labels[0], labels) if joins and starts > 40 else labels
 
     monkeypatch.setattr(module, "divide", joining)
-    found = divide_ties(ties, np.ones(88, int), 4, rng(), judge=lambda labels: Agreement(labels[0] != labels[40], 0.5))
+
+    def judge(labels):
+        return Agreement(float(labels[0] != labels[40]), 0.5)
+
+    found = divide_ties(ties, np.ones(88, int), 4, rng(), judge=judge)
     assert sorted(np.bincount(found).tolist()) == ([20, 20, 24, 24] if joins else [4, 4, 40, 40])
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_unequal_clusters_are_not_believed_that_stand_on_one_kind_of_ties(same):
+    """All kinds of ties hold four large parts and two small ones together; what they join of these may differ."""
+    part = np.repeat(range(6), [20, 20, 20, 20, 4, 4])
+    kinds, others = np.array([0, 0, 1, 1, 2, 3])[part], np.array([0, 1, 0, 1, 2, 3])[part]
+
+    def tied(kinds):
+        return 0.01 + 0.2 * (kinds[:, None] == kinds) + 0.8 * (part[:, None] == part)
+
+    ties = [1.2 * tied(kinds), tied(kinds if same else others)]
+    found = divide_ties(ties, np.ones(88, int), 4, rng())
+    assert (sorted(np.bincount(found).tolist()) == [4, 4, 40, 40]) == same
 
 
 @pytest.mark.parametrize(("within", "may_be"), [(12, True), (2, False)])

@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 
 from clusterloom.recipe.points.neighbours import within_a_cluster
-from clusterloom.recipe.points.partitions import Agreement, evenness
+from clusterloom.recipe.points.partitions import Agreement, adjusted_rand_index, evenness
 
 RESOLUTION = 0.9  # with 1 a large kind is rather cut in two
 OF_EQUAL_KINDS = 1.7  # resolution for kinds that are known to be about equally many
@@ -31,7 +31,8 @@ _MUCH_WORSE = 0.08  # what it may be lower by, in shares of the mean entropy, wh
 _MANY = 10  # clusters from which on resolutions grow with their number
 _LOW_MANY = 8  # those from which on the low one does
 _OTHERS, _STARTS_OF_OTHERS = 20, 4  # divisions where ties count otherwise, and from how many starts each
-_UNSTEADY = 0.5  # shape of the gamma distribution of how much they count: a few kinds of ties decide each time
+_FEW_COUNT = 0.5  # shape of the gamma distribution of how much they count: a few kinds of ties decide each time
+_LESS_STEADY = 0.05  # adjusted Rand index with these others by which unequal clusters may be below usual ones
 _NO_GAIN = 1e-9
 
 Judge: TypeAlias = Callable[[np.ndarray], Agreement]  # of clusters of groups, shape (G,)
@@ -99,6 +100,7 @@ def divide_ties(
     resolution: float = RESOLUTION,
     starts: int = _STARTS,
     judge: Judge = nothing_known,
+    steady: bool = True,
 ) -> np.ndarray:
     """`divide`, at the resolution that these images ask for.
 
@@ -122,6 +124,7 @@ def divide_ties(
         starts: How many at each resolution.
         judge: How far clusters of groups (G,) agree with what is known of such as may have any size; see
             `clusterloom.recipe.pseudo_labels.density.agreement_with_density`.
+        steady: Unequal clusters have to be found again where ties count otherwise as the usual ones are.
 
     Returns:
         The cluster of each group, shape (G,).
@@ -131,7 +134,7 @@ def divide_ties(
     matrix = modularity_matrix(ties, resolution)
     labels = divide(matrix, images, n_clusters, generator, starts)
     if not equal_wanted:
-        unequal = _unequal_division(ties, images, n_clusters, generator, starts, judge, labels)
+        unequal = _unequal_division(ties, images, n_clusters, generator, starts, judge, labels, steady)
         if unequal is not None:
             return unequal
     for _ in range(1, _RESOLUTIONS):
@@ -166,13 +169,30 @@ def other_divisions(
     Returns:
         The cluster of each group in each of 20 divisions, shape (20, G).
     """
+    each = _counted_otherwise(ties, generator)
+    few = _STARTS_OF_OTHERS
+    return np.stack([divide_ties(of, images, n_clusters, generator, resolution, few, judge, False) for of in each])
+
+
+def _counted_otherwise(ties: Sequence[np.ndarray], generator: np.random.Generator) -> list[list[np.ndarray]]:
+    """The same kinds of ties, 20 times, of which each time a few count for most of all."""
     of_kind = np.array([between.sum() for between in ties])
-    counts = generator.gamma(_UNSTEADY, size=(_OTHERS, len(ties)))
+    counts = generator.gamma(_FEW_COUNT, size=(_OTHERS, len(ties)))
     counts /= np.maximum(counts @ of_kind, np.finfo(float).tiny)[:, None]
-    weighed = ([count * between for count, between in zip(of, ties, strict=True)] for of in counts)
-    return np.stack(
-        [divide_ties(each, images, n_clusters, generator, resolution, _STARTS_OF_OTHERS, judge) for each in weighed]
-    )
+    return [[count * between for count, between in zip(of, ties, strict=True)] for of in counts]
+
+
+def _steadiness(
+    ties: Sequence[Sequence[np.ndarray]],
+    images: np.ndarray,
+    labels: np.ndarray,
+    resolution: float,
+    generator: np.random.Generator,
+) -> float:
+    """How far clusters of groups (G,) are found again by other ties: the mean adjusted Rand index, of images."""
+    n_clusters, of_images = int(labels.max()) + 1, np.repeat(labels, images)
+    found = [divide(modularity_matrix(of, resolution), images, n_clusters, generator, _STARTS_OF_OTHERS) for of in ties]
+    return float(np.mean([adjusted_rand_index(np.repeat(other, images), of_images) for other in found]))
 
 
 def _unequal_division(
@@ -183,6 +203,7 @@ def _unequal_division(
     starts: int,
     judge: Judge,
     usual: np.ndarray,
+    steady: bool,
 ) -> np.ndarray | None:
     """Clusters of any size, by a low resolution: the best of four times as many starts as show what they are like.
 
@@ -191,9 +212,15 @@ def _unequal_division(
     are. None where they do not, or are scraps. Of several clusters a single scrap costs no more than itself, and some
     cost less than those gain that agree better. And a kind with fewer images than an image has neighbours is none for
     having most of its ties elsewhere. What all starts find is asked the same, for it may be something else.
+
+    Clusters that agree better in shares of the lower entropy alone may be what a few spaces see, and are not believed
+    if `steady` ones are wanted and those are found again less than usual ones are where ties count otherwise.
     """
     heard, found, kinds_are_equal = within_a_cluster(int(images.sum()), n_clusters), [], False
     as_usual = judge(usual)
+
+    def better(agreed: Agreement) -> bool:
+        return min(agreed.mean - as_usual.mean, agreed.lower - as_usual.lower) > _BETTER
 
     def agreement(labels: np.ndarray, matrix: np.ndarray, even: float) -> float | None:
         """In shares of the mean entropy; None of clusters that do not agree, or are scraps. `even` ones are equal."""
@@ -206,23 +233,32 @@ def _unequal_division(
             # The same clusters in another order agree as well but for rounding.
             agrees = agreed.lower >= as_usual.lower - _NO_GAIN and not much_worse
         else:
-            agrees = min(agreed.mean - as_usual.mean, agreed.lower - as_usual.lower) > _BETTER
+            agrees = better(agreed)
         return agreed.mean if agrees and scraps <= n_clusters // _SPARE_ONE else None
 
     draws = [generator, *generator.spawn(len(_LOW) - 1)]  # the second has its own
-    for (resolution, even), of_resolution in zip(_LOW, draws, strict=True):
-        matrix = modularity_matrix(ties, resolution * _of_many(n_clusters, _LOW_MANY))
+    for (low, even), of_resolution in zip(_LOW, draws, strict=True):
+        resolution = low * _of_many(n_clusters, _LOW_MANY)
+        matrix = modularity_matrix(ties, resolution)
         labels = divide(matrix, images, n_clusters, of_resolution, starts)
         kinds_are_equal |= evenness(np.bincount(labels, images)) >= _QUITE_EVEN
         even = 0.0 if kinds_are_equal else even
         agreed = agreement(labels, matrix, even)
         if agreed is not None:
-            found.append((agreed, matrix, even, of_resolution))
+            found.append((agreed, resolution, matrix, even, of_resolution))
     if not found:
         return None
-    _, matrix, even, of_resolution = max(found, key=lambda each: each[0])  # the first one of several as good
+    _, resolution, matrix, even, of_resolution = max(found, key=lambda each: each[0])  # the first of several as good
     labels = divide(matrix, images, n_clusters, of_resolution, _MORE * starts)
-    return labels if agreement(labels, matrix, even) is not None else None
+    if agreement(labels, matrix, even) is None:
+        return None
+    if steady and not better(judge(labels)):
+        others = _counted_otherwise(ties, of_resolution)
+        both = ((usual, RESOLUTION * _of_many(n_clusters)), (labels, resolution))
+        usually, now = (_steadiness(others, images, *division, of_resolution) for division in both)
+        if now < usually - _LESS_STEADY:
+            return None
+    return labels
 
 
 def _of_many(n_clusters: int, fewest: int = _MANY) -> float:
