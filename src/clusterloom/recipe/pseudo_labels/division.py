@@ -134,7 +134,8 @@ def divide_ties(
     matrix = modularity_matrix(ties, resolution)
     labels = divide(matrix, images, n_clusters, generator, starts)
     if not equal_wanted:
-        unequal = _unequal_division(ties, images, n_clusters, generator, starts, judge, labels, steady)
+        usual = labels, resolution
+        unequal = _unequal_division(ties, images, n_clusters, generator, starts, judge, usual, steady)
         if unequal is not None:
             return unequal
     for _ in range(1, _RESOLUTIONS):
@@ -202,22 +203,23 @@ def _unequal_division(
     generator: np.random.Generator,
     starts: int,
     judge: Judge,
-    usual: np.ndarray,
+    usual: tuple[np.ndarray, float],
     steady: bool,
 ) -> np.ndarray | None:
     """Clusters of any size, by a low resolution: the best of four times as many starts as show what they are like.
 
-    They are to be far from equal and not to agree worse with what is known than the usual ones (G,), in shares of the
+    They are to be far from equal and not to agree worse with what is known than the usual ones, in shares of the
     lower entropy, nor much worse in shares of the mean one, or to agree better in shares of both, however equal they
     are. None where they do not, or are scraps. Of several clusters a single scrap costs no more than itself, and some
     cost less than those gain that agree better. And a kind with fewer images than an image has neighbours is none for
     having most of its ties elsewhere. What all starts find is asked the same, for it may be something else.
 
     Clusters that agree better in shares of the lower entropy alone may be what a few spaces see, and are not believed
-    if `steady` ones are wanted and those are found again less than usual ones are where ties count otherwise.
+    if `steady` ones are wanted and those are found again less than usual ones are where ties count otherwise. `usual`
+    is the cluster of each group, shape (G,), and the resolution of that division.
     """
     heard, found, kinds_are_equal = within_a_cluster(int(images.sum()), n_clusters), [], False
-    as_usual = judge(usual)
+    as_usual = judge(usual[0])
 
     def better(agreed: Agreement) -> bool:
         return min(agreed.mean - as_usual.mean, agreed.lower - as_usual.lower) > _BETTER
@@ -254,8 +256,7 @@ def _unequal_division(
         return None
     if steady and not better(judge(labels)):
         others = _counted_otherwise(ties, of_resolution)
-        both = ((usual, RESOLUTION * _of_many(n_clusters)), (labels, resolution))
-        usually, now = (_steadiness(others, images, *division, of_resolution) for division in both)
+        usually, now = (_steadiness(others, images, *each, of_resolution) for each in (usual, (labels, resolution)))
         if now < usually - _LESS_STEADY:
             return None
     return labels
