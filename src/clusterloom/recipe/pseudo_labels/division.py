@@ -170,29 +170,38 @@ def other_divisions(
     Returns:
         The cluster of each group in each of 20 divisions, shape (20, G).
     """
-    each = _counted_otherwise(ties, generator)
     few = _STARTS_OF_OTHERS
-    return np.stack([divide_ties(of, images, n_clusters, generator, resolution, few, judge, False) for of in each])
+    others = (_counted(ties, counts) for counts in _other_counts(ties, generator))
+    return np.stack([divide_ties(of, images, n_clusters, generator, resolution, few, judge, False) for of in others])
 
 
-def _counted_otherwise(ties: Sequence[np.ndarray], generator: np.random.Generator) -> list[list[np.ndarray]]:
-    """The same kinds of ties, 20 times, of which each time a few count for most of all."""
+def _other_counts(ties: Sequence[np.ndarray], generator: np.random.Generator) -> np.ndarray:
+    """How many times each of n kinds of ties counts in 20 draws, in each of which a few kinds decide, shape (20, n)."""
     of_kind = np.array([between.sum() for between in ties])
     counts = generator.gamma(_FEW_COUNT, size=(_OTHERS, len(ties)))
-    counts /= np.maximum(counts @ of_kind, np.finfo(float).tiny)[:, None]
-    return [[count * between for count, between in zip(of, ties, strict=True)] for of in counts]
+    return counts / np.maximum(counts @ of_kind, np.finfo(float).tiny)[:, None]
+
+
+def _counted(ties: Sequence[np.ndarray], counts: np.ndarray) -> list[np.ndarray]:
+    """Each of n kinds of ties so many times, (n,)."""
+    return [count * between for count, between in zip(counts, ties, strict=True)]
 
 
 def _steadiness(
-    ties: Sequence[Sequence[np.ndarray]],
+    ties: Sequence[np.ndarray],
+    counts: np.ndarray,
     images: np.ndarray,
     labels: np.ndarray,
     resolution: float,
     generator: np.random.Generator,
 ) -> float:
-    """How far clusters of groups (G,) are found again by other ties: the mean adjusted Rand index, of images."""
+    """How far clusters of groups (G,) are found again where ties count otherwise, see `_other_counts`.
+
+    The mean adjusted Rand index of images.
+    """
     n_clusters, of_images = int(labels.max()) + 1, np.repeat(labels, images)
-    found = [divide(modularity_matrix(of, resolution), images, n_clusters, generator, _STARTS_OF_OTHERS) for of in ties]
+    matrices = (modularity_matrix(_counted(ties, of), resolution) for of in counts)
+    found = (divide(matrix, images, n_clusters, generator, _STARTS_OF_OTHERS) for matrix in matrices)
     return float(np.mean([adjusted_rand_index(np.repeat(other, images), of_images) for other in found]))
 
 
@@ -224,8 +233,8 @@ def _unequal_division(
     def better(agreed: Agreement) -> bool:
         return min(agreed.mean - as_usual.mean, agreed.lower - as_usual.lower) > _BETTER
 
-    def agreement(labels: np.ndarray, matrix: np.ndarray, even: float) -> float | None:
-        """In shares of the mean entropy; None of clusters that do not agree, or are scraps. `even` ones are equal."""
+    def agreement(labels: np.ndarray, matrix: np.ndarray, even: float) -> Agreement | None:
+        """None of clusters that do not agree, or are scraps. `even` ones are equal."""
         sizes = np.bincount(labels, images)
         possible = np.clip((sizes - 1) / heard, _LEAST_POSSIBLE, 1)
         scraps = _scraps(ties, matrix, images, labels, possible)
@@ -236,7 +245,7 @@ def _unequal_division(
             agrees = agreed.lower >= as_usual.lower - _NO_GAIN and not much_worse
         else:
             agrees = better(agreed)
-        return agreed.mean if agrees and scraps <= n_clusters // _SPARE_ONE else None
+        return agreed if agrees and scraps <= n_clusters // _SPARE_ONE else None
 
     draws = [generator, *generator.spawn(len(_LOW) - 1)]  # the second has its own
     for (low, even), of_resolution in zip(_LOW, draws, strict=True):
@@ -247,16 +256,17 @@ def _unequal_division(
         even = 0.0 if kinds_are_equal else even
         agreed = agreement(labels, matrix, even)
         if agreed is not None:
-            found.append((agreed, resolution, matrix, even, of_resolution))
+            found.append((agreed.mean, resolution, matrix, even, of_resolution))
     if not found:
         return None
     _, resolution, matrix, even, of_resolution = max(found, key=lambda each: each[0])  # the first of several as good
     labels = divide(matrix, images, n_clusters, of_resolution, _MORE * starts)
-    if agreement(labels, matrix, even) is None:
+    agreed = agreement(labels, matrix, even)
+    if agreed is None:
         return None
-    if steady and not better(judge(labels)):
-        others = _counted_otherwise(ties, of_resolution)
-        usually, now = (_steadiness(others, images, *each, of_resolution) for each in (usual, (labels, resolution)))
+    if steady and not better(agreed):
+        counts, both = _other_counts(ties, of_resolution), (usual, (labels, resolution))
+        usually, now = (_steadiness(ties, counts, images, *each, of_resolution) for each in both)
         if now < usually - _LESS_STEADY:
             return None
     return labels
