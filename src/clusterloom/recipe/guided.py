@@ -41,7 +41,7 @@ from clusterloom.recipe.learning.lost_clusters import bring_back
 from clusterloom.recipe.learning.refine import refine
 from clusterloom.recipe.learning.represent import CONTRASTIVE, Representation, represent
 from clusterloom.recipe.points.layouts import layout_of, layouts_of
-from clusterloom.recipe.pseudo_labels.division import OF_EQUAL_KINDS, RESOLUTION
+from clusterloom.recipe.pseudo_labels.division import OF_EQUAL_KINDS
 from clusterloom.recipe.pseudo_labels.first import FirstPseudoLabels, first_pseudo_labels
 from clusterloom.recipe.pseudo_labels.second import second_pseudo_labels
 from clusterloom.recipe.spaces.embeddings import Embeddings
@@ -122,7 +122,7 @@ def train_guided(
     # 2. First pseudo-labels.
     embeddings = _embeddings(representation, run, sample, frozen[sampled], plain, seed, of_signs=views.kind == "signs")
     evidence = _choose_count(network, run, embeddings, seed, kinds.fewest)
-    first = _first_pseudo_labels(network, run, embeddings, seed, OF_EQUAL_KINDS if kinds.equal else RESOLUTION)
+    first = _first_pseudo_labels(network, run, embeddings, seed, OF_EQUAL_KINDS if kinds.equal else None)
     of_colours = max(first.follows.get(space, 0.0) for space in _OF_COLOURS)
     if images.shape[3] == 3 and kinds.colours != "use" and of_colours < _COLOURS_COUNT:
         views = recolouring(views)
@@ -184,7 +184,7 @@ def _embeddings(
 
 
 def _first_pseudo_labels(
-    network: ClusterVAE, run: Run, embeddings: Embeddings, seed: int, resolution: float
+    network: ClusterVAE, run: Run, embeddings: Embeddings, seed: int, resolution: float | None
 ) -> FirstPseudoLabels:
     """First pseudo-labels of as many clusters as the network has."""
     n_clusters = network.n_clusters

@@ -17,7 +17,7 @@ from clusterloom.recipe.cluster_count.shared_guides import SharedGuides
 from clusterloom.recipe.points.neighbours import neighbour_graph
 from clusterloom.recipe.pseudo_labels.confirmation import confirmations, weights_of
 from clusterloom.recipe.pseudo_labels.consensus import GROUPS, groups_of
-from clusterloom.recipe.pseudo_labels.division import divide, modularity_matrix
+from clusterloom.recipe.pseudo_labels.modularity import divide, modularity_matrix
 from clusterloom.recipe.pseudo_labels.ties import Ties, between_groups
 from clusterloom.recipe.spaces.embeddings import Embeddings
 from clusterloom.training.randomness import numpy_generator

@@ -9,7 +9,7 @@ from scipy.special import softmax
 
 from clusterloom.networks.vae import ClusterVAE
 from clusterloom.recipe.learning.last_layer import learn_last_layer, logits_of
-from clusterloom.recipe.pseudo_labels.division import LEAST_SHARE
+from clusterloom.recipe.pseudo_labels.modularity import LEAST_SHARE
 
 _STAY = 3e-4  # what it costs to move for their images; see `learn_last_layer`
 

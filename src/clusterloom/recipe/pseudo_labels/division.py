@@ -1,23 +1,31 @@
-"""Which groups of images make up the clusters: the division of highest modularity, over all that ties groups together.
+"""Which groups of images make up the clusters: the division of highest modularity, at the resolution they ask for.
 
-Modularity (Newman and Girvan, 2004) is the share of ties inside clusters less the share that would be there by chance.
-It asks for nothing but ties: clusters may have any form, and where sizes differ much `divide_ties` sees to it.
+The higher the resolution, the more equal clusters are. The usual one suits kinds that differ little in size; what is
+found again where ties count otherwise, and what density sees, tell whether a lower or a higher one is better.
 """
 
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import TypeAlias
 
 import numpy as np
 
 from clusterloom.recipe.points.neighbours import within_a_cluster
-from clusterloom.recipe.points.partitions import Agreement, adjusted_rand_index, evenness
+from clusterloom.recipe.points.partitions import Agreement, evenness
+from clusterloom.recipe.pseudo_labels.modularity import (
+    NO_GAIN,
+    RESOLUTION,
+    STARTS,
+    between_clusters,
+    divide,
+    modularity_matrix,
+)
+from clusterloom.recipe.pseudo_labels.steadiness import STARTS as FEW_STARTS
+from clusterloom.recipe.pseudo_labels.steadiness import counted, other_counts, steadiness
 
-RESOLUTION = 0.9  # with 1 a large kind is rather cut in two
 OF_EQUAL_KINDS = 1.7  # resolution for kinds that are known to be about equally many
-LEAST_SHARE = 0.1  # images of a cluster, in shares of the mean: what is smaller is odd, and no kind of its own
-_STARTS = 40
-_MORE = 4  # times as many at a low resolution, where fewer of them end in the best division
+_TIMES = (1 / 1.5, 1.5)  # the usual resolution: what may be chosen in its place
+_STEADIER = 0.05  # mean adjusted Rand index by which clusters of another resolution have to be steadier
+_MORE = 4  # times as many starts at a low resolution, where fewer of them end in the best division
 _SMALL = 0.25  # images of a cluster, in shares of the mean, that may be a scrap of a larger one
 _LOOSE = 0.5  # share of its ties that a scrap has within, at most; a kind that is small has most of them
 _LEAST_POSSIBLE = 0.5  # share of its ties that a tiny kind can have within, whose images have more neighbours
@@ -30,10 +38,7 @@ _BETTER = 0.01  # agreement of clusters of any size, by which it has to be highe
 _MUCH_WORSE = 0.08  # what it may be lower by, in shares of the mean entropy, where they are
 _MANY = 10  # clusters from which on resolutions grow with their number
 _LOW_MANY = 8  # those from which on the low one does
-_OTHERS, _STARTS_OF_OTHERS = 20, 4  # divisions where ties count otherwise, and from how many starts each
-_FEW_COUNT = 0.5  # shape of the gamma distribution of how much they count: a few kinds of ties decide each time
-_LESS_STEADY = 0.05  # adjusted Rand index with these others by which unequal clusters may be below usual ones
-_NO_GAIN = 1e-9
+_LESS_STEADY = 0.05  # mean adjusted Rand index by which unequal clusters may be less steady than usual ones
 
 Judge: TypeAlias = Callable[[np.ndarray], Agreement]  # of clusters of groups, shape (G,)
 
@@ -43,53 +48,33 @@ def nothing_known(labels: np.ndarray) -> Agreement:
     return Agreement(0.0, 0.0)
 
 
-def modularity_matrix(ties: Sequence[np.ndarray], resolution: float = RESOLUTION) -> np.ndarray:
-    """What it brings to have two groups in one cluster, for each two of them.
+def steadiest_resolution(
+    ties: Sequence[np.ndarray], images: np.ndarray, n_clusters: int, generator: np.random.Generator
+) -> float:
+    """The usual resolution, or one 1.5 times as low or high whose clusters are found again where ties count otherwise.
+
+    Where kinds lie side by side the usual one may cut a large kind, or join two small ones, as one space or another
+    has it.
 
     Args:
-        ties: Several kinds of ties between groups, symmetric, shape (G, G) each; see `ties.between_groups`.
-        resolution: How much of what would be there by chance is taken off; the more, the more equal are clusters.
-
-    Returns:
-        Shape (G, G), symmetric. The modularity of a division is the sum over all two groups, each with itself as well,
-        that are in one cluster.
-    """
-    matrix = np.zeros_like(ties[0])
-    for between in ties:
-        of_group = between.sum(1)
-        matrix += between - resolution * np.outer(of_group, of_group) / (of_group.sum() or 1)
-    return matrix
-
-
-def divide(
-    matrix: np.ndarray, images: np.ndarray, n_clusters: int, generator: np.random.Generator, starts: int = _STARTS
-) -> np.ndarray:
-    """The best of many divisions into clusters, each improved from a random start.
-
-    Args:
-        matrix: See `modularity_matrix`, shape (G, G).
+        ties: See `modularity_matrix`.
         images: How many each group has, shape (G,).
-        n_clusters: K, at most G. None is left empty, and none has less than a tenth of the images of a cluster of mean
-            size, if groups allow for it: modularity would rather have a handful of odd images as one cluster and two
-            kinds that lie side by side as another.
-        generator: Draws the starts.
-        starts: How many.
+        n_clusters: K, at most G.
+        generator: Draws how much ties count, and the starts.
 
     Returns:
-        The cluster of each group, shape (G,).
+        What `divide_ties` is to be given.
     """
-    least = LEAST_SHARE * images.sum() / n_clusters
+    counts = other_counts(ties, generator)
 
-    def worth(labels: np.ndarray) -> tuple[bool, float]:
-        return bool(np.bincount(labels, images).min() >= least), quality(matrix, labels)
+    def steady_at(resolution: float) -> float:
+        resolution *= _of_many(n_clusters)
+        labels = divide(modularity_matrix(ties, resolution), images, n_clusters, generator)
+        return steadiness(ties, counts, images, labels, resolution, generator)
 
-    @cache  # most clusters are met again, from this start or another
-    def cut(members: bytes) -> tuple[np.ndarray, float] | None:
-        return _cut_in_two(matrix, images, np.frombuffer(members, np.intp), least)
-
-    start = np.arange(len(matrix)) % n_clusters
-    found = [_improved(matrix, images, generator.permutation(start), n_clusters, least, cut) for _ in range(starts)]
-    return max(found, key=worth)
+    usual, others = steady_at(RESOLUTION), {RESOLUTION * times: steady_at(RESOLUTION * times) for times in _TIMES}
+    best = max(others, key=others.__getitem__)
+    return best if others[best] > usual + _STEADIER else RESOLUTION
 
 
 def divide_ties(
@@ -98,8 +83,9 @@ def divide_ties(
     n_clusters: int,
     generator: np.random.Generator,
     resolution: float = RESOLUTION,
-    starts: int = _STARTS,
+    starts: int = STARTS,
     judge: Judge = nothing_known,
+    any_size: bool = True,
     steady: bool = True,
 ) -> np.ndarray:
     """`divide`, at the resolution that these images ask for.
@@ -124,16 +110,16 @@ def divide_ties(
         starts: How many at each resolution.
         judge: How far clusters of groups (G,) agree with what is known of such as may have any size; see
             `clusterloom.recipe.pseudo_labels.density.agreement_with_density`.
-        steady: Unequal clusters have to be found again where ties count otherwise as the usual ones are.
+        any_size: Look for unequal clusters at a low resolution as well.
+        steady: These have to be found again where ties count otherwise as the usual ones are.
 
     Returns:
         The cluster of each group, shape (G,).
     """
-    equal_wanted = resolution > RESOLUTION
     resolution *= _of_many(n_clusters)
     matrix = modularity_matrix(ties, resolution)
     labels = divide(matrix, images, n_clusters, generator, starts)
-    if not equal_wanted:
+    if any_size:
         usual = labels, resolution
         unequal = _unequal_division(ties, images, n_clusters, generator, starts, judge, usual, steady)
         if unequal is not None:
@@ -154,6 +140,7 @@ def other_divisions(
     generator: np.random.Generator,
     resolution: float = RESOLUTION,
     judge: Judge = nothing_known,
+    any_size: bool = True,
 ) -> np.ndarray:
     """What `divide_ties` finds where each kind of ties counts more or less, by chance.
 
@@ -166,43 +153,14 @@ def other_divisions(
         generator: Draws how much ties count, and the starts.
         resolution: See `divide_ties`.
         judge: See `divide_ties`.
+        any_size: See `divide_ties`.
 
     Returns:
         The cluster of each group in each of 20 divisions, shape (20, G).
     """
-    few = _STARTS_OF_OTHERS
-    others = (_counted(ties, counts) for counts in _other_counts(ties, generator))
-    return np.stack([divide_ties(of, images, n_clusters, generator, resolution, few, judge, False) for of in others])
-
-
-def _other_counts(ties: Sequence[np.ndarray], generator: np.random.Generator) -> np.ndarray:
-    """How many times each of n kinds of ties counts in 20 draws, in each of which a few kinds decide, shape (20, n)."""
-    of_kind = np.array([between.sum() for between in ties])
-    counts = generator.gamma(_FEW_COUNT, size=(_OTHERS, len(ties)))
-    return counts / np.maximum(counts @ of_kind, np.finfo(float).tiny)[:, None]
-
-
-def _counted(ties: Sequence[np.ndarray], counts: np.ndarray) -> list[np.ndarray]:
-    """Each of n kinds of ties so many times, (n,)."""
-    return [count * between for count, between in zip(counts, ties, strict=True)]
-
-
-def _steadiness(
-    ties: Sequence[np.ndarray],
-    counts: np.ndarray,
-    images: np.ndarray,
-    labels: np.ndarray,
-    resolution: float,
-    generator: np.random.Generator,
-) -> float:
-    """How far clusters of groups (G,) are found again where ties count otherwise, see `_other_counts`.
-
-    The mean adjusted Rand index of images.
-    """
-    n_clusters, of_images = int(labels.max()) + 1, np.repeat(labels, images)
-    matrices = (modularity_matrix(_counted(ties, of), resolution) for of in counts)
-    found = (divide(matrix, images, n_clusters, generator, _STARTS_OF_OTHERS) for matrix in matrices)
-    return float(np.mean([adjusted_rand_index(np.repeat(other, images), of_images) for other in found]))
+    others = (counted(ties, counts) for counts in other_counts(ties, generator))
+    as_here = images, n_clusters, generator, resolution, FEW_STARTS, judge, any_size
+    return np.stack([divide_ties(of, *as_here, steady=False) for of in others])
 
 
 def _unequal_division(
@@ -242,7 +200,7 @@ def _unequal_division(
         if evenness(sizes) < even and scraps <= 1:
             much_worse = agreed.mean < as_usual.mean - _MUCH_WORSE
             # The same clusters in another order agree as well but for rounding.
-            agrees = agreed.lower >= as_usual.lower - _NO_GAIN and not much_worse
+            agrees = agreed.lower >= as_usual.lower - NO_GAIN and not much_worse
         else:
             agrees = better(agreed)
         return agreed if agrees and scraps <= n_clusters // _SPARE_ONE else None
@@ -265,8 +223,8 @@ def _unequal_division(
     if agreed is None:
         return None
     if steady and not better(agreed):
-        counts, both = _other_counts(ties, of_resolution), (usual, (labels, resolution))
-        usually, now = (_steadiness(ties, counts, images, *each, of_resolution) for each in both)
+        counts, both = other_counts(ties, of_resolution), (usual, (labels, resolution))
+        usually, now = (steadiness(ties, counts, images, *each, of_resolution) for each in both)
         if now < usually - _LESS_STEADY:
             return None
     return labels
@@ -295,99 +253,8 @@ def _scraps(
     """
     n_clusters = int(labels.max()) + 1
     small = np.bincount(labels, images) < _SMALL * images.sum() / n_clusters
-    between = _between(np.sum(ties, axis=0), labels, n_clusters)
+    between = between_clusters(np.sum(ties, axis=0), labels, n_clusters)
     loose = between.diagonal() < _LOOSE * possible * between.sum(1)
-    gains = _between(matrix, labels, n_clusters)
+    gains = between_clusters(matrix, labels, n_clusters)
     np.fill_diagonal(gains, -np.inf)
-    return int(np.sum(gains[small & loose].max(1) > _NO_GAIN))
-
-
-def _between(matrix: np.ndarray, labels: np.ndarray, n_clusters: int) -> np.ndarray:
-    """What each two clusters have of a matrix (G, G), shape (K, K): half of what joining them brings."""
-    member_of = np.eye(n_clusters)[labels]
-    between: np.ndarray = member_of.T @ matrix @ member_of
-    return between
-
-
-def quality(matrix: np.ndarray, labels: np.ndarray) -> float:
-    """The modularity of a division of groups (G,)."""
-    return float(matrix[labels[:, None] == labels].sum())
-
-
-def _improved(
-    matrix: np.ndarray,
-    images: np.ndarray,
-    labels: np.ndarray,
-    n_clusters: int,
-    least: float,
-    cut: Callable[[bytes], tuple[np.ndarray, float] | None],
-) -> np.ndarray:
-    """Groups move, and where no move helps two clusters are joined and a third is cut in two, as long as that helps.
-
-    `cut` is `_cut_in_two` of the groups whose numbers are given, as bytes.
-    """
-    while True:
-        labels = _climbed(matrix, images, labels, n_clusters, least)
-        gains = 2 * _between(matrix, labels, n_clusters)
-        gains[np.tri(n_clusters, dtype=bool)] = -np.inf
-        best, change = _NO_GAIN, None
-        for cluster in range(n_clusters):
-            halves = cut(np.flatnonzero(labels == cluster).tobytes())
-            if halves is None:
-                continue
-            cut_off, loss = halves
-            others = gains.copy()
-            others[cluster] = others[:, cluster] = -np.inf
-            one, other = np.unravel_index(others.argmax(), others.shape)
-            gain = others[one, other] - loss
-            if gain > best:
-                best, change = gain, (one, other, cut_off)
-        if change is None:
-            return labels
-        one, other, cut_off = change
-        labels[labels == other] = one
-        labels[cut_off] = other
-
-
-def _climbed(matrix: np.ndarray, images: np.ndarray, labels: np.ndarray, n_clusters: int, least: float) -> np.ndarray:
-    """Moves of one group to another cluster, the best one first, until none helps.
-
-    None leaves a cluster with fewer images than `least`, or empty.
-    """
-    labels, each = labels.copy(), np.arange(len(matrix))
-    ties = matrix @ np.eye(n_clusters)[labels]  # of each group to each cluster
-    sizes = np.bincount(labels, images, n_clusters)
-    least = max(least, images.min())
-    while True:
-        gains = ties - ties[each, labels][:, None] + matrix.diagonal()[:, None]
-        gains[each, labels] = 0
-        gains[sizes[labels] - images < least] = 0
-        group, there = np.unravel_index(gains.argmax(), gains.shape)
-        if gains[group, there] <= _NO_GAIN:
-            return labels
-        here = labels[group]
-        ties[:, here] -= matrix[:, group]
-        ties[:, there] += matrix[:, group]
-        sizes[here] -= images[group]
-        sizes[there] += images[group]
-        labels[group] = there
-
-
-def _cut_in_two(
-    matrix: np.ndarray, images: np.ndarray, groups: np.ndarray, least: float
-) -> tuple[np.ndarray, float] | None:
-    """Some groups (n,) as two clusters: the signs of the leading eigenvector (Newman, 2006), and moves from there.
-
-    Returns:
-        The groups of one of them and what modularity loses; None where one would have fewer images than `least`.
-    """
-    if len(groups) == 1:
-        return None
-    part = matrix[np.ix_(groups, groups)]
-    side = np.linalg.eigh(part - np.diag(part.sum(1)))[1][:, -1] > 0
-    if side.all() or not side.any():
-        side = np.arange(len(groups)) == 0
-    half = _climbed(part, images[groups], side.astype(int), 2, least) == 1
-    if min(images[groups[half]].sum(), images[groups[~half]].sum()) < least:
-        return None
-    return groups[half], 2 * float(part[half][:, ~half].sum())
+    return int(np.sum(gains[small & loose].max(1) > NO_GAIN))

@@ -13,8 +13,9 @@ from clusterloom.recipe.points.partitions import adjusted_rand_index
 from clusterloom.recipe.pseudo_labels.confirmation import better_confirmed, confirmations, weights_of
 from clusterloom.recipe.pseudo_labels.consensus import GROUPS, groups_of, shares_of
 from clusterloom.recipe.pseudo_labels.density import agreement_with_density
-from clusterloom.recipe.pseudo_labels.division import LEAST_SHARE, RESOLUTION, divide_ties, other_divisions
+from clusterloom.recipe.pseudo_labels.division import divide_ties, other_divisions, steadiest_resolution
 from clusterloom.recipe.pseudo_labels.guides import Guide, guides_in
+from clusterloom.recipe.pseudo_labels.modularity import LEAST_SHARE
 from clusterloom.recipe.pseudo_labels.ties import between_groups, ties_of
 from clusterloom.recipe.spaces.embeddings import Embeddings
 from clusterloom.training.randomness import numpy_generator
@@ -79,7 +80,7 @@ def first_pseudo_labels(
     seed: int,
     guides: Sequence[Guide] | None = None,
     progress: ProgressReport = no_progress,
-    resolution: float = RESOLUTION,
+    resolution: float | None = None,
     doubted: bool = True,
 ) -> FirstPseudoLabels:
     """Groups that guides keep together, divided into clusters by what ties them.
@@ -94,7 +95,8 @@ def first_pseudo_labels(
         seed: Fixes everything.
         guides: Those that are heard; None looks for them, see `guides_in` and `better_confirmed`.
         progress: Told how far guides are.
-        resolution: See `clusterloom.recipe.pseudo_labels.division.divide_ties`.
+        resolution: The higher, the more equal are clusters; see `clusterloom.recipe.pseudo_labels.division`. None looks
+            for the steadiest, and for clusters of any size.
         doubted: Make other divisions as well, of fewer than 10,000 images and into at most 100 clusters.
     """
     rules, n_images = embeddings.rules, len(embeddings)
@@ -115,7 +117,7 @@ def first_pseudo_labels(
     weights, follows = found.weights, _follows(coarse, found.labels)
     leading = [guide for guide in guides if guide.space not in rules.yielding]
     if n_images >= _MANY and leading and max(follows.values()) < _CLEAR:
-        found = divided(leading, resolution=max(resolution, _WITHOUT_GAPS))
+        found = divided(leading, resolution=max(resolution or 0, _WITHOUT_GAPS))
         follows = _follows(coarse, found.labels)
     q = shares_of(guides, weights, found.labels, n_clusters)
     return FirstPseudoLabels(q, found.labels, follows, coarse, found.groups, found.ties, found.others)
@@ -145,7 +147,7 @@ def _division(
     islands: Mapping[str, np.ndarray],
     n_clusters: int,
     seed: int,
-    resolution: float,
+    resolution: float | None,
     doubted: bool,
 ) -> _Division:
     """Clusters, by what guides keep together and their spaces tie."""
@@ -167,12 +169,15 @@ def _division(
     k = min(n_clusters, len(images))
     looked_at = numpy_generator(seed, "sample", "density")
     judge = agreement_with_density(of_guides.layouts, weights, groups, k, looked_at)
-    labels = divide_ties(ties, images, k, generator, resolution, judge=judge)[groups]
+    any_size = resolution is None
+    if resolution is None:
+        resolution = steadiest_resolution(ties, images, k, numpy_generator(seed, "sample", "steadiest"))
+    labels = divide_ties(ties, images, k, generator, resolution, judge=judge, any_size=any_size)[groups]
     labels = np.argsort(np.argsort(-np.bincount(labels, minlength=n_clusters), kind="stable"))[labels]
     others = np.empty((0, len(images)), int)
     if doubted:
         counts = numpy_generator(seed, "sample", "other divisions")
-        others = other_divisions(ties, images, k, counts, resolution, judge)
+        others = other_divisions(ties, images, k, counts, resolution, judge, any_size)
     return _Division(weights, labels, groups, np.sum(ties, axis=0), others)
 
 
