@@ -1,94 +1,21 @@
-"""The division of highest modularity, over all ties."""
+"""At which resolution groups are divided."""
 
-from itertools import product
-
-import networkx
 import numpy as np
 import pytest
 from recipe_helpers import rng
-from scipy.sparse import csr_array
 
 from clusterloom.recipe.points.partitions import Agreement
 from clusterloom.recipe.pseudo_labels import division as module
-from clusterloom.recipe.pseudo_labels.division import divide, divide_ties, modularity_matrix, other_divisions, quality
-from clusterloom.recipe.pseudo_labels.ties import Ties, between_groups
-
-
-def random_ties(n, seed=0):
-    """Symmetric ties of random strengths among n groups of one image each."""
-    ties = rng(seed).random((n, n)) ** 4
-    return ties + ties.T
-
-
-def ties_in(space, ties, counts=1.0):
-    return Ties(space, [(np.arange(len(ties)), csr_array(ties))], counts)
-
-
-def matrix_of(ties, groups=None):
-    """Of one space, each image a group of its own if nothing else is said."""
-    groups = np.arange(len(ties)) if groups is None else groups
-    return modularity_matrix(between_groups([ties_in("a", ties)], {"a": 1.0}, groups))
-
-
-def each(matrix):
-    """One image in each group."""
-    return np.ones(len(matrix), int)
-
-
-def test_the_matrix_sums_to_the_modularity_that_networkx_finds():
-    ties = random_ties(12)
-    labels = np.arange(12) % 3
-    matrix = matrix_of(ties)
-    graph = networkx.from_numpy_array(ties - np.diag(ties.diagonal()) / 2)  # it counts a loop twice
-    clusters = [set(np.flatnonzero(labels == c).tolist()) for c in range(3)]
-    expected = networkx.community.modularity(graph, clusters, resolution=module.RESOLUTION)
-    assert quality(matrix, labels) == pytest.approx(expected)
-
-
-def test_spaces_count_by_their_weights_and_ties_by_theirs():
-    one, other = random_ties(8), random_ties(8, 1)
-    each = np.arange(8)
-    alone = [matrix_of(t) for t in (one, other)]
-    both = modularity_matrix(between_groups([ties_in("a", one), ties_in("b", other, 0.5)], {"a": 0.75, "b": 0.5}, each))
-    np.testing.assert_allclose(both, 0.75 * alone[0] + 0.25 * alone[1])
-    none = matrix_of(np.zeros((8, 8)))
-    assert not none.any()
-
-
-def test_groups_have_the_ties_of_their_images():
-    ties, groups = random_ties(8), np.array([0, 0, 1, 1, 2, 2, 2, 2])
-    fine = matrix_of(ties)
-    coarse = matrix_of(ties, groups)
-    assert quality(coarse, np.array([0, 1, 1])) == pytest.approx(quality(fine, np.array([0, 1, 1])[groups]))
-
-
-@pytest.mark.parametrize(("n_clusters", "seed"), list(product([2, 3], range(4))))
-def test_the_best_of_all_divisions_is_found(n_clusters, seed):
-    matrix = matrix_of(random_ties(8, seed))
-    found = divide(matrix, each(matrix), n_clusters, rng())
-    of_all = (np.array(labels) for labels in product(range(n_clusters), repeat=8) if len(set(labels)) == n_clusters)
-    assert quality(matrix, found) == pytest.approx(max(quality(matrix, labels) for labels in of_all))
-    assert np.array_equal(found, divide(matrix, each(matrix), n_clusters, rng()))
-
-
-@pytest.mark.parametrize(("n_groups", "n_clusters"), [(1, 1), (5, 1), (5, 5), (30, 7), (60, 59)])
-def test_no_cluster_is_empty(n_groups, n_clusters):
-    matrix = matrix_of(random_ties(n_groups))
-    assert sorted(set(divide(matrix, each(matrix), n_clusters, rng()).tolist())) == list(range(n_clusters))
-
-
-def test_clusters_may_differ_in_size():
-    kinds = np.repeat([0, 1, 2], [20, 8, 6])
-    ties = np.where(kinds[:, None] == kinds, 1.0, 0.02)
-    matrix = matrix_of(ties)
-    assert len(set(zip(divide(matrix, each(matrix), 3, rng()).tolist(), kinds.tolist(), strict=True))) == 3
+from clusterloom.recipe.pseudo_labels.division import divide_ties, other_divisions, steadiest_resolution
+from clusterloom.recipe.pseudo_labels.modularity import RESOLUTION, divide, modularity_matrix
 
 
 def test_more_clusters_than_kinds_are_parts_of_them_and_no_scraps():
     """Two kinds of two parts each, which hardly differ; each part has twenty groups that differ among themselves."""
     part = np.repeat(np.arange(4), 20)
     alike, same_kind = part[:, None] == part, part[:, None] // 2 == part // 2
-    ties = [0.02 + 0.9 * same_kind + 0.1 * alike + 0.05 * random_ties(80)]
+    noise = rng().random((80, 80)) ** 4
+    ties = [0.02 + 0.9 * same_kind + 0.1 * alike + 0.05 * (noise + noise.T)]
     images = np.full(80, 5)
     scraps = divide(modularity_matrix(ties), images, 4, rng())
     assert np.bincount(scraps).min() < 5
@@ -270,7 +197,7 @@ def test_many_clusters_are_no_more_unequal_than_few(n_kinds):
     ties = np.diag(np.full(len(kinds), 0.3)) + 0.2 * (kinds[:, None] == kinds)
     ties[:2, 2:4] = ties[2:4, :2] = 0.04
     ties[4, 5] = ties[5, 4] = 0.09
-    found = divide_ties([ties], each(ties), n_kinds, rng())
+    found = divide_ties([ties], np.ones(len(ties), int), n_kinds, rng())
     np.testing.assert_array_equal(found[::2], found[1::2])
     assert len(set(found[::2].tolist())) == n_kinds
 
@@ -281,10 +208,37 @@ def test_where_kinds_are_known_to_be_equally_many_more_equal_clusters_count():
     ties = np.diag(np.full(len(kinds), 0.3)) + 0.2 * (kinds[:, None] == kinds)
     ties[:2, 2:4] = ties[2:4, :2] = 0.08
     ties[4, 5] = ties[5, 4] = 0.03
-    joined, equal = (divide_ties([ties], each(ties), 10, rng(), r) for r in (module.RESOLUTION, module.OF_EQUAL_KINDS))
+    joined, equal = (divide_ties([ties], np.ones(20, int), 10, rng(), r) for r in (RESOLUTION, module.OF_EQUAL_KINDS))
     assert joined[0] == joined[2]
     np.testing.assert_array_equal(equal[::2], equal[1::2])
     assert len(set(equal[::2].tolist())) == 10
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_lower_resolution_is_chosen_where_halves_of_a_large_kind_stand_on_one_kind_of_ties(same):
+    """Both kinds of ties hold four parts of the large kind together, which lie beside two small kinds."""
+    part = np.repeat(range(6), [10, 10, 10, 10, 12, 12])
+    kinds = np.array([0, 0, 0, 0, 1, 2])[part]
+    halves, others = np.array([0, 0, 1, 1, 2, 3])[part], np.array([0, 1, 0, 1, 2, 3])[part]
+    small = kinds > 0
+
+    def tied(halves):
+        within = 0.4 * (kinds[:, None] == kinds) + 0.6 * (halves[:, None] == halves)
+        return 0.01 + 0.1 * (small[:, None] & small) + within
+
+    ties, images = [tied(halves), tied(halves if same else others)], np.ones(64, int)
+    resolution = steadiest_resolution(ties, images, 3, rng())
+    assert (resolution == RESOLUTION) == same
+    assert resolution <= RESOLUTION
+    found = divide_ties(ties, images, 3, rng(), resolution)
+    assert sorted(np.bincount(found).tolist()) == ([20, 20, 24] if same else [12, 12, 40])
+
+
+@pytest.mark.parametrize("scale", [1, 1e-12])
+def test_the_steadiest_resolution_does_not_depend_on_how_strong_ties_are(scale):
+    kinds = np.repeat(np.arange(3), 4)
+    ties = [scale * (0.01 + (kinds[:, None] == kinds)), np.zeros((12, 12))]
+    assert steadiest_resolution(ties, np.full(12, 5), 3, rng()) == RESOLUTION
 
 
 def test_other_divisions_differ_where_kinds_of_ties_do():
@@ -306,33 +260,3 @@ def test_other_divisions_do_not_depend_on_how_strong_ties_are(scale):
     ties = [scale * (0.01 + (kinds[:, None] == kinds)), np.zeros((12, 12))]
     found = other_divisions(ties, np.full(12, 5), 3, rng())
     assert all(len(set(zip(of.tolist(), kinds.tolist(), strict=True))) == 3 for of in found)
-
-
-@pytest.mark.parametrize(("odd", "alone"), [(2, False), (40, True)])
-def test_a_handful_of_odd_images_is_no_cluster_and_a_small_kind_is(odd, alone):
-    """Two kinds lie side by side; a third one, of so many images, is tied to nothing. There are to be two clusters."""
-    images = np.array([100, 100, 100, 100, odd])
-    ties = np.array([[9, 5, 4, 4, 0], [5, 9, 4, 4, 0], [4, 4, 9, 5, 0], [4, 4, 5, 9, 0], [0, 0, 0, 0, 9]], float)
-    found = divide(matrix_of(ties), images, 2, rng())
-    assert (np.bincount(found, images).min() == odd) == alone
-
-
-def test_where_no_move_of_one_group_helps_two_clusters_are_joined_and_one_is_cut():
-    """Four kinds of three groups each; the start joins two of them and cuts a third."""
-    kinds = np.repeat(np.arange(4), 3)
-    matrix = matrix_of((kinds[:, None] == kinds) + 0.01)
-    start = np.array([0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 3])
-    assert np.array_equal(module._climbed(matrix, each(matrix), start, 4, 0)[:6], start[:6])
-
-    def cut(members):
-        return module._cut_in_two(matrix, each(matrix), np.frombuffer(members, int), 0)
-
-    found = module._improved(matrix, each(matrix), start, 4, 0, cut)
-    assert quality(matrix, found) == pytest.approx(quality(matrix, kinds))
-
-
-def test_groups_without_ties_are_cut_somewhere():
-    for n in (2, 3):
-        half, loss = module._cut_in_two(np.zeros((5, 5)), np.ones(5), np.arange(n) + 1, 0)
-        assert set(half) < set(range(1, n + 1))
-        assert (0 < len(half) < n, loss) == (True, 0)
