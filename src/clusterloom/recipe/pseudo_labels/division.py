@@ -25,6 +25,7 @@ from clusterloom.recipe.pseudo_labels.steadiness import counted, other_counts, s
 OF_EQUAL_KINDS = 1.7  # resolution for kinds that are known to be about equally many
 _TIMES = (1 / 1.5, 1.5)  # the usual resolution: what may be chosen in its place
 _STEADIER = 0.05  # mean adjusted Rand index by which clusters of another resolution have to be steadier
+_MOST_CHOSEN = 40  # clusters for which it is chosen; of more that would take as long as half of all else
 _MORE = 4  # times as many starts at a low resolution, where fewer of them end in the best division
 _SMALL = 0.25  # images of a cluster, in shares of the mean, that may be a scrap of a larger one
 _LOOSE = 0.5  # share of its ties that a scrap has within, at most; a kind that is small has most of them
@@ -54,7 +55,7 @@ def steadiest_resolution(
     """The usual resolution, or one 1.5 times as low or high whose clusters are found again where ties count otherwise.
 
     Where kinds lie side by side the usual one may cut a large kind, or join two small ones, as one space or another
-    has it.
+    has it. Of more than 40 clusters it is not asked, which would take too long.
 
     Args:
         ties: See `modularity_matrix`.
@@ -65,6 +66,8 @@ def steadiest_resolution(
     Returns:
         What `divide_ties` is to be given.
     """
+    if n_clusters > _MOST_CHOSEN:
+        return RESOLUTION
     counts = other_counts(ties, generator)
 
     def steady_at(resolution: float) -> float:
