@@ -15,7 +15,7 @@ from clusterloom.recipe.cluster_count.evidence import AGREED, Evidence, Price
 from clusterloom.recipe.cluster_count.neighbourhoods import Division, Neighbourhoods
 from clusterloom.recipe.cluster_count.shared_guides import SharedGuides
 from clusterloom.recipe.cluster_count.survey import FINENESS_AT_FIRST, FirstSight, first_sights
-from clusterloom.recipe.pseudo_labels.division import are_uneven
+from clusterloom.recipe.points.partitions import are_uneven
 from clusterloom.recipe.pseudo_labels.first import first_pseudo_labels
 from clusterloom.recipe.pseudo_labels.guides import FINENESS, Guide
 from clusterloom.recipe.spaces.embeddings import Embeddings
@@ -131,7 +131,7 @@ def _look(
     seed: int,
 ) -> _Look:
     """What first pseudo-labels of k clusters say of that number."""
-    first = first_pseudo_labels(embeddings, k, seed, guides, doubted=False)
+    first = first_pseudo_labels(embeddings, k, seed, guides)
     division = neighbourhoods.judged(first.labels)
     kept_together = (float(first.q.max(1).mean()) - 1 / k) / (1 - 1 / k)
     concentration = division.concentration if are_uneven(np.bincount(first.labels)) else 0.0

@@ -11,8 +11,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from clusterloom.recipe.points.neighbours import mean_of_neighbours
-from clusterloom.recipe.points.partitions import counts_of
-from clusterloom.recipe.pseudo_labels.division import are_uneven
+from clusterloom.recipe.points.partitions import are_uneven, counts_of
 
 _LEAST = 0.02  # probability in what each one says: none can rule a cluster out
 _COUNTS = (2, 0.5, 2)  # of the model, the guides and the ties; guides in spaces that see no kinds vote at random

@@ -1,10 +1,9 @@
 """Partitions of images: how even one is, how many images are where in two, and how far these agree."""
 
-from typing import NamedTuple
-
 import numpy as np
 from scipy import stats
-from sklearn.metrics.cluster import expected_mutual_information
+
+_EVEN = 0.75  # effective number of parts of about equal size, in shares of their number
 
 
 def effective_number(sizes: np.ndarray) -> float:
@@ -20,6 +19,11 @@ def effective_number(sizes: np.ndarray) -> float:
 def evenness(sizes: np.ndarray) -> float:
     """The effective number of parts of sizes (K,) by their number: 1 if they are equal."""
     return effective_number(sizes) / len(sizes)
+
+
+def are_uneven(sizes: np.ndarray) -> bool:
+    """Whether parts of sizes (K,) are far from equal."""
+    return evenness(sizes) < _EVEN
 
 
 def counts_of(of: np.ndarray, labels: np.ndarray, n_of: int, n_clusters: int) -> np.ndarray:
@@ -47,46 +51,3 @@ def adjusted_rand_index(one: np.ndarray, other: np.ndarray) -> float:
     by_chance = 2 * of_one * of_other
     possible = every * (of_one + of_other) - by_chance
     return (2 * every * both - by_chance) / possible if possible else 1.0
-
-
-class Agreement(NamedTuple):
-    """Adjusted mutual information (Vinh, Epps and Bailey, 2010) of two partitions, from about 0 to 1.
-
-    Args:
-        mean: In shares of the mean of their entropies.
-        lower: In shares of the lower one: 1 also where one partition is the other one cut finer.
-    """
-
-    mean: float
-    lower: float
-
-
-def agreement_of(one: np.ndarray, other: np.ndarray) -> Agreement:
-    """How far two partitions agree, beside what is by chance.
-
-    scikit-learn's `adjusted_mutual_info_score` twice, whose expectation by chance, which both have in common, takes
-    nearly all of the time.
-
-    Args:
-        one: Parts from 0, shape (N,), N at least 1.
-        other: Parts from 0, shape (N,).
-
-    Example:
-        >>> agreement_of(np.array([0, 0, 1, 1, 2, 2]), np.array([0, 0, 1, 1, 1, 1]))
-        Agreement(mean=0.6153846153846154, lower=1.0)
-    """
-    counts = counts_of(one, other, one.max() + 1, other.max() + 1)
-    counts = counts[counts.any(1)][:, counts.any(0)]
-    if 1 in counts.shape:
-        same = float(counts.size == 1)
-        return Agreement(same, same)
-    entropies = [float(stats.entropy(counts.sum(axis))) for axis in (1, 0)]
-    shared = sum(entropies) - float(stats.entropy(counts.ravel()))
-    by_chance = float(expected_mutual_information(counts, len(one)))
-
-    def beyond_chance(information: float) -> float:  # never 0, of which there are no shares
-        beyond, least = information - by_chance, float(np.finfo(float).eps)
-        return min(beyond, -least) if beyond < 0 else max(beyond, least)
-
-    mean, lower = (beyond_chance(shared) / beyond_chance(whole) for whole in (sum(entropies) / 2, min(entropies)))
-    return Agreement(mean, lower)

@@ -12,10 +12,11 @@ from functools import cache
 
 import numpy as np
 from sklearn.cluster import HDBSCAN
+from sklearn.metrics import adjusted_mutual_info_score
 
 from clusterloom.recipe.points.neighbours import nearest_neighbours
-from clusterloom.recipe.points.partitions import Agreement, agreement_of, counts_of, effective_number, evenness
-from clusterloom.recipe.pseudo_labels.division import Judge, nothing_known
+from clusterloom.recipe.points.partitions import counts_of, effective_number, evenness
+from clusterloom.recipe.pseudo_labels.division import Agreement, Judge, nothing_known
 
 _LOOKED_AT = 2000  # images, at most
 _FEWEST = 100  # of fewer, density says nothing
@@ -90,7 +91,10 @@ def agreement_with_density(
         if len(rows) < _FEWEST or not by_density():
             return nothing_known(labels)
         of_rows = labels[groups[rows]]
-        agreed = [agreement_of(dense[some], of_rows[some]) for _, dense, some in by_density()]
+        agreed = [
+            [adjusted_mutual_info_score(dense[some], of_rows[some], average_method=of) for of in ("min", "arithmetic")]
+            for _, dense, some in by_density()
+        ]
         return Agreement(*np.average(agreed, 0, weights=[weight for weight, _, _ in by_density()]).tolist())
 
     return judge

@@ -13,9 +13,9 @@ from clusterloom.recipe.points.partitions import adjusted_rand_index
 from clusterloom.recipe.pseudo_labels.confirmation import better_confirmed, confirmations, weights_of
 from clusterloom.recipe.pseudo_labels.consensus import GROUPS, groups_of, shares_of
 from clusterloom.recipe.pseudo_labels.density import agreement_with_density
-from clusterloom.recipe.pseudo_labels.division import divide_ties, other_divisions, steadiest_resolution
+from clusterloom.recipe.pseudo_labels.division import RESOLUTIONS, divide_ties
 from clusterloom.recipe.pseudo_labels.guides import Guide, guides_in
-from clusterloom.recipe.pseudo_labels.modularity import LEAST_SHARE
+from clusterloom.recipe.pseudo_labels.modularity import LEAST_SHARE, RESOLUTION
 from clusterloom.recipe.pseudo_labels.ties import between_groups, ties_of
 from clusterloom.recipe.spaces.embeddings import Embeddings
 from clusterloom.training.randomness import numpy_generator
@@ -23,7 +23,7 @@ from clusterloom.training.randomness import numpy_generator
 _FEW_PER_CLUSTER = 10
 _SAME = 0.95  # adjusted Rand index of clusters that are as good as the same
 _MANY = 10_000  # images, of which more is learned than plain spaces know
-_MOST_REDIVIDED = 100  # clusters; of more other divisions would take as long as all else
+_MOST_RESOLUTIONS = 100  # clusters for which several are tried; of more that would take as long as all else
 _CLEAR = 0.9  # adjusted Rand index of clusters with the guides of a space in which the kinds lie apart
 _WITHOUT_GAPS = 1.2  # resolution where kinds lie side by side: of divisions that are about as good the most equal one
 _ISLANDS_OF, _ISLANDS_NEIGHBOURS = 5000, 20  # images among which islands are looked for, and how many are near one
@@ -43,8 +43,7 @@ class FirstPseudoLabels:
         guides: The clusters that those guides of a space find that look for K, by space, shape (M, N), int32.
         groups: Groups of images that were divided whole, from 0 to G - 1, shape (N,).
         ties: How strongly groups are tied, together 1, shape (G, G).
-        others: The clusters of groups in other divisions, by ties that count otherwise, shape (M, G); M is 0 where none
-            were made.
+        others: The clusters of groups in other divisions, by ties that count otherwise, shape (M, G).
     """
 
     q: np.ndarray
@@ -81,7 +80,6 @@ def first_pseudo_labels(
     guides: Sequence[Guide] | None = None,
     progress: ProgressReport = no_progress,
     resolution: float | None = None,
-    doubted: bool = True,
 ) -> FirstPseudoLabels:
     """Groups that guides keep together, divided into clusters by what ties them.
 
@@ -95,9 +93,8 @@ def first_pseudo_labels(
         seed: Fixes everything.
         guides: Those that are heard; None looks for them, see `guides_in` and `better_confirmed`.
         progress: Told how far guides are.
-        resolution: The higher, the more equal are clusters; see `clusterloom.recipe.pseudo_labels.division`. None looks
-            for the steadiest, and for clusters of any size.
-        doubted: Make other divisions as well, of fewer than 10,000 images and into at most 100 clusters.
+        resolution: The higher, the more equal are clusters. None tries several, for up to 100 clusters; see
+            `clusterloom.recipe.pseudo_labels.division.divide_ties`.
     """
     rules, n_images = embeddings.rules, len(embeddings)
     if n_clusters == 1:
@@ -109,15 +106,13 @@ def first_pseudo_labels(
         guides = better_confirmed(found_guides, n_clusters, rules)
     coarse = {s: np.stack([g.labels for g in guides if g.space == s and g.coarse]) for s in embeddings.points}
     islands = _more_islands({s: of for s, of in embeddings.points.items() if s in rules.alone}, n_clusters, seed)
-    doubted = doubted and n_images < _MANY and n_clusters <= _MOST_REDIVIDED
-    divided = partial(
-        _division, embeddings=embeddings, islands=islands, n_clusters=n_clusters, seed=seed, doubted=doubted
-    )
-    found = divided(guides, resolution=resolution)
+    divided = partial(_division, embeddings=embeddings, islands=islands, n_clusters=n_clusters, seed=seed)
+    tried = (RESOLUTION,) if n_clusters > _MOST_RESOLUTIONS else RESOLUTIONS
+    found = divided(guides, resolutions=tried if resolution is None else (resolution,))
     weights, follows = found.weights, _follows(coarse, found.labels)
     leading = [guide for guide in guides if guide.space not in rules.yielding]
     if n_images >= _MANY and leading and max(follows.values()) < _CLEAR:
-        found = divided(leading, resolution=max(resolution or 0, _WITHOUT_GAPS))
+        found = divided(leading, resolutions=(max(resolution or 0, _WITHOUT_GAPS),))
         follows = _follows(coarse, found.labels)
     q = shares_of(guides, weights, found.labels, n_clusters)
     return FirstPseudoLabels(q, found.labels, follows, coarse, found.groups, found.ties, found.others)
@@ -147,8 +142,7 @@ def _division(
     islands: Mapping[str, np.ndarray],
     n_clusters: int,
     seed: int,
-    resolution: float | None,
-    doubted: bool,
+    resolutions: Sequence[float],
 ) -> _Division:
     """Clusters, by what guides keep together and their spaces tie."""
     rules = embeddings.rules
@@ -169,16 +163,10 @@ def _division(
     k = min(n_clusters, len(images))
     looked_at = numpy_generator(seed, "sample", "density")
     judge = agreement_with_density(of_guides.layouts, weights, groups, k, looked_at)
-    any_size = resolution is None
-    if resolution is None:
-        resolution = steadiest_resolution(ties, images, k, numpy_generator(seed, "sample", "steadiest"))
-    labels = divide_ties(ties, images, k, generator, resolution, judge=judge, any_size=any_size)[groups]
+    division = divide_ties(ties, images, k, generator, resolutions, judge)
+    labels = division.labels[groups]
     labels = np.argsort(np.argsort(-np.bincount(labels, minlength=n_clusters), kind="stable"))[labels]
-    others = np.empty((0, len(images)), int)
-    if doubted:
-        counts = numpy_generator(seed, "sample", "other divisions")
-        others = other_divisions(ties, images, k, counts, resolution, judge, any_size)
-    return _Division(weights, labels, groups, np.sum(ties, axis=0), others)
+    return _Division(weights, labels, groups, np.sum(ties, axis=0), division.others)
 
 
 def _more_islands(spaces: Mapping[str, np.ndarray], n_clusters: int, seed: int) -> dict[str, np.ndarray]:
