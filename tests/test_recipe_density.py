@@ -4,10 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from clusterloom.recipe.points.partitions import Agreement
 from clusterloom.recipe.pseudo_labels import density
 from clusterloom.recipe.pseudo_labels.density import agreement_with_density, clusters_apart, found_again
-from clusterloom.recipe.pseudo_labels.division import divide_ties, nothing_known
 
 SIZES = [300, 150, 100, 50, 50, 30]
 
@@ -109,25 +107,6 @@ def test_it_is_looked_for_when_it_is_first_asked_for(monkeypatch):
     layout, kinds = blobs(SIZES)
     monkeypatch.setattr("clusterloom.recipe.pseudo_labels.density.HDBSCAN", lambda **_: pytest.fail("nobody has asked"))
     agreement({"a": layout}, {"a": 1.0}, kinds, 6)
-
-
-@pytest.mark.parametrize("knows", [True, False])
-def test_moderately_unequal_kinds_are_found_if_the_judge_sees_them(knows):
-    """Kinds of up to six times as many groups as others, the largest of two parts: sizes alone would not show it."""
-    sizes = [50, 30, 14, 8, 8]
-    kinds = np.repeat(np.arange(5), sizes)
-    part = 2 * kinds + (np.arange(110) % 2) * (kinds < 2)
-    ties = [np.where(part[:, None] == part, 1.0, np.where(kinds[:, None] == kinds, 0.15, 0.01))]
-
-    def are_kinds(labels):
-        return len(set(zip(labels.tolist(), kinds.tolist(), strict=True))) == 5
-
-    def judge(labels):
-        return Agreement(*[float(are_kinds(labels))] * 2)
-
-    judged_by = judge if knows else nothing_known
-    found = divide_ties(ties, np.full(110, 5), 5, np.random.default_rng(0), judge=judged_by)
-    assert are_kinds(found) == knows
 
 
 @pytest.mark.parametrize("times", [1, 5])
