@@ -11,7 +11,7 @@ import numpy as np
 
 RESOLUTION = 0.9  # with 1 a large kind is rather cut in two
 LEAST_SHARE = 0.1  # images of a cluster, in shares of the mean: what is smaller is odd, and no kind of its own
-STARTS = 40
+_STARTS = 40
 NO_GAIN = 1e-9
 
 
@@ -46,7 +46,7 @@ def between_clusters(matrix: np.ndarray, labels: np.ndarray, n_clusters: int) ->
 
 
 def divide(
-    matrix: np.ndarray, images: np.ndarray, n_clusters: int, generator: np.random.Generator, starts: int = STARTS
+    matrix: np.ndarray, images: np.ndarray, n_clusters: int, generator: np.random.Generator, starts: int = _STARTS
 ) -> np.ndarray:
     """The best of many divisions into clusters, each improved from a random start.
 
