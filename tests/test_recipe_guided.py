@@ -169,7 +169,7 @@ def test_of_large_sets_a_sample_gets_pseudo_labels(monkeypatch, tmp_path):
     assert clustering_accuracy_score(labels, model.labels_) > 0.95
 
 
-@pytest.mark.parametrize(("knobs", "resolution"), [({}, 0.9), ({"equal_kinds": True}, 1.7)])
+@pytest.mark.parametrize(("knobs", "resolution"), [({}, None), ({"equal_kinds": True}, 1.7)])
 def test_whoever_knows_that_kinds_are_equally_many_may_say_so(monkeypatch, knobs, resolution):
     class Divided(Exception):
         pass

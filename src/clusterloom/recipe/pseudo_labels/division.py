@@ -3,7 +3,7 @@
 The higher the resolution, the more equal clusters are. No resolution suits all sets of images, so several are tried.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -18,9 +18,10 @@ from clusterloom.recipe.pseudo_labels.modularity import (
 )
 from clusterloom.recipe.pseudo_labels.steadiness import other_counts, other_divisions, steadiness
 
-RESOLUTIONS = (RESOLUTION, 0.3, 0.6, 1.35)  # of those that are as good the first one counts
+RESOLUTIONS = (RESOLUTION, 0.3, 0.6, 1.35)  # the usual one first
 OF_EQUAL_KINDS = 1.7  # for kinds that are known to be about equally many
 _MANY = 10  # clusters from which on resolutions grow with their number
+_BETTER = 0.05  # steadiness and agreement together, by which a division has to be above the usual one
 _MUCH_WORSE = 0.1  # what agreement may be lower by than the best, in shares of the mean entropy
 _FINER, _TIMES = 1.5, 5  # where there are scraps at all of them the highest is raised so many times, so often at most
 _SMALL = 0.25  # images of a cluster, in shares of the mean, that may be a scrap of a larger one
@@ -73,9 +74,9 @@ def divide_ties(
     The larger a kind is, the less it costs to cut it. A high resolution cuts large kinds and joins small ones, a low
     one joins kinds that lie side by side and cuts another in their place. Either is a choice that stands on one space
     or another. So clusters count that are found again where spaces count otherwise, and that agree with what is known
-    of such as may have any size: the sum of both is asked, of agreement in shares of the lower entropy. With next to
-    all images in one cluster that is easy. But then they agree much worse than others in shares of the mean entropy,
-    and do not count.
+    of such as may have any size: the sum of both is asked, of agreement in shares of the lower entropy, and has to be
+    clearly above that of the usual resolution. With next to all images in one cluster that is easy. But then they agree
+    much worse than others in shares of the mean entropy, and do not count.
 
     Modularity sees no parts in what lies close together (Fortunato and Barthelemy, 2007). Where more clusters are asked
     for than it sees, it cuts off scraps, each of which would rather be joined again. Such divisions do not count. Where
@@ -89,7 +90,7 @@ def divide_ties(
         images: How many each group has, shape (G,).
         n_clusters: K, at most G.
         generator: Draws the starts, and how much ties count.
-        resolutions: What is tried, for up to ten clusters.
+        resolutions: What is tried, for up to ten clusters, the usual one first.
         judge: How far clusters of groups (G,) agree with what is known; see
             `clusterloom.recipe.pseudo_labels.density.agreement_with_density`.
     """
@@ -104,13 +105,13 @@ def divide_ties(
     def of(labels: np.ndarray, resolution: float) -> Division:
         return Division(labels, other_divisions(ties, counts, images, n_clusters, resolution, generator))
 
-    whole = []
-    for resolution in (of_many * each for each in resolutions):
-        labels, scraps = divided(resolution)
+    whole = {}
+    for each in resolutions:
+        labels, scraps = divided(of_many * each)
         if not scraps:
-            whole.append(of(labels, resolution))
+            whole[each] = of(labels, of_many * each)
     if whole:
-        return _best(whole, images, judge)
+        return whole[_best(whole, resolutions[0], images, judge)]
     resolution = of_many * max(resolutions)
     for _ in range(_TIMES):
         resolution *= _FINER
@@ -120,17 +121,18 @@ def divide_ties(
     return of(labels, resolution)
 
 
-def _best(divisions: Sequence[Division], images: np.ndarray, judge: Judge) -> Division:
-    """The one that is steady and agrees with what is known; see `divide_ties`."""
+def _best(divisions: Mapping[float, Division], usual: float, images: np.ndarray, judge: Judge) -> float:
+    """The resolution whose division is steady and agrees with what is known; see `divide_ties`."""
     if len(divisions) == 1:
-        return divisions[0]
-    agreed = [judge(division.labels) for division in divisions]
-    least = max(each.mean for each in agreed) - _MUCH_WORSE
-    worth = [
-        steadiness(division.labels, division.others, images) + each.lower if each.mean >= least else -np.inf
-        for division, each in zip(divisions, agreed, strict=True)
-    ]
-    return divisions[int(np.argmax(worth))]
+        return next(iter(divisions))
+    agreed = {resolution: judge(division.labels) for resolution, division in divisions.items()}
+    least = max(of.mean for of in agreed.values()) - _MUCH_WORSE
+    worth = {
+        resolution: steadiness(*divisions[resolution], images) + of.lower + _BETTER * (resolution == usual)
+        for resolution, of in agreed.items()
+        if of.mean >= least
+    }
+    return max(worth, key=worth.__getitem__)
 
 
 def _has_scraps(ties: Sequence[np.ndarray], matrix: np.ndarray, images: np.ndarray, labels: np.ndarray) -> bool:
