@@ -102,37 +102,38 @@ def divide_ties(
         labels = divide(matrix, images, n_clusters, generator)
         return labels, _has_scraps(ties, matrix, images, labels)
 
-    def of(labels: np.ndarray, resolution: float) -> Division:
+    def with_others(labels: np.ndarray, resolution: float) -> Division:
         return Division(labels, other_divisions(ties, counts, images, n_clusters, resolution, generator))
 
     whole = {}
-    for each in resolutions:
-        labels, scraps = divided(of_many * each)
+    for resolution in (of_many * each for each in resolutions):
+        labels, scraps = divided(resolution)
         if not scraps:
-            whole[each] = of(labels, of_many * each)
+            whole[resolution] = with_others(labels, resolution)
     if whole:
-        return whole[_best(whole, resolutions[0], images, judge)]
+        return _best(whole, of_many * resolutions[0], images, judge)
     resolution = of_many * max(resolutions)
     for _ in range(_TIMES):
         resolution *= _FINER
         labels, scraps = divided(resolution)
         if not scraps:
             break
-    return of(labels, resolution)
+    return with_others(labels, resolution)
 
 
-def _best(divisions: Mapping[float, Division], usual: float, images: np.ndarray, judge: Judge) -> float:
-    """The resolution whose division is steady and agrees with what is known; see `divide_ties`."""
-    if len(divisions) == 1:
-        return next(iter(divisions))
+def _best(divisions: Mapping[float, Division], usual: float, images: np.ndarray, judge: Judge) -> Division:
+    """Of divisions by resolution the one that is steady and agrees with what is known; see `divide_ties`."""
+    if len(divisions) == 1:  # nothing has to be known
+        return next(iter(divisions.values()))
     agreed = {resolution: judge(division.labels) for resolution, division in divisions.items()}
-    least = max(of.mean for of in agreed.values()) - _MUCH_WORSE
-    worth = {
-        resolution: steadiness(*divisions[resolution], images) + of.lower + _BETTER * (resolution == usual)
-        for resolution, of in agreed.items()
-        if of.mean >= least
-    }
-    return max(worth, key=worth.__getitem__)
+    least = max(agreement.mean for agreement in agreed.values()) - _MUCH_WORSE
+
+    def worth(resolution: float) -> float:
+        division = divisions[resolution]
+        steady = steadiness(division.labels, division.others, images)
+        return steady + agreed[resolution].lower + _BETTER * (resolution == usual)
+
+    return divisions[max((each for each in divisions if agreed[each].mean >= least), key=worth)]
 
 
 def _has_scraps(ties: Sequence[np.ndarray], matrix: np.ndarray, images: np.ndarray, labels: np.ndarray) -> bool:
