@@ -56,7 +56,7 @@ def halved(sizes, within):
 
 @pytest.mark.parametrize("same", [True, False])
 def test_clusters_count_that_are_found_again_where_ties_count_otherwise(same):
-    """At the usual resolution the large kind is cut in two, in halves that one kind of ties sees, and the small ones
+    """At a high resolution the large kind is cut in two, in halves that one kind of ties sees, and the small ones
     are joined; unless both see the same halves that is not found again."""
     one, other, kinds = halved([40, 12, 12], within=0.4)
     found = labels_of([1.2 * one, one if same else other], np.ones(64, int), 3)
@@ -77,17 +77,20 @@ def test_large_kinds_are_whole_unless_that_stands_on_one_kind_of_ties(same):
     assert sorted(np.bincount(found).tolist()) == ([4, 4, 40, 40] if same else [20, 20, 24, 24])
 
 
-@pytest.mark.parametrize("agrees", [True, False])
-def test_clusters_count_that_agree_with_what_is_known(agrees):
-    """A kind of two halves is as large as two others together."""
+@pytest.mark.parametrize(
+    ("agreement", "sizes"), [(1, [16, 20, 40]), (0.13, [16, 20, 40]), (0.1, [20, 20, 36]), (0, [20, 20, 36])]
+)
+def test_clusters_count_that_agree_with_what_is_known_and_of_those_as_good_the_most_even(agreement, sizes):
+    """A kind of two halves is as large as two others together. As one it agrees better, though it is found again less:
+    the index is .92, and 1 for the halves. So by .05 or .02 one kind is better on the whole in the middle two cases."""
     kinds, part = np.repeat(range(3), [40, 20, 16]), np.repeat(range(4), [20, 20, 20, 16])
     ties = [np.where(part[:, None] == part, 1.0, np.where((kinds[:, None] > 0) == (kinds > 0), 0.2, 0.01))]
 
     def judge(labels):
-        return Agreement(float(agrees and len(set(labels[kinds == 0].tolist())) == 1), 0.5)
+        return Agreement(agreement * (len(set(labels[kinds == 0].tolist())) == 1), 0.5)
 
     found = labels_of(ties, np.full(76, 10), 3, judge=judge)
-    assert sorted(np.bincount(found).tolist()) == ([16, 20, 40] if agrees else [20, 20, 36])
+    assert sorted(np.bincount(found).tolist()) == sizes
 
 
 @pytest.mark.parametrize(("worse", "may_be"), [(0.05, True), (0.15, False)])

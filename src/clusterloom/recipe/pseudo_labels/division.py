@@ -3,12 +3,13 @@
 The higher the resolution, the more equal clusters are. No resolution suits all sets of images, so several are tried.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from clusterloom.recipe.points.neighbours import within_a_cluster
+from clusterloom.recipe.points.partitions import evenness
 from clusterloom.recipe.pseudo_labels.modularity import (
     NO_GAIN,
     RESOLUTION,
@@ -18,10 +19,10 @@ from clusterloom.recipe.pseudo_labels.modularity import (
 )
 from clusterloom.recipe.pseudo_labels.steadiness import other_counts, other_divisions, steadiness
 
-RESOLUTIONS = (RESOLUTION, 0.3, 0.6, 1.35)  # the usual one first
+RESOLUTIONS = (0.3, 0.6, RESOLUTION, 1.35)
 OF_EQUAL_KINDS = 1.7  # for kinds that are known to be about equally many
 _MANY = 10  # clusters from which on resolutions grow with their number
-_BETTER = 0.05  # steadiness and agreement together, by which a division has to be above the usual one
+_AS_GOOD = 0.03  # steadiness and agreement together, by which a division may be below the best
 _MUCH_WORSE = 0.1  # what agreement may be lower by than the best, in shares of the mean entropy
 _FINER, _TIMES = 1.5, 5  # where there are scraps at all of them the highest is raised so many times, so often at most
 _SMALL = 0.25  # images of a cluster, in shares of the mean, that may be a scrap of a larger one
@@ -74,9 +75,9 @@ def divide_ties(
     The larger a kind is, the less it costs to cut it. A high resolution cuts large kinds and joins small ones, a low
     one joins kinds that lie side by side and cuts another in their place. Either is a choice that stands on one space
     or another. So clusters count that are found again where spaces count otherwise, and that agree with what is known
-    of such as may have any size: the sum of both is asked, of agreement in shares of the lower entropy, and has to be
-    clearly above that of the usual resolution. With next to all images in one cluster that is easy. But then they agree
-    much worse than others in shares of the mean entropy, and do not count.
+    of such as may have any size: the sum of both is asked, of agreement in shares of the lower entropy. Of divisions as
+    good the most even one counts. With next to all images in one cluster it is easy to be steady and to agree. But then
+    clusters agree much worse than others in shares of the mean entropy, and do not count.
 
     Modularity sees no parts in what lies close together (Fortunato and Barthelemy, 2007). Where more clusters are asked
     for than it sees, it cuts off scraps, each of which would rather be joined again. Such divisions do not count. Where
@@ -90,7 +91,7 @@ def divide_ties(
         images: How many each group has, shape (G,).
         n_clusters: K, at most G.
         generator: Draws the starts, and how much ties count.
-        resolutions: What is tried, for up to ten clusters, the usual one first.
+        resolutions: What is tried, for up to ten clusters.
         judge: How far clusters of groups (G,) agree with what is known; see
             `clusterloom.recipe.pseudo_labels.density.agreement_with_density`.
     """
@@ -105,13 +106,13 @@ def divide_ties(
     def with_others(labels: np.ndarray, resolution: float) -> Division:
         return Division(labels, other_divisions(ties, counts, images, n_clusters, resolution, generator))
 
-    whole = {}
+    whole = []
     for resolution in (of_many * each for each in resolutions):
         labels, scraps = divided(resolution)
         if not scraps:
-            whole[resolution] = with_others(labels, resolution)
+            whole.append(with_others(labels, resolution))
     if whole:
-        return _best(whole, of_many * resolutions[0], images, judge)
+        return _best(whole, images, judge)
     resolution = of_many * max(resolutions)
     for _ in range(_TIMES):
         resolution *= _FINER
@@ -121,19 +122,18 @@ def divide_ties(
     return with_others(labels, resolution)
 
 
-def _best(divisions: Mapping[float, Division], usual: float, images: np.ndarray, judge: Judge) -> Division:
-    """Of divisions by resolution the one that is steady and agrees with what is known; see `divide_ties`."""
+def _best(divisions: Sequence[Division], images: np.ndarray, judge: Judge) -> Division:
+    """Of those that are steady and agree with what is known the most even one; see `divide_ties`."""
     if len(divisions) == 1:  # nothing has to be known
-        return next(iter(divisions.values()))
-    agreed = {resolution: judge(division.labels) for resolution, division in divisions.items()}
-    least = max(agreement.mean for agreement in agreed.values()) - _MUCH_WORSE
-
-    def worth(resolution: float) -> float:
-        division = divisions[resolution]
-        steady = steadiness(division.labels, division.others, images)
-        return steady + agreed[resolution].lower + _BETTER * (resolution == usual)
-
-    return divisions[max((each for each in divisions if agreed[each].mean >= least), key=worth)]
+        return divisions[0]
+    agreed = [judge(division.labels) for division in divisions]
+    least = max(agreement.mean for agreement in agreed) - _MUCH_WORSE
+    worth = [
+        steadiness(division.labels, division.others, images) + agreement.lower if agreement.mean >= least else -np.inf
+        for division, agreement in zip(divisions, agreed, strict=True)
+    ]
+    as_good = [division for division, of in zip(divisions, worth, strict=True) if of >= max(worth) - _AS_GOOD]
+    return max(as_good, key=lambda division: evenness(np.bincount(division.labels, images)))
 
 
 def _has_scraps(ties: Sequence[np.ndarray], matrix: np.ndarray, images: np.ndarray, labels: np.ndarray) -> bool:
