@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from clusterloom.data import ImageSet, load_images
 from clusterloom.data.ids import RowIds, decode_id, encode_id
-from clusterloom.data.images import chunks, encode_labels, limited_rows
+from clusterloom.data.images import encode_labels, limited_rows
+from clusterloom.data.pixels import chunks
 from clusterloom.errors import DataError, SettingsError, printable
 
 
@@ -118,7 +119,7 @@ def test_fingerprint_is_computed_once_where_pixels_stay_what_they_are():
 def test_fingerprint_over_many_chunks(monkeypatch):
     images = make(50)
     whole = images.fingerprint()
-    monkeypatch.setattr("clusterloom.data.images.chunks", lambda array: chunks(array, 100))
+    monkeypatch.setattr("clusterloom.data.pixels.chunks", lambda array: chunks(array, 100))
     assert images.fingerprint() == whole
 
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from clusterloom.console import ProgressReport
 from clusterloom.data.boundary import only_data_errors
 from clusterloom.data.cache import entry_folder, load_or_make, write_images
-from clusterloom.data.images import PixelRange, chunks, range_text, scale_pixels
 from clusterloom.data.options import MAX_CHANNELS, ReadOptions
+from clusterloom.data.pixels import PixelRange, chunks, range_text, scale_pixels
 from clusterloom.data.planes import (
     check_range_fits,
     chosen_note,

@@ -23,7 +23,7 @@ import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
-from clusterloom.data.images import PixelRange, as_range
+from clusterloom.data.pixels import PixelRange, as_range
 from clusterloom.errors import DataError, SettingsError, printable
 from clusterloom.files import scratch_directory, sweep_all_stale
 

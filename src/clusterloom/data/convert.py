@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from clusterloom.data.images import PixelRange, range_text, scale_pixels
+from clusterloom.data.pixels import PixelRange, range_text, scale_pixels
 from clusterloom.errors import DataError
 
 SIXTEEN_BITS = (0.0, 65_535.0)

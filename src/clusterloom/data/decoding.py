@@ -17,9 +17,9 @@ from PIL import Image
 from clusterloom.data.addresses import Address
 from clusterloom.data.boundary import is_our_defect, reason
 from clusterloom.data.ids import TileId
-from clusterloom.data.images import PixelRange, range_text
 from clusterloom.data.one_picture import Read, Source, Target
 from clusterloom.data.options import ReadOptions
+from clusterloom.data.pixels import PixelRange, range_text
 from clusterloom.data.planes import PERCENTILES
 from clusterloom.errors import DataError, MissingPackageError, printable
 

@@ -13,11 +13,12 @@ from clusterloom.data.builtin import BUILTIN, load_builtin
 from clusterloom.data.find_parts import parts_of, shards_in_folder
 from clusterloom.data.folder import SUFFIXES, NoPicturesError, has_suffix, read_folder, shards_below
 from clusterloom.data.idx import read_idx
-from clusterloom.data.images import ImageSet, PixelRange, contrast_note
+from clusterloom.data.images import ImageSet
 from clusterloom.data.npy import read_npy, read_npz
 from clusterloom.data.options import ReadOptions, check_shown
 from clusterloom.data.parquet import read_parquet
 from clusterloom.data.parts import Parts, read_parts
+from clusterloom.data.pixels import PixelRange, contrast_note
 from clusterloom.data.source_kind import kind_of
 from clusterloom.data.stack import read_stack
 from clusterloom.data.stream import ImageStream, stream_pictures

@@ -35,7 +35,7 @@ from clusterloom.data.convert import (
     recolour,
     upright,
 )
-from clusterloom.data.images import PixelRange, range_text
+from clusterloom.data.pixels import PixelRange, range_text
 from clusterloom.data.planes import MAX_PIXELS, Planes, picked, scale_planes
 from clusterloom.errors import DataError
 from clusterloom.marks import PNG_SOFTWARE

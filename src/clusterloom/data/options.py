@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from clusterloom.console import ProgressReport, no_progress
-from clusterloom.data.images import PixelRange, range_text
+from clusterloom.data.pixels import PixelRange, range_text
 from clusterloom.errors import SettingsError
 
 MAX_ASKED_SIDE = 4096

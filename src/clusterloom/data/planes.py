@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clusterloom.data.convert import largest_fit, padded
-from clusterloom.data.images import PixelRange, limited_rows, range_text, scale_pixels
+from clusterloom.data.images import limited_rows
+from clusterloom.data.pixels import PixelRange, range_text, scale_pixels
 from clusterloom.errors import DataError, printable
 
 # Pillow warns above this and refuses only twice as much; here it is the limit for every picture.

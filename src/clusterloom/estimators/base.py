@@ -16,7 +16,8 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from clusterloom.console import ProgressReport, no_progress
-from clusterloom.data.images import ImageArray, ImageRows, PixelRange, limited_rows
+from clusterloom.data.images import ImageArray, ImageRows, limited_rows
+from clusterloom.data.pixels import PixelRange
 from clusterloom.device import Compute, memory_errors_named
 from clusterloom.errors import DataError, SettingsError
 from clusterloom.estimators.outliers import fit_pixel_variances, outlier_threshold

@@ -9,7 +9,8 @@ import numpy as np
 from sklearn.utils.validation import check_array, validate_data
 
 from clusterloom.data.arrays import array_range, is_channels_first
-from clusterloom.data.images import ImageSet, PixelRange, chunks, contrast_note, range_text
+from clusterloom.data.images import ImageSet
+from clusterloom.data.pixels import PixelRange, chunks, contrast_note, range_text
 from clusterloom.errors import DataError, DataWarning, SettingsError
 
 _CHUNK_BYTES = 1 << 22

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from clusterloom.data.images import PixelRange, as_range
 from clusterloom.data.options import ReadOptions, check_shown
+from clusterloom.data.pixels import PixelRange, as_range
 from clusterloom.errors import ClusterloomError, ModelError, printable
 from clusterloom.networks.cluster_network import ClusterNetwork
 
