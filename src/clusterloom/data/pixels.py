@@ -1,4 +1,5 @@
-"""Numbers as pixels from 0 to 255: of which range they are, and how much of it images use."""
+"""Numbers as pixels from 0 to 255: of which range they are, and how much of it images use; a part at a time, so that
+large arrays need little memory."""
 
 from typing import Any
 

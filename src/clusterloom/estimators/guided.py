@@ -45,7 +45,7 @@ class GuidedSettings(ConvNetworkSettings, CommonSettings):
     colours: Colours = "auto"
     """Whether colours tell kinds apart: use, ignore, or auto, which finds it out from the images."""
     equal_kinds: bool = False
-    """The kinds are known to be about equally many: of divisions that are about as good the more equal one counts."""
+    """The kinds are known to be about equally many: clusters become more equal than images alone ask for."""
     strokes: bool = True
     """Whether strokes may tell kinds apart: signs are also seen by a small network, which has learned from made-up
     drawings what hands and fonts do to a sign."""
