@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from recipe_helpers import rng
 
+from clusterloom.recipe.pseudo_labels import division as module
 from clusterloom.recipe.pseudo_labels.division import OF_EQUAL_KINDS, Agreement, divide_ties
 from clusterloom.recipe.pseudo_labels.modularity import RESOLUTION, divide, modularity_matrix
 
@@ -78,11 +79,23 @@ def test_large_kinds_are_whole_unless_that_stands_on_one_kind_of_ties(same):
 
 
 @pytest.mark.parametrize(
-    ("agreement", "sizes"), [(1, [16, 20, 40]), (0.13, [16, 20, 40]), (0.1, [20, 20, 36]), (0, [20, 20, 36])]
+    ("agreement", "many", "sizes"),
+    [
+        (1, 20, [16, 20, 40]),
+        (0.13, 20, [16, 20, 40]),
+        (0.1, 20, [20, 20, 36]),
+        (0.1, 3, [16, 20, 40]),
+        (0, 20, [20, 20, 36]),
+        (0, 3, [20, 20, 36]),
+    ],
 )
-def test_clusters_count_that_agree_with_what_is_known_and_of_those_as_good_the_most_even(agreement, sizes):
+def test_clusters_count_that_agree_with_what_is_known_and_of_those_as_good_the_most_even(
+    agreement, many, sizes, monkeypatch
+):
     """A kind of two halves is as large as two others together. As one it agrees better, though it is found again less:
-    the index is .92, and 1 for the halves. So by .05 or .02 one kind is better on the whole in the middle two cases."""
+    the index is .92, and 1 for the halves. So by .05 or .02 one kind is better on the whole at .13 and .1. Of many
+    clusters .02 is much."""
+    monkeypatch.setattr(module, "_MANY", many)
     kinds, part = np.repeat(range(3), [40, 20, 16]), np.repeat(range(4), [20, 20, 20, 16])
     ties = [np.where(part[:, None] == part, 1.0, np.where((kinds[:, None] > 0) == (kinds > 0), 0.2, 0.01))]
 
@@ -122,6 +135,21 @@ def test_tiny_kinds_are_no_scraps_for_ties_that_they_cannot_have_within(within, 
     assert same_partition(found, kinds) == may_be
 
 
+@pytest.mark.parametrize(("many", "too_many", "tried"), [(5, 100, 4), (4, 100, 6), (3, 3, 1)])
+def test_more_resolutions_are_tried_of_many_clusters_and_one_of_too_many(many, too_many, tried, monkeypatch):
+    monkeypatch.setattr(module, "_MANY", many)
+    monkeypatch.setattr(module, "_TOO_MANY", too_many)
+    kinds, judged = np.repeat(range(4), 5), []
+
+    def judge(labels):
+        judged.append(labels)
+        return Agreement(1.0, 1.0)
+
+    found = labels_of([np.where(kinds[:, None] == kinds, 1.0, 0.01)], np.ones(20, int), 4, judge=judge)
+    assert same_partition(found, kinds)
+    assert max(len(judged), 1) == tried  # a single one need not be judged
+
+
 @pytest.mark.parametrize("n_kinds", [10, 24])
 def test_many_clusters_are_no_more_unequal_than_few(n_kinds):
     """Two kinds lie side by side, and of a third one the two halves are a little farther apart."""
@@ -138,7 +166,7 @@ def test_where_kinds_are_known_to_be_equally_many_more_equal_clusters_count():
     ties = np.diag(np.full(20, 0.3)) + 0.2 * (kinds[:, None] == kinds)
     ties[:2, 2:4] = ties[2:4, :2] = 0.08
     ties[4, 5] = ties[5, 4] = 0.03
-    joined, equal = (labels_of([ties], np.ones(20, int), 10, resolutions=[r]) for r in (RESOLUTION, OF_EQUAL_KINDS))
+    joined, equal = (labels_of([ties], np.ones(20, int), 10, resolution=r) for r in (RESOLUTION, OF_EQUAL_KINDS))
     assert joined[0] == joined[2]
     assert same_partition(equal, kinds)
 

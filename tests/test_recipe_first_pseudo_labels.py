@@ -7,7 +7,6 @@ from recipe_helpers import blobs
 from clusterloom.metrics import clustering_accuracy_score
 from clusterloom.recipe.points.layouts import layouts_of
 from clusterloom.recipe.pseudo_labels import first as module
-from clusterloom.recipe.pseudo_labels.division import divide_ties
 from clusterloom.recipe.pseudo_labels.first import FirstPseudoLabels, first_pseudo_labels
 from clusterloom.recipe.spaces.embeddings import NOTHING_KNOWN, Embeddings, SpaceRules
 
@@ -42,25 +41,10 @@ def test_the_first_ones_survive_a_file():
     again = FirstPseudoLabels.from_arrays(found.arrays())
     assert np.array_equal(again.q, found.q)
     assert again.follows == found.follows
+    assert found.others.shape == (20, found.groups.max() + 1)
     assert np.array_equal(again.others, found.others)
     assert again.guides.keys() == found.guides.keys() == {"one", "two-words"}
     assert all(np.array_equal(again.guides[space], found.guides[space]) for space in found.guides)
-
-
-@pytest.mark.parametrize(("most", "tried"), [(4, 4), (3, 1)])
-def test_several_resolutions_are_tried_of_not_too_many_clusters(most, tried, monkeypatch):
-    seen = []
-
-    def divided(ties, images, n_clusters, generator, resolutions, judge):
-        seen.append(len(resolutions))
-        return divide_ties(ties, images, n_clusters, generator, resolutions, judge)
-
-    monkeypatch.setattr(module, "_MOST_RESOLUTIONS", most)
-    monkeypatch.setattr(module, "divide_ties", divided)
-    points = blobs(60)[0]
-    found = of_points({"one": points[None], "two": points[None]}, 4)
-    assert seen == [tried]
-    assert found.others.shape == (20, found.groups.max() + 1)
 
 
 @pytest.mark.parametrize(

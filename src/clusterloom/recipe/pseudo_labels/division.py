@@ -19,10 +19,11 @@ from clusterloom.recipe.pseudo_labels.modularity import (
 )
 from clusterloom.recipe.pseudo_labels.steadiness import other_counts, other_divisions, steadiness
 
-RESOLUTIONS = (0.3, 0.6, RESOLUTION, 1.35)
 OF_EQUAL_KINDS = 1.7  # for kinds that are known to be about equally many
-_MANY = 10  # clusters from which on resolutions grow with their number
-_AS_GOOD = 0.03  # steadiness and agreement together, by which a division may be below the best
+_RESOLUTIONS, _MORE_OF_MANY = (0.3, 0.6, RESOLUTION, 1.35), (2.0, 3.0)
+_FEW = 10  # clusters up to which resolutions are as they stand here; of more they grow with their number
+_MANY, _TOO_MANY = 20, 100  # clusters from which on more are tried, and beyond which that takes as long as all else
+_AS_GOOD, _AS_GOOD_OF_MANY = 0.03, 0.01  # steadiness and agreement, by which a division may be below the best
 _MUCH_WORSE = 0.1  # what agreement may be lower by than the best, in shares of the mean entropy
 _FINER, _TIMES = 1.5, 5  # where there are scraps at all of them the highest is raised so many times, so often at most
 _SMALL = 0.25  # images of a cluster, in shares of the mean, that may be a scrap of a larger one
@@ -67,7 +68,7 @@ def divide_ties(
     images: np.ndarray,
     n_clusters: int,
     generator: np.random.Generator,
-    resolutions: Sequence[float] = RESOLUTIONS,
+    resolution: float | None = None,
     judge: Judge = nothing_known,
 ) -> Division:
     """`divide`, at the resolution that these images ask for.
@@ -75,54 +76,63 @@ def divide_ties(
     The larger a kind is, the less it costs to cut it. A high resolution cuts large kinds and joins small ones, a low
     one joins kinds that lie side by side and cuts another in their place. Either is a choice that stands on one space
     or another. So clusters count that are found again where spaces count otherwise, and that agree with what is known
-    of such as may have any size: the sum of both is asked, of agreement in shares of the lower entropy. Of divisions as
-    good the most even one counts. With next to all images in one cluster it is easy to be steady and to agree. But then
-    clusters agree much worse than others in shares of the mean entropy, and do not count.
+    of such as may have any size: the sum of both is asked, of agreement in shares of the lower entropy. Of divisions
+    about as good, by what chance makes of steadiness, the most even one counts. With next to all images in one cluster
+    it is easy to be steady and to agree. But then clusters agree much worse than others in shares of the mean entropy,
+    and do not count.
 
     Modularity sees no parts in what lies close together (Fortunato and Barthelemy, 2007). Where more clusters are asked
     for than it sees, it cuts off scraps, each of which would rather be joined again. Such divisions do not count. Where
     none is without scraps, a higher resolution sees parts.
 
     Of K clusters of mean size chance would tie any two by 1 / K of the ties of one. So the more clusters, the less it
-    matters to modularity how equal they are, unless the resolution grows with their number.
+    matters to modularity how equal they are, unless the resolution grows with their number. Many kinds may want more
+    than that, and how steady many clusters are is better known.
 
     Args:
         ties: See `modularity_matrix`.
         images: How many each group has, shape (G,).
         n_clusters: K, at most G.
         generator: Draws the starts, and how much ties count.
-        resolutions: What is tried, for up to ten clusters.
+        resolution: As it would be for up to ten clusters. None tries several, for up to 100 clusters.
         judge: How far clusters of groups (G,) agree with what is known; see
             `clusterloom.recipe.pseudo_labels.density.agreement_with_density`.
     """
     counts = other_counts(ties, generator)
-    of_many = max(_MANY, n_clusters) / _MANY
+    of_many = max(_FEW, n_clusters) / _FEW
+    resolutions = _resolutions_for(n_clusters) if resolution is None else (resolution,)
 
-    def divided(resolution: float) -> tuple[np.ndarray, bool]:
-        matrix = modularity_matrix(ties, resolution)
+    def divided(at: float) -> tuple[np.ndarray, bool]:
+        matrix = modularity_matrix(ties, at)
         labels = divide(matrix, images, n_clusters, generator)
         return labels, _has_scraps(ties, matrix, images, labels)
 
-    def with_others(labels: np.ndarray, resolution: float) -> Division:
-        return Division(labels, other_divisions(ties, counts, images, n_clusters, resolution, generator))
+    def with_others(labels: np.ndarray, at: float) -> Division:
+        return Division(labels, other_divisions(ties, counts, images, n_clusters, at, generator))
 
     whole = []
-    for resolution in (of_many * each for each in resolutions):
-        labels, scraps = divided(resolution)
+    for at in (of_many * each for each in resolutions):
+        labels, scraps = divided(at)
         if not scraps:
-            whole.append(with_others(labels, resolution))
+            whole.append(with_others(labels, at))
     if whole:
-        return _best(whole, images, judge)
-    resolution = of_many * max(resolutions)
+        return _best(whole, images, judge, _AS_GOOD if n_clusters < _MANY else _AS_GOOD_OF_MANY)
+    at = of_many * max(resolutions)
     for _ in range(_TIMES):
-        resolution *= _FINER
-        labels, scraps = divided(resolution)
+        at *= _FINER
+        labels, scraps = divided(at)
         if not scraps:
             break
-    return with_others(labels, resolution)
+    return with_others(labels, at)
 
 
-def _best(divisions: Sequence[Division], images: np.ndarray, judge: Judge) -> Division:
+def _resolutions_for(n_clusters: int) -> tuple[float, ...]:
+    if n_clusters > _TOO_MANY:
+        return (RESOLUTION,)
+    return _RESOLUTIONS + _MORE_OF_MANY if n_clusters >= _MANY else _RESOLUTIONS
+
+
+def _best(divisions: Sequence[Division], images: np.ndarray, judge: Judge, as_good: float) -> Division:
     """Of those that are steady and agree with what is known the most even one; see `divide_ties`."""
     if len(divisions) == 1:  # nothing has to be known
         return divisions[0]
@@ -132,8 +142,8 @@ def _best(divisions: Sequence[Division], images: np.ndarray, judge: Judge) -> Di
         steadiness(division.labels, division.others, images) + agreement.lower if agreement.mean >= least else -np.inf
         for division, agreement in zip(divisions, agreed, strict=True)
     ]
-    as_good = [division for division, of in zip(divisions, worth, strict=True) if of >= max(worth) - _AS_GOOD]
-    return max(as_good, key=lambda division: evenness(np.bincount(division.labels, images)))
+    best = [division for division, of in zip(divisions, worth, strict=True) if of >= max(worth) - as_good]
+    return max(best, key=lambda division: evenness(np.bincount(division.labels, images)))
 
 
 def _has_scraps(ties: Sequence[np.ndarray], matrix: np.ndarray, images: np.ndarray, labels: np.ndarray) -> bool:

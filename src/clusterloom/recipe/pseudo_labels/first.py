@@ -13,9 +13,9 @@ from clusterloom.recipe.points.partitions import adjusted_rand_index
 from clusterloom.recipe.pseudo_labels.confirmation import better_confirmed, confirmations, weights_of
 from clusterloom.recipe.pseudo_labels.consensus import GROUPS, groups_of, shares_of
 from clusterloom.recipe.pseudo_labels.density import agreement_with_density
-from clusterloom.recipe.pseudo_labels.division import RESOLUTIONS, divide_ties
+from clusterloom.recipe.pseudo_labels.division import divide_ties
 from clusterloom.recipe.pseudo_labels.guides import Guide, guides_in
-from clusterloom.recipe.pseudo_labels.modularity import LEAST_SHARE, RESOLUTION
+from clusterloom.recipe.pseudo_labels.modularity import LEAST_SHARE
 from clusterloom.recipe.pseudo_labels.ties import between_groups, ties_of
 from clusterloom.recipe.spaces.embeddings import Embeddings
 from clusterloom.training.randomness import numpy_generator
@@ -23,7 +23,6 @@ from clusterloom.training.randomness import numpy_generator
 _FEW_PER_CLUSTER = 10
 _SAME = 0.95  # adjusted Rand index of clusters that are as good as the same
 _MANY = 10_000  # images, of which more is learned than plain spaces know
-_MOST_RESOLUTIONS = 100  # clusters for which several are tried; of more that would take as long as all else
 _CLEAR = 0.9  # adjusted Rand index of clusters with the guides of a space in which the kinds lie apart
 _WITHOUT_GAPS = 1.2  # resolution where kinds lie side by side: of divisions that are about as good the most equal one
 _ISLANDS_OF, _ISLANDS_NEIGHBOURS = 5000, 20  # images among which islands are looked for, and how many are near one
@@ -107,12 +106,11 @@ def first_pseudo_labels(
     coarse = {s: np.stack([g.labels for g in guides if g.space == s and g.coarse]) for s in embeddings.points}
     islands = _more_islands({s: of for s, of in embeddings.points.items() if s in rules.alone}, n_clusters, seed)
     divided = partial(_division, embeddings=embeddings, islands=islands, n_clusters=n_clusters, seed=seed)
-    tried = (RESOLUTION,) if n_clusters > _MOST_RESOLUTIONS else RESOLUTIONS
-    found = divided(guides, resolutions=tried if resolution is None else (resolution,))
+    found = divided(guides, resolution=resolution)
     weights, follows = found.weights, _follows(coarse, found.labels)
     leading = [guide for guide in guides if guide.space not in rules.yielding]
     if n_images >= _MANY and leading and max(follows.values()) < _CLEAR:
-        found = divided(leading, resolutions=(max(resolution or 0, _WITHOUT_GAPS),))
+        found = divided(leading, resolution=max(resolution or 0, _WITHOUT_GAPS))
         follows = _follows(coarse, found.labels)
     q = shares_of(guides, weights, found.labels, n_clusters)
     return FirstPseudoLabels(q, found.labels, follows, coarse, found.groups, found.ties, found.others)
@@ -142,7 +140,7 @@ def _division(
     islands: Mapping[str, np.ndarray],
     n_clusters: int,
     seed: int,
-    resolutions: Sequence[float],
+    resolution: float | None,
 ) -> _Division:
     """Clusters, by what guides keep together and their spaces tie."""
     rules = embeddings.rules
@@ -163,7 +161,7 @@ def _division(
     k = min(n_clusters, len(images))
     looked_at = numpy_generator(seed, "sample", "density")
     judge = agreement_with_density(of_guides.layouts, weights, groups, k, looked_at)
-    division = divide_ties(ties, images, k, generator, resolutions, judge)
+    division = divide_ties(ties, images, k, generator, resolution, judge)
     labels = division.labels[groups]
     labels = np.argsort(np.argsort(-np.bincount(labels, minlength=n_clusters), kind="stable"))[labels]
     return _Division(weights, labels, groups, np.sum(ties, axis=0), division.others)
