@@ -73,7 +73,7 @@ def test_machines_that_share_the_shards_make_the_model_of_one(machines, tmp_path
 
 
 def test_a_run_whose_process_was_killed_ends_with_a_line_and_goes_on_to_the_same_bits(machines):
-    epochs = ["--set", "epochs=120"]
+    epochs = ["--set", "epochs=60"]
     assert statuses(launched(machines, "--out", "whole", *epochs)) == [0, 0]
     launchers = launched(machines, "--out", "killed", *epochs)
     checkpoint = machines[0] / "killed.partial" / "clusterloom-checkpoint.safetensors"

@@ -360,7 +360,10 @@ def test_features_of_fixed_networks_are_reconstructed(small_sets, tmp_path, caps
 
 
 @pytest.mark.filterwarnings("ignore::clusterloom.errors.CollapseWarning")  # sixty pictures of noise
-def test_systems_are_guided_with_their_own_networks(small_sets, tmp_path):
+def test_systems_are_guided_with_their_own_networks(small_sets, tmp_path, monkeypatch):
+    monkeypatch.setattr("clusterloom.recipe.budget._LEAST_STEPS", 60)
+    monkeypatch.setattr("clusterloom.recipe.budget._REPRESENT_SEES", 600)
+    monkeypatch.setattr("clusterloom.recipe.budget._FIRST_FIT_SEES", 600)
     best, vae, dec = systems.systems(("mnist",))
     assert best.of is ROWS[5]
     assert (best.printed, vae.printed, dec.printed) == (94.42, 75.0, 84.3)

@@ -350,8 +350,9 @@ def test_the_first_fit_goes_on_where_its_pseudo_labels_are_not_learned(images, s
     asked, not_asked = (0.0, 1.1) if learned else (1.1, 0.0)
     monkeypatch.setattr(guided, "_GOES_ON", {"fit-1-goes-on": asked if slow else not_asked})
     monkeypatch.setattr(guided, "_ENOUGH", not_asked if slow else asked)
-    for name, images_seen in (("_LEAST_STEPS", 60), ("_FIRST_FIT_SEES", 2000), ("_LONG_FIRST_FIT_SEES", 4000)):
-        monkeypatch.setattr(budgets, name, images_seen)
+    few = {"_LEAST_STEPS": 60, "_REPRESENT_SEES": 1000, "_FIRST_FIT_SEES": 2000, "_LONG_FIRST_FIT_SEES": 4000}
+    for name, number in few.items():
+        monkeypatch.setattr(budgets, name, number)
     model = GuidedClusterer(3, hidden_dim=32, refine=False, random_state=0).fit(images)
     stages = [record["stage"] for record in model.history_]
     assert ("fit-1-goes-on" in stages) != learned
