@@ -106,6 +106,23 @@ def test_clusters_count_that_agree_with_what_is_known_and_of_those_as_good_the_m
     assert sorted(np.bincount(found).tolist()) == sizes
 
 
+def test_where_it_is_known_what_clusters_are_worth_the_best_at_any_resolution_count():
+    """As above. No judge is asked, and no others are looked for."""
+    kinds, part = np.repeat(range(3), [40, 20, 16]), np.repeat(range(4), [20, 20, 20, 16])
+    ties = [np.where(part[:, None] == part, 1.0, np.where((kinds[:, None] > 0) == (kinds > 0), 0.2, 0.01))]
+
+    def whole(labels):
+        return float(len(set(labels[kinds == 0].tolist())) == 1)
+
+    def in_halves(labels):
+        return -whole(labels)
+
+    for worth, sizes in [(whole, [16, 20, 40]), (in_halves, [20, 20, 36])]:
+        found = divide_ties(ties, np.full(76, 10), 3, rng(), judge=pytest.fail, worth=worth)
+        assert sorted(np.bincount(found.labels).tolist()) == sizes
+        assert found.others.shape == (0, 76)
+
+
 @pytest.mark.parametrize(("worse", "may_be"), [(0.05, True), (0.15, False)])
 def test_clusters_that_agree_much_worse_in_shares_of_the_mean_entropy_do_not_count(worse, may_be):
     kinds, part = np.repeat([0, 1, 2, 3], [40, 40, 4, 4]), np.repeat(range(6), [20, 20, 20, 20, 4, 4])

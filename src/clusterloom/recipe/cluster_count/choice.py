@@ -130,13 +130,16 @@ def _look(
     price: Price,
     seed: int,
 ) -> _Look:
-    """What first pseudo-labels of k clusters say of that number."""
-    first = first_pseudo_labels(embeddings, k, seed, guides)
-    division = neighbourhoods.judged(first.labels)
-    kept_together = (float(first.q.max(1).mean()) - 1 / k) / (1 - 1 / k)
-    concentration = division.concentration if are_uneven(np.bincount(first.labels)) else 0.0
-    evidence = Evidence(k, division.modularity, kept_together, agreement, division.coverage, *price, concentration)
-    return _Look(evidence, division)
+    """What first pseudo-labels of k clusters say of that number: of those that its resolutions find the best."""
+
+    def look_at(labels: np.ndarray, stability: float = 0.0) -> _Look:
+        division = neighbourhoods.judged(labels)
+        concentration = division.concentration if are_uneven(np.bincount(labels)) else 0.0
+        found = Evidence(k, division.modularity, stability, agreement, division.coverage, *price, concentration)
+        return _Look(found, division)
+
+    first = first_pseudo_labels(embeddings, k, seed, guides, worth=lambda labels: look_at(labels).evidence.worth)
+    return look_at(first.labels, (float(first.q.max(1).mean()) - 1 / k) / (1 - 1 / k))
 
 
 def _promised_by_joining(

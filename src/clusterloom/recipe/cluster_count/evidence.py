@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from clusterloom.recipe.cluster_count.neighbourhoods import MANY_CLUSTERS, Division
 
 STABILITY_COUNTS = 0.05
-_COST, _COST_OF = 0.6, 225  # of clusters, of so many images and more; with less, kinds of signs came apart
+_COST, _COST_OF = 0.7, 300  # of clusters, of so many images and more; with less, kinds of signs came apart
 _OF_FEW_IMAGES = 40  # clusters are many only if they have fewer images than that
 DOUBLED = 0.07  # what coverage may fall by whenever many clusters double
 AGREED = 0.6  # share of pairs of spaces with the same clusters, above which these are kinds: of six one may dissent
@@ -43,8 +43,8 @@ class Price(NamedTuple):
             concentration: Sum of the squares of the clusters' shares, 1 / k if they are equal.
 
         Example:
-            >>> [round(Price(0.6, 14).allowance(1 / k), 3) for k in (3, 6, 14, 28, 56)]
-            [0.2, 0.1, 0.043, 0.077, 0.129]
+            >>> [round(Price(0.7, 14).allowance(1 / k), 3) for k in (3, 6, 14, 28, 56)]
+            [0.233, 0.117, 0.05, 0.084, 0.136]
         """
         if concentration * self.many >= 1:
             return self.cost * concentration

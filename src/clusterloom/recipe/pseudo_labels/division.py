@@ -44,6 +44,7 @@ class Agreement(NamedTuple):
 
 
 Judge: TypeAlias = Callable[[np.ndarray], Agreement]  # of clusters of groups, shape (G,)
+Worth: TypeAlias = Callable[[np.ndarray], float]  # of clusters of groups, shape (G,), or of images, shape (N,)
 
 
 class Division(NamedTuple):
@@ -51,7 +52,8 @@ class Division(NamedTuple):
 
     Args:
         labels: The cluster of each group, shape (G,).
-        others: Those at the same resolution where ties count otherwise, shape (M, G); see `other_divisions`.
+        others: Those at the same resolution where ties count otherwise, shape (M, G); see `other_divisions`. There are
+            none where it was known what a division is worth.
     """
 
     labels: np.ndarray
@@ -70,6 +72,7 @@ def divide_ties(
     generator: np.random.Generator,
     resolution: float | None = None,
     judge: Judge = nothing_known,
+    worth: Worth | None = None,
 ) -> Division:
     """`divide`, at the resolution that these images ask for.
 
@@ -97,6 +100,7 @@ def divide_ties(
         resolution: As it would be for up to ten clusters. None tries several, for up to 100 clusters.
         judge: How far clusters of groups (G,) agree with what is known; see
             `clusterloom.recipe.pseudo_labels.density.agreement_with_density`.
+        worth: What clusters of groups (G,) are worth, where that is known: the highest counts, and no judge is asked.
     """
     counts = other_counts(ties, generator)
     of_many = max(_FEW, n_clusters) / _FEW
@@ -108,6 +112,8 @@ def divide_ties(
         return labels, _has_scraps(ties, matrix, images, labels)
 
     def with_others(labels: np.ndarray, at: float) -> Division:
+        if worth is not None:
+            return Division(labels, np.empty((0, len(images)), int))
         return Division(labels, other_divisions(ties, counts, images, n_clusters, at, generator))
 
     whole = []
@@ -115,6 +121,8 @@ def divide_ties(
         labels, scraps = divided(at)
         if not scraps:
             whole.append(with_others(labels, at))
+    if whole and worth is not None:
+        return max(whole, key=lambda division: worth(division.labels))
     if whole:
         return _best(whole, images, judge, _AS_GOOD if n_clusters < _MANY else _AS_GOOD_OF_MANY)
     at = of_many * max(resolutions)

@@ -13,7 +13,7 @@ from clusterloom.recipe.points.partitions import adjusted_rand_index
 from clusterloom.recipe.pseudo_labels.confirmation import better_confirmed, confirmations, weights_of
 from clusterloom.recipe.pseudo_labels.consensus import GROUPS, groups_of, shares_of
 from clusterloom.recipe.pseudo_labels.density import agreement_with_density
-from clusterloom.recipe.pseudo_labels.division import divide_ties
+from clusterloom.recipe.pseudo_labels.division import Worth, divide_ties
 from clusterloom.recipe.pseudo_labels.guides import Guide, guides_in
 from clusterloom.recipe.pseudo_labels.modularity import LEAST_SHARE
 from clusterloom.recipe.pseudo_labels.ties import between_groups, ties_of
@@ -79,6 +79,7 @@ def first_pseudo_labels(
     guides: Sequence[Guide] | None = None,
     progress: ProgressReport = no_progress,
     resolution: float | None = None,
+    worth: Worth | None = None,
 ) -> FirstPseudoLabels:
     """Groups that guides keep together, divided into clusters by what ties them.
 
@@ -94,6 +95,8 @@ def first_pseudo_labels(
         progress: Told how far guides are.
         resolution: The higher, the more equal are clusters. None tries several, for up to 100 clusters; see
             `clusterloom.recipe.pseudo_labels.division.divide_ties`.
+        worth: What clusters (N,) are worth, where that is known: of those found at several resolutions the best count,
+            and there are no `others`. None takes clusters that are found again where ties count otherwise.
     """
     rules, n_images = embeddings.rules, len(embeddings)
     if n_clusters == 1:
@@ -105,7 +108,7 @@ def first_pseudo_labels(
         guides = better_confirmed(found_guides, n_clusters, rules)
     coarse = {s: np.stack([g.labels for g in guides if g.space == s and g.coarse]) for s in embeddings.points}
     islands = _more_islands({s: of for s, of in embeddings.points.items() if s in rules.alone}, n_clusters, seed)
-    divided = partial(_division, embeddings=embeddings, islands=islands, n_clusters=n_clusters, seed=seed)
+    divided = partial(_division, embeddings=embeddings, islands=islands, n_clusters=n_clusters, seed=seed, worth=worth)
     found = divided(guides, resolution=resolution)
     weights, follows = found.weights, _follows(coarse, found.labels)
     leading = [guide for guide in guides if guide.space not in rules.yielding]
@@ -141,6 +144,7 @@ def _division(
     n_clusters: int,
     seed: int,
     resolution: float | None,
+    worth: Worth | None,
 ) -> _Division:
     """Clusters, by what guides keep together and their spaces tie."""
     rules = embeddings.rules
@@ -161,7 +165,8 @@ def _division(
     k = min(n_clusters, len(images))
     looked_at = numpy_generator(seed, "sample", "density")
     judge = agreement_with_density(of_guides.layouts, weights, groups, k, looked_at)
-    division = divide_ties(ties, images, k, generator, resolution, judge)
+    of_groups = None if worth is None else lambda labels: worth(labels[groups])
+    division = divide_ties(ties, images, k, generator, resolution, judge, of_groups)
     labels = division.labels[groups]
     labels = np.argsort(np.argsort(-np.bincount(labels, minlength=n_clusters), kind="stable"))[labels]
     return _Division(weights, labels, groups, np.sum(ties, axis=0), division.others)
