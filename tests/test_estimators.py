@@ -218,7 +218,7 @@ def test_samples(fitted):
     assert not np.array_equal(one, other)
     assert one.min() >= 0
     assert one.max() <= 1
-    assert np.ptp(fitted.sample(3, cluster=2, spread=0.0), axis=0).max() == 0
+    assert np.ptp(fitted.sample(3, cluster=2, spread=0.0), axis=0).max() < 1e-5  # but for rounding
     assert fitted.sample(7).shape == (7, 8, 8, 1)
 
 

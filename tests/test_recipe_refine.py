@@ -188,7 +188,7 @@ def test_a_cluster_of_few_images_has_new_ones(n):
 
 
 def test_a_spread_of_zero_is_one_image_and_more_is_more_varied(fitted):
-    assert np.ptp(fitted.sample(3, 2, spread=0.0, random_state=0), axis=0).max() == 0
+    assert np.ptp(fitted.sample(3, 2, spread=0.0, random_state=0), axis=0).max() < 1e-5  # but for rounding
     spreads = [fitted.sample(64, 2, spread, random_state=0, checked=False).std(0).mean() for spread in (0.3, 1.0)]
     assert spreads[0] < spreads[1]
 
