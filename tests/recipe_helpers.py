@@ -1,10 +1,12 @@
 """Small data for the tests of the recipe."""
 
 import colorsys
+from functools import cache
 
 import numpy as np
 from sklearn.datasets import load_digits
 
+from clusterloom import GuidedClusterer
 from clusterloom.recipe.pseudo_labels.guides import Guide
 
 QUICK = {"hidden_dim": 32, "epochs": 8, "random_state": 0}
@@ -12,6 +14,12 @@ QUICK = {"hidden_dim": 32, "epochs": 8, "random_state": 0}
 
 def digits(n=300):
     return np.rint(load_digits().images[:n] * 255 / 16).astype(np.uint8)
+
+
+@cache
+def fitted_digits():
+    """The same model for all tests of a process, which leave it as it is."""
+    return GuidedClusterer(10, **QUICK).fit(digits())
 
 
 def quarters(n=200):

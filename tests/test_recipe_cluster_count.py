@@ -127,9 +127,9 @@ def test_kinds_that_lie_apart_are_counted_between_the_steps_too():
 
 def test_many_kinds_are_looked_for_as_long_as_more_look_better(monkeypatch):
     monkeypatch.setattr(module, "_LOOKED_AT", 2)
-    evidence = cluster_count_evidence(gaussians([16] * 36), 2, 100, 0)
-    assert 34 <= best_count(evidence) <= 38
-    few = cluster_count_evidence(gaussians([144] * 4), 2, 100, 0)
+    evidence = cluster_count_evidence(gaussians([14] * 25), 2, 60, 0)
+    assert 23 <= best_count(evidence) <= 27
+    few = cluster_count_evidence(gaussians([80] * 4), 2, 60, 0)
     assert best_count(few) == 4
     assert max(e.n_clusters for e in few) <= 30
 

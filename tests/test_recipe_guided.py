@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from recipe_helpers import QUICK, corners, digits, hues, quarters, textures
+from recipe_helpers import QUICK, corners, digits, fitted_digits, hues, quarters, textures
 from sklearn.datasets import load_digits
 
 from clusterloom import GuidedClusterer, ModelError, SettingsError, load_model
@@ -19,7 +19,7 @@ from clusterloom.training.run import Run
 
 @pytest.fixture(scope="module")
 def fitted():
-    return GuidedClusterer(10, **QUICK).fit(digits())
+    return fitted_digits()
 
 
 def test_stages_make_one_history(fitted):
@@ -28,10 +28,8 @@ def test_stages_make_one_history(fitted):
     assert [record["epoch"] for record in fitted.history_] == list(range(1, 10))
     seconds = [record["seconds"] for record in fitted.history_]
     assert seconds == sorted(seconds)
-    stages = {"represent", "spaces", "layouts", "pseudo-labels-1", "fit-1", "pseudo-labels-2", "fit-2"} | {
-        "latents",
-        "refine",
-    }
+    stages = {"represent", "spaces", "layouts", "pseudo-labels-1", "fit-1", "pseudo-labels-2", "fit-2"}
+    stages |= {"latents", "refine", "guidance"}
     assert set(fitted.about_["recipe"]["stage_seconds"]) == stages
     assert sum(fitted.about_["recipe"]["stage_seconds"].values()) == pytest.approx(
         fitted.about_["training_seconds"],
@@ -118,7 +116,7 @@ def test_a_run_that_is_taken_up_makes_nothing_again(tmp_path, monkeypatch, fitte
     def killed(*_, **__):
         raise KeyboardInterrupt
 
-    model = GuidedClusterer(10, **QUICK, run_dir=str(tmp_path), resume=True)
+    model = GuidedClusterer(10, **QUICK, run_dir=str(tmp_path), refine=False, resume=True)
     with monkeypatch.context() as patch:
         patch.setattr(guided, killed_in, killed)
         with pytest.raises(KeyboardInterrupt):
@@ -206,7 +204,7 @@ def test_beyond_a_budget_no_more_images_are_visited(budget, monkeypatch):
         assert clustering_accuracy_score(labels[model.labelled_rows_], model.labels_) > 0.95
         assert clustering_accuracy_score(labels, model.predict(images)) > 0.95
     assert visits[1] < 1.2 * visits[0]
-    assert GuidedClusterer(4, epochs=8, random_state=0, hidden_dim=32).fit(images).labelled_rows_ is None
+    assert GuidedClusterer(4, epochs=8, random_state=0, hidden_dim=32, refine=False).fit(images).labelled_rows_ is None
 
 
 def test_a_run_with_a_budget_is_taken_up_to_the_same_bits(budget, monkeypatch, tmp_path):
@@ -231,10 +229,9 @@ def test_a_run_with_a_budget_is_taken_up_to_the_same_bits(budget, monkeypatch, t
             assert torch.equal(tensor, resumed.network_.state_dict()[name]), name
 
 
-def test_a_run_is_kept_at_an_address_and_taken_up_from_there(monkeypatch):
+def test_a_run_is_kept_at_an_address_and_taken_up_from_there(monkeypatch, fitted):
     memory = pytest.importorskip("fsspec").filesystem("memory")
     settings = {"n_clusters": 10, **QUICK, "run_dir": "memory://bucket/run"}
-    whole = GuidedClusterer(10, **QUICK).fit(digits())
     step = Trainer._step
 
     def killed(self, *arguments):
@@ -253,7 +250,7 @@ def test_a_run_is_kept_at_an_address_and_taken_up_from_there(monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(guided, "layouts_of", None)  # what is kept is not made again
             resumed = GuidedClusterer(**settings, resume=True).fit(digits())
-        for name, tensor in whole.network_.state_dict().items():
+        for name, tensor in fitted.network_.state_dict().items():
             assert torch.equal(tensor, resumed.network_.state_dict()[name]), name
         GuidedClusterer(**{**settings, "epochs": 4}).fit(digits())  # a new run forgets the one before
         assert "clusterloom-checkpoint-fit-2.safetensors" in {
@@ -293,8 +290,8 @@ def test_more_clusters_than_the_images_show_come_back(monkeypatch):
     """Twenty of ten digits; one or two of a few images may stay lost."""
     with monkeypatch.context() as patch:
         patch.setattr(guided, "bring_back", lambda *_: [])
-        fits = GuidedClusterer(20, **QUICK).fit(digits())
-    model = GuidedClusterer(20, **QUICK).fit(digits())
+        fits = GuidedClusterer(20, **QUICK, refine=False).fit(digits())
+    model = GuidedClusterer(20, **QUICK, refine=False).fit(digits())
     assert (fits.cluster_sizes_ > 0).sum() <= 16
     assert (model.cluster_sizes_ > 0).sum() >= 18
     assert model.about_["recipe"]["lost_clusters"]

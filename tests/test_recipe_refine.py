@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from recipe_helpers import QUICK, digits, hues, textures
+from recipe_helpers import QUICK, digits, fitted_digits, hues, textures
 from test_recipe_objectives import small_vae
 
 from clusterloom import GuidedClusterer, load_model
@@ -18,7 +18,7 @@ from clusterloom.training.loop import Trainer
 
 @pytest.fixture(scope="module")
 def fitted():
-    return GuidedClusterer(10, **QUICK).fit(digits())
+    return fitted_digits()
 
 
 @pytest.fixture(scope="module")

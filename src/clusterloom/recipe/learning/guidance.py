@@ -32,21 +32,26 @@ def choose_guidance(
     Args:
         network: Whose refiner it is.
         refiner: What is set.
-        run: Knows the device.
+        run: Knows the device, and keeps what was found.
         images: Shape (N, H, W, C).
         posteriors: Their posterior means and log-variances, shape (N, 2 D).
         seed: Of the run.
     """
-    distance = patch_distance(network, run, images, posteriors, seed)
 
-    def guided(guidance: float) -> float:
-        refiner.guidance.fill_(guidance)
-        return distance(network.refined)
+    def compute() -> dict[str, np.ndarray]:
+        distance = patch_distance(network, run, images, posteriors, seed)
 
-    refiner.helps.fill_(True)
-    best = minimize_scalar(guided, bounds=_GUIDANCES, method="bounded", options={"maxiter": _TRIALS})
-    refiner.guidance.fill_(best.x)
-    refiner.helps.fill_(best.fun <= distance(lambda z, noise: network.decode(z)))
+        def guided(guidance: float) -> float:
+            refiner.guidance.fill_(guidance)
+            return distance(network.refined)
+
+        refiner.helps.fill_(True)
+        best = minimize_scalar(guided, bounds=_GUIDANCES, method="bounded", options={"maxiter": _TRIALS})
+        helps = best.fun <= distance(lambda z, noise: network.decode(z))
+        return {"guidance": np.array(best.x, np.float32), "helps": np.array(helps)}
+
+    for name, array in run.cached("guidance", compute).items():
+        getattr(refiner, name).fill_(array.item())
 
 
 def patch_distance(
