@@ -209,7 +209,7 @@ def test_beyond_a_budget_no_more_images_are_visited(budget, monkeypatch):
 
 def test_a_run_with_a_budget_is_taken_up_to_the_same_bits(budget, monkeypatch, tmp_path):
     images = quarters(400)[0]
-    settings = {"n_clusters": 4, "random_state": 0, "hidden_dim": 16}
+    settings = {"n_clusters": 4, "random_state": 0, "hidden_dim": 16, "refine": False}
     whole = GuidedClusterer(**settings).fit(images)
     for stage in ("represent", "fit-2"):
         run_dir = str(tmp_path / stage)

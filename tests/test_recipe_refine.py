@@ -84,7 +84,7 @@ def test_it_is_a_stage_with_a_record_of_its_own(fitted):
 def test_refined_images_are_sharper_and_plain_ones_are_the_decoders(fitted):
     """On textures, which a decoder blurs most."""
     images, _ = textures(240)
-    model = GuidedClusterer(3, epochs=48, random_state=0).fit(images)
+    model = GuidedClusterer(3, epochs=32, random_state=0).fit(images)
     soft, sharp = (
         np.concatenate([model.sample(40, k, random_state=k, plain=plain) for k in range(3)]) for plain in (True, False)
     )
