@@ -50,7 +50,7 @@ def choose_guidance(
         helps = best.fun <= distance(lambda z, noise: network.decode(z))
         return {"guidance": np.array(best.x, np.float32), "helps": np.array(helps)}
 
-    for name, array in run.cached("guidance", compute).items():
+    for name, array in run.cached("guidance", compute, everywhere=True).items():  # images are made by shares
         getattr(refiner, name).fill_(array.item())
 
 
