@@ -105,3 +105,18 @@ def test_textures_are_filled_evenly_and_digits_are_not():
     ink, paper = np.random.default_rng(0).integers(0, 256, (2, 300, 1, 1, 1))
     on_any_paper = paper + (ink - paper) * (hues(300)[0].max(3, keepdims=True) > 60)
     assert not filled_evenly(unit(on_any_paper.astype(np.uint8)))
+
+
+def test_signs_that_fill_their_frame_are_no_textures(monkeypatch):
+    """As letters cut out along their edges: brightness varies everywhere, but a stroke has its place."""
+    rng = np.random.default_rng(0)
+    strokes = rng.random((10, 8, 8)) < 0.5  # ten signs
+    ink = strokes[rng.integers(0, 10, 400)] ^ (rng.random((400, 8, 8)) < 0.1)
+    polarity = rng.random((400, 1, 1)) < 0.5
+    for signs in (ink, ink ^ polarity):
+        images = (255 * signs).astype(np.uint8).repeat(3, 1).repeat(3, 2)[..., None]
+        assert not filled_evenly(unit(images))
+        assert choose_views(images).kind == "signs"
+        with monkeypatch.context() as patched:
+            patched.setattr(fair, "_EVEN_TOGETHER", 1.0)
+            assert filled_evenly(unit(images))  # nothing else tells

@@ -30,6 +30,7 @@ _LEAST_SIDE = 10  # pixels that a texture takes: a patch would be more than half
 _PLACES = 8  # along each side, which are compared
 _LEAST_VARIANCE = 1e-6  # of brightness from 0 to 1; less is rounding
 _EVEN_BRIGHTNESS, _EVEN_EDGES = 0.5, 0.3  # of the least place over the most; above both, all places are alike
+_EVEN_TOGETHER = 0.01  # variance of correlations; where they vary more, places differ in what they go together with
 
 
 def symmetric_shares(x: Tensor) -> dict[str, float]:
@@ -75,12 +76,13 @@ def filled_evenly(x: Tensor) -> bool:
     """Whether all places of the images are alike, as in textures and cut-outs of large pictures.
 
     At each of them brightness varies as much from image to image, and as much from pixel to pixel. The first alone is
-    also true of signs on paper of any brightness.
+    also true of signs on paper of any brightness. How far two places go together depends on how they lie to each
+    other, and not on where: of signs that fill their frame it does, since a stroke has its place.
 
     Args:
-        x: All of them, shape (N, C, H, W), values in [0, 1].
+        x: All of them, shape (N, C, H, W), values in [0, 1], in random order.
     """
-    if min(x.shape[2:]) < _LEAST_SIDE:
+    if min(x.shape[2:]) < _LEAST_SIDE or len(x) < 4:
         return False
     grey = x.mean(1, keepdim=True)
     corner = grey[:, :, :-1, :-1]
@@ -93,7 +95,29 @@ def filled_evenly(x: Tensor) -> bool:
         brightness.max() > _LEAST_VARIANCE
         and brightness.min() >= _EVEN_BRIGHTNESS * brightness.max()
         and changes.min() >= _EVEN_EDGES * changes.max()
+        and _by_place(grey) <= _EVEN_TOGETHER
     )
+
+
+def _by_place(grey: Tensor) -> float:
+    """How much correlations of two places vary among pairs that lie alike to each other; a variance.
+
+    Of a stationary random field it is 0: the product of what two halves of the images say, each with chance of its own.
+    Takes brightness (N, 1, H, W) in random order.
+    """
+    places = F.adaptive_avg_pool2d(grey, _PLACES).flatten(1).double()  # (N, P)
+    down, across = (axis.flatten() for axis in torch.meshgrid(2 * [torch.arange(_PLACES)], indexing="ij"))
+    below, right = down[:, None] - down, across[:, None] - across
+    once = (below > 0) | (below == 0) & (right > 0)  # each pair is there from both of its ends
+    _, lie, pairs = (2 * _PLACES * below + right)[once].unique(return_inverse=True, return_counts=True)
+    differences = []
+    for half in places.chunk(2):
+        together = torch.corrcoef(half.mT)[once]
+        differences.append(
+            together - torch.zeros_like(pairs, dtype=together.dtype).index_add(0, lie, together / pairs[lie])[lie]
+        )
+    first, second = differences
+    return float((first * second).sum() / (pairs - 1).sum())
 
 
 def choose_views(images: ImageArray, seed: int = 0) -> ViewSettings:
@@ -128,7 +152,7 @@ def choose_views(images: ImageArray, seed: int = 0) -> ViewSettings:
         seen = replace(seen, any_place=True, any_background=True)  # light differs from place to place
         brightness = seen.shown(framed(x))[:, 0]
     fair = _fair_symmetries(brightness)
-    if not in_front and filled_evenly(x):
+    if not in_front and filled_evenly(x[mixed]):
         return replace(TEXTURES, **fair)
     views = SIGNS
     if fair["mirror_horizontally"] and have_shades(brightness):
