@@ -190,7 +190,7 @@ def test_images_alone_and_on_sheets(client, session):
 def test_an_image_as_a_model_sees_it_that_frames(client, session, monkeypatch):
     images = np.zeros((90, 24, 24, 1), np.uint8)
     images[:, 2:8, 3:9] = 200
-    monkeypatch.setattr(session.model, "framed_", True)
+    monkeypatch.setattr(session.model, "framing_", "middle")
     monkeypatch.setattr(session.model, "as_read", frame_images)
     monkeypatch.setitem(vars(session.collection.images), "images", images)
     expected = frame_images(images[5:6])[0]

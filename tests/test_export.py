@@ -248,12 +248,13 @@ def test_onnx_networks_agree_with_every_estimator(name, images, tmp_path):
     assert [o["name"] for o in facts["networks"][0]["outputs"]] == names
 
 
-def test_onnx_networks_frame_images_where_the_model_does(images, tmp_path):
+@pytest.mark.parametrize("framing", ["middle", "dark margin", "bright margin"])
+def test_onnx_networks_frame_images_where_the_model_does(images, tmp_path, framing):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     model = ESTIMATORS["guided"]().set_params(refine=False).fit(images).set_params(precision="fp32")
     as_given = model.predict_proba(images)
-    model.framed_ = True
+    model.framing_ = framing
     onnx.write_networks(tmp_path, model, images)
     session = onnxruntime.InferenceSession(tmp_path / "category_encoder.onnx")
     (found,) = session.run(None, {"image": unit(images.images).numpy()})

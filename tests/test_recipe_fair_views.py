@@ -73,7 +73,7 @@ def test_symmetric_letters_stay_signs():
     images = 255 * np.stack(letters)[..., None].astype(np.uint8)
     assert symmetric_shares(grey(images))["mirror_horizontally"] == 1
     assert not shaded_shares(grey(images)).any()
-    assert choose_views(images) == SIGNS
+    assert choose_views(images) == replace(SIGNS, framing="dark margin")  # they reach the edge
     lit = images * np.linspace(0.2, 1, 24)[:, None, None]  # from below
     assert choose_views(lit.astype(np.uint8)).mirror_horizontally
 

@@ -42,11 +42,11 @@ def test_drawings_need_less_than_all_places(reach, anywhere):
 @pytest.mark.parametrize("noise", [0.0, 0.03])
 def test_views_are_of_framed_images_where_places_do_not_count(noise):
     views = choose_views(corners(400, noise=noise))
-    assert views.any_place
+    assert views.framing == "middle"
     assert views.kind != "textures"  # which textures have
     assert views.any_background
     assert views.learned_slowly
-    assert widened(views).any_place
+    assert widened(views).framing == "middle"
     assert choose_views(corners(400, anywhere=False, noise=noise)) == SIGNS
 
 
@@ -97,7 +97,7 @@ def test_many_images_are_framed_when_they_are_asked_for(monkeypatch):
 def test_a_model_reads_framed_images_where_places_do_not_count(tmp_path):
     images = corners(240, sides=(8, 11))
     model = GuidedClusterer(2, hidden_dim=32, epochs=3, refine=False, precision="fp32", random_state=0).fit(images)
-    assert model.framed_
+    assert model.framing_ == "middle"
     as_read = frame_images(images)
     with torch.inference_mode():
         latents = model.network_.latents(unit(as_read))
@@ -106,9 +106,9 @@ def test_a_model_reads_framed_images_where_places_do_not_count(tmp_path):
     assert np.square(rebuilt - as_read).mean() < np.square(rebuilt - images / 255).mean()
     model.save(tmp_path / "model")
     again = GuidedClusterer.load(tmp_path / "model")
-    assert again.framed_
+    assert again.framing_ == "middle"
     np.testing.assert_array_equal(again.predict_proba(images), model.predict_proba(images))
-    assert not GuidedClusterer(2, hidden_dim=32, epochs=3, refine=False).fit(corners(240, anywhere=False)).framed_
+    assert not GuidedClusterer(2, hidden_dim=32, epochs=3, refine=False).fit(corners(240, anywhere=False)).framing_
 
 
 def test_nothing_stays_nothing():

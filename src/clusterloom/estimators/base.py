@@ -60,8 +60,8 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         pixel_range_: Values that were scaled to 0 and 1; two tuples where every channel has its own. None for uint8 and
             for numbers in [0, 1], which mean themselves; images that the model makes then are in [0, 1].
         reading_: What later images have to be read with, see `clusterloom.data.ImageSet`.
-        framed_: Whether the network reads images with what they show brought into the middle and nearer to one size;
-            see `clusterloom.recipe.views.places.framed`. It then decodes such images, too.
+        framing_: How images are framed before the network reads them, which then decodes such images, too; None where
+            they are read as they are. See `clusterloom.recipe.views.places.framed`.
         n_features_in_: Numbers per image.
     """
 
@@ -69,6 +69,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
     description: ClassVar[str]  # what it is, for reports: after the class's name and a comma
     Settings: ClassVar[type[CommonSettings]]
     bears_rounding: ClassVar[bool] = False  # whether precision="auto" may take bf16 for a small gain
+    framings: ClassVar[tuple[str, ...]] = ()  # what `framing_` may be beside None
     generates: ClassVar[bool] = False  # whether there is a `sample` of new images
     decodes: ClassVar[bool] = True  # whether what latents decode to is still an image
     refits: ClassVar[bool] = False  # whether there is a `refit` to what a user has corrected
@@ -87,7 +88,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
     image_shape_: tuple[int, int, int]
     pixel_range_: PixelRange | None
     reading_: dict[str, Any]
-    framed_: bool
+    framing_: str | None
     n_features_in_: int
 
     if TYPE_CHECKING:  # every method has its own, see `parameters_of`
@@ -166,7 +167,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
         settings = self.settings
         fewest, most = self.cluster_range()
         with self._as_it_was_where_nothing_is_trained():
-            self.reading_, self.framed_ = {}, False
+            self.reading_, self.framing_ = {}, None
             images = images_from(self, X, reset=True)
             if len(images) < fewest:
                 wanted = f"n_clusters={fewest}" if fewest == most else f"{fewest} clusters"  # a range was asked for

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import numpy as np
 from annotated_types import Ge
@@ -22,7 +22,7 @@ from clusterloom.recipe.guided import Colours, Kinds, train_guided
 from clusterloom.recipe.refit import NOBODY, Answers, refit_epochs, train_again
 from clusterloom.recipe.views.augment import SIGNS, ViewSettings, views_from
 from clusterloom.recipe.views.fair import choose_views
-from clusterloom.recipe.views.places import frame_images
+from clusterloom.recipe.views.places import Framing, frame_images
 from clusterloom.settings import CommonSettings, Count, Rate, Weight, parameters_of
 from clusterloom.training.plan import TrainingPlan
 from clusterloom.training.run import Run
@@ -89,6 +89,8 @@ class GuidedClusterer(VariationalClusterer):
     description: ClassVar[str] = "a convolutional variational autoencoder, guided by pseudo-labels"
     refits: ClassVar[bool] = True
     bears_rounding: ClassVar[bool] = True
+    framings: ClassVar[tuple[str, ...]] = get_args(Framing)
+    framing_: Framing | None
     Settings = GuidedSettings
     __init__ = parameters_of(GuidedSettings)
 
@@ -113,7 +115,7 @@ class GuidedClusterer(VariationalClusterer):
 
     def as_read(self, images: ImageArray) -> ImageArray:
         """See `ImageClusterer.as_read`: framed, where that was found to be fair."""
-        return frame_images(images) if self.framed_ else images
+        return frame_images(images, self.framing_) if self.framing_ else images
 
     def check_parameters(self, image_shape: tuple[int, int, int] | None = None) -> None:
         """See `ImageClusterer.check_parameters`; a backbone's weights must be there, too."""
@@ -157,9 +159,11 @@ class GuidedClusterer(VariationalClusterer):
         self, settings: GuidedSettings, network: ClusterVAE, run: Run, images: ImageArray, plan: TrainingPlan
     ) -> dict[str, Any]:
         views = choose_views(images, plan.seed)
-        self.framed_ = views.any_place
-        if self.framed_:
+        self.framing_ = views.framing
+        if self.framing_ == "middle":
             run.note("places do not count in these images: what they show is brought into the middle first")
+        elif self.framing_:
+            run.note("what these images show reaches their edges: they get a margin first")
         images = self.as_read(images)
         epochs = _epochs(settings, images.shape, views)
         run.expect(epochs.total)
@@ -209,7 +213,7 @@ class GuidedClusterer(VariationalClusterer):
         seed = int(self.about_["seed"])  # the one that was drawn, where none was given
         of_run = {"n_clusters": n_clusters, "random_state": seed, "run_dir": run_dir, "resume": resume}
         new = type(self)(**{**self.get_params(deep=False), **of_run})
-        for name in ("image_shape_", "n_features_in_", "pixel_range_", "reading_", "framed_"):
+        for name in ("image_shape_", "n_features_in_", "pixel_range_", "reading_", "framing_"):
             setattr(new, name, getattr(self, name))
         settings, compute = new.settings, self.compute()
         epochs = refit_epochs(_epochs(settings, images.shape))

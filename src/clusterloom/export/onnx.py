@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from clusterloom.device import Compute
 from clusterloom.errors import ModelError, SettingsError
 from clusterloom.estimators.validation import images_from
 from clusterloom.networks.vae import ClusterVAE
-from clusterloom.recipe.views.places import framed
+from clusterloom.recipe.views.places import Framing, framed
 
 if TYPE_CHECKING:
     from clusterloom.estimators.base import ImageClusterer
@@ -55,9 +55,9 @@ def parts_of(network: nn.Module) -> tuple[Part, ...]:
     )
 
 
-def _framing(part: Part) -> Part:
+def _framing(part: Part, framing: Framing) -> Part:
     """The same, of images that it frames first, for a model that reads framed ones."""
-    return part._replace(function=lambda net, x: part.function(net, framed(x)))
+    return part._replace(function=lambda net, x: part.function(net, framed(x, framing)))
 
 
 def check_installed() -> None:
@@ -94,8 +94,8 @@ def write_networks(
         inputs = {"image": x, "latent": network.latents(x)}
     parts, networks = parts_of(network), []
     for done, part in enumerate(parts):
-        if model.framed_ and part.input == "image":
-            part = _framing(part)
+        if model.framing_ and part.input == "image":
+            part = _framing(part, cast(Framing, model.framing_))
         progress(f"exporting the {part.name.replace('_', ' ')}", done, len(parts))
         networks.append(_written_part(folder, network, part, inputs[part.input]))
     return {

@@ -27,7 +27,7 @@ class ModelContents:
 
     Attributes:
         settings: What rebuilds the estimator, JSON values: its method and parameters, image_shape, n_clusters,
-            pixel_range, reading and n_features_in, "framed" where images are, and cluster_names where there are any.
+            pixel_range, reading and n_features_in, framing if images are framed, and cluster_names if there are any.
         about: Versions, data, time and device of the run, for people and reports.
         tensors: Weights and fitted arrays.
         history: Records of metrics.jsonl.
@@ -52,8 +52,8 @@ def contents_of(estimator: Any) -> ModelContents:
         "reading": estimator.reading_,
         "n_features_in": estimator.n_features_in_,
     }
-    if estimator.framed_:
-        settings["framed"] = True
+    if estimator.framing_ is not None:
+        settings["framing"] = estimator.framing_
     if any(estimator.cluster_names_):
         settings["cluster_names"] = estimator.cluster_names_
     tensors = {f"network.{k}": v.detach().cpu().numpy() for k, v in estimator.network_.state_dict().items()}
@@ -90,7 +90,9 @@ def restored(cls: type[Estimator], contents: ModelContents, path: Path) -> Estim
         estimator.n_features_in_ = int(settings["n_features_in"])
         estimator.pixel_range_ = _pixel_range(settings["pixel_range"], channels)
         estimator.reading_ = _reading(settings.get("reading", {}), channels)
-        estimator.framed_ = settings.get("framed", False) is True
+        estimator.framing_ = settings.get("framing")
+        if estimator.framing_ not in (None, *cls.framings):
+            raise ValueError("unknown framing")
         fewest, most = estimator.cluster_range()
         (n_clusters,) = _whole_numbers([settings["n_clusters"]])
         if not fewest <= n_clusters <= most:

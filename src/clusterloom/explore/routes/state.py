@@ -91,7 +91,7 @@ def _of_collection(session: Session) -> dict[str, Any]:
             "images": len(collection.images),
             "notes": list(collection.images.notes),
             "linkable": session.source is not None,
-            "framed": session.model.framed_,
+            "framed": session.model.framing_ is not None,
             "key": session.data_key,
             "classes": [] if collection.labels is None else [printable(name) for name in collection.labels.names],
             "class_styles": _as_json(collection.class_styles),

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from clusterloom.recipe.views.backgrounds import from_background
 from clusterloom.recipe.views.brightness import stretched
+from clusterloom.recipe.views.places import Framing
 
 _LEAST_GROWTH = 0.25  # of a pixel; in smaller images strokes are no wider than the pixels themselves
 _BENDS = 4  # places along each side of an image that are moved, each on its own, where images are bent
@@ -50,8 +51,8 @@ class ViewSettings:
             in one channel may be dark in another. For images of three channels.
         any_background: Brightness is how far colours are from the background's (`from_background`), not how bright they
             are (`stretched`).
-        any_place: Where what images show lies, and how large it is, does not count: these are views of images that
-            are `clusterloom.recipe.views.places.framed`.
+        framing: How images are `clusterloom.recipe.views.places.framed`, of which these are views: None where they are
+            as they are, "middle" where it does not count where what they show lies, and how large it is.
     """
 
     kind: Literal["signs", "things", "textures"] = "things"
@@ -73,7 +74,7 @@ class ViewSettings:
     colourless: bool = False
     any_channels: bool = False
     any_background: bool = False
-    any_place: bool = False
+    framing: Framing | None = None
 
     def shown(self, x: Tensor) -> Tensor:
         """What images (B, C, H, W) show whatever their light and colour, the same shape."""
@@ -104,7 +105,7 @@ class ViewSettings:
     @property
     def learned_slowly(self) -> bool:
         """Whether what images show looks so different from one to the next that it takes long to learn."""
-        return self.kind == "textures" or self.any_angle or self.any_background or self.any_place
+        return self.kind == "textures" or self.any_angle or self.any_background or self.framing == "middle"
 
     @property
     def changes_colour(self) -> bool:

@@ -38,7 +38,7 @@ def have_backgrounds(x: Tensor) -> bool:
         x: All of them, shape (N, C, H, W), values in [0, 1].
     """
     x = _smoothed(x)
-    far = _edge(_length(x - background(x)))
+    far = edge_pixels(_length(x - background(x)))
     return float(((far <= _NEAR).float().mean((1, 2)) > _MOST).float().mean()) > _MOST
 
 
@@ -66,7 +66,7 @@ def background(x: Tensor) -> Tensor:
     down, across = (torch.linspace(-1, 1, length, device=x.device) for length in (height, width))
     one = torch.ones(height, width, device=x.device)
     plane = torch.stack([one, across.expand_as(one), down[:, None].expand_as(one)])  # (3, H, W)
-    along, edge = _edge(plane[None])[0].mT, _edge(x).mT  # (n, 3) and (B, n, C)
+    along, edge = edge_pixels(plane[None])[0].mT, edge_pixels(x).mT  # (n, 3) and (B, n, C)
     middle = medians(edge, 1)
     edge = edge - middle
     weights = edge.new_ones(edge.shape[:2])
@@ -93,7 +93,7 @@ def _length(difference: Tensor) -> Tensor:
     return (distance / percentiles(distance, 1 - SMALL)[0].clamp(min=LEAST_RANGE)).clamp(0, 1)
 
 
-def _edge(x: Tensor) -> Tensor:
+def edge_pixels(x: Tensor) -> Tensor:
     """The pixels along the edge of images (B, C, H, W), shape (B, C, n)."""
     return torch.cat([x[:, :, 0], x[:, :, -1], x[:, :, :, 0], x[:, :, :, -1]], 2)
 

@@ -14,7 +14,7 @@ from clusterloom.recipe.views.angles import any_angle
 from clusterloom.recipe.views.augment import SIGNS, TEXTURES, THINGS, ViewSettings, turned_by_any_angle
 from clusterloom.recipe.views.backgrounds import any_background, have_backgrounds
 from clusterloom.recipe.views.brightness import have_shades, unit
-from clusterloom.recipe.views.places import any_place, framed
+from clusterloom.recipe.views.places import any_place, framed, margin_of
 from clusterloom.training.randomness import numpy_generator
 
 # Share of images that stay among their like when mirrored (or turned) from which on that is a fair view: for so many
@@ -109,15 +109,14 @@ def _by_place(grey: Tensor) -> float:
     down, across = (axis.flatten() for axis in torch.meshgrid(2 * [torch.arange(_PLACES)], indexing="ij"))
     below, right = down[:, None] - down, across[:, None] - across
     once = (below > 0) | (below == 0) & (right > 0)  # each pair is there from both of its ends
-    _, lie, pairs = (2 * _PLACES * below + right)[once].unique(return_inverse=True, return_counts=True)
+    lie = (2 * _PLACES * below + right)[once] + _PLACES  # how a pair lies to each other, from 1 on
+    pairs = lie.bincount()  # by how they lie
     differences = []
     for half in places.chunk(2):
         together = torch.corrcoef(half.mT)[once]
-        differences.append(
-            together - torch.zeros_like(pairs, dtype=together.dtype).index_add(0, lie, together / pairs[lie])[lie]
-        )
+        differences.append(together - (lie.bincount(together) / pairs)[lie])
     first, second = differences
-    return float((first * second).sum() / (pairs - 1).sum())
+    return float((first * second).sum() / (pairs - 1).clamp(min=0).sum())
 
 
 def choose_views(images: ImageArray, seed: int = 0) -> ViewSettings:
@@ -129,7 +128,7 @@ def choose_views(images: ImageArray, seed: int = 0) -> ViewSettings:
     whose handedness and every stroke count; of an alphabet half may be symmetric.
     Images that are filled evenly (`filled_evenly`) are `TEXTURES`, with the same symmetries, but not where something is
     in front of a background (`have_backgrounds`). Where that may be anywhere (`any_place`), it is framed first, and
-    its background does not count.
+    its background does not count. Signs that reach the edge of their images get a margin (`margin_of`).
     Where the angle does not count (`any_angle`), as of cells, views are turned by any, in changing light.
 
     Args:
@@ -149,7 +148,7 @@ def choose_views(images: ImageArray, seed: int = 0) -> ViewSettings:
     seen = ViewSettings(any_background=in_front and any_background(x))
     brightness = seen.shown(x)[:, 0]
     if in_front and any_place(brightness[mixed, None]):
-        seen = replace(seen, any_place=True, any_background=True)  # light differs from place to place
+        seen = replace(seen, framing="middle", any_background=True)  # light differs from place to place
         brightness = seen.shown(framed(x))[:, 0]
     fair = _fair_symmetries(brightness)
     if not in_front and filled_evenly(x[mixed]):
@@ -157,7 +156,11 @@ def choose_views(images: ImageArray, seed: int = 0) -> ViewSettings:
     views = SIGNS
     if fair["mirror_horizontally"] and have_shades(brightness):
         views = replace(THINGS, **fair)
-    views = replace(views, any_background=seen.any_background, any_place=seen.any_place)
+    elif not in_front:
+        seen = replace(seen, framing=margin_of(x))
+        if seen.framing:
+            brightness = seen.shown(framed(x, seen.framing))[:, 0]
+    views = replace(views, any_background=seen.any_background, framing=seen.framing)
     if any_angle(brightness[mixed, None]):
         views = turned_by_any_angle(views)
     return views

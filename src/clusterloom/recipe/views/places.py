@@ -1,6 +1,7 @@
-"""Images that show one thing each, at any place and of any size: how such a set is told, and how a thing is framed."""
+"""Which images are framed before anything is learned, and how: brought into the middle, or given a margin."""
 
 import math
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,8 +12,10 @@ from clusterloom.data.images import ImageArray
 from clusterloom.device import products_by_onednn
 from clusterloom.inference import BATCH_SIZE, filled_up
 from clusterloom.recipe.points.two_sample import distributed_alike
-from clusterloom.recipe.views.backgrounds import background
-from clusterloom.recipe.views.brightness import have_shades, medians, unit
+from clusterloom.recipe.views.backgrounds import background, edge_pixels
+from clusterloom.recipe.views.brightness import have_shades, medians, stretched, unit
+
+Framing = Literal["middle", "dark margin", "bright margin"]  # around dark paper, around bright paper
 
 _SHIFT, _WAYS = 0.12, 8  # of an image's side, and in so many ways
 _ENOUGH_OF_DRAWINGS = 0.25  # of the nearest images, moved ones
@@ -20,6 +23,13 @@ _SIDE = 16  # pixels of images that are compared
 _NEARBY = 5  # pixels along each side of which means are taken before one asks where a thing is
 _FRAME = 0.8  # of an image's side
 _LEAST_SPREAD = 0.05  # of half an image; less is a pixel
+_MARGIN = 1 / 7  # of an image's side, on each side
+_LEAST_SIDE = 16  # pixels of which some can be spared for a margin
+_PAPER = 0.1  # of the range of an image's brightness: such pixels are paper
+_SOME, _MOST = (
+    0.3,
+    0.8,
+)  # of the pixels at an image's edge that are paper at least, and of the images of which so many are
 _KEPT = 2**28  # pixels and channels of framed images in memory at most
 _LEAST = 1e-6  # of what there is; less is rounding
 
@@ -42,15 +52,39 @@ def any_place(x: Tensor) -> bool:
     return distributed_alike(as_they_are, changed, _ENOUGH_OF_DRAWINGS)
 
 
+def margin_of(x: Tensor) -> Framing | None:
+    """What margin a set of signs has that reach the edge of their images: around the paper, which is dark or bright.
+
+    In four images of five three tenths of the pixels along the edge are paper, of the same kind in all of them.
+
+    Args:
+        x: All of them, shape (N, C, H, W), values in [0, 1].
+
+    Returns:
+        None where paper of both kinds is at the edge as often, or of neither, and of images of less than 16 pixels.
+    """
+    if min(x.shape[2:]) < _LEAST_SIDE:
+        return None
+    edge = edge_pixels(stretched(x))[:, 0]  # (N, n)
+    dark, bright = (
+        float((paper.float().mean(1) >= _SOME).float().mean()) >= _MOST
+        for paper in (edge <= _PAPER, edge >= 1 - _PAPER)
+    )
+    if dark == bright:
+        return None
+    return "dark margin" if dark else "bright margin"
+
+
 class FramedImages:
     """Images that are `framed` when they are asked for, for more than memory should hold.
 
     Args:
         images: uint8 or floats from 0 to 1, shape (N, H, W, C); may be memory-mapped.
+        framing: How.
     """
 
-    def __init__(self, images: ImageArray) -> None:
-        self._images = images
+    def __init__(self, images: ImageArray, framing: Framing = "middle") -> None:
+        self._images, self._framing = images, framing
         self.shape, self.dtype = images.shape, np.dtype(np.float32)
 
     def __len__(self) -> int:
@@ -62,32 +96,44 @@ class FramedImages:
         with products_by_onednn():  # as in training, to the last bit, whoever asks
             for start in range(0, len(images), BATCH_SIZE):
                 block = images[start : start + BATCH_SIZE]
-                of_block = framed(unit(filled_up(block)))[: len(block)]
+                of_block = framed(unit(filled_up(block)), self._framing)[: len(block)]
                 found[start : start + len(block)] = of_block.permute(0, 2, 3, 1).numpy()
         return found
 
 
-def frame_images(images: ImageArray) -> ImageArray:
+def frame_images(images: ImageArray, framing: Framing = "middle") -> ImageArray:
     """Images (N, H, W, C) `framed`, float32: all at once, or when they are asked for where they are many."""
-    found = FramedImages(images)
+    found = FramedImages(images, framing)
     return found if math.prod(images.shape) > _KEPT else found[:]
 
 
-def framed(x: Tensor) -> Tensor:
-    """Images with what they show in the middle, and half as far from one size as it was; see `frames`.
-
-    Beyond its edge an image goes on as its background.
+def framed(x: Tensor, framing: Framing = "middle") -> Tensor:
+    """Images that go on beyond their edge as their background, and are seen from elsewhere.
 
     Args:
         x: Shape (B, C, H, W), values in [0, 1].
+        framing: With what they show in the middle, and half as far from one size as it was (see `frames`), or from
+            farther away, with a margin of one seventh of their side on each side.
 
     Returns:
         The same shape.
     """
-    behind = background(x)
-    above = x - behind
-    window = frames(above.square().sum(1, keepdim=True).sqrt())
+    if framing == "middle":
+        behind = background(x)
+        above = x - behind
+        window = frames(above.square().sum(1, keepdim=True).sqrt())
+    else:
+        behind = _paper(x, bright=framing == "bright margin").expand_as(x)
+        above = x - behind
+        window = x.new_zeros(x.shape[0], 2), x.new_full((x.shape[0],), 1 + 2 * _MARGIN)
     return (_window(behind, *window) + _window(above, *window, beyond="zeros")).clamp(0, 1)
+
+
+def _paper(x: Tensor, bright: bool) -> Tensor:
+    """The colour of the paper of images (B, C, H, W), the mean of their brightest or darkest pixels: (B, C, 1, 1)."""
+    brightness = stretched(x)[:, :1]
+    paper = (brightness >= 1 - _PAPER if bright else brightness <= _PAPER).to(x.dtype)
+    return (paper * x).mean((2, 3), keepdim=True) / paper.mean((2, 3), keepdim=True).clamp(min=_LEAST)
 
 
 def frames(thing: Tensor) -> tuple[Tensor, Tensor]:
