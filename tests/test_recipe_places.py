@@ -115,3 +115,39 @@ def test_nothing_stays_nothing():
     blank = torch.full((2, 3, 12, 16), 0.4)
     torch.testing.assert_close(framed(blank), blank)
     assert not any_angle(blank[:, :1])
+
+
+def cut_out(n):
+    """Digits of 24 x 24 pixels in white on black, each cut out along its edges, uint8."""
+    images = np.zeros((n, 24, 24, 1), np.uint8)
+    for image, ink in zip(images, digits(n) > 180, strict=True):
+        inside = ink[ink.any(1)][:, ink.any(0)]
+        rows, columns = (np.arange(24) * side // 24 for side in inside.shape)
+        image[..., 0] = 255 * inside[np.ix_(rows, columns)]
+    return images
+
+
+def test_signs_that_are_cut_out_get_a_margin_of_their_paper():
+    images = cut_out(300)
+    assert choose_views(images).framing == "dark margin"
+    assert choose_views(255 - images).framing == "bright margin"
+    either = np.where(np.arange(300)[:, None, None, None] % 2, images, 255 - images)
+    assert choose_views(either).framing is None  # nobody knows what is paper
+    assert choose_views(digits(300)[..., None]).framing is None  # no pixel to spare
+    coloured = unit(np.stack(3 * [images[..., 0]], 3)) * torch.tensor([0.2, 0.5, 0.1])[:, None, None] + 0.3
+    seen = framed(coloured, "dark margin")
+    assert seen.shape == coloured.shape
+    torch.testing.assert_close(seen[:, :, :2], torch.full_like(seen[:, :, :2], 0.3), atol=0.02, rtol=0)
+    assert (seen[:, :, 5:-5, 5:-5] > 0.35).any((1, 2, 3)).all()
+
+
+def test_a_model_reads_cut_out_signs_with_a_margin(tmp_path):
+    images = cut_out(240)
+    model = GuidedClusterer(3, hidden_dim=32, epochs=3, refine=False, precision="fp32", random_state=0).fit(images)
+    with torch.inference_mode():
+        latents = model.network_.latents(unit(frame_images(images, "dark margin")))
+    np.testing.assert_allclose(model.transform(images), latents, atol=1e-4)
+    model.save(tmp_path / "model")
+    again = GuidedClusterer.load(tmp_path / "model")
+    assert again.framing_ == "dark margin"
+    np.testing.assert_array_equal(again.predict_proba(images), model.predict_proba(images))

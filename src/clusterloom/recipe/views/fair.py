@@ -128,8 +128,9 @@ def choose_views(images: ImageArray, seed: int = 0) -> ViewSettings:
     whose handedness and every stroke count; of an alphabet half may be symmetric.
     Images that are filled evenly (`filled_evenly`) are `TEXTURES`, with the same symmetries, but not where something is
     in front of a background (`have_backgrounds`). Where that may be anywhere (`any_place`), it is framed first, and
-    its background does not count. Signs that reach the edge of their images get a margin (`margin_of`).
-    Where the angle does not count (`any_angle`), as of cells, views are turned by any, in changing light.
+    its background does not count.
+    Where the angle does not count (`any_angle`), as of cells, views are turned by any, in changing light. Other signs
+    that reach the edge of their images get a margin (`margin_of`).
 
     Args:
         images: uint8 or float, shape (N, H, W, C). Beyond 2,000 images a sample is looked at, fewer of large ones.
@@ -156,11 +157,9 @@ def choose_views(images: ImageArray, seed: int = 0) -> ViewSettings:
     views = SIGNS
     if fair["mirror_horizontally"] and have_shades(brightness):
         views = replace(THINGS, **fair)
-    elif not in_front:
-        seen = replace(seen, framing=margin_of(x))
-        if seen.framing:
-            brightness = seen.shown(framed(x, seen.framing))[:, 0]
     views = replace(views, any_background=seen.any_background, framing=seen.framing)
     if any_angle(brightness[mixed, None]):
         views = turned_by_any_angle(views)
+    elif views.kind == "signs" and not in_front:
+        views = replace(views, framing=margin_of(x))
     return views

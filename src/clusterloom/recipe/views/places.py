@@ -30,6 +30,7 @@ _SOME, _MOST = (
     0.3,
     0.8,
 )  # of the pixels at an image's edge that are paper at least, and of the images of which so many are
+_CLEARLY = 0.1  # of the images
 _KEPT = 2**28  # pixels and channels of framed images in memory at most
 _LEAST = 1e-6  # of what there is; less is rounding
 
@@ -55,24 +56,23 @@ def any_place(x: Tensor) -> bool:
 def margin_of(x: Tensor) -> Framing | None:
     """What margin a set of signs has that reach the edge of their images: around the paper, which is dark or bright.
 
-    In four images of five three tenths of the pixels along the edge are paper, of the same kind in all of them.
+    In four images of five three tenths of the pixels along the edge are paper; of what is not, in clearly fewer.
 
     Args:
         x: All of them, shape (N, C, H, W), values in [0, 1].
 
     Returns:
-        None where paper of both kinds is at the edge as often, or of neither, and of images of less than 16 pixels.
+        None where neither is paper, or both are, and of images of less than 16 pixels.
     """
     if min(x.shape[2:]) < _LEAST_SIDE:
         return None
     edge = edge_pixels(stretched(x))[:, 0]  # (N, n)
     dark, bright = (
-        float((paper.float().mean(1) >= _SOME).float().mean()) >= _MOST
-        for paper in (edge <= _PAPER, edge >= 1 - _PAPER)
+        float((paper.float().mean(1) >= _SOME).float().mean()) for paper in (edge <= _PAPER, edge >= 1 - _PAPER)
     )
-    if dark == bright:
+    if max(dark, bright) < _MOST or abs(dark - bright) < _CLEARLY:
         return None
-    return "dark margin" if dark else "bright margin"
+    return "dark margin" if dark > bright else "bright margin"
 
 
 class FramedImages:
