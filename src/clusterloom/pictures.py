@@ -13,6 +13,7 @@ _LABEL_PIXELS = 72
 _GAP_PIXELS = 2
 _HEAD_PIXELS = 18
 _MARGIN_PIXELS = 4
+_LINE = (224, 224, 224)
 
 
 def to_uint8(images: np.ndarray) -> np.ndarray:
@@ -65,7 +66,10 @@ def image_grid(
             draw.multiline_text((_MARGIN_PIXELS, top + 2), labels[y], fill="black", font=font, spacing=1)
         for x, image in enumerate(row):
             tile = to_picture(image).resize((width * factor, height * factor), Image.Resampling.NEAREST)
-            canvas.paste(tile, (left + x * tile_width + _GAP_PIXELS, top))
+            at = left + x * tile_width + _GAP_PIXELS
+            # A line around each tile, since white images would not be seen on white paper.
+            draw.rectangle((at - 1, top - 1, at + tile.width, top + tile.height), outline=_LINE)
+            canvas.paste(tile, (at, top))
     return canvas
 
 
