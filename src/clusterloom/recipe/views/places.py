@@ -26,10 +26,8 @@ _LEAST_SPREAD = 0.05  # of half an image; less is a pixel
 _MARGIN = 1 / 7  # of an image's side, on each side
 _LEAST_SIDE = 16  # pixels of which some can be spared for a margin
 _PAPER = 0.1  # of the range of an image's brightness: such pixels are paper
-_SOME, _MOST = (
-    0.3,
-    0.8,
-)  # of the pixels at an image's edge that are paper at least, and of the images of which so many are
+_SOME = 0.3  # of the pixels along an image's edge; it reaches the edge on paper where so many are paper
+_MOST = 0.8  # of the images; paper is what so many have at their edge
 _CLEARLY = 0.1  # of the images
 _KEPT = 2**28  # pixels and channels of framed images in memory at most
 _LEAST = 1e-6  # of what there is; less is rounding
