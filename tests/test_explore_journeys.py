@@ -647,6 +647,8 @@ def test_an_image_is_enlarged_and_tiles_too(open_page):
     page.click("#enlarge")
     image = page.locator("dialog .zoomed img")
     before = image.bounding_box()["width"]
+    whole = page.locator("dialog .zoomed").evaluate("frame => frame.scrollHeight <= frame.clientHeight")
+    assert whole, "the image is cut off before anybody has enlarged it"
     page.keyboard.press("+")
     page.keyboard.press("+")
     until(page, f"document.querySelector('dialog .zoomed img').getBoundingClientRect().width > {2 * before}")

@@ -126,7 +126,10 @@ export function openLarge(row, title) {
   let zoom = 1;
   const set = (next) => {
     zoom = Math.min(Math.max(next, 1), 32);
-    image.style.width = `${100 * zoom}%`;
+    const across = (frame.scrollLeft + frame.clientWidth / 2) / frame.scrollWidth;
+    const down = (frame.scrollTop + frame.clientHeight / 2) / frame.scrollHeight;
+    image.style.width = image.style.height = `${100 * zoom}%`;
+    frame.scrollTo(across * frame.scrollWidth - frame.clientWidth / 2, down * frame.scrollHeight - frame.clientHeight / 2); // the middle stays
     figure.textContent = `${Math.round(100 * zoom)} %`;
   };
   const figure = h("output", {});
