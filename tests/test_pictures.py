@@ -27,6 +27,13 @@ def test_images_of_any_number_of_channels_have_a_picture_and_a_grid(channels):
     assert Image.open(io.BytesIO(png_bytes(to_picture(images[0])))).size == (8, 6)
 
 
+def test_white_images_are_seen_on_white_paper():
+    grid = np.asarray(image_grid([np.ones((1, 28, 28, 1))]))
+    assert (grid[2:30, 2:30] == 255).all()
+    around = np.concatenate([grid[1, 2:30], grid[30, 2:30], grid[2:30, 1], grid[2:30, 30]])
+    assert (around < 255).all()
+
+
 def test_numbers_between_0_and_1_are_rounded_and_cut():
     np.testing.assert_array_equal(to_uint8(np.array([-0.1, 0.0, 0.499, 1.0, 1.2])), [0, 0, 127, 255, 255])
 

@@ -13,7 +13,7 @@ _LABEL_PIXELS = 72
 _GAP_PIXELS = 2
 _HEAD_PIXELS = 18
 _MARGIN_PIXELS = 4
-_LINE = (224, 224, 224)
+_LINE = (224, 224, 224)  # around each image: a white one would not be seen on white paper
 
 
 def to_uint8(images: np.ndarray) -> np.ndarray:
@@ -67,7 +67,6 @@ def image_grid(
         for x, image in enumerate(row):
             tile = to_picture(image).resize((width * factor, height * factor), Image.Resampling.NEAREST)
             at = left + x * tile_width + _GAP_PIXELS
-            # A line around each tile, since white images would not be seen on white paper.
             draw.rectangle((at - 1, top - 1, at + tile.width, top + tile.height), outline=_LINE)
             canvas.paste(tile, (at, top))
     return canvas
